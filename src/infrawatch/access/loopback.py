@@ -1,0 +1,53 @@
+"""While authentication is off, only this machine may ask: no proxy, no foreign page."""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from infrawatch.errors import Forbidden
+from infrawatch.problems import to_response
+
+_HOW_TO_OPEN = (
+    "authentication is off, so only this machine may ask; INFRAWATCH_AUTH says how to change that"
+)
+
+
+class LoopbackOnly:
+    """Refuses what did not come straight from this machine.
+
+    A browser sends a page's requests to 127.0.0.1 whoever wrote the page; its Host (DNS
+    rebinding) and Origin (cross-site requests) give that away. A proxy's headers say that the
+    request comes from elsewhere.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reason = _foreign(Headers(scope=scope)) if scope["type"] in ("http", "websocket") else None
+        if reason is None:
+            await self._app(scope, receive, send)
+            return
+        response = to_response(Forbidden(f"{reason}: {_HOW_TO_OPEN}"))
+        await response(scope, receive, send)
+
+
+def _foreign(headers: Headers) -> str | None:
+    if not _is_loopback(f"//{headers.get('host', '')}"):
+        return "the Host header is not a loopback name"
+    if any(name == "forwarded" or name.startswith("x-forwarded-") for name in headers):
+        return "the request came through a proxy"
+    origin = headers.get("origin")
+    if origin is not None and not _is_loopback(origin):
+        return "the Origin header is not a loopback name"
+    return None
+
+
+def _is_loopback(url: str) -> bool:
+    try:
+        name = urlsplit(url).hostname or ""
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False

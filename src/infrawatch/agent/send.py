@@ -1,0 +1,162 @@
+"""Sending: the newest batch first, the backlog beside it, and patience with the server."""
+
+import asyncio
+import random
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from infrawatch.agent.batches import MAX_SAMPLES, count_refused, halves, merged
+from infrawatch.agent.seldom import Seldom
+from infrawatch.agent.spool import Batch, Spool
+from infrawatch.client import Client
+from infrawatch.errors import Forbidden, RequestRefused, ServerUnavailable
+
+log = structlog.get_logger(__name__)
+
+OUTCOMES = ("accepted", "partial", "refused", "forbidden", "unavailable")
+
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 60.0
+_LONGEST_ASKED_S = 3600.0  # beyond an hour, Retry-After is more likely a mistake than a wish
+_MOST_BATCHES = 256
+
+_TOO_LARGE = 413
+_ABOUT_THE_BATCH = frozenset({400, _TOO_LARGE, 422})
+_ABOUT_THE_KEY = frozenset({401, 403})
+
+
+class Sender:
+    """Empties the spool into the server; `run` is the only task that sends.
+
+    Every request carries the newest batch, so that what people watch is current, and while
+    there is a backlog as many of the oldest as fit, merged. After a failure the first
+    request carries the newest batch alone, and success makes them grow fourfold: a server
+    that comes back is not met by everything at once.
+
+    - Away, 408, 429, 5xx, a redirect or an answer that is not InfraWatch's: sent again after
+      a pause, exponential with full jitter, on top of what `Retry-After` asks for.
+    - 401 and 403: the key is being changed, most likely. The batches stay, and the key file
+      is read again before each attempt.
+    - 413: sent in halves. 400 and 422 for several batches: each half alone, until the bad
+      batch is found.
+    - Any other 4xx is never sent again: its samples are counted as refused, by code.
+    """
+
+    def __init__(self, spool: Spool, *, url: str, key_file: Path | None) -> None:
+        self.attempts: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
+        self._spool = spool
+        self._url = url
+        self._key_file = key_file
+        self._arrived = asyncio.Event()
+        self._seldom = Seldom()
+        self._failures = 0
+        self._most_batches = 1
+        self._most_samples = MAX_SAMPLES
+
+    def wake(self) -> None:
+        """Say that something was spooled."""
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Send until cancelled; what was not acknowledged by then is still in the spool."""
+        while True:
+            try:
+                key = await asyncio.to_thread(_read_key, self._key_file)
+                async with Client(self._url, key=key) as client:
+                    while True:
+                        await self._send_next(client)
+            except (ServerUnavailable, Forbidden, sqlite3.Error) as error:
+                await asyncio.sleep(self._next_pause_s(error))
+
+    async def _send_next(self, client: Client) -> None:
+        self._arrived.clear()
+        batches = await asyncio.to_thread(
+            self._spool.next_batches, self._most_batches, most_samples=self._most_samples
+        )
+        if not batches:
+            await self._arrived.wait()
+            return
+        await self._send(client, batches)
+        if self._failures:
+            log.info("sending_again", failures=self._failures, backlog=self._spool.usage.batches)
+        self._failures = 0
+        self._most_batches = min(self._most_batches * 4, _MOST_BATCHES)
+
+    async def _send(self, client: Client, batches: Sequence[Batch]) -> None:
+        body = batches[0].body
+        if len(batches) > 1:
+            body = (await asyncio.to_thread(merged, [batch.body for batch in batches])).json_gzip
+        try:
+            receipt = await client.push_body(body, partial=True)
+        except ServerUnavailable:
+            self.attempts["unavailable"] += 1
+            raise
+        except RequestRefused as error:
+            await self._handle_refusal(client, batches, error)
+            return
+        self.attempts["partial" if receipt.rejected else "accepted"] += 1
+        refused: Mapping[str, int] = {}
+        if receipt.rejected:
+            refused = await asyncio.to_thread(count_refused, body, receipt)
+            self._log_refused(refused, {one.code: one.detail for one in receipt.errors})
+        await asyncio.to_thread(self._spool.settle, batches, refused=refused)
+
+    async def _handle_refusal(
+        self, client: Client, batches: Sequence[Batch], error: RequestRefused
+    ) -> None:
+        status = error.answered_status
+        samples = sum(batch.samples for batch in batches)
+        if status in _ABOUT_THE_KEY:
+            self.attempts["forbidden"] += 1
+            raise Forbidden(f"{error}; is the key right, and may it write?") from error
+        self.attempts["refused"] += 1
+        if status == _TOO_LARGE:
+            self._most_samples = max(samples // 2, 1)
+        if status in _ABOUT_THE_BATCH and len(batches) > 1:
+            middle = len(batches) // 2
+            await self._send(client, batches[:middle])
+            await self._send(client, batches[middle:])
+        elif status == _TOO_LARGE and (parts := await asyncio.to_thread(halves, batches[0].body)):
+            await asyncio.to_thread(self._spool.replace, batches[0], parts)
+        else:
+            refused = {error.answered_code: samples}
+            self._log_refused(refused, {error.answered_code: str(error)})
+            await asyncio.to_thread(self._spool.settle, batches, refused=refused)
+
+    def _log_refused(self, refused: Mapping[str, int], details: Mapping[str, str]) -> None:
+        for code, samples in refused.items():
+            if self._seldom(code):
+                detail = details.get(code, "")
+                log.warning("samples_refused", code=code, samples=samples, detail=detail)
+
+    def _next_pause_s(self, error: Exception) -> float:
+        self._most_batches = 1
+        ceiling_s = min(_FIRST_PAUSE_S * 2 ** min(self._failures, 10), _LONGEST_PAUSE_S)
+        self._failures += 1
+        pause_s = random.uniform(0, ceiling_s)  # noqa: S311  # spreads agents, hides nothing
+        if isinstance(error, ServerUnavailable) and error.retry_after is not None:
+            pause_s += min(error.retry_after.total_seconds(), _LONGEST_ASKED_S)
+        if self._seldom(type(error).__name__):
+            log.warning("cannot_send", error=str(error), pause_s=round(pause_s, 1))
+        return pause_s
+
+
+def _read_key(path: Path | None) -> str | None:
+    """The key in the file, without the blanks around it.
+
+    Raises:
+        Forbidden: the file cannot be read, or holds no key.
+    """
+    if path is None:
+        return None
+    try:
+        key = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise Forbidden(f"cannot read the key in {path}: {error}") from error
+    if not key.isprintable() or not key:
+        raise Forbidden(f"{path} holds no key: it should be a single line, iw_…")
+    return key

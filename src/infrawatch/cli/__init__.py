@@ -1,0 +1,1 @@
+"""The `infrawatch` command: one file for each of its commands."""

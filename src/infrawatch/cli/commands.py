@@ -1,0 +1,47 @@
+"""Finds the file of the command that was asked for."""
+
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typing_extensions import override
+
+_NAMES = ("up", "serve", "migrate", "agent", "database-url", "openapi", "healthcheck")
+
+
+class _Commands(TyperGroup):
+    """Imports a command when it is asked for.
+
+    The server takes a second to import, and `database-url` or a container's `healthcheck`
+    need nothing of it.
+    """
+
+    @override
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_NAMES)
+
+    @override
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
+        if cmd_name not in _NAMES:
+            return None
+        name = cmd_name.replace("-", "_")
+        single = typer.Typer(add_completion=False)
+        single.command(cmd_name)(getattr(import_module(f"infrawatch.cli.{name}"), name))
+        command = typer.main.get_command(single)
+        assert isinstance(command, TyperCommand)
+        return command
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    # A traceback with the values of local variables would show passwords.
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _infrawatch() -> None:
+    """Telemetry on PostgreSQL: acknowledged means committed."""

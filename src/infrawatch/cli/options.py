@@ -1,0 +1,42 @@
+"""Options that several commands take, and the variables beneath them."""
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsError
+
+from infrawatch.errors import CannotStart
+
+AnySettings = TypeVar("AnySettings", bound=BaseSettings)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where the embedded PostgreSQL and the spool live [INFRAWATCH_DATA_DIR; .infrawatch]"
+    ),
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on [INFRAWATCH_HOST; 127.0.0.1]")]
+Port = Annotated[
+    int | None, typer.Option(help="Port to listen on; 0 is any free one [INFRAWATCH_PORT; 8000]")
+]
+
+
+def read_settings(kind: type[AnySettings], **options: Any) -> AnySettings:
+    """Read the variables, `.env` beneath them and `options` that are not None above them.
+
+    Raises:
+        CannotStart: one does not make sense; the message names it, but not what it held.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        wrong = [
+            f"INFRAWATCH_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}"
+            for one in error.errors()
+        ]
+        raise CannotStart("; ".join(wrong)) from None
+    except SettingsError as error:
+        raise CannotStart(str(error)) from None

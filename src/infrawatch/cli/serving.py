@@ -1,0 +1,133 @@
+"""One HTTP server inside this process: its port, its start, and its stop in good order."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from ipaddress import ip_address
+from signal import SIGINT, SIGTERM
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from typing_extensions import override
+
+from infrawatch.cli.address import local_url
+from infrawatch.errors import CannotStart
+from infrawatch.settings import Settings
+
+# Connections that wait for `accept`: every agent may come back at the same moment.
+_BACKLOG = 2048
+# Longer than the agents' and Prometheus' intervals, so that they keep their connections.
+_KEEP_ALIVE_S = 75
+
+
+def run_until_stopped(work: Coroutine[object, object, None]) -> None:
+    """Run `work` to its end, or until Ctrl-C or SIGTERM.
+
+    Both cancel it, so what it opened is closed from the inside out. A second signal cuts short
+    what the first is waiting for.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_cancelled_by_signals(work))
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Take the address, so that nobody else can; connections wait until somebody accepts.
+
+    Raises:
+        CannotStart: it is taken, not ours, or open to others without authentication.
+    """
+    host, port = settings.host, settings.port
+    if settings.auth == "off" and not _is_loopback(host):
+        raise CannotStart(
+            f"Authentication is off, and {host} is open to other machines. Listen on 127.0.0.1, "
+            "or set INFRAWATCH_AUTH=off-and-i-know-it-is-open."
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CannotStart(
+                f"Port {port} on {host} is in use by another program; choose one with --port."
+            ) from None
+        raise CannotStart(
+            f"Cannot listen on port {port} of {host} ({error.strerror}); "
+            "choose another with --port or --host."
+        ) from None
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, listener: socket.socket, settings: Settings) -> AsyncGenerator[str]:
+    """Serve `app` until the block ends, then finish the requests that are under way.
+
+    Yields the URL a browser on this machine uses.
+
+    Raises:
+        CannotStart: the application did not start.
+    """
+    server = _Server(_configuration(app, settings))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(server.serve([listener]))
+        await server.ready.wait()
+        try:
+            yield local_url(*listener.getsockname()[:2])
+        finally:
+            server.should_exit = True
+            await asyncio.wait({running})
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without its signal handlers: what stops first is for the command to say."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @override
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            raise CannotStart("The server did not start; the log says why.") from None
+        self.ready.set()
+
+
+def _configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="websockets-sansio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Nobody here reads the client's address, and a forged one shall not be believed.
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(settings.drain_deadline.total_seconds())),
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _cancelled_by_signals(work: Coroutine[object, object, None]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (SIGINT, SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await work

@@ -1,0 +1,108 @@
+"""`infrawatch up`: everything on this machine, with one command."""
+
+import asyncio
+import shlex
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from infrawatch.agent.loop import AgentOptions, run
+from infrawatch.app import create_app
+from infrawatch.cli.options import DataDir, Host, Port, read_settings
+from infrawatch.cli.serving import listen, run_until_stopped, serving
+from infrawatch.embedded.endpoint import LOOPBACK
+from infrawatch.embedded.home import Home
+from infrawatch.embedded.postgres import Postgres, postgres_running
+from infrawatch.settings import AgentSettings, LogSettings, Settings
+from infrawatch.store.migrations import upgrade
+from infrawatch.telemetry import configure_logging
+
+NoAgent = Annotated[bool, typer.Option("--no-agent", help="Do not send this machine's metrics.")]
+
+
+def up(
+    host: Host = None, port: Port = None, data_dir: DataDir = None, no_agent: NoAgent = False
+) -> None:
+    """Start PostgreSQL, the server and an agent that sends this machine's metrics.
+
+    PostgreSQL is the embedded one, a child of this process; for another use `infrawatch serve`.
+    Ctrl-C stops all of it.
+    """
+    settings = read_settings(Settings, host=host, port=port, data_dir=data_dir)
+    logs = read_settings(LogSettings)
+    agent = None if no_agent else read_settings(AgentSettings)
+    configure_logging(logs.log_format, logs.log_level)
+    run_until_stopped(_up(settings, agent))
+
+
+async def _up(settings: Settings, agent: AgentSettings | None) -> None:
+    if settings.database_url is not None:
+        _say("INFRAWATCH_DATABASE_URL is for `infrawatch serve`; `up` uses its own PostgreSQL.")
+    with listen(settings) as listener:
+        async with AsyncExitStack() as stack:
+            postgres = await stack.enter_async_context(postgres_running(settings.data_dir))
+            url = postgres.endpoint.url()
+            await upgrade(url)
+            app = create_app(settings.model_copy(update={"database_url": SecretStr(url)}))
+            address = await stack.enter_async_context(serving(app, listener, settings))
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            if agent is not None:
+                tasks.create_task(run(_agent_options(agent, address, postgres.home)))
+            _say_what_is_where(address, postgres, agent)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                _say("Stopping: the agent, then the server, then PostgreSQL.")
+
+
+def _agent_options(agent: AgentSettings, address: str, home: Home) -> AgentOptions:
+    is_chosen = "spool_dir" in agent.model_fields_set
+    return AgentOptions(
+        url=address,
+        interval=agent.interval,
+        labels=agent.labels,
+        spool_dir=agent.spool_dir if is_chosen else home.path / "spool",
+        spool_bytes=agent.spool_bytes,
+    )
+
+
+def _say_what_is_where(address: str, postgres: Postgres, agent: AgentSettings | None) -> None:
+    home, endpoint = postgres.home, postgres.endpoint
+    lines = [
+        "InfraWatch is ready.",
+        f"  API       {address}",
+        f"  Docs      {address}/docs",
+        f"  Data      {home.path}",
+        f"  Database  PostgreSQL on {LOOPBACK}:{endpoint.port}; print its URL with",
+        f"            {_command('database-url', '--data-dir', home.asked)}",
+        f"  Agent     {_describe(agent)}",
+    ]
+    if home.path != home.asked:
+        assert home.account is not None
+        note = (
+            f"            (the user {home.account.name}, who runs it, may not enter {home.asked})"
+        )
+        lines.insert(4, note)
+    _say("\n".join([*lines, "Ctrl-C stops all of it."]))
+
+
+def _describe(agent: AgentSettings | None) -> str:
+    if agent is None:
+        return "none"
+    return f"sends this machine's metrics every {agent.interval.total_seconds():g} s"
+
+
+def _command(*words: str | Path) -> str:
+    """How to call us again, by a path that works whatever is on PATH."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    return shlex.join(map(str, (python, "-m", "infrawatch", *words)))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,300 @@
+"""The Python client: push and query."""
+
+import asyncio
+import gzip
+import ipaddress
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from importlib.metadata import version
+from typing import Any, Literal, NamedTuple, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from infrawatch.errors import InvalidInput, RequestRefused, ServerUnavailable
+from infrawatch.model.timerange import from_us, to_us
+
+MetricType = Literal["gauge", "counter", "histogram", "summary", "unknown"]
+Precision = Literal["s", "ms", "us", "ns"]
+
+_USER_AGENT = f"infrawatch/{version('infrawatch')}"
+_CONNECT_TIMEOUT_S = 5.0
+_KEEPALIVE_S = 300.0  # longer than the usual pause between two batches
+_LATER = frozenset({408, 429})  # the only 4xx that mean "later" rather than "never"
+_GZIP_LEVEL = 1
+
+
+class Sample(NamedTuple):
+    """`at` is aware. In answers, `value` is None for a stale marker or an empty step."""
+
+    at: datetime
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Samples of one series, with what is known of its metric."""
+
+    metric: str
+    labels: Mapping[str, str]
+    samples: Sequence[Sample | tuple[datetime, float]]
+    type: MetricType | None = None
+    unit: str | None = None
+    help: str | None = None
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Verdict(_Answer):
+    """What became of one item: `pointer` (RFC 6901) is its place in the batch that was sent."""
+
+    pointer: str
+    code: str
+    detail: str = ""
+
+
+class Receipt(_Answer):
+    """Proof that `accepted` samples are on disk; `cursor` is for `query(wait_for=…)`.
+
+    `errors` names what was refused, the first hundred of them.
+    """
+
+    accepted: int
+    rejected: int
+    cursor: str | None = None
+    errors: tuple[Verdict, ...] = ()
+
+
+class _FoundSeries(_Answer):
+    metric: str
+    labels: dict[str, str]
+    samples: list[tuple[int, float | None]]
+
+    def to_series(self) -> Series:
+        samples = [Sample(from_us(at_us), value) for at_us, value in self.samples]
+        return Series(self.metric, self.labels, samples)
+
+
+class _Found(_Answer):
+    series: list[_FoundSeries]
+
+
+class _Problem(_Answer):
+    """RFC 9457, as far as we read it."""
+
+    code: str = ""
+    title: str = ""
+    detail: str = ""
+
+
+_AnswerT = TypeVar("_AnswerT", bound=_Answer)
+
+
+class Client:
+    """Talks to one server over kept-alive connections; an async context manager.
+
+    `url` is where the server is, with the path it is mounted at, if any. Proxies of the
+    environment are used, except for a server on loopback. Every request ends, one way or
+    another, within `timeout`.
+
+    Raises:
+        InvalidInput: `url` is no http or https URL, or the key cannot be a header.
+    """
+
+    def __init__(
+        self, url: str, *, key: str | None = None, timeout: timedelta = timedelta(seconds=30)
+    ) -> None:
+        parsed = _parse_url(url)
+        self._url = public_url(url)
+        self._timeout_s = timeout.total_seconds()
+        self._http = httpx.AsyncClient(
+            base_url=parsed,
+            headers=_headers(key),
+            timeout=httpx.Timeout(self._timeout_s, connect=_CONNECT_TIMEOUT_S),
+            limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
+            trust_env=not _is_loopback(parsed.host),
+            # Reading the trusted certificates takes 15 ms, which plain HTTP has no use for.
+            verify=parsed.scheme == "https",
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def push(self, series: Iterable[Series], *, partial: bool = False) -> Receipt:
+        """Store a batch; return once it is committed.
+
+        All or nothing, unless `partial`: then what is good is stored and the receipt
+        names the rest. Sending a batch again is safe.
+
+        Raises:
+            InvalidInput: a value is not finite, or a time is naive; nothing was sent.
+            RequestRefused: the batch was refused; nothing was stored.
+            ServerUnavailable: the batch may or may not be stored; send it again.
+        """
+        try:
+            body = json.dumps({"series": [_to_wire(one) for one in series]}, allow_nan=False)
+        except (ValueError, TypeError) as error:
+            raise InvalidInput(f"this batch cannot be sent: {error}") from None
+        compressed = gzip.compress(body.encode(), _GZIP_LEVEL)
+        return await self.push_body(compressed, precision="us", partial=partial)
+
+    async def push_body(
+        self,
+        body: bytes,
+        *,
+        precision: Literal["s", "ms", "us", "ns"] = "ms",
+        partial: bool = False,
+    ) -> Receipt:
+        """Store a native batch that is JSON already, compressed with gzip; else like `push`."""
+        answer = await self._ask(
+            "POST",
+            "v1/samples",
+            params={"precision": precision, "partial": str(partial).lower()},
+            content=body,
+            headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
+        )
+        return self._read(Receipt, answer)
+
+    async def query(
+        self,
+        match: str,
+        *,
+        start: datetime | str = "-1h",
+        end: datetime | str = "now",
+        step: str | None = None,
+        fn: str = "avg",
+        wait_for: str | None = None,
+    ) -> list[Series]:
+        """Read the series a selector matches, samples in order of time, `start` inclusive.
+
+        Raw samples, or one value of `fn` per `step` if there is a step. `wait_for` takes the
+        cursor of a receipt: the answer then includes what that receipt acknowledged.
+
+        Raises:
+            RequestRefused: the selector or a time is wrong, or the answer would be too large.
+            ServerUnavailable: ask again later.
+        """
+        params = {"match": match, "start": _to_time(start), "end": _to_time(end), "precision": "us"}
+        if step is not None:
+            params |= {"step": step, "fn": fn}
+        if wait_for is not None:
+            params["wait_for"] = wait_for
+        path = "v1/samples" if step is None else "v1/range"
+        answer = await self._ask("GET", path, params=params, headers={"Accept": "application/json"})
+        return [
+            Series(
+                one.metric, one.labels, [Sample(from_us(at), value) for at, value in one.samples]
+            )
+            for one in self._read(_Found, answer).series
+        ]
+
+    async def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._http.request(method, path, **request)
+        except TimeoutError:
+            raise ServerUnavailable(
+                f"{self._url} did not answer within {self._timeout_s:g} s"
+            ) from None
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise ServerUnavailable(f"cannot reach {self._url}: {reason}") from error
+        if not answer.is_success:
+            raise self._to_error(answer)
+        return answer
+
+    def _read(self, shape: type[_AnswerT], answer: httpx.Response) -> _AnswerT:
+        try:
+            return shape.model_validate_json(answer.content)
+        except ValidationError:
+            raise ServerUnavailable(
+                f"{self._url} answered, but not as InfraWatch does: is this the right URL?"
+            ) from None
+
+    def _to_error(self, answer: httpx.Response) -> RequestRefused | ServerUnavailable:
+        status = answer.status_code
+        if answer.has_redirect_location:
+            place = answer.headers["Location"]
+            return ServerUnavailable(f"{self._url} redirects to {place}: use that as the URL")
+        problem = _read_problem(answer)
+        said = problem.detail or problem.title or answer.reason_phrase
+        message = f"{self._url} answered {status}: {said}"
+        if answer.is_client_error and status not in _LATER:
+            code = problem.code or f"http_{status}"
+            return RequestRefused(message, answered_status=status, answered_code=code)
+        return ServerUnavailable(message, retry_after=_read_retry_after(answer.headers))
+
+
+def public_url(url: str) -> str:
+    """The URL as it may be shown and logged: without user and password.
+
+    Raises:
+        InvalidInput: it is no http or https URL.
+    """
+    return str(_parse_url(url).copy_with(userinfo=b""))
+
+
+def _parse_url(url: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise InvalidInput(f"{url[:100]!r} is not a URL: {error}") from None
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise InvalidInput(f"{url[:100]!r} is not a URL such as https://metrics.example.org")
+    return parsed
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    headers = {"User-Agent": _USER_AGENT}
+    if key is not None:
+        if not (key.isascii() and key.isprintable() and key.strip()):
+            raise InvalidInput("the key is empty or holds characters that no header can carry")
+        headers["Authorization"] = f"Bearer {key}"
+    return headers
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _to_wire(series: Series) -> dict[str, object]:
+    described = {"type": series.type, "unit": series.unit, "help": series.help}
+    return {
+        "metric": series.metric,
+        "labels": dict(series.labels),
+        "samples": [(to_us(at), value) for at, value in series.samples],
+        **{name: text for name, text in described.items() if text is not None},
+    }
+
+
+def _to_time(time: datetime | str) -> str:
+    return time if isinstance(time, str) else time.isoformat()
+
+
+def _read_problem(answer: httpx.Response) -> _Problem:
+    try:
+        return _Problem.model_validate_json(answer.content)
+    except ValidationError:  # a proxy on the way speaks for itself
+        return _Problem()
+
+
+def _read_retry_after(headers: httpx.Headers) -> timedelta | None:
+    """RFC 9110, section 10.2.3: seconds, or a date; None if it is neither or absent."""
+    text = headers.get("Retry-After", "").strip()
+    try:
+        if text.isdecimal():
+            return timedelta(seconds=int(text))
+        return max(parsedate_to_datetime(text) - datetime.now(UTC), timedelta())
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -1,0 +1,35 @@
+"""One way to write a length of time, in settings, queries and options: `90s`, `15m`, `15d`."""
+
+import re
+from datetime import timedelta
+
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+    "y": timedelta(days=365),
+}
+_PART = re.compile(r"(\d{1,12})(ms|s|m|h|d|w|y)")
+_SECONDS = re.compile(r"\d{1,12}(\.\d{1,6})?")
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a Prometheus duration (`1h30m`) or a plain number of seconds (`90`, `0.5`).
+
+    Source: Prometheus, "Querying basics", float literals and time durations.
+
+    Raises:
+        ValueError: it is neither, or is longer than Python can count (about 2.7 million years).
+    """
+    parts = _PART.findall(text)
+    try:
+        if _SECONDS.fullmatch(text):
+            return timedelta(seconds=float(text))
+        if not parts or "".join(number + unit for number, unit in parts) != text:
+            raise ValueError(f"{text[:50]!r} is not a duration such as 90s, 15m, 2h or 15d")
+        return sum((int(number) * _UNITS[unit] for number, unit in parts), timedelta())
+    except OverflowError:
+        raise ValueError(f"{text[:50]!r} is too long") from None

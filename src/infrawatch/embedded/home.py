@@ -1,0 +1,107 @@
+"""The data directory: where it is, who may use it, and that only one process does."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from infrawatch.embedded.account import Account
+from infrawatch.errors import CannotStart
+
+REFUGE = Path("/var/lib/infrawatch")
+
+
+class HomeInUse(CannotStart):
+    """Another process holds the lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Everything one embedded server keeps. Only `cluster` and `logs` belong to `account`."""
+
+    path: Path
+    account: Account | None
+    """Who the server runs as; None is whoever we are."""
+    asked: Path
+    """The data directory the user named; another than `path` if `account` cannot reach it."""
+
+    @classmethod
+    def resolve(cls, data_dir: Path) -> Self:
+        """Find the home that belongs to a data directory, the same one at every call.
+
+        As root the server runs as an unprivileged user. If that user cannot pass the directories
+        above `data_dir` (a root's home, say), their permissions stay as they are and the home is
+        under /var/lib/infrawatch instead.
+        """
+        asked = data_dir.expanduser().resolve()
+        if os.geteuid() != 0:
+            return cls(asked, None, asked)
+        cluster = asked / "postgres"
+        if cluster.is_dir() and cluster.stat().st_uid != 0:
+            return cls(asked, Account.owning(cluster), asked)
+        account = Account.unprivileged()
+        above = next(one for one in (asked, *asked.parents) if one.exists())
+        if account.may_reach(above):
+            return cls(asked, account, asked)
+        name = hashlib.sha256(os.fsencode(asked)).hexdigest()[:12]
+        return cls(REFUGE / name, account, asked)
+
+    @property
+    def cluster(self) -> Path:
+        """What PostgreSQL calls its data directory."""
+        return self.path / "postgres"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "postgres-log"
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """Make the directory if there is none, and hold it alone; the kernel lets go if we die.
+
+        Raises:
+            HomeInUse: another process holds it.
+            CannotStart: it cannot be made or written to.
+        """
+        try:
+            self._create()
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise CannotStart(
+                f"The data directory {self.path} cannot be used: {error.strerror}. "
+                "Choose another with --data-dir, or run as the user it belongs to."
+            ) from error
+        try:
+            self._hold(lock)
+            yield
+        finally:
+            os.close(lock)
+
+    def give(self, directory: Path) -> None:
+        """Make a directory that belongs to the account the server runs as, and to nobody else."""
+        directory.mkdir(mode=0o700, exist_ok=True)
+        if self.account is not None:
+            os.chown(directory, self.account.uid, self.account.gid)
+
+    def _create(self) -> None:
+        missing = [one for one in (self.path, *self.path.parents) if not one.exists()]
+        for directory in reversed(missing):
+            directory.mkdir(exist_ok=True)
+            # Whatever the umask says, the account must be able to pass.
+            directory.chmod(0o700 if self.account is None else 0o711)
+
+    def _hold(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 20, 0).decode("ascii", errors="replace").strip()
+            raise HomeInUse(
+                f"The data directory {self.path} is in use by another infrawatch "
+                f"(process {holder or 'unknown'}). Stop it, or choose another with --data-dir."
+            ) from None
+        os.truncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode("ascii"), 0)

@@ -1,0 +1,152 @@
+"""Child processes: started through the launcher, kept running, stopped in good order."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from signal import SIGKILL, Signals
+from time import monotonic
+
+import structlog
+
+from infrawatch.embedded import launcher
+from infrawatch.embedded.home import Home
+from infrawatch.errors import CannotStart
+
+Start = Callable[[], Awaitable[Process]]
+
+FIRST_PAUSE = timedelta(seconds=0.5)
+LONGEST_PAUSE = timedelta(seconds=30)
+STABLE_AFTER = timedelta(minutes=1)
+PATIENCE = timedelta(seconds=30)
+
+log = structlog.get_logger()
+
+
+async def launch(
+    home: Home,
+    command: Sequence[str | Path],
+    *,
+    death_signal: Signals,
+    stdin: int = DEVNULL,
+    output: int = DEVNULL,
+) -> Process:
+    """Start a program as the home's account; it gets `death_signal` should this thread end.
+
+    It has a session of its own, so that Ctrl-C at a terminal reaches us alone and we decide what
+    stops first.
+    """
+    account = home.account
+    return await asyncio.create_subprocess_exec(
+        # -I and -S: nothing of this environment but the standard library.
+        *(sys.executable, "-I", "-S", launcher.__file__, str(os.getpid())),
+        *(str(int(death_signal)), "-" if account is None else f"{account.uid}:{account.gid}"),
+        *command,
+        stdin=stdin,
+        stdout=output,
+        stderr=STDOUT,
+        cwd=home.path,
+        env=_environment(),
+        start_new_session=True,
+    )
+
+
+async def run(home: Home, command: Sequence[str | Path], *, text: str = "") -> None:
+    """Run a program to its end, giving it `text` to read.
+
+    Raises:
+        CannotStart: it failed; the message has its last words.
+    """
+    process = await launch(home, command, death_signal=SIGKILL, stdin=PIPE, output=PIPE)
+    try:
+        output, _ = await process.communicate(text.encode())
+    except asyncio.CancelledError:
+        await stop(process, (SIGKILL,))
+        raise
+    if process.returncode:
+        said = output.decode(errors="replace").strip()[-2000:]
+        raise CannotStart(f"{Path(command[0]).name} failed:\n{said}")
+
+
+async def become_ready(
+    process: Process, ready: Awaitable[None], signals: Sequence[Signals]
+) -> Process:
+    """The process once `ready` is; if that fails or we are cancelled, it is stopped."""
+    try:
+        await ready
+    except BaseException:
+        await stop(process, signals)
+        raise
+    return process
+
+
+async def stop(process: Process, signals: Sequence[Signals]) -> None:
+    """Send one signal after the other until the process is gone, the last one being SIGKILL."""
+    for number in (*signals, SIGKILL):
+        if process.returncode is not None:
+            return
+        try:
+            process.send_signal(number)
+            await asyncio.wait_for(process.wait(), PATIENCE.total_seconds())
+        except ProcessLookupError:
+            await process.wait()
+        except TimeoutError:
+            log.warning("child_does_not_stop", pid=process.pid, signal=number.name)
+
+
+class Keeper:
+    """Keeps one child running: whenever it dies it is started again.
+
+    The pause before that doubles from half a second to half a minute, and is short again
+    after a minute without a death.
+    """
+
+    def __init__(self, name: str, start: Start, signals: Sequence[Signals]) -> None:
+        self._name = name
+        self._start = start
+        self._signals = signals
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncGenerator[None]:
+        """The child runs when the block begins, and is gone when it ends.
+
+        Raises:
+            CannotStart: the first start failed.
+        """
+        self._child = await self._start()
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(self._keep(), name=f"keep {self._name}")
+            try:
+                yield
+            finally:
+                keeping.cancel()
+                await asyncio.wait({keeping})
+                await stop(self._child, self._signals)
+
+    async def _keep(self) -> None:
+        pause = FIRST_PAUSE
+        started = monotonic()
+        while True:
+            code = await self._child.wait()
+            if monotonic() - started > STABLE_AFTER.total_seconds():
+                pause = FIRST_PAUSE
+            log.error("child_died", name=self._name, code=code, next_start=str(pause))
+            await asyncio.sleep(pause.total_seconds())
+            pause = min(2 * pause, LONGEST_PAUSE)
+            started = monotonic()
+            try:
+                self._child = await self._start()
+            except CannotStart as error:
+                log.warning("child_not_started", name=self._name, reason=str(error))
+            else:
+                log.info("child_restarted", name=self._name, pid=self._child.pid)
+
+
+def _environment() -> dict[str, str]:
+    """Little: other accounts may look at it, and PG* variables would change what is started."""
+    kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
+    return kept | {"LC_ALL": "C", "TZ": "UTC"}

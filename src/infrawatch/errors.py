@@ -1,0 +1,134 @@
+"""Every error InfraWatch raises on purpose.
+
+InfraWatchError
+├── InvalidInput             the request is wrong; sending it again changes nothing
+│   ├── MalformedBody        the body cannot be read as what it says it is
+│   ├── InvalidSelector      `match` is not a vector selector
+│   ├── InvalidTime          `start`, `end`, `step` and the like
+│   ├── InvalidCursor        a cursor that is not one of ours
+│   └── QueryTooBroad        more series or samples than one answer may touch
+├── UnsupportedContent       a content type or encoding nobody here reads
+├── TooLarge                 the body is larger than this server takes
+│   └── BatchTooLarge        the body fits, but holds too many series or samples
+├── Forbidden                who is asking may not do this
+├── NotFound
+├── CannotStart              a command cannot do its work on this machine; its message says what to change
+├── RequestRefused           a server that our client asked said no; asking again changes nothing
+└── Unavailable              our fault; send again after a while
+    ├── Overloaded           the backlog is full; nothing was taken
+    ├── StoreUnavailable     PostgreSQL cannot be reached, or went away
+    ├── DeadlineExceeded     the work took longer than its deadline
+    ├── ShuttingDown
+    └── ServerUnavailable    a server that our client asked is away, or said "later"
+"""
+
+from datetime import timedelta
+from typing import ClassVar
+
+
+class InfraWatchError(Exception):
+    """Base of the tree; `code` is part of the API, the message is not."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+
+class InvalidInput(InfraWatchError):
+    code = "invalid_input"
+    status = 422
+
+
+class MalformedBody(InvalidInput):
+    code = "malformed_body"
+    status = 400
+
+
+class InvalidSelector(InvalidInput):
+    code = "invalid_selector"
+
+
+class InvalidTime(InvalidInput):
+    code = "invalid_time"
+
+
+class InvalidCursor(InvalidInput):
+    code = "invalid_cursor"
+
+
+class QueryTooBroad(InvalidInput):
+    code = "query_too_broad"
+
+
+class UnsupportedContent(InfraWatchError):
+    code = "unsupported_content"
+    status = 415
+
+
+class TooLarge(InfraWatchError):
+    code = "body_too_large"
+    status = 413
+
+
+class BatchTooLarge(TooLarge):
+    code = "batch_too_large"
+
+
+class Forbidden(InfraWatchError):
+    code = "forbidden"
+    status = 403
+
+
+class CannotStart(InfraWatchError):
+    """Never answered over HTTP: the command prints the message and leaves with 1."""
+
+    code = "cannot_start"
+
+
+class NotFound(InfraWatchError):
+    code = "not_found"
+    status = 404
+
+
+class RequestRefused(InfraWatchError):
+    """`answered_status` and `answered_code` are the server's own."""
+
+    code = "request_refused"
+    status = 502
+
+    def __init__(self, message: str, *, answered_status: int, answered_code: str) -> None:
+        super().__init__(message)
+        self.answered_status = answered_status
+        self.answered_code = answered_code
+
+
+class Unavailable(InfraWatchError):
+    code = "unavailable"
+    status = 503
+    retryable = True
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+
+
+class StoreUnavailable(Unavailable):
+    code = "store_unavailable"
+
+
+class DeadlineExceeded(Unavailable):
+    code = "deadline_exceeded"
+
+
+class ShuttingDown(Unavailable):
+    code = "shutting_down"
+
+
+class ServerUnavailable(Unavailable):
+    """`retry_after` is how long the server asked to be left alone, if it said."""
+
+    code = "server_unavailable"
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

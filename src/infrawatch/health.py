@@ -1,0 +1,117 @@
+"""How this process is doing: /livez, /readyz, /metrics, and the counting of requests."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infrawatch.errors import InfraWatchError
+from infrawatch.telemetry import Telemetry
+
+router = APIRouter(tags=["health"])
+
+log = structlog.get_logger()
+
+CHECK_DEADLINE_S = 3.0
+"""Shorter than the patience of common probes (Kubernetes' default is set to 5 s in ours)."""
+
+Check = Callable[[], Awaitable[None]]
+"""Returns when all is well; raises an InfraWatchError that says what is not."""
+
+
+class Health:
+    """What /readyz asks and /metrics shows; app.py says what that is."""
+
+    def __init__(
+        self, telemetry: Telemetry, checks: Mapping[str, Check], refresh: Callable[[], None]
+    ) -> None:
+        self.telemetry = telemetry
+        self.refresh = refresh
+        self._checks = checks
+
+    async def failures(self) -> dict[str, str]:
+        """What is not ready and why; empty when everything is."""
+        found = await asyncio.gather(*map(self._failure, self._checks))
+        return {name: reason for name, reason in zip(self._checks, found, strict=True) if reason}
+
+    async def _failure(self, name: str) -> str | None:
+        try:
+            async with asyncio.timeout(CHECK_DEADLINE_S):
+                await self._checks[name]()
+        except TimeoutError:
+            return f"no answer within {CHECK_DEADLINE_S:g} s"
+        except InfraWatchError as error:
+            return str(error)
+        return None
+
+
+class Liveness(BaseModel):
+    status: str = "alive"
+
+
+class Readiness(BaseModel):
+    """`failures` names what is not ready, with the reason."""
+
+    status: str
+    failures: dict[str, str]
+
+
+def _health(request: Request) -> Health:
+    health: Health = request.state.health
+    return health
+
+
+@router.get("/livez")
+async def livez() -> Liveness:
+    """The process runs; ask /readyz whether it can work."""
+    return Liveness()
+
+
+@router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
+async def readyz(health: Annotated[Health, Depends(_health)]) -> Response:
+    """Whether samples and queries can be taken now, and if not, why."""
+    failures = await health.failures()
+    readiness = Readiness(status="not ready" if failures else "ready", failures=failures)
+    return JSONResponse(readiness.model_dump(), status_code=503 if failures else 200)
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(health: Annotated[Health, Depends(_health)]) -> Response:
+    """Our own metrics, in the Prometheus text format."""
+    health.refresh()
+    return Response(generate_latest(health.telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class CountRequests:
+    """Counts and times every HTTP request under its route's template, never its raw path."""
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+        self._app = app
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def noting_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        started = monotonic()
+        try:
+            await self._app(scope, receive, noting_status)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._telemetry.requests.labels(scope["method"], route, status).inc()
+            self._telemetry.request_seconds.labels(route).observe(monotonic() - started)

@@ -1,0 +1,101 @@
+"""Request bodies, whole and inflated, never larger than a bound."""
+
+import asyncio
+from collections.abc import Callable
+
+import cramjam
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from infrawatch.errors import MalformedBody, TooLarge, UnsupportedContent
+
+_OFF_LOOP_BYTES = 256 * 1024
+"""Inflating this much takes about a millisecond; larger bodies are inflated in a thread."""
+
+_FIRST_GUESS = 16
+"""Metrics compress about tenfold; a buffer this many times the body nearly always suffices."""
+
+Inflate = Callable[[bytes, bytearray], int]
+
+
+async def read_body(request: Request, *, max_bytes: int) -> bytes:
+    """The request's body, without its Content-Encoding.
+
+    Raises:
+        TooLarge: it is larger than `max_bytes`, as sent or inflated; the rest was not inflated.
+        UnsupportedContent: an encoding other than gzip, zstd, deflate, br.
+        MalformedBody: it is not what its encoding says, or broke off.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    body = await read_raw_body(request, max_bytes=max_bytes)
+    if encoding in ("identity", ""):
+        return body
+    inflate = _INFLATE.get(encoding)
+    if inflate is None:
+        raise UnsupportedContent(
+            f"Content-Encoding {encoding[:50]!r} is not read here: use gzip, zstd, deflate or br"
+        )
+    if len(body) > _OFF_LOOP_BYTES:
+        return await asyncio.to_thread(_inflated, body, inflate, encoding, max_bytes)
+    return _inflated(body, inflate, encoding, max_bytes)
+
+
+async def read_raw_body(request: Request, *, max_bytes: int) -> bytes:
+    """The request's body as it was sent.
+
+    Raises:
+        TooLarge: it is larger than `max_bytes`; the rest was not kept.
+        MalformedBody: the sender went away before its end.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    pieces: list[bytes] = []
+    total = 0
+    try:
+        async for piece in request.stream():
+            total += len(piece)
+            if total > max_bytes:
+                raise _too_large(max_bytes)
+            pieces.append(piece)
+    except ClientDisconnect:
+        raise MalformedBody("the body broke off") from None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _inflated(body: bytes, inflate: Inflate, encoding: str, max_bytes: int) -> bytes:
+    """Inflate into a buffer that ends where the bound is, so that a bomb stops there."""
+    for size in dict.fromkeys((min(max_bytes, _FIRST_GUESS * len(body)), max_bytes)):
+        buffer = bytearray(size)
+        try:
+            return bytes(memoryview(buffer)[: inflate(body, buffer)])
+        except cramjam.DecompressionError as error:
+            if "whole buffer" not in str(error):  # cramjam's words for an output that is full
+                raise MalformedBody(f"the body is not valid {encoding}: {error}") from None
+    raise _too_large(max_bytes)
+
+
+def _inflate_deflate(body: bytes, buffer: bytearray) -> int:
+    """RFC 9110 means zlib by "deflate"; many senders leave its wrapping out."""
+    try:
+        return int(cramjam.zlib.decompress_into(body, buffer))
+    except cramjam.DecompressionError as error:
+        if "whole buffer" in str(error):
+            raise
+        return int(cramjam.deflate.decompress_into(body, buffer))
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(
+        f"the body is larger than {max_bytes} bytes after decompression: send smaller batches, "
+        "or raise INFRAWATCH_MAX_BODY_BYTES"
+    )
+
+
+_INFLATE: dict[str, Inflate] = {
+    "gzip": cramjam.gzip.decompress_into,
+    "x-gzip": cramjam.gzip.decompress_into,
+    "zstd": cramjam.zstd.decompress_into,
+    "br": cramjam.brotli.decompress_into,
+    "deflate": _inflate_deflate,
+}

@@ -1,0 +1,65 @@
+"""Times a sample may have: not older than retention, hardly newer than now."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.verdicts import MAX_SHOWN, Verdict
+from infrawatch.model.samples import Int64s
+from infrawatch.model.timerange import duration_us, from_us
+
+
+class TimeBounds(NamedTuple):
+    """`retention` None keeps everything since 1970; `now_us` is the clock both count from."""
+
+    retention: timedelta | None
+    max_future: timedelta
+    now_us: Callable[[], int]
+
+    def check(self, decoded: Decoded) -> NDArray[np.bool_] | None:
+        """Add a verdict for each sample out of bounds; tell which samples stay, None for all."""
+        unit_ns, now_us = decoded.unit_ns, self.now_us()
+        earliest_us = 0 if self.retention is None else now_us - duration_us(self.retention)
+        latest_us = now_us + duration_us(self.max_future)
+        # Compared in the sender's unit, because converting an absurd time would overflow.
+        is_old = decoded.times < -(-earliest_us * 1000 // unit_ns)
+        is_future = decoded.times > latest_us * 1000 // unit_ns
+        wrong = is_old | is_future
+        if not wrong.any():
+            return None
+        self._refuse(decoded, is_old, "too_old", self._too_old(earliest_us))
+        self._refuse(decoded, is_future, "too_far_in_future", self._too_new(latest_us))
+        return ~wrong
+
+    def _too_old(self, earliest_us: int) -> str:
+        return (
+            f"before {from_us(earliest_us).isoformat(timespec='seconds')}: older than "
+            "INFRAWATCH_RETENTION keeps; is `precision` right?"
+        )
+
+    def _too_new(self, latest_us: int) -> str:
+        return (
+            f"after {from_us(latest_us).isoformat(timespec='seconds')}: further ahead of the "
+            "server's clock than INFRAWATCH_MAX_FUTURE; are the clock and `precision` right?"
+        )
+
+    def _refuse(self, decoded: Decoded, which: NDArray[np.bool_], code: str, detail: str) -> None:
+        positions = np.flatnonzero(which)
+        starts = np.cumsum(decoded.counts) - decoded.counts
+        for position in positions[:MAX_SHOWN].tolist():
+            series = int(np.searchsorted(starts, position, side="right")) - 1
+            index, locator = decoded.locate(series, position - int(starts[series]))
+            decoded.verdicts.add(Verdict(index, locator, code, detail))
+        more = max(len(positions) - MAX_SHOWN, 0)
+        decoded.verdicts.count_only(code, verdicts=more, samples=more)
+
+
+def to_us(times: Int64s, unit_ns: int) -> Int64s:
+    """Times within bounds as microseconds; finer ones are floored."""
+    if unit_ns >= 1000:  # noqa: PLR2004  # nanoseconds in a microsecond
+        return times * np.int64(unit_ns // 1000)
+    return times // np.int64(1000 // unit_ns)

@@ -1,0 +1,205 @@
+"""The way every batch takes, whatever its format: bounds → series → commit."""
+
+import asyncio
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infrawatch.access.principal import Principal
+from infrawatch.errors import DeadlineExceeded
+from infrawatch.ingest.bounds import TimeBounds, to_us
+from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.series_cache import SeriesCache, Space
+from infrawatch.ingest.verdicts import Verdicts
+from infrawatch.ingest.writer import Commit, GroupWriter
+from infrawatch.model.labels import SeriesName
+from infrawatch.model.samples import Columns
+from infrawatch.store.database import Database
+from infrawatch.store.metadata import Metadata, MetadataRepository
+from infrawatch.store.series import SeriesRepository
+from infrawatch.telemetry import Telemetry
+
+Bools = NDArray[np.bool_]
+
+_RESOLVE_AT_ONCE = 10_000
+"""Series created in one statement: about a second's work, well within the deadline."""
+
+_METADATA_REMEMBERED = 100_000
+"""Metrics whose metadata we know to be stored; past that we forget them all and start again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a sender asked for: keep the good part of a bad batch; only say what would happen."""
+
+    partial: bool = True
+    dry_run: bool = False
+
+
+class Outcome(NamedTuple):
+    """What became of a batch; `commit` is None when nothing was stored."""
+
+    accepted: int
+    verdicts: Verdicts
+    commit: Commit | None
+
+
+class Intake:
+    """Takes decoded batches; one for all formats, so that all are held to the same rules."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: GroupWriter,
+        cache: SeriesCache,
+        telemetry: Telemetry,
+        *,
+        bounds: TimeBounds,
+        deadline: timedelta,
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._cache = cache
+        self._telemetry = telemetry
+        self._bounds = bounds
+        self._deadline_s = deadline.total_seconds()
+        self._resolving = asyncio.Lock()
+        self._known_metadata: dict[tuple[int, str], Metadata] = {}
+
+    def finder(self, principal: Principal, format_name: str) -> Find:
+        """What decoders ask which keys of a tenant's series are known already."""
+        return partial(self._cache.find, Space(principal.tenant_id, format_name))
+
+    async def take(
+        self, decoded: Decoded, principal: Principal, format_name: str, wishes: Wishes
+    ) -> Outcome:
+        """Store what is good of a batch, all of it or (without `partial`) nothing.
+
+        Raises:
+            Unavailable: nothing, or by bad luck all of it, was stored; sending again is safe.
+        """
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                outcome = await self._take(decoded, Space(principal.tenant_id, format_name), wishes)
+        except TimeoutError:
+            raise DeadlineExceeded("storing takes too long; send the batch again") from None
+        if not wishes.dry_run:
+            self._telemetry.accepted.labels(format_name).inc(outcome.accepted)
+        for code, samples in outcome.verdicts.samples_by_code.items():
+            self._telemetry.rejected.labels(format_name, code).inc(samples)
+        return outcome
+
+    async def _take(self, decoded: Decoded, space: Space, wishes: Wishes) -> Outcome:
+        is_within = self._bounds.check(decoded)
+        ids = self._cache.find(space, decoded.keys)
+        names = self._check_names(decoded, ids)
+        verdicts = decoded.verdicts
+        if verdicts and not wishes.partial:
+            return Outcome(0, verdicts, None)
+
+        is_named = np.fromiter(
+            (n in names or one is not None for n, one in enumerate(ids)), np.bool_
+        )
+        kept = np.repeat(is_named, decoded.counts)
+        if is_within is not None:
+            kept &= is_within
+        accepted = int(np.count_nonzero(kept))
+        if wishes.dry_run or accepted == 0:
+            return Outcome(accepted, verdicts, None)
+
+        await self._create(space, names, decoded.keys, ids)
+        await self._store_metadata(space.tenant_id, decoded.metadata)
+        columns = self._to_columns(ids, decoded)
+        if kept is not None:
+            columns = columns.picked(kept)
+        return Outcome(accepted, verdicts, await self._writer.write(columns))
+
+    def _kept(
+        self,
+        decoded: Decoded,
+        ids: Sequence[int | None],
+        names: Mapping[int, SeriesName],
+        is_within: Bools | None,
+    ) -> Bools | None:
+        """Which samples have a series and a time that can be stored; None for all of them."""
+        if not decoded.verdicts:
+            return None
+        is_named = [n in names or series_id is not None for n, series_id in enumerate(ids)]
+        kept = np.repeat(np.array(is_named, np.bool_), decoded.counts)
+        return kept if is_within is None else kept & is_within
+
+    def _check_names(self, decoded: Decoded, ids: Sequence[int | None]) -> dict[int, SeriesName]:
+        """The names of series that are not in the cache; wrong ones become verdicts."""
+        names: dict[int, SeriesName] = {}
+        if None not in ids:
+            return names
+        for number, series_id in enumerate(ids):
+            if series_id is not None:
+                continue
+            name = decoded.name_of(number)
+            if isinstance(name, SeriesName):
+                names[number] = name
+                continue
+            for verdict in name:
+                decoded.verdicts.add(verdict)
+        return names
+
+    async def _create(
+        self,
+        space: Space,
+        names: Mapping[int, SeriesName],
+        keys: Sequence[Hashable],
+        ids: list[int | None],
+    ) -> None:
+        """Fill in the ids that are missing; the cache learns them once they are committed."""
+        if not names:
+            return
+        async with self._resolving:  # who waited here finds what the one before has learnt
+            learnt = self._cache.find(space, [keys[number] for number in names])
+            missing = [n for n, one in zip(names, learnt, strict=True) if one is None]
+            for number, series_id in zip(names, learnt, strict=True):
+                ids[number] = series_id
+            for start in range(0, len(missing), _RESOLVE_AT_ONCE):
+                part = missing[start : start + _RESOLVE_AT_ONCE]
+                async with self._database.writing() as connection:
+                    series = SeriesRepository(connection, space.tenant_id)
+                    resolved = await series.resolve([names[number] for number in part])
+                for number, series_id in zip(part, resolved, strict=True):
+                    ids[number] = series_id
+                    self._cache.add(space, keys[number], series_id)
+                self._telemetry.series_resolved.inc(len(part))
+
+    async def _store_metadata(self, tenant_id: int, metadata: Mapping[str, Metadata]) -> None:
+        known = self._known_metadata
+        news = {
+            metric: said
+            for metric, said in metadata.items()
+            if known.get((tenant_id, metric)) != said
+        }
+        if not news:
+            return
+        async with self._database.writing() as connection:
+            await MetadataRepository(connection, tenant_id).put(news)
+        if len(known) > _METADATA_REMEMBERED:
+            known.clear()
+        known |= {(tenant_id, metric): said for metric, said in news.items()}
+
+    def _to_columns(self, ids: Sequence[int | None], decoded: Decoded) -> Columns:
+        known = np.array([one or 0 for one in ids] if None in ids else ids, np.int64)
+        columns = Columns(
+            np.repeat(known, decoded.counts),
+            to_us(decoded.times, decoded.unit_ns),
+            decoded.values,
+        )
+        if decoded.unit_ns < 1000:  # noqa: PLR2004  # finer than what is stored
+            self._telemetry.folded.inc(len(columns) - _count_distinct(columns))
+        return columns
+
+
+def _count_distinct(columns: Columns) -> int:
+    return len(set(zip(columns.series_ids.tolist(), columns.times_us.tolist(), strict=True)))

@@ -1,0 +1,260 @@
+"""The native formats, JSON and NDJSON: bytes → columns and verdicts."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, cast
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from infrawatch.errors import MalformedBody
+from infrawatch.ingest import schemas
+from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.regular import (
+    batch_too_large,
+    decode_regular,
+    to_columns,
+    to_metadata,
+)
+from infrawatch.ingest.verdicts import Verdict, Verdicts
+from infrawatch.model.labels import SeriesName
+
+UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+
+_MAX_COMMAS = 2_000_000
+"""Twice what the largest legal batch has; parsing more only to refuse it would cost 100 MB."""
+
+_NUL = b"\\u0000"
+"""Keys join names and values with NUL, so a body with one is read carefully from the start."""
+
+_CODES = {
+    "missing": "missing_field",
+    "extra_forbidden": "unknown_field",
+    "finite_number": "not_finite",
+    "greater_than_equal": "out_of_range",
+    "less_than": "out_of_range",
+    "literal_error": "unknown_value",
+    "string_too_long": "too_long",
+    "too_short": "empty",
+}
+"""Pydantic's names of errors → ours, which are part of the API; any other is `wrong_type`."""
+
+
+class _Item(NamedTuple):
+    """One series of the right shape: where it stood, and where its samples stood in it."""
+
+    index: int
+    pointer: str
+    series: dict[str, Any]
+    places: Sequence[int] | None = None
+
+
+def decode_json(body: bytes, precision: str, find: Find) -> Decoded:
+    """Read `{"series": [...]}`.
+
+    Raises:
+        MalformedBody: it is not JSON.
+        BatchTooLarge: more than 10,000 series or 50,000 samples.
+    """
+    if len(body) > _MAX_COMMAS and body.count(b",") > _MAX_COMMAS:
+        raise batch_too_large()
+    regular = decode_regular(body, UNIT_NS[precision], find)
+    if regular is not None:
+        return regular
+    verdicts = Verdicts()
+    series = _read_quickly(body)
+    items = (
+        [_Item(index, f"/series/{index}", one) for index, one in enumerate(series)]
+        if series
+        else list(_read_carefully(body, verdicts))
+    )
+    return _to_decoded(items, verdicts, precision)
+
+
+def decode_ndjson(body: bytes, precision: str, _find: Find) -> Decoded:
+    """Read one series object a line; empty lines are passed over, lines count from 1.
+
+    Raises:
+        MalformedBody: there is no line in it.
+        BatchTooLarge: more than 10,000 series or 50,000 samples.
+    """
+    verdicts = Verdicts()
+    items: list[_Item] = []
+    lines = [(n, line) for n, line in enumerate(body.split(b"\n"), start=1) if line.strip()]
+    if not lines:
+        raise MalformedBody("the body is empty: send one series object a line")
+    if len(lines) > schemas.MAX_BATCH_SERIES:
+        raise batch_too_large()
+    for number, line in lines:
+        items.extend(_read_line(line, number, verdicts))
+    return _to_decoded(items, verdicts, precision)
+
+
+def _read_quickly(body: bytes) -> Sequence[Any]:
+    """The series of a body of the right shape; none when it takes care to say what is wrong."""
+    if _NUL in body:
+        return ()
+    try:
+        return schemas.BATCH_SHAPE.validate_json(body)["series"]
+    except ValidationError:
+        return ()
+
+
+def _read_line(line: bytes, number: int, verdicts: Verdicts) -> Iterator[_Item]:
+    if _NUL not in line:
+        with suppress(ValidationError):  # the careful way finds out what is wrong
+            yield _Item(number, "", cast(Any, schemas.SERIES_SHAPE.validate_json(line)))
+            return
+    try:
+        one = from_json(line, cache_strings="keys")
+    except ValueError as error:
+        verdicts.add(Verdict(number, "", "malformed_json", f"the line is not JSON: {error}"))
+        return
+    yield from _checked(one, number, "", verdicts)
+
+
+def _read_carefully(body: bytes, verdicts: Verdicts) -> Iterator[_Item]:
+    """Look at one series after the other, so that each error is found and none costs much."""
+    try:
+        document = from_json(body, cache_strings="keys")
+    except ValueError as error:
+        raise MalformedBody(f"the body is not JSON: {error}") from None
+    try:
+        batch = schemas.ENVELOPE.validate_python(document)
+    except ValidationError as error:
+        if error.errors(include_url=False, include_input=False)[0]["type"] == "too_long":
+            raise batch_too_large() from None
+        _refuse(_details(error), 0, "", verdicts)
+        return
+    if sum(map(_count_samples, batch["series"])) > schemas.MAX_BATCH_SAMPLES:
+        raise batch_too_large()
+    for index, one in enumerate(batch["series"]):
+        yield from _checked(one, index, f"/series/{index}", verdicts)
+
+
+def _checked(one: object, index: int, pointer: str, verdicts: Verdicts) -> Iterator[_Item]:
+    """Check one series with the whole schema; where only samples do not fit, keep the others."""
+    try:
+        series: Any = schemas.SERIES.validate_python(one)
+    except ValidationError as error:
+        errors = _details(error)
+    else:
+        yield _Item(index, pointer, series)
+        return
+    if not all(map(_is_in_sample, errors)):
+        _refuse(errors, index, pointer, verdicts, samples=_count_samples(one))
+        return
+    assert isinstance(one, dict)
+    wrong: set[int | str] = set()
+    for found in errors:
+        place = found["loc"][1]
+        _refuse([found], index, pointer, verdicts, samples=int(place not in wrong))
+        wrong.add(place)
+    places = [place for place in range(len(one["samples"])) if place not in wrong]
+    if places:
+        samples = [one["samples"][place] for place in places]
+        yield _Item(index, pointer, {**one, "samples": samples}, places)
+
+
+def _to_decoded(items: Sequence[_Item], verdicts: Verdicts, precision: str) -> Decoded:
+    all_series = [item.series for item in items]
+    counts, times, values = to_columns(all_series)
+    return Decoded(
+        keys=[_key(one["metric"], one.get("labels", {})) for one in all_series],
+        name_of=_namer(items),
+        locate=_locator(items),
+        counts=counts,
+        times=times,
+        values=values,
+        unit_ns=UNIT_NS[precision],
+        metadata=to_metadata(all_series),
+        verdicts=verdicts,
+    )
+
+
+def _key(metric: str, labels: dict[str, str]) -> str:
+    """Equal keys are equal names: nothing between two NULs contains one."""
+    return "\0".join((metric, *labels, *labels.values()))
+
+
+def _namer(items: Sequence[_Item]) -> Callable[[int], SeriesName | list[Verdict]]:
+    def name_of(number: int) -> SeriesName | list[Verdict]:
+        item = items[number]
+        try:
+            name = schemas.NAME.validate_python(item.series)
+        except ValidationError as error:
+            refused = Verdicts()
+            samples = len(item.series["samples"])
+            _refuse(_details(error), item.index, item.pointer, refused, samples=samples)
+            return refused.shown
+        return SeriesName.of(name["metric"], name.get("labels", {}))
+
+    return name_of
+
+
+def _locator(items: Sequence[_Item]) -> Callable[[int, int], tuple[int, str]]:
+    def locate(number: int, sample: int) -> tuple[int, str]:
+        item = items[number]
+        place = sample if item.places is None else item.places[sample]
+        return item.index, f"{item.pointer}/samples/{place}/0"
+
+    return locate
+
+
+def _details(error: ValidationError) -> list[ErrorDetails]:
+    return error.errors(include_url=False, include_input=False, include_context=False)
+
+
+def _refuse(
+    errors: Sequence[ErrorDetails],
+    index: int,
+    pointer: str,
+    verdicts: Verdicts,
+    *,
+    samples: int = 0,
+) -> None:
+    """Add a verdict for each error; the first of them accounts for the samples."""
+    for found in errors:
+        path, code = _path(found), _code(found)
+        verdicts.add(Verdict(index, pointer + path, code, _detail(found), samples))
+        samples = 0
+
+
+def _path(found: ErrorDetails) -> str:
+    """A JSON pointer to the offending value: of a missing field, to the object that lacks it."""
+    location = [part for part in found["loc"] if part != "[key]"]
+    if found["type"] == "missing":
+        del location[-1]
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+def _code(found: ErrorDetails) -> str:
+    if found["type"] != "string_pattern_mismatch":
+        return _CODES.get(
+            found["type"], "too_many_labels" if _is_label_count(found) else "wrong_type"
+        )
+    if found["loc"][-1] == "[key]":
+        return "invalid_label_name"
+    return {"metric": "invalid_metric", "labels": "invalid_label_value"}.get(
+        str(found["loc"][0]), "invalid_text"
+    )
+
+
+def _detail(found: ErrorDetails) -> str:
+    if found["type"] == "missing":
+        return f"the field {found['loc'][-1]!r} is required"
+    return found["msg"].replace("\x00", "\\x00")
+
+
+def _is_label_count(found: ErrorDetails) -> bool:
+    return found["type"] == "too_long" and found["loc"] == ("labels",)
+
+
+def _is_in_sample(found: ErrorDetails) -> bool:
+    location = found["loc"]
+    return len(location) > 1 and location[0] == "samples"
+
+
+def _count_samples(one: object) -> int:
+    samples = one.get("samples") if isinstance(one, dict) else None
+    return len(samples) if isinstance(samples, list) else 0

@@ -1,0 +1,143 @@
+"""POST /v1/samples: the native formats, and how their senders are answered."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+
+from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.errors import InvalidInput, UnsupportedContent
+from infrawatch.ingest import native
+from infrawatch.ingest.bodies import read_body
+from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.intake import Intake, Outcome, Wishes
+from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Problem, Receipt, Refusal
+from infrawatch.ingest.verdicts import Verdicts
+from infrawatch.model.cursor import Cursor
+from infrawatch.problems import MEDIA_TYPE, to_response
+
+router = APIRouter(prefix="/v1", tags=["ingest"])
+
+FORMAT = "native"
+
+Precision = Literal["s", "ms", "us", "ns"]
+Decode = Callable[[bytes, str, Find], Decoded]
+
+_DECODERS: dict[str, Decode] = {
+    "application/json": native.decode_json,
+    "application/x-ndjson": native.decode_ndjson,
+    "application/ndjson": native.decode_ndjson,
+    "application/jsonl": native.decode_ndjson,
+}
+
+
+class BatchRejected(InvalidInput):
+    code = "batch_rejected"
+
+
+def _intake(request: Request) -> Intake:
+    intake: Intake = request.state.intake
+    return intake
+
+
+def _problem_schema(model: type[Problem], description: str) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"model": Receipt, "description": "All of it is on disk."},
+    207: {"model": PartialReceipt, "description": "With `partial`: the good part is on disk."},
+    400: _problem_schema(Problem, "The body cannot be read."),
+    413: _problem_schema(Problem, "The body or the batch is too large; send it in parts."),
+    415: _problem_schema(Problem, "A content type or encoding that is not read here."),
+    422: {"model": BatchProblem, "description": "Nothing was stored; `errors` says why."},
+    503: _problem_schema(Problem, "Try again after `Retry-After` seconds; it is always safe."),
+}
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/BatchIn"}},
+            "application/x-ndjson": {
+                "schema": {"type": "string", "description": "One `SeriesIn` object a line."},
+                "example": '{"metric": "node_load1", "labels": {"host": "web-1"}, '
+                '"samples": [[1790000000000, 0.42]]}\n',
+            },
+        },
+    }
+}
+
+
+@router.post("/samples", responses=_RESPONSES, response_model=None, openapi_extra=_BODY)
+async def write_samples(  # two of the six are the framework's
+    request: Request,
+    principal: CurrentPrincipal,
+    intake: Annotated[Intake, Depends(_intake)],
+    precision: Annotated[Precision, Query(description="Unit of the times.")] = "ms",
+    partial: Annotated[bool, Query(description="Store the good part of a bad batch.")] = False,  # noqa: FBT002
+    dry_run: Annotated[bool, Query(description="Say what would happen; store nothing.")] = False,  # noqa: FBT002
+) -> Response:
+    """Store a batch of samples.
+
+    The answer is sent after the commit. Sending a batch again is always safe: a sample is
+    identified by its series and time, the same value again changes nothing, and of different
+    values the later arrival wins.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    decode = _DECODERS.get(content_type)
+    if decode is None:
+        raise UnsupportedContent(
+            f"Content-Type {content_type[:50]!r} is not read here: use application/json or "
+            "application/x-ndjson"
+        )
+    body = await read_body(request, max_bytes=request.state.max_body_bytes)
+    wishes = Wishes(partial=partial, dry_run=dry_run)
+    decoded = decode(body, precision, intake.finder(principal, FORMAT))
+    outcome = await intake.take(decoded, principal, FORMAT, wishes)
+    has_lines = decode is native.decode_ndjson
+    return _to_answer(outcome, wishes, request.state.epoch, has_lines=has_lines)
+
+
+def _to_answer(outcome: Outcome, wishes: Wishes, epoch: UUID, *, has_lines: bool) -> Response:
+    verdicts, commit = outcome.verdicts, outcome.commit
+    counts = {"accepted": outcome.accepted, "rejected": verdicts.rejected_samples}
+    if verdicts:
+        refusals = {
+            "errors": _to_refusals(verdicts, has_lines=has_lines),
+            "errors_left_out": verdicts.total - len(verdicts.shown),
+        }
+        if not wishes.partial:
+            error = BatchRejected(
+                f"{verdicts.total} errors, nothing was stored; ?partial=true stores the good part"
+            )
+            return to_response(error, {**counts, **refusals})
+    else:
+        refusals = {}
+    receipt = {
+        **counts,
+        "cursor": commit and Cursor(epoch, commit.at_us, {commit.writer: commit.seq}).to_text(),
+        **({"dry_run": True} if wishes.dry_run else {}),
+        **refusals,
+    }
+    model = PartialReceipt if verdicts else Receipt
+    return Response(
+        model.model_validate(receipt).model_dump_json(exclude_unset=True),
+        status_code=207 if verdicts else 200,
+        media_type="application/json",
+    )
+
+
+def _to_refusals(verdicts: Verdicts, *, has_lines: bool) -> list[dict[str, object]]:
+    return [
+        Refusal(
+            pointer=one.locator,
+            line=one.index if has_lines else None,
+            code=one.code,
+            detail=one.detail,
+        ).model_dump(exclude_none=True)
+        for one in verdicts
+    ]

@@ -1,0 +1,207 @@
+"""What clients send to `POST /v1/samples`, and what they get back."""
+
+from typing import Annotated, Any, Literal, Required
+
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+)
+from typing_extensions import TypedDict
+
+MAX_BATCH_SERIES = 10_000
+MAX_BATCH_SAMPLES = 50_000
+MAX_LABELS = 64
+
+MetricName = Annotated[
+    StrictStr, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$", max_length=200, examples=["node_load1"])
+]
+LabelName = Annotated[StrictStr, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_.]*$", max_length=200)]
+# jsonb has no NUL.
+LabelValue = Annotated[StrictStr, Field(pattern=r"^[^\x00]*$", max_length=4_096)]
+MetricType = Literal["gauge", "counter", "histogram", "summary", "unknown"]
+Text = Annotated[StrictStr, Field(pattern=r"^[^\x00]*$", max_length=1_024)]
+Time = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63, examples=[1_790_000_000_000])]
+Value = Annotated[StrictFloat, AllowInfNan(allow_inf_nan=False)]
+Sample = tuple[Time, Value]
+
+# A misspelt field is an error, not a surprise. (`true` and "1.5" are no numbers either: the leaves
+# are strict, so that JSON and what was already read from JSON are held to the same.)
+# Plain dicts: making a model object for each series would cost more than reading it.
+_STRICT = ConfigDict(extra="forbid")
+
+
+class SeriesIn(TypedDict, total=False):
+    """Samples of one series, each `[time, value]`; times are integers in units of `precision`."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]  # pydantic reads it off the class
+
+    metric: Required[MetricName]
+    labels: Annotated[
+        dict[LabelName, LabelValue], Field(max_length=MAX_LABELS, examples=[{"host": "web-1"}])
+    ]
+    type: MetricType
+    unit: Text
+    help: Text
+    samples: Required[
+        Annotated[
+            list[Sample],
+            Field(
+                min_length=1,
+                max_length=MAX_BATCH_SAMPLES,
+                examples=[[[1_790_000_000_000, 0.42], [1_790_000_010_000, 0.44]]],
+            ),
+        ]
+    ]
+
+
+class BatchIn(TypedDict):
+    """One batch; all of it is stored, or nothing of it (see `partial`)."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    series: Annotated[list[SeriesIn], Field(min_length=1, max_length=MAX_BATCH_SERIES)]
+
+
+class _SeriesShape(TypedDict, total=False):
+    """`SeriesIn` without the patterns of names: half its price.
+
+    Names are checked with all of `SeriesIn` when their series is first seen.
+    """
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    metric: Required[StrictStr]
+    labels: dict[StrictStr, StrictStr]
+    type: MetricType
+    unit: Text
+    help: Text
+    samples: Required[
+        Annotated[list[Sample], Field(min_length=1, max_length=MAX_BATCH_SAMPLES), FailFast()]
+    ]
+
+
+class _BatchShape(TypedDict):
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    series: Annotated[
+        list[_SeriesShape], Field(min_length=1, max_length=MAX_BATCH_SERIES), FailFast()
+    ]
+
+
+class _HeadIn(TypedDict, total=False):
+    """`SeriesIn` without its samples."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    metric: Required[MetricName]
+    labels: Annotated[dict[LabelName, LabelValue], Field(max_length=MAX_LABELS)]
+    type: MetricType
+    unit: Text
+    help: Text
+
+
+class _Numbers(TypedDict):
+    """`SeriesIn` without all that names it."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    samples: Annotated[list[Sample], Field(min_length=1, max_length=MAX_BATCH_SAMPLES), FailFast()]
+
+
+class _AllNumbers(TypedDict):
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    series: Annotated[list[_Numbers], Field(min_length=1, max_length=MAX_BATCH_SERIES), FailFast()]
+
+
+class _Name(TypedDict, total=False):
+    """What `_SeriesShape` leaves unchecked."""
+
+    __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]
+
+    metric: Required[MetricName]
+    labels: Annotated[dict[LabelName, LabelValue], Field(max_length=MAX_LABELS)]
+
+
+class _Envelope(TypedDict):
+    """A batch whose series are looked at one by one."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+
+    series: Annotated[list[object], Field(min_length=1, max_length=MAX_BATCH_SERIES)]
+
+
+class Problem(BaseModel):
+    """What went wrong, as RFC 9457 has it."""
+
+    type: Annotated[str, Field(examples=["urn:infrawatch:too_old"])]
+    title: str
+    status: int
+    code: Annotated[str, Field(description="Stable; meant for programs.")]
+    detail: Annotated[str, Field(description="What to do about it; meant for people.")]
+
+
+class Refusal(BaseModel):
+    """One item of a batch that was refused."""
+
+    pointer: Annotated[
+        str | None, Field(description="JSON pointer (RFC 6901) into the body, or into the line.")
+    ] = None
+    line: Annotated[int | None, Field(description="Line of the body, from 1.")] = None
+    code: Annotated[str, Field(examples=["too_far_in_future"])]
+    detail: str
+
+
+class Receipt(BaseModel):
+    """Proof that the accepted samples are on disk."""
+
+    accepted: Annotated[int, Field(description="Samples committed.")]
+    rejected: Annotated[int, Field(description="Samples refused; `errors` says why.")]
+    cursor: Annotated[
+        str | None,
+        Field(description="Pass it as `wait_for` to read what you wrote, on any replica."),
+    ]
+    dry_run: Annotated[bool | None, Field(description="True when nothing was to be stored.")] = None
+
+
+class PartialReceipt(Receipt):
+    """Proof that the accepted samples are on disk, and why the others are not."""
+
+    errors: Annotated[list[Refusal], Field(description="The first hundred.")]
+    errors_left_out: Annotated[int, Field(description="How many more there were.")]
+
+
+class BatchProblem(Problem):
+    """Nothing was stored; each reason is listed."""
+
+    accepted: int
+    rejected: int
+    errors: Annotated[list[Refusal], Field(description="The first hundred.")]
+    errors_left_out: Annotated[int, Field(description="How many more there were.")]
+
+
+BATCH = TypeAdapter(BatchIn)
+SERIES = TypeAdapter(SeriesIn)
+BATCH_SHAPE = TypeAdapter(_BatchShape)
+SERIES_SHAPE = TypeAdapter(_SeriesShape)
+HEAD = TypeAdapter(_HeadIn)
+ALL_NUMBERS = TypeAdapter(_AllNumbers)
+NAME = TypeAdapter(_Name)
+ENVELOPE = TypeAdapter(_Envelope)
+
+
+def openapi_components() -> dict[str, Any]:
+    """`BatchIn` and `SeriesIn` as components of an OpenAPI document, from the same models.
+
+    Routes read raw bytes, so FastAPI does not see these models by itself.
+    """
+    reference = "#/components/schemas/{model}"
+    schema = BATCH.json_schema(ref_template=reference)
+    return {**schema.pop("$defs"), "BatchIn": schema}

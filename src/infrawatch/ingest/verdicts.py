@@ -1,0 +1,58 @@
+"""Verdicts: what is refused of a batch, where it stands, and why."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+MAX_SHOWN = 100
+"""More than anyone reads; keeps the answer to a bad batch smaller than the batch."""
+
+
+class Verdict(NamedTuple):
+    """Why one item of a batch is refused.
+
+    `index` counts series from 0, or lines from 1 where a format has lines; `locator` is a JSON
+    pointer where the format is JSON, else a short description. `samples` is how many samples
+    are refused by it: none when another verdict counts them already.
+    """
+
+    index: int
+    locator: str
+    code: str
+    detail: str
+    samples: int = 1
+
+
+class Verdicts:
+    """The verdicts on one batch: all are counted, the first hundred are kept."""
+
+    def __init__(self) -> None:
+        self.shown: list[Verdict] = []
+        self.total = 0
+        self.samples_by_code: Counter[str] = Counter()
+
+    def add(self, verdict: Verdict) -> None:
+        self.total += 1
+        self.samples_by_code[verdict.code] += verdict.samples
+        if len(self.shown) < MAX_SHOWN:
+            self.shown.append(verdict)
+
+    def count_only(self, code: str, *, verdicts: int, samples: int) -> None:
+        """Take note of verdicts that would not be shown any more."""
+        self.total += verdicts
+        self.samples_by_code[code] += samples
+
+    @property
+    def is_full(self) -> bool:
+        """Whether further verdicts are only counted."""
+        return len(self.shown) >= MAX_SHOWN
+
+    @property
+    def rejected_samples(self) -> int:
+        return self.samples_by_code.total()
+
+    def __bool__(self) -> bool:
+        return self.total > 0
+
+    def __iter__(self) -> Iterator[Verdict]:
+        return iter(self.shown)

@@ -1,0 +1,224 @@
+"""Group commit: batches that wait together are committed together."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from time import monotonic
+from typing import NamedTuple, TypeVar
+
+import structlog
+
+from infrawatch.errors import (
+    DeadlineExceeded,
+    InfraWatchError,
+    Overloaded,
+    ShuttingDown,
+    StoreUnavailable,
+)
+from infrawatch.model.samples import Columns
+from infrawatch.store.database import Database
+from infrawatch.store.journal import JournalRepository
+from infrawatch.store.writers import Fenced, WriterRepository
+from infrawatch.telemetry import Telemetry
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+class Commit(NamedTuple):
+    """The writer's `seq`-th commit, begun at `at_us` by the database's clock."""
+
+    writer: int
+    seq: int
+    at_us: int
+
+
+class _OutcomeUnknown(StoreUnavailable):
+    """COMMIT was sent and no answer came back."""
+
+    def __init__(self, commit: Commit) -> None:
+        super().__init__("PostgreSQL went away while committing; sending again is safe")
+        self.commit = commit
+
+
+class _Turn(NamedTuple):
+    """A writer this process holds, and the seq its next commit has."""
+
+    writer: int
+    seq: int
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    columns: Columns
+    committed: asyncio.Future[Commit] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class GroupWriter:
+    """`write` returns once its batch is on disk; `run` is the only task that commits.
+
+    While one group is being committed the next one gathers, so a slow disk makes groups
+    larger, not queues longer. The backlog is counted in samples, because samples fill memory;
+    when it is full we say so at once: a sender kept waiting times out and sends again.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        telemetry: Telemetry,
+        *,
+        backlog_samples: int,
+        group_samples: int,
+        deadline: timedelta,
+    ) -> None:
+        self._database = database
+        self._telemetry = telemetry
+        self._backlog_samples = backlog_samples
+        self._group_samples = group_samples
+        self._deadline_s = deadline.total_seconds()
+        self._queue: deque[_Waiting] = deque()
+        self._arrived = asyncio.Event()
+        self._is_closed = False
+        self._waiting_samples = 0
+        self._turn: _Turn | None = None
+
+    async def write(self, columns: Columns) -> Commit:
+        """Store the whole batch or nothing of it; one that waits past the deadline is given up.
+
+        Raises:
+            Overloaded: the backlog is full; nothing was taken.
+            ShuttingDown: nothing was taken.
+            StoreUnavailable: the batch may or may not be stored; sending it again is safe.
+            DeadlineExceeded: likewise.
+        """
+        if self._is_closed:
+            raise ShuttingDown("the server is shutting down; send to another, or again shortly")
+        if self._waiting_samples + len(columns) > self._backlog_samples:
+            raise Overloaded(f"{self._waiting_samples} samples wait for their commit already")
+        waiting = _Waiting(columns)
+        self._count(len(columns))
+        self._queue.append(waiting)
+        self._arrived.set()
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await asyncio.shield(waiting.committed)
+        except TimeoutError:
+            self._give_up(waiting)
+            raise DeadlineExceeded("the commit takes too long; send the batch again") from None
+
+    async def run(self) -> None:
+        """Commit until `close` is called, then finish what waits."""
+        try:
+            while group := await self._next_group():
+                await self._store(group)
+        finally:  # on a crash, nobody may be left waiting for an answer
+            self.close()
+            self._settle(self._queue, ShuttingDown("the writer stopped"))
+            self._queue.clear()
+
+    def close(self) -> None:
+        """Take no more batches."""
+        self._is_closed = True
+        self._arrived.set()
+
+    async def _next_group(self) -> list[_Waiting]:
+        """Everything that waits, up to the size of a group; empty once closed and drained."""
+        while not self._queue and not self._is_closed:
+            self._arrived.clear()
+            await self._arrived.wait()
+        group: list[_Waiting] = []
+        samples = 0
+        while self._queue and (not group or samples < self._group_samples):
+            group.append(self._queue.popleft())
+            samples += len(group[-1].columns)
+        return group
+
+    async def _store(self, group: Sequence[_Waiting]) -> None:
+        columns = Columns.joined([waiting.columns for waiting in group])
+        started = monotonic()
+        outcome: Commit | InfraWatchError
+        try:
+            outcome = await self._commit(columns)
+        except InfraWatchError as error:
+            outcome = error
+            self._telemetry.groups_failed.inc()
+            log.warning("group_failed", samples=len(columns), code=error.code, reason=str(error))
+        except BaseException:
+            self._settle(group, StoreUnavailable("the writer failed; send the batch again"))
+            raise
+        self._telemetry.commit_seconds.observe(monotonic() - started)
+        self._telemetry.group_samples.observe(len(columns))
+        self._settle(group, outcome)
+
+    async def _commit(self, columns: Columns) -> Commit:
+        """Commit one group; if nobody can say whether a commit happened, find out."""
+        turn = self._turn or await self._within_deadline(self._register)
+        self._turn = None  # held again only when we know how the commit ended
+        try:
+            return await self._attempt(turn, columns)
+        except _OutcomeUnknown as unknown:
+            log.warning("commit_outcome_unknown", writer=turn.writer, seq=turn.seq)
+            if await self._within_deadline(lambda: self._fence(turn.writer)) >= turn.seq:
+                return unknown.commit
+        except Fenced:
+            log.warning("writer_was_fenced", writer=turn.writer)
+        return await self._attempt(await self._within_deadline(self._register), columns)
+
+    async def _attempt(self, turn: _Turn, columns: Columns) -> Commit:
+        """One transaction: the writer's row first, which orders it, then the samples."""
+        commit: Commit | None = None
+        try:
+            async with asyncio.timeout(self._deadline_s), self._database.writing() as connection:
+                at_us = await WriterRepository(connection).advance(turn.writer, turn.seq)
+                await JournalRepository(connection).append(turn.writer, turn.seq, columns)
+                commit = Commit(turn.writer, turn.seq, at_us)
+        except (StoreUnavailable, DeadlineExceeded, TimeoutError) as error:
+            if commit is not None:  # the block was left, so COMMIT may have reached the server
+                raise _OutcomeUnknown(commit) from error
+            self._turn = turn  # nothing was committed, so the seq is free
+            raise StoreUnavailable(f"the group was not committed: {error or 'too slow'}") from error
+        assert commit is not None
+        self._turn = _Turn(turn.writer, turn.seq + 1)
+        return commit
+
+    async def _register(self) -> _Turn:
+        async with self._database.writing() as connection:
+            return _Turn(await WriterRepository(connection).register(), 1)
+
+    async def _fence(self, writer: int) -> int:
+        async with self._database.writing() as connection:
+            return await WriterRepository(connection).fence(writer)
+
+    async def _within_deadline(self, work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await work()
+        except TimeoutError as error:
+            raise StoreUnavailable("PostgreSQL does not answer") from error
+
+    def _settle(self, group: Iterable[_Waiting], outcome: Commit | InfraWatchError) -> None:
+        for waiting in group:
+            self._count(-len(waiting.columns))
+            if waiting.committed.done():
+                continue
+            if isinstance(outcome, Commit):
+                waiting.committed.set_result(outcome)
+            else:
+                waiting.committed.set_exception(outcome)
+                waiting.committed.exception()  # its sender may have given up: nobody has to ask
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        """Forget a batch nobody waits for any more, unless it is being committed."""
+        with suppress(ValueError):
+            self._queue.remove(waiting)
+            self._count(-len(waiting.columns))
+
+    def _count(self, samples: int) -> None:
+        self._waiting_samples += samples
+        self._telemetry.backlog_samples.set(self._waiting_samples)

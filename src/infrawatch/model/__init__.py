@@ -1,0 +1,1 @@
+"""Words everybody uses; no I/O."""

@@ -1,0 +1,75 @@
+"""Samples, as columns: three arrays of one length. Nothing here is one object per sample."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int64s = NDArray[np.int64]
+Float64s = NDArray[np.float64]
+
+STALE_NAN_BITS = 0x7FF0000000000002
+"""Prometheus' stale marker (model/value/value.go): the series ended here. Kept bit for bit."""
+
+
+class Columns(NamedTuple):
+    """Samples of any number of series, in the order in which they arrived unless said otherwise.
+
+    `times_us` are microseconds since the Unix epoch; `values` keep every bit, NaN payloads too.
+    """
+
+    series_ids: Int64s
+    times_us: Int64s
+    values: Float64s
+
+    @classmethod
+    def empty(cls) -> Self:
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Columns]") -> "Columns":
+        """All parts one after the other; keeps their order."""
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return cls.empty()
+        return Columns(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def __len__(self) -> int:  # type: ignore[override]  # the number of samples, not of columns
+        return len(self.series_ids)
+
+    def picked(self, which: NDArray[np.intp] | NDArray[np.bool_]) -> "Columns":
+        """The samples at these positions, or where the mask is true, in that order."""
+        return Columns(self.series_ids[which], self.times_us[which], self.values[which])
+
+
+def latest_arrivals(columns: Columns) -> Columns:
+    """Sort by (series, time) and keep, of samples that share both, the one that arrived last.
+
+    Takes samples in order of arrival, earliest first.
+    """
+    if len(columns) == 0:
+        return columns
+    ordered = columns.picked(np.lexsort((columns.times_us, columns.series_ids)))
+    is_last = np.empty(len(ordered), np.bool_)
+    is_last[-1] = True
+    np.not_equal(ordered.series_ids[1:], ordered.series_ids[:-1], out=is_last[:-1])
+    is_last[:-1] |= ordered.times_us[1:] != ordered.times_us[:-1]
+    return ordered if is_last.all() else ordered.picked(is_last)
+
+
+def series_bounds(series_ids: Int64s) -> NDArray[np.intp]:
+    """Where each series begins in a sorted column, and one past the end of the last.
+
+    Series i of the column occupies positions `bounds[i]` to `bounds[i + 1]`, exclusive.
+    """
+    if len(series_ids) == 0:
+        return np.zeros(1, np.intp)
+    starts = np.flatnonzero(series_ids[1:] != series_ids[:-1]) + 1
+    return np.concatenate(([0], starts, [len(series_ids)])).astype(np.intp)
+
+
+def is_stale(values: Float64s) -> NDArray[np.bool_]:
+    """Where the value is Prometheus' stale marker, and no other NaN."""
+    return np.equal(values.view(np.int64), STALE_NAN_BITS)

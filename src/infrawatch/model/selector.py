@@ -1,0 +1,125 @@
+"""Selectors: which series are meant, written as a PromQL vector selector."""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple
+
+import promql_parser
+import re2
+
+from infrawatch.errors import InvalidSelector
+
+MAX_SELECTOR_CHARACTERS = 8_192
+"""Far above what people write; keeps parsing and compiling cheap for everybody else."""
+
+METRIC_LABEL = "__name__"
+
+
+class Operator(StrEnum):
+    EQUAL = "="
+    NOT_EQUAL = "!="
+    MATCHES = "=~"
+    MATCHES_NOT = "!~"
+
+
+class Matcher(NamedTuple):
+    """A condition on one label; an absent label counts as the empty string, as in Prometheus."""
+
+    label: str
+    operator: Operator
+    value: str
+
+    def accepts(self, value: str) -> bool:
+        """Whether a label's value fits. Regular expressions are RE2 and anchored at both ends."""
+        match self.operator:
+            case Operator.EQUAL:
+                return value == self.value
+            case Operator.NOT_EQUAL:
+                return value != self.value
+            case Operator.MATCHES:
+                return _compiled(self.value).fullmatch(value) is not None
+            case Operator.MATCHES_NOT:
+                return _compiled(self.value).fullmatch(value) is None
+
+
+class Selector(NamedTuple):
+    """Matchers of which all must accept; the metric is the label `__name__`.
+
+    Equal selectors are the same question, however they were written.
+    """
+
+    matchers: tuple[Matcher, ...]
+
+    def accepts(self, metric: str, labels: Mapping[str, str]) -> bool:
+        return all(
+            matcher.accepts(
+                metric if matcher.label == METRIC_LABEL else labels.get(matcher.label, "")
+            )
+            for matcher in self.matchers
+        )
+
+
+def parse_selector(text: str) -> Selector:
+    """Read a vector selector: `node_load1{host=~"web-.*"}`, `{"http.server.duration"}`.
+
+    Source: Prometheus, "Querying basics", instant vector selectors.
+
+    Raises:
+        InvalidSelector: it is no vector selector, or has an offset, `@`, or a bad expression.
+    """
+    if len(text) > MAX_SELECTOR_CHARACTERS:
+        raise InvalidSelector(f"a selector has at most {MAX_SELECTOR_CHARACTERS} characters")
+    try:
+        parsed = promql_parser.parse(text)
+    except ValueError as error:
+        raise InvalidSelector(f"not a vector selector: {error}") from None
+    except RecursionError:
+        raise InvalidSelector("nested too deeply to be a vector selector") from None
+    if not isinstance(parsed, promql_parser.VectorSelector):
+        raise InvalidSelector(
+            'expected a plain selector such as node_load1{host=~"web-.*"}, '
+            f"not the PromQL expression {str(parsed)[:100]}"
+        )
+    if parsed.offset is not None or parsed.at is not None:
+        raise InvalidSelector("offset and @ have no place here: move start and end instead")
+    if parsed.matchers.or_matchers:
+        raise InvalidSelector("alternatives with `or` are not supported: use a regular expression")
+    return _to_selector(parsed.name, parsed.matchers.matchers)
+
+
+def _to_selector(name: str | None, parsed: Iterable[promql_parser.Matcher]) -> Selector:
+    matchers = {Matcher(METRIC_LABEL, Operator.EQUAL, name)} if name else set()
+    for one in parsed:
+        matcher = Matcher(one.name, _OPERATORS[str(one.op)], one.value)
+        if "\0" in matcher.label + matcher.value:
+            raise InvalidSelector("no label holds a NUL character")
+        if matcher.operator in (Operator.MATCHES, Operator.MATCHES_NOT):
+            _compiled(matcher.value)
+        matchers.add(matcher)
+    return Selector(tuple(sorted(matchers)))
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> "re2._Regexp[str]":
+    try:
+        return re2.compile(pattern, _OPTIONS)
+    except re2.error as error:
+        raise InvalidSelector(f"bad regular expression {pattern[:100]!r}: {error}") from None
+
+
+def _quiet_options() -> re2.Options:
+    options = re2.Options()
+    options.log_errors = False  # the error goes to who asked, not to stderr
+    options.dot_nl = True  # Prometheus compiles with (?s)
+    options.max_mem = 1 << 20
+    return options
+
+
+_OPTIONS = _quiet_options()
+_OPERATORS = {
+    "MatchOp.Equal": Operator.EQUAL,
+    "MatchOp.NotEqual": Operator.NOT_EQUAL,
+    "MatchOp.Re": Operator.MATCHES,
+    "MatchOp.NotRe": Operator.MATCHES_NOT,
+}

@@ -1,0 +1,118 @@
+"""Times as users write them, and the half-open spans between two of them."""
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from infrawatch.durations import parse_duration
+from infrawatch.errors import InvalidTime
+
+US = 1_000_000
+"""Microseconds in a second; every time inside InfraWatch counts microseconds since 1970, UTC."""
+
+FAR_FUTURE_US = 7_258_118_400 * US
+"""2200-01-01. A number of seconds beyond it is a number of milliseconds by mistake."""
+
+_NUMBER = re.compile(r"[+-]?\d{1,19}(\.\d{1,12})?")
+
+
+class TimeRange(NamedTuple):
+    """A span of time: `start_us` belongs to it, `end_us` does not."""
+
+    start_us: int
+    end_us: int
+
+
+def now_us() -> int:
+    """This machine's clock."""
+    return to_us(datetime.now(UTC))
+
+
+def to_us(time: datetime) -> int:
+    """An aware time as microseconds since the epoch, exactly."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_us(time_us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=time_us)
+
+
+def duration_us(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1)
+
+
+def parse_time(text: str, *, now: int) -> int:
+    """Read RFC 3339, unix seconds, `now`, or a distance back from now such as `-15m`.
+
+    `now` and the answer are microseconds since the epoch.
+
+    Raises:
+        InvalidTime: it is none of these, or lies before 1970 or beyond the year 2200.
+    """
+    text = text.strip()
+    if text == "now":
+        return now
+    if _NUMBER.fullmatch(text):
+        seconds, _, fraction = text.partition(".")
+        time_us = abs(int(seconds)) * US + int(fraction[:6].ljust(6, "0") or 0)
+        return _checked(-time_us if seconds.startswith("-") else time_us, text)
+    if text.startswith("-"):
+        try:
+            return _checked(now - duration_us(parse_duration(text[1:])), text)
+        except ValueError as error:
+            raise InvalidTime(str(error)) from None
+    return _checked(_parse_rfc3339(text), text)
+
+
+def parse_step(text: str) -> int:
+    """Read a step (`30s`, `5m`, or seconds) as microseconds.
+
+    Raises:
+        InvalidTime: it is no duration, or shorter than a millisecond.
+    """
+    try:
+        step_us = duration_us(parse_duration(text))
+    except ValueError as error:
+        raise InvalidTime(str(error)) from None
+    if step_us < US // 1000:
+        raise InvalidTime("a step is at least 1ms")
+    return step_us
+
+
+def parse_range(start: str, end: str, *, now: int) -> TimeRange:
+    """Read both ends of a span.
+
+    Raises:
+        InvalidTime: an end is no time, or the span ends before it starts.
+    """
+    span = TimeRange(parse_time(start, now=now), parse_time(end, now=now))
+    if span.end_us < span.start_us:
+        raise InvalidTime(f"end ({end}) lies before start ({start})")
+    return span
+
+
+def _parse_rfc3339(text: str) -> int:
+    try:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is None:
+            raise InvalidTime(f"{text[:50]!r} has no zone; append Z for UTC")
+        return to_us(time)
+    except (ValueError, OverflowError):
+        raise InvalidTime(
+            f"{text[:50]!r} is not a time: use RFC 3339 (2026-01-31T12:00:00Z), unix seconds, "
+            "-15m, or now"
+        ) from None
+
+
+def _checked(time_us: int, text: str) -> int:
+    if time_us >= FAR_FUTURE_US:
+        raise InvalidTime(
+            f"{text[:50]} lies beyond the year 2200: times are in seconds, is this milliseconds?"
+        )
+    if time_us < 0 or math.isnan(time_us):
+        raise InvalidTime(f"{text[:50]} lies before 1970")
+    return time_us
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,0 +1,85 @@
+"""Errors become RFC 9457 answers (`application/problem+json`)."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from infrawatch.errors import InfraWatchError, InvalidInput, NotFound
+
+RETRY_AFTER_S = 2
+"""Long enough for a restart of PostgreSQL, short enough that a spool stays small."""
+
+MEDIA_TYPE = "application/problem+json"
+
+log = structlog.get_logger()
+
+
+def to_response(error: InfraWatchError, more: Mapping[str, object] | None = None) -> Response:
+    """One error as a problem; `more` are members beside the standard ones."""
+    return _problem(error.status, error.code, str(error), more, is_retryable=error.retryable)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of an app leave as a problem."""
+    app.add_exception_handler(InfraWatchError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _routing)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _ours(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, InfraWatchError)
+    return to_response(error)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    """A query parameter that does not fit; what was sent is not repeated."""
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"parameter": str(found["loc"][-1]), "code": "invalid_parameter", "detail": found["msg"]}
+        for found in error.errors()[:100]
+    ]
+    names = ", ".join(sorted({one["parameter"] for one in errors}))
+    return to_response(InvalidInput(f"these parameters do not fit: {names}"), {"errors": errors})
+
+
+async def _routing(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return to_response(NotFound(f"nothing is at {request.url.path[:200]}; see /docs"))
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "_").replace("-", "_")
+    response = _problem(error.status_code, code, str(error.detail), None, is_retryable=False)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("unexpected_error", path=request.url.path, exc_info=error)
+    return _problem(
+        500, "internal", "an error of ours; the log says which", None, is_retryable=False
+    )
+
+
+def _problem(
+    status: int, code: str, detail: str, more: Mapping[str, object] | None, *, is_retryable: bool
+) -> Response:
+    members = {
+        "type": f"urn:infrawatch:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    return JSONResponse(
+        members | dict(more or {}),
+        status_code=status,
+        headers={"Retry-After": str(RETRY_AFTER_S)} if is_retryable else None,
+        media_type=MEDIA_TYPE,
+    )

@@ -1,0 +1,81 @@
+"""Samples of many series to one value per series and step."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from infrawatch.model.samples import Columns, Int64s, series_bounds
+from infrawatch.model.timerange import US
+from infrawatch.query.counters import Gains
+from infrawatch.query.functions import RUN_FUNCTIONS, Function
+from infrawatch.query.runs import Placed, Runs
+from infrawatch.query.steps import Answers, Bools, Positions, Steps, Table
+
+_COUNTER_LOOKBACK_US = 5 * 60 * US
+"""How long before the span a counter may have been heard last: Prometheus' default lookback."""
+
+_BLOCK_SAMPLES = 1 << 16
+"""Samples worked on at a time, so that what numpy makes in between stays in the processor's caches.
+
+Measured with 10,000 series of 300: `rate` takes 50 ms in a process of 160 MB; at once, 90 and 400.
+"""
+
+
+def aggregate(
+    columns: Columns, steps: Steps, function: Function, *, is_delta: Bools | None = None
+) -> Table:
+    """Answer `function` for every series of `columns` in every step.
+
+    Takes samples sorted by (series, time), unique, from `lookback_us` before the span to its end;
+    others are left alone. The table's rows are the series of `columns` by ascending id, just as
+    `series_in` names them, even where all steps are empty. `is_delta` says for each row whether its
+    samples are what a counter gained, rather than where it stands; without it none are.
+
+    A stale marker is no sample. A step without samples is empty; its `count` is not 0. NaN
+    propagates, from minima and maxima too, which in Prometheus skip it. Infinities follow IEEE 754:
+    `inf - inf` is NaN, and so is their stddev. Nothing warns. What `increase` and `rate` mean,
+    and how Prometheus' differ, stands at `Gains`.
+    """
+    bounds = series_bounds(columns.series_ids)
+    deltas = np.zeros(len(bounds) - 1, np.bool_) if is_delta is None else is_delta
+    assert len(deltas) == len(bounds) - 1
+    table = Table.blank(len(bounds) - 1, steps.count)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows in _blocks(bounds):
+            samples = _placed(columns, slice(bounds[rows.start], bounds[rows.stop]), steps)
+            table.rows(rows).fill(_answers(samples, steps, function, deltas[rows]))
+    return table
+
+
+def series_in(columns: Columns) -> Int64s:
+    """The ids of the series that occur in sorted samples, ascending."""
+    return columns.series_ids[series_bounds(columns.series_ids)[:-1]]
+
+
+def lookback_us(function: Function, step_us: int) -> int:
+    """How far before the span samples are needed: the first differences need a sample there."""
+    counts = function in (Function.RATE, Function.INCREASE)
+    return max(step_us, _COUNTER_LOOKBACK_US) if counts else 0
+
+
+def _blocks(bounds: Positions) -> Iterator[slice]:
+    """Cut the rows so that blocks have about `_BLOCK_SAMPLES`, but never within a series."""
+    firsts = np.searchsorted(bounds, np.arange(0, bounds[-1], _BLOCK_SAMPLES))
+    for first, stop in pairwise(np.unique(np.append(firsts, len(bounds) - 1)).tolist()):
+        yield slice(first, stop)
+
+
+def _placed(columns: Columns, which: slice, steps: Steps) -> Placed:
+    series_ids, times_us, values = columns
+    return Placed.of(Columns(series_ids[which], times_us[which], values[which]), steps)
+
+
+def _answers(samples: Placed, steps: Steps, function: Function, is_delta: Bools) -> Answers:
+    if function is Function.INCREASE:
+        return Gains.of(samples, steps, is_delta).increase()
+    if function is Function.RATE:
+        return Gains.of(samples, steps, is_delta).rate()
+    inside = samples.inside()
+    runs = Runs.of(inside.cells)
+    return Answers(inside.cells[runs.starts], RUN_FUNCTIONS[function](inside.values, runs))

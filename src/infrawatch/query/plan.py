@@ -1,0 +1,256 @@
+"""Questions and how they are answered: selector → series → samples → arithmetic."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import numpy as np
+
+from infrawatch.errors import DeadlineExceeded, InvalidCursor, QueryTooBroad
+from infrawatch.model.cursor import Cursor
+from infrawatch.model.samples import Columns, is_stale, series_bounds
+from infrawatch.model.selector import METRIC_LABEL, Selector
+from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange
+from infrawatch.query.across import Across, combine
+from infrawatch.query.aggregate import aggregate, lookback_us, series_in
+from infrawatch.query.functions import Function
+from infrawatch.query.steps import Steps, Table
+from infrawatch.store.database import Database
+from infrawatch.store.metadata import Metadata
+from infrawatch.store.reading import Snapshot
+from infrawatch.store.series import Series
+
+MAX_STEPS = 11_000
+"""As in Prometheus (web/api/v1): a point per pixel of any screen, with room to spare."""
+
+_OFF_LOOP_SAMPLES = 200_000
+"""About ten milliseconds of numpy; more than that would keep other requests waiting."""
+
+_POLL_S = 0.02
+"""How often `wait_for` looks again: an acknowledged write is visible after one round at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """On whose behalf a question is asked, and what must be visible before it is answered."""
+
+    tenant_id: int
+    wait_for: Cursor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one question may touch."""
+
+    series: int
+    samples: int
+    deadline: timedelta
+
+
+class Found(NamedTuple):
+    """Series by id, and their samples sorted by (series, time)."""
+
+    series: Mapping[int, Series]
+    columns: Columns
+
+
+class Ends(NamedTuple):
+    """A series, and the first and last time in µs it has samples for; None when it has none."""
+
+    series: Series
+    first_us: int | None
+    last_us: int | None
+
+
+class Group(NamedTuple):
+    """What a row of an answer is called; `id` is None where it stands for several series."""
+
+    id: int | None
+    metric: str | None
+    labels: Mapping[str, str]
+
+
+class Ranges(NamedTuple):
+    """One row of the table for each group, one column for each step."""
+
+    groups: Sequence[Group]
+    steps: Steps
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class RangeQuestion:
+    selector: Selector
+    steps: Steps
+    function: Function
+    by: tuple[str, ...] = ()
+    across: Across | None = None
+
+
+class Reader:
+    """Answers questions; every answer comes from one snapshot of the database."""
+
+    def __init__(self, database: Database, epoch: UUID, limits: Limits) -> None:
+        self._database = database
+        self._epoch = epoch
+        self._limits = limits
+
+    async def series(
+        self, asker: Asker, selector: Selector, *, limit: int, after: int
+    ) -> list[Ends]:
+        """At most `limit` series with ids above `after`, by id."""
+        async with self._snapshot(asker) as snapshot:
+            series = await snapshot.series.select(selector, limit=limit, after=after)
+            ends = await snapshot.samples.find_ends([one.id for one in series])
+        return [Ends(one, *ends.get(one.id, (None, None))) for one in series]
+
+    async def label_names(self, asker: Asker, selector: Selector | None) -> Mapping[str, int]:
+        """Label names, `__name__` included, and how many series have each."""
+        async with self._snapshot(asker) as snapshot:
+            if selector is None:
+                return await snapshot.series.count_labels()
+            series = await self._select(snapshot, selector)
+        names = Counter(name for one in series for name in (METRIC_LABEL, *one.labels))
+        return dict(sorted(names.items()))
+
+    async def label_values(
+        self, asker: Asker, label: str, selector: Selector | None, *, limit: int
+    ) -> Mapping[str, int]:
+        """At most `limit` values of a label in order, and how many series have each."""
+        async with self._snapshot(asker) as snapshot:
+            if selector is None:
+                return await snapshot.series.count_values(label, limit=limit)
+            series = await self._select(snapshot, selector)
+        every = (one.metric if label == METRIC_LABEL else one.labels.get(label) for one in series)
+        values = Counter(value for value in every if value is not None)
+        return dict(sorted(values.items())[:limit])
+
+    async def metadata(self, asker: Asker, metric: str | None) -> Mapping[str, Metadata]:
+        """Metadata by metric: of one, or of all that have any."""
+        async with self._snapshot(asker) as snapshot:
+            return await snapshot.metadata.list(None if metric is None else [metric])
+
+    async def latest(self, asker: Asker, selector: Selector, *, since_us: int) -> Found:
+        """The last sample of each series since then; series that ended (stale) are left out."""
+        found = await self.samples(asker, selector, TimeRange(since_us, FAR_FUTURE_US))
+        last = found.columns.picked(series_bounds(found.columns.series_ids)[1:] - 1)
+        return Found(found.series, last.picked(~is_stale(last.values)))
+
+    async def samples(self, asker: Asker, selector: Selector, span: TimeRange) -> Found:
+        """Every sample of the selected series in a span.
+
+        Raises:
+            QueryTooBroad: more series or samples than one question may touch.
+        """
+        async with self._snapshot(asker) as snapshot:
+            series = await self._select(snapshot, selector)
+            columns = await snapshot.samples.read([one.id for one in series], span)
+        return Found({one.id: one for one in series}, columns)
+
+    async def range(self, asker: Asker, question: RangeQuestion) -> Ranges:
+        """One value per step of each series, or of each group of series.
+
+        Series without a sample in the span are left out.
+
+        Raises:
+            QueryTooBroad: more series, samples or steps than one question may touch.
+        """
+        steps = question.steps
+        if steps.count > MAX_STEPS:
+            raise QueryTooBroad(
+                f"{steps.count} steps are more than {MAX_STEPS}: ask for a longer step or a "
+                "shorter span"
+            )
+        before_us = lookback_us(question.function, steps.step_us)
+        span = TimeRange(steps.span.start_us - before_us, steps.span.end_us)
+        async with self._snapshot(asker) as snapshot:
+            series = await self._select(snapshot, question.selector)
+            if len(series) * steps.count > self._limits.samples:
+                raise QueryTooBroad(
+                    f"{len(series)} series of {steps.count} steps are too much for one answer: "
+                    "ask for a longer step or fewer series"
+                )
+            columns = await snapshot.samples.read([one.id for one in series], span)
+            metadata = await snapshot.metadata.list(sorted({one.metric for one in series}))
+        found = Found({one.id: one for one in series}, columns)
+        if len(columns) > _OFF_LOOP_SAMPLES:
+            return await asyncio.to_thread(_to_ranges, found, metadata, question)
+        return _to_ranges(found, metadata, question)
+
+    async def _select(self, snapshot: Snapshot, selector: Selector) -> list[Series]:
+        series = await snapshot.series.select(selector, limit=self._limits.series + 1)
+        if len(series) > self._limits.series:
+            raise QueryTooBroad(
+                f"the selector means more than {self._limits.series} series: add a label to it, "
+                "or raise INFRAWATCH_READ_MAX_SERIES"
+            )
+        return series
+
+    @asynccontextmanager
+    async def _snapshot(self, asker: Asker) -> AsyncGenerator[Snapshot, None]:
+        """One snapshot that holds what the asker waits for.
+
+        Raises:
+            DeadlineExceeded: it did not become visible, or the answer took too long.
+            InvalidCursor: it names writes of another database.
+        """
+        wanted = asker.wait_for
+        if wanted is not None and wanted.epoch != self._epoch:
+            raise InvalidCursor("the cursor comes from another database")
+        try:
+            async with asyncio.timeout(self._limits.deadline.total_seconds()):
+                while True:
+                    async with self._database.reading() as connection:
+                        snapshot = Snapshot.on(connection, asker.tenant_id, self._limits.samples)
+                        if wanted is None or await snapshot.writers.has_reached(wanted):
+                            yield snapshot
+                            return
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"no answer within INFRAWATCH_READ_DEADLINE ({self._limits.deadline}): ask for "
+                "less, or try again"
+            ) from None
+
+
+def _to_ranges(found: Found, metadata: Mapping[str, Metadata], question: RangeQuestion) -> Ranges:
+    rows = [found.series[series_id] for series_id in series_in(found.columns).tolist()]
+    deltas = {metric for metric, said in metadata.items() if said.temporality == "delta"}
+    is_delta = np.fromiter((one.metric in deltas for one in rows), np.bool_, len(rows))
+    table = aggregate(found.columns, question.steps, question.function, is_delta=is_delta)
+    seen = np.flatnonzero(~table.empty.all(axis=1))
+    rows = [rows[place] for place in seen.tolist()]
+    table = Table(table.values[seen], table.empty[seen])
+    if question.across is None:
+        return Ranges([Group(*one) for one in rows], question.steps, table)
+    groups = _grouped(rows, question.by)
+    places = {key: place for place, key in enumerate(groups)}
+    into = np.fromiter((places[_key(one, question.by)] for one in rows), np.intp, len(rows))
+    combined = combine(table, question.across, into=into, rows=len(groups))
+    return Ranges(list(groups.values()), question.steps, combined)
+
+
+def _grouped(rows: Sequence[Series], by: tuple[str, ...]) -> dict[tuple[str, ...], Group]:
+    """Groups in the order of their labels; one that holds a single metric is called by it."""
+    metrics: dict[tuple[str, ...], set[str]] = {}
+    for one in rows:
+        metrics.setdefault(_key(one, by), set()).add(one.metric)
+    return {
+        key: Group(
+            None,
+            next(iter(names)) if len(names) == 1 else None,
+            {label: value for label, value in zip(by, key, strict=True) if value},
+        )
+        for key, names in sorted(metrics.items())
+    }
+
+
+def _key(series: Series, by: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(
+        series.metric if label == METRIC_LABEL else series.labels.get(label, "") for label in by
+    )

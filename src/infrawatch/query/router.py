@@ -1,0 +1,255 @@
+"""GET /v1/…: questions, answered as JSON, NDJSON or CSV."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import Response, StreamingResponse
+
+from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.errors import InvalidCursor, InvalidInput
+from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
+from infrawatch.model.selector import MAX_SELECTOR_CHARACTERS, Selector, parse_selector
+from infrawatch.model.timerange import now_us, parse_range, parse_step
+from infrawatch.query import encoding, schemas
+from infrawatch.query.across import Across
+from infrawatch.query.functions import Function
+from infrawatch.query.plan import Asker, RangeQuestion, Reader
+from infrawatch.query.schemas import Precision
+from infrawatch.query.steps import Steps
+
+MAX_PAGE_SERIES = 10_000
+MAX_VALUES = 100_000
+
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    422: {"description": "The question is wrong, or too broad; it says how.", "content": _PROBLEM},
+    503: {"description": "Try again after `Retry-After` seconds.", "content": _PROBLEM},
+}
+
+router = APIRouter(prefix="/v1", tags=["query"], responses=_PROBLEMS)
+
+
+def _reader(request: Request) -> Reader:
+    reader: Reader = request.state.reader
+    return reader
+
+
+def _asker(
+    principal: CurrentPrincipal,
+    wait_for: Annotated[
+        str | None,
+        Query(
+            description="A cursor: answer when that write is visible.",
+            max_length=MAX_CURSOR_CHARACTERS,
+        ),
+    ] = None,
+) -> Asker:
+    return Asker(principal.tenant_id, None if wait_for is None else Cursor.from_text(wait_for))
+
+
+_MATCH = Query(
+    alias="match",
+    description="Which series: a PromQL vector selector.",
+    max_length=MAX_SELECTOR_CHARACTERS,
+    examples=['node_load1{instance=~"web-.*"}'],
+)
+
+
+def _selector(match: Annotated[str, _MATCH]) -> Selector:
+    return parse_selector(match)
+
+
+def _optional_selector(match: Annotated[str | None, _MATCH] = None) -> Selector | None:
+    return None if match is None else parse_selector(match)
+
+
+TheReader = Annotated[Reader, Depends(_reader)]
+TheAsker = Annotated[Asker, Depends(_asker)]
+TheSelector = Annotated[Selector, Depends(_selector)]
+MaybeSelector = Annotated[Selector | None, Depends(_optional_selector)]
+Start = Annotated[
+    str, Query(description="RFC 3339, unix seconds, or back from now; belongs to the span.")
+]
+End = Annotated[str, Query(description="As `start`; does not belong to the span any more.")]
+Times = Annotated[Precision, Query(description="Unit of the times in the answer.")]
+
+
+@router.get("/series")
+async def list_series(
+    reader: TheReader,
+    asker: TheAsker,
+    selector: TheSelector,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SERIES)] = 1_000,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    precision: Times = "ms",
+) -> schemas.SeriesPage:
+    """Series with their first and last sample time, a page at a time."""
+    after = _page_start(cursor)
+    found = await reader.series(asker, selector, limit=limit + 1, after=after)
+    page = found[:limit]
+    return schemas.SeriesPage(
+        series=[
+            schemas.SeriesOut(
+                id=str(one.id),
+                metric=one.metric,
+                labels=dict(one.labels),
+                first_time=_wire_time(first_us, precision),
+                last_time=_wire_time(last_us, precision),
+            )
+            for one, first_us, last_us in page
+        ],
+        next_cursor=str(page[-1].series.id) if len(found) > limit else None,
+    )
+
+
+@router.get("/labels")
+async def list_labels(
+    reader: TheReader, asker: TheAsker, selector: MaybeSelector
+) -> schemas.LabelNames:
+    """Label names, `__name__` included, and how many series have each."""
+    names = await reader.label_names(asker, selector)
+    return schemas.LabelNames(
+        labels=[schemas.LabelName(name=name, series=count) for name, count in names.items()]
+    )
+
+
+@router.get("/labels/{name}/values")
+async def list_label_values(
+    reader: TheReader,
+    asker: TheAsker,
+    name: Annotated[str, Path(max_length=200)],
+    selector: MaybeSelector,
+    limit: Annotated[int, Query(ge=1, le=MAX_VALUES)] = 10_000,
+) -> schemas.LabelValues:
+    """Values of a label in order, and how many series have each; metrics are `__name__`'s."""
+    if "\0" in name:
+        raise InvalidInput("no label name holds a NUL character")
+    values = await reader.label_values(asker, name, selector, limit=limit)
+    return schemas.LabelValues(
+        values=[schemas.LabelValue(value=value, series=n) for value, n in values.items()]
+    )
+
+
+@router.get("/metadata")
+async def list_metadata(
+    reader: TheReader,
+    asker: TheAsker,
+    metric: Annotated[str | None, Query(max_length=1_024, pattern=r"^[^\x00]*$")] = None,
+) -> schemas.MetadataOut:
+    """Type, unit and help of metrics, where their senders said so."""
+    found = await reader.metadata(asker, metric)
+    return schemas.MetadataOut.model_validate(
+        {"metadata": {name: said._asdict() for name, said in found.items()}}
+    )
+
+
+@router.get("/latest")
+async def read_latest(
+    reader: TheReader,
+    asker: TheAsker,
+    selector: TheSelector,
+    max_age: Annotated[str, Query(description="A duration, or `all`.")] = "5m",
+    precision: Times = "ms",
+) -> schemas.Latest:
+    """The last sample of each series; series that ended with a stale marker are left out."""
+    since_us = 0 if max_age == "all" else max(now_us() - parse_step(max_age), 0)
+    series, last = await reader.latest(asker, selector, since_us=since_us)
+    rows = zip(
+        map(series.__getitem__, last.series_ids.tolist()),
+        encoding.to_wire_times(last.times_us, precision),
+        encoding.to_wire_values(last.values),
+        strict=True,
+    )
+    return schemas.Latest(
+        series=[
+            schemas.LatestSample(
+                id=str(one.id), metric=one.metric, labels=dict(one.labels), time=time, value=value
+            )
+            for one, time, value in rows
+        ]
+    )
+
+
+_FORMATS = {
+    "application/json": encoding.encode_json,
+    "application/x-ndjson": encoding.encode_ndjson,
+    "text/csv": encoding.encode_csv,
+}
+
+
+@router.get(
+    "/samples",
+    response_model=None,
+    responses={
+        200: {
+            "model": schemas.Samples,
+            "content": {
+                "application/x-ndjson": {"schema": {"type": "string"}},
+                "text/csv": {"schema": {"type": "string"}},
+            },
+        }
+    },
+)
+async def read_samples(  # noqa: PLR0913, PLR0917  # each is a parameter of the API
+    request: Request,
+    reader: TheReader,
+    asker: TheAsker,
+    selector: TheSelector,
+    start: Start = "-1h",
+    end: End = "now",
+    precision: Times = "ms",
+) -> Response:
+    """Raw samples, streamed: JSON, or NDJSON or CSV by `Accept`."""
+    span = parse_range(start, end, now=now_us())
+    accept = request.headers.get("accept", "")
+    media_type = next((one for one in _FORMATS if one in accept), "application/json")
+    found = await reader.samples(asker, selector, span)
+    return StreamingResponse(_FORMATS[media_type](found, precision), media_type=media_type)
+
+
+@router.get("/range", response_model=None, responses={200: {"model": schemas.RangeOut}})
+async def read_range(  # noqa: PLR0913, PLR0917  # each is a parameter of the API
+    reader: TheReader,
+    asker: TheAsker,
+    selector: TheSelector,
+    step: Annotated[str, Query(description="A duration of at least 1ms.")] = "1m",
+    fn: Annotated[Function, Query(description="What to compute within each step.")] = Function.AVG,
+    by: Annotated[str | None, Query(description="Group by these labels: `host,mode`.")] = None,
+    across: Annotated[Across | None, Query(description="How a group becomes one series.")] = None,
+    start: Start = "-1h",
+    end: End = "now",
+    precision: Times = "ms",
+) -> Response:
+    """One value per step, `[start, start+step)` and so on, labelled with the step's beginning.
+
+    With `by` or `across`, one series per group: `by` alone sums, `across` alone makes one group.
+    """
+    span = parse_range(start, end, now=now_us())
+    labels = tuple(dict.fromkeys(one.strip() for one in (by or "").split(",") if one.strip()))
+    question = RangeQuestion(
+        selector,
+        Steps(span, parse_step(step)),
+        fn,
+        by=labels,
+        across=across or (Across.SUM if labels else None),
+    )
+    ranges = await reader.range(asker, question)
+    return StreamingResponse(
+        encoding.encode_ranges(ranges, precision), media_type="application/json"
+    )
+
+
+def _page_start(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    if not cursor.isascii() or not cursor.isdigit() or int(cursor) >= 2**63:
+        raise InvalidCursor("this is not a `next_cursor`; pass on what an answer gave you")
+    return int(cursor)
+
+
+def _wire_time(time_us: int | None, precision: Precision) -> int | None:
+    if time_us is None:
+        return None
+    return (
+        time_us * encoding.NS_PER_US if precision == "ns" else time_us // encoding.US_PER[precision]
+    )

@@ -1,0 +1,77 @@
+"""Every environment variable (prefix `INFRAWATCH_`); `.env.example` documents the same ones."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from infrawatch.durations import parse_duration
+
+
+def _to_timedelta(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _to_retention(value: object) -> object:
+    return None if value == "forever" else _to_timedelta(value)
+
+
+def _to_labels(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs = (pair.partition("=") for pair in value.split(",") if pair.strip())
+    return {name.strip(): text.strip() for name, _, text in pairs}
+
+
+Duration = Annotated[timedelta, BeforeValidator(_to_timedelta), Field(gt=timedelta(0))]
+MIB = 1024 * 1024
+
+
+class _Variables(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="INFRAWATCH_", env_file=".env", extra="ignore")
+
+
+class LogSettings(_Variables):
+    """How InfraWatch speaks of itself; read by every command."""
+
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class AgentSettings(_Variables):
+    """The host agent; each is an option of `infrawatch agent` too."""
+
+    url: str = "http://127.0.0.1:8000"
+    key_file: Path | None = None
+    interval: Duration = timedelta(seconds=5)
+    labels: Annotated[dict[str, str], NoDecode, BeforeValidator(_to_labels)] = {}
+    spool_dir: Path = Path(".infrawatch/spool")
+    spool_bytes: Annotated[int, Field(ge=MIB)] = 256 * MIB
+
+
+class Settings(_Variables):
+    """The server: `infrawatch serve`, and `up` with a database of its own."""
+
+    database_url: SecretStr | None = None
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    data_dir: Path = Path(".infrawatch")
+    auth: Literal["off", "off-and-i-know-it-is-open"] = "off"
+
+    retention: Annotated[timedelta | None, BeforeValidator(_to_retention)] = timedelta(days=15)
+    max_future: Duration = timedelta(minutes=10)
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * MIB
+
+    write_deadline: Duration = timedelta(seconds=10)
+    write_backlog_samples: Annotated[int, Field(ge=50_000)] = 1_000_000
+    write_group_samples: Annotated[int, Field(ge=1)] = 100_000
+    write_pool_size: Annotated[int, Field(ge=2)] = 4
+    series_cache_bytes: Annotated[int, Field(ge=MIB)] = 256 * MIB
+
+    read_deadline: Duration = timedelta(seconds=20)
+    read_pool_size: Annotated[int, Field(ge=1)] = 8
+    read_max_samples: Annotated[int, Field(ge=1)] = 10_000_000
+    read_max_series: Annotated[int, Field(ge=1)] = 50_000
+    drain_deadline: Duration = timedelta(seconds=15)

@@ -1,0 +1,152 @@
+"""What the samples of a chunk say: scaled to integers and packed as differences, or as they are.
+
+    value = (base + slope * i + factor * sum(packed[0..i])) / 10 ^ exponent
+
+`slope` is the least difference between neighbours, so what is packed is never negative. All of it
+is integers but for one division of two doubles at the end, which IEEE 754 rounds correctly; so a
+chunk is packed only if every one of its values comes back bit for bit, and is raw otherwise.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from infrawatch.model.samples import Float64s, Int64s
+from infrawatch.store.packing import Widths, pack, unpack, widths_for
+from infrawatch.store.ragged import Bools, Runs
+
+RAW = -1
+"""The exponent of a chunk whose values are stored as they are."""
+
+MAX_EXPONENT = 22
+"""10^22 is the largest power of ten that is a double exactly."""
+
+_POWERS = np.array([float(f"1e{exponent}") for exponent in range(MAX_EXPONENT + 1)])
+
+_EXACT_BELOW = 2.0**53
+"""Every integer below is a double, so that converting it loses nothing."""
+
+_SUMMED_BELOW = 2**31
+"""PostgreSQL sums `integer` into `bigint`, but `bigint` into `numeric`, which takes twice as long."""
+
+_HEADROOM = 2.0**62
+"""Keeps slope * i and all that is added to it within `bigint`, beyond which PostgreSQL gives up."""
+
+
+class ChunkValues(NamedTuple):
+    """An entry for each chunk; `words` and `raw` are those of all chunks, in order.
+
+    A chunk whose exponent is `RAW` has its values in `raw`, no words, and nothing but zeros
+    elsewhere. One whose values lie on a straight line has no words either.
+    """
+
+    exponents: Widths
+    factors: Int64s
+    bases: Int64s
+    slopes: Int64s
+    widths: Widths
+    words: Int64s
+    raw: Float64s
+
+
+def encode_values(values: Float64s, runs: Runs) -> ChunkValues:
+    """Store each run in the shorter way that keeps every bit of it."""
+    scaled, exponents = _scaled(values, runs)
+    deltas, slopes = _deltas(scaled, runs)
+    factors = _divide(deltas, runs)
+    largest = runs.largest(deltas)
+    is_wide = (largest >= _SUMMED_BELOW) | (1.0 * largest * factors * runs.counts >= _HEADROOM)
+    exponents[is_wide] = RAW
+    is_raw = exponents == RAW
+    bases = scaled[runs.starts]
+    for field in (factors, bases, slopes, largest):
+        field[is_raw] = 0
+    widths = widths_for(largest)
+    words = pack(deltas, runs, widths)
+    raw = values[runs.picked(is_raw).positions()]
+    return ChunkValues(exponents, factors, bases, slopes, widths, words, raw)
+
+
+def decode_values(chunks: ChunkValues, counts: Int64s) -> Float64s:
+    """The values of all samples, chunk by chunk."""
+    runs = Runs.of(counts)
+    integers = np.cumsum(unpack(chunks.words, counts, chunks.widths))
+    integers -= runs.spread(integers[runs.starts])
+    integers *= runs.spread(chunks.factors)
+    integers += runs.spread(chunks.slopes) * runs.indexes()
+    integers += runs.spread(chunks.bases)
+    values = integers.astype(np.float64)
+    values /= runs.spread(_POWERS[chunks.exponents])
+    values[runs.picked(chunks.exponents == RAW).positions()] = chunks.raw
+    return values
+
+
+def _scaled(values: Float64s, runs: Runs) -> tuple[Int64s, Widths]:
+    """Each run times a power of ten, as integers, and the exponent; zeros where it must be raw."""
+    probes = runs.probes()
+    exponents = _decimals(values[probes.reshape(-1)]).reshape(probes.shape).max(axis=1)
+    scaled = np.zeros(len(values), np.int64)
+    for exponent in range(MAX_EXPONENT + 1):
+        which = np.flatnonzero(exponents == exponent)
+        if which.size == 0:
+            continue
+        where = runs.picked(which).positions()
+        some = values[where]
+        scaled[where], is_exact = _times_power(some, exponent)
+        if not is_exact.all():
+            tried = Runs.of(runs.counts[which])
+            failed = np.flatnonzero(tried.has_any(~is_exact))
+            inexact = np.flatnonzero(~is_exact)
+            firsts = inexact[np.searchsorted(inexact, tried.starts[failed])]
+            exponents[which[failed]] = np.maximum(_decimals(some[firsts]), exponent + 1)
+    is_raw = exponents > MAX_EXPONENT
+    exponents[is_raw] = RAW
+    scaled[runs.picked(is_raw).positions()] = 0
+    return scaled, exponents
+
+
+def _decimals(values: Float64s) -> Widths:
+    """The least exponent that makes each value an exact integer; above the largest if none does."""
+    exponents = np.full(len(values), MAX_EXPONENT + 1, np.int16)
+    left = np.arange(len(values))
+    for exponent in range(MAX_EXPONENT + 1):
+        _, is_exact = _times_power(values[left], exponent)
+        exponents[left[is_exact]] = exponent
+        left = left[~is_exact]
+        if left.size == 0:
+            break
+    return exponents
+
+
+def _times_power(values: Float64s, exponent: int) -> tuple[Int64s, Bools]:
+    """Values times 10^exponent, and which of them division brings back bit for bit."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        integers = np.rint(values * _POWERS[exponent])
+        integers += 0.0  # an integer has no negative zero
+        is_exact = (integers / _POWERS[exponent]).view(np.int64) == values.view(np.int64)
+        is_exact &= np.abs(integers) < _EXACT_BELOW
+        return integers.astype(np.int64), is_exact
+
+
+def _deltas(scaled: Int64s, runs: Runs) -> tuple[Int64s, Int64s]:
+    """How much each number exceeds the one before by more than the run's slope, and the slopes.
+
+    A run's first number is taken to exceed nothing: its delta is 0.
+    """
+    deltas = np.empty_like(scaled)
+    np.subtract(scaled[1:], scaled[:-1], out=deltas[1:])
+    seconds = np.minimum(runs.starts + 1, runs.lasts)
+    deltas[runs.starts] = np.where(runs.counts > 1, deltas[seconds], 0)
+    slopes = runs.least(deltas)
+    deltas -= runs.spread(slopes)
+    deltas[runs.starts] = 0
+    return deltas, slopes
+
+
+def _divide(numbers: Int64s, runs: Runs) -> Int64s:
+    """Divide each run by its greatest common divisor, in place; return the divisors."""
+    factors = runs.divisors(numbers)
+    which = np.flatnonzero(factors > 1)
+    some = runs.picked(which)
+    numbers[some.positions()] //= some.spread(factors[which])
+    return factors

@@ -1,0 +1,64 @@
+"""Chunks: consecutive samples of one series within two hours, delta-encoded, bit for bit."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from infrawatch.model.samples import Columns, Int64s
+from infrawatch.model.timerange import US
+from infrawatch.store.chunk_times import ChunkTimes, decode_times, encode_times
+from infrawatch.store.chunk_values import ChunkValues, decode_values, encode_values
+from infrawatch.store.ragged import Runs
+
+WINDOW_US = 2 * 3600 * US
+"""Windows begin at multiples of this since the epoch, so that none spans midnight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Any number of chunks; all columns but the words and raw values have an entry for each."""
+
+    series_ids: Int64s
+    starts_us: Int64s
+    ends_us: Int64s
+    counts: Int64s
+    times: ChunkTimes
+    values: ChunkValues
+
+    def __len__(self) -> int:
+        return len(self.series_ids)
+
+
+def encode(columns: Columns) -> Chunks:
+    """Cut samples, sorted by (series, time) and unique, into one chunk per series and window.
+
+    Chunks come in the same order. `decode` gives back the same samples, every bit of them.
+    """
+    runs = _windows(columns)
+    firsts, lasts = runs.starts, runs.lasts
+    return Chunks(
+        series_ids=columns.series_ids[firsts],
+        starts_us=columns.times_us[firsts],
+        ends_us=columns.times_us[lasts],
+        counts=runs.counts.astype(np.int64),
+        times=encode_times(columns.times_us, runs),
+        values=encode_values(columns.values, runs),
+    )
+
+
+def decode(chunks: Chunks) -> Columns:
+    """The samples of all chunks, chunk by chunk in the order given, each in order of time."""
+    return Columns(
+        np.repeat(chunks.series_ids, chunks.counts),
+        decode_times(chunks.times, chunks.starts_us, chunks.counts),
+        decode_values(chunks.values, chunks.counts),
+    )
+
+
+def _windows(columns: Columns) -> Runs:
+    windows = columns.times_us // WINDOW_US
+    is_first = np.ones(len(columns), np.bool_)
+    np.not_equal(columns.series_ids[1:], columns.series_ids[:-1], out=is_first[1:])
+    is_first[1:] |= windows[1:] != windows[:-1]
+    starts = np.flatnonzero(is_first)
+    return Runs(starts, np.diff(starts, append=len(columns)))

@@ -1,0 +1,168 @@
+"""One `Database` hands out transactions; driver errors become ours here and nowhere else."""
+
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from typing import Self
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
+
+from infrawatch.errors import DeadlineExceeded, InfraWatchError, StoreUnavailable
+
+CONNECT_TIMEOUT_S = 5.0
+"""A server that does not answer by then is as good as down; senders keep their samples."""
+
+_LIBPQ_ONLY = ("channel_binding", "gssencmode", "target_session_attrs", "sslcert", "sslkey")
+_QUERY_CANCELED = "57014"
+_UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
+"""SQLSTATE classes that say something about the server, not about the statement (Appendix A)."""
+
+
+def to_asyncpg_url(url: str) -> tuple[URL, dict[str, object]]:
+    """Turn a URL as users have it (libpq's) into SQLAlchemy's, and asyncpg's own arguments.
+
+    `sslmode`, `application_name` and `connect_timeout` are translated; what only libpq
+    knows is left out.
+    """
+    parsed = make_url(url).set(drivername="postgresql+asyncpg")
+    query = {name: str(value) for name, value in parsed.query.items() if name not in _LIBPQ_ONLY}
+    arguments: dict[str, object] = {
+        "timeout": float(query.pop("connect_timeout", CONNECT_TIMEOUT_S))
+    }
+    if (mode := query.pop("sslmode", None)) is not None:
+        arguments["ssl"] = mode
+    arguments["server_settings"] = {
+        "application_name": query.pop("application_name", "infrawatch"),
+        "TimeZone": "UTC",
+    }
+    return parsed.set(query=query), arguments
+
+
+def create_engine(
+    url: str, *, pool_size: int = 2, server_settings: Mapping[str, str] | None = None
+) -> AsyncEngine:
+    """Make a pool; it connects when first used, and never grows beyond `pool_size`."""
+    parsed, arguments = to_asyncpg_url(url)
+    defaults = arguments["server_settings"]
+    assert isinstance(defaults, dict)
+    arguments["server_settings"] = {**defaults, **(server_settings or {})}
+    return create_async_engine(
+        parsed,
+        connect_args=arguments,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_TIMEOUT_S,
+        pool_use_lifo=True,
+    )
+
+
+class Database:
+    """Hands out transactions; nothing else in the code base commits.
+
+    Reading and writing have pools of their own: a burst of queries never keeps a group
+    of samples waiting for a connection.
+    """
+
+    def __init__(self, writing: AsyncEngine, reading: AsyncEngine) -> None:
+        self._writing = writing
+        self._reading = reading
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        url: str,
+        *,
+        write_pool_size: int = 4,
+        read_pool_size: int = 8,
+        write_deadline: timedelta = timedelta(seconds=10),
+        read_deadline: timedelta = timedelta(seconds=20),
+    ) -> AsyncGenerator[Self, None]:
+        """Open both pools; PostgreSQL itself holds the deadlines (`statement_timeout`)."""
+        writing = create_engine(
+            url,
+            pool_size=write_pool_size,
+            server_settings={
+                "synchronous_commit": "on",
+                "statement_timeout": _milliseconds(write_deadline),
+                "idle_in_transaction_session_timeout": _milliseconds(write_deadline),
+            },
+        )
+        reading = create_engine(
+            url,
+            pool_size=read_pool_size,
+            server_settings={
+                "default_transaction_isolation": "repeatable read",
+                "default_transaction_read_only": "on",
+                "statement_timeout": _milliseconds(read_deadline),
+                "idle_in_transaction_session_timeout": _milliseconds(read_deadline * 2),
+            },
+        )
+        try:
+            yield cls(writing, reading)
+        finally:
+            await writing.dispose()
+            await reading.dispose()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncGenerator[AsyncConnection, None]:
+        """Commit on leaving the block, roll back if it raises.
+
+        Raises:
+            StoreUnavailable: PostgreSQL cannot be reached or refuses work; if that happened
+                while committing, the outcome is unknown.
+            DeadlineExceeded: a statement took too long; nothing was stored.
+        """
+        with _driver_errors_are_ours():
+            async with self._writing.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[AsyncConnection, None]:
+        """One read-only snapshot; PostgreSQL itself refuses writes in it.
+
+        Raises:
+            StoreUnavailable: PostgreSQL cannot be reached.
+            DeadlineExceeded: a statement took too long.
+        """
+        with _driver_errors_are_ours():
+            async with self._reading.begin() as connection:
+                yield connection
+
+    def connections(self) -> Mapping[str, int]:
+        """How many connections of each pool are in use now."""
+        pools = {"write": self._writing.pool, "read": self._reading.pool}
+        return {
+            name: pool.checkedout() for name, pool in pools.items() if isinstance(pool, QueuePool)
+        }
+
+
+@contextmanager
+def _driver_errors_are_ours() -> Generator[None, None, None]:
+    try:
+        yield
+    except InfraWatchError:
+        raise
+    except (OSError, TimeoutError, PoolTimeoutError, InterfaceError) as error:
+        raise StoreUnavailable(
+            "PostgreSQL cannot be reached; nothing is lost if you send again"
+        ) from error
+    except DBAPIError as error:
+        raise _translated(error) from error
+
+
+def _translated(error: DBAPIError) -> Exception:
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    if state == _QUERY_CANCELED:
+        return DeadlineExceeded("PostgreSQL took longer than the deadline allows")
+    if error.connection_invalidated or not state or state[:2] in _UNAVAILABLE_CLASSES:
+        return StoreUnavailable(f"PostgreSQL refuses work for now (SQLSTATE {state or 'none'})")
+    return error
+
+
+def _milliseconds(duration: timedelta) -> str:
+    return str(duration // timedelta(milliseconds=1))

@@ -1,0 +1,64 @@
+"""What is known of a metric beside its samples: type, unit, help, temporality."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+# Sorted by metric, so that two batches with the same metrics wait for each other in one direction.
+_PUT = text("""
+INSERT INTO metric_metadata (tenant_id, metric, type, unit, help, temporality)
+SELECT :tenant, new.* FROM unnest(CAST(:metrics AS text[]), CAST(:types AS text[]),
+    CAST(:units AS text[]), CAST(:helps AS text[]), CAST(:temporalities AS text[])) AS new
+ON CONFLICT (tenant_id, metric) DO UPDATE
+SET type = excluded.type, unit = excluded.unit, help = excluded.help,
+    temporality = excluded.temporality
+""")
+
+_LIST = text("""
+SELECT metric, type, unit, help, temporality FROM metric_metadata
+WHERE tenant_id = :tenant
+    AND (CAST(:metrics AS text[]) IS NULL OR metric = ANY(CAST(:metrics AS text[])))
+ORDER BY metric
+""")
+
+
+class Metadata(NamedTuple):
+    """`type`: gauge, counter, histogram, summary, unknown; `temporality`: cumulative, delta."""
+
+    type: str = "unknown"
+    unit: str = ""
+    help: str = ""
+    temporality: str = "cumulative"
+
+
+class MetadataRepository:
+    """The metadata of one tenant."""
+
+    def __init__(self, connection: AsyncConnection, tenant_id: int) -> None:
+        self._connection = connection
+        self._tenant_id = tenant_id
+
+    async def put(self, metadata: Mapping[str, Metadata]) -> None:
+        """Store what each metric says of itself now; what was there is replaced."""
+        metrics = sorted(metadata)
+        types, units, helps, temporalities = zip(*(metadata[one] for one in metrics), strict=True)
+        await self._connection.execute(
+            _PUT,
+            {
+                "tenant": self._tenant_id,
+                "metrics": metrics,
+                "types": list(types),
+                "units": list(units),
+                "helps": list(helps),
+                "temporalities": list(temporalities),
+            },
+        )
+
+    async def list(self, metrics: list[str] | None = None) -> dict[str, Metadata]:
+        """By metric, in order: of these or of all; those without metadata are left out."""
+        rows = await self._connection.execute(
+            _LIST, {"tenant": self._tenant_id, "metrics": metrics}
+        )
+        return {metric: Metadata(*rest) for metric, *rest in rows}

@@ -1,0 +1,88 @@
+"""Runs of different lengths, one after the other in one flat array, worked on all at once."""
+
+from typing import NamedTuple, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infrawatch.model.samples import Int64s
+
+Bools = NDArray[np.bool_]
+Positions = NDArray[np.intp]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+_PROBES = 8
+"""Numbers of a run that are looked at first; of random ones so many hardly ever share a divisor."""
+
+
+class Runs(NamedTuple):
+    """Run i holds the `counts[i]` numbers from `starts[i]` on.
+
+    `least`, `largest`, `has_any` and `divisors` want runs that fill the array without holes and
+    have at least one number each; the others take any.
+    """
+
+    starts: Positions
+    counts: Positions
+
+    @classmethod
+    def of(cls, counts: NDArray[np.integer]) -> Self:
+        """Runs of these lengths, one after the other, the first from 0 on."""
+        lengths = counts.astype(np.intp, copy=False)
+        return cls(np.cumsum(lengths) - lengths, lengths)
+
+    @property
+    def total(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def lasts(self) -> Positions:
+        return self.starts + self.counts - 1
+
+    def picked(self, which: Bools | Positions) -> Self:
+        """Some of the runs, left where they are."""
+        return type(self)(self.starts[which], self.counts[which])
+
+    def spread(self, per_run: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Say for each number what is given for its run."""
+        return np.repeat(per_run, self.counts)
+
+    def indexes(self) -> Positions:
+        """Each number's place within its run, from 0."""
+        return np.arange(self.total) - self.spread(Runs.of(self.counts).starts)
+
+    def positions(self) -> Positions:
+        """Each number's place in the flat array, run by run."""
+        return np.arange(self.total) + self.spread(self.starts - Runs.of(self.counts).starts)
+
+    def least(self, numbers: Int64s) -> Int64s:
+        return np.minimum.reduceat(numbers, self.starts)
+
+    def largest(self, numbers: Int64s) -> Int64s:
+        return np.maximum.reduceat(numbers, self.starts)
+
+    def has_any(self, flags: Bools) -> Bools:
+        return np.logical_or.reduceat(flags, self.starts)
+
+    def probes(self) -> Positions:
+        """A few positions of each run, evenly spaced to the last one: a row for each run."""
+        places = np.arange(1, _PROBES + 1)
+        return self.starts[:, np.newaxis] + (self.counts[:, np.newaxis] - 1) * places // _PROBES
+
+    def divisors(self, numbers: Int64s) -> Int64s:
+        """The greatest common divisor of each run of numbers >= 0; 1 where all are zero."""
+        # A gcd costs several times a remainder: guess from a few numbers, then check all of them.
+        guesses = np.gcd(np.gcd.reduce(numbers[self.probes()], axis=1), self.largest(numbers))
+        guesses = np.maximum(guesses, 1)
+        unsure = np.flatnonzero(guesses > 1)
+        if unsure.size:
+            runs = self.picked(unsure)
+            among = numbers[runs.positions()]
+            runs = Runs.of(runs.counts)
+            is_wrong = runs.has_any(among % runs.spread(guesses[unsure]) != 0)
+            if is_wrong.any():
+                wrong = runs.picked(is_wrong)
+                guesses[unsure[is_wrong]] = np.gcd.reduceat(
+                    among[wrong.positions()], Runs.of(wrong.counts).starts
+                )
+        return guesses

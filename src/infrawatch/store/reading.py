@@ -1,0 +1,30 @@
+"""One snapshot, and everything that can be read from it on behalf of one tenant."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infrawatch.store.metadata import MetadataRepository
+from infrawatch.store.samples import SampleRepository
+from infrawatch.store.series import SeriesRepository
+from infrawatch.store.writers import WriterRepository
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Repositories on one read-only transaction: whatever they read happened at one instant."""
+
+    series: SeriesRepository
+    samples: SampleRepository
+    metadata: MetadataRepository
+    writers: WriterRepository
+
+    @classmethod
+    def on(cls, connection: AsyncConnection, tenant_id: int, max_samples: int) -> Self:
+        return cls(
+            SeriesRepository(connection, tenant_id),
+            SampleRepository(connection, max_samples=max_samples),
+            MetadataRepository(connection, tenant_id),
+            WriterRepository(connection),
+        )

@@ -1,0 +1,98 @@
+"""The merged read: samples of some series in a span, whatever tier they lie in."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infrawatch.errors import QueryTooBroad
+from infrawatch.model.labels import SHARDS
+from infrawatch.model.samples import Columns, Int64s, latest_arrivals
+from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange, from_us
+from infrawatch.store.copy import PG_EPOCH_US, from_joined_elements
+
+EVER = TimeRange(0, FAR_FUTURE_US)
+
+# Serves (shard, arrived_at) from its index, in order of precedence: the last one wins. A group's
+# rows are small, so PostgreSQL joins a minute of them per shard (20 bytes of array header cut off);
+# fetching them one by one would cost more than all the rest.
+_JOURNAL = text("""
+SELECT string_agg(substr(array_send(series_ids), 21), ''),
+    string_agg(substr(array_send(times), 21), ''),
+    string_agg(substr(array_send("values"), 21), '')
+FROM (
+    SELECT j.shard, date_trunc('minute', j.arrived_at) AS minute, j.series_ids, j.times, j."values"
+    FROM shards h JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
+    WHERE h.shard = ANY(CAST(:shards AS smallint[])) AND j.max_at >= :start AND j.min_at < :end
+    ORDER BY j.shard, j.arrived_at, j.writer, j.seq
+) AS uncompacted
+GROUP BY shard, minute ORDER BY shard, minute
+""")
+
+
+class SampleRepository:
+    """Reads samples; the last arrival of each (series, time) is the one there is."""
+
+    def __init__(self, connection: AsyncConnection, *, max_samples: int) -> None:
+        self._connection = connection
+        self._max_samples = max_samples
+
+    async def read(self, ids: Sequence[int] | Int64s, span: TimeRange) -> Columns:
+        """Samples of these series in the span, sorted by (series, time), unique.
+
+        Raises:
+            QueryTooBroad: there are more than `max_samples`.
+        """
+        wanted = np.unique(np.asarray(ids, np.int64))
+        parts: list[Columns] = []
+        total = 0
+        async for part in self._journal(wanted, span):
+            parts.append(part)
+            total += len(part)
+            if total > self._max_samples:
+                raise QueryTooBroad(
+                    f"more than {self._max_samples} samples would have to be read: ask for a "
+                    "shorter span or fewer series, or raise INFRAWATCH_READ_MAX_SAMPLES"
+                )
+        return latest_arrivals(Columns.joined(parts))
+
+    async def find_ends(self, ids: Sequence[int]) -> Mapping[int, tuple[int, int]]:
+        """The first and the last time, in µs, of each series that has samples."""
+        wanted = np.unique(np.asarray(ids, np.int64))
+        first = np.full(len(wanted), FAR_FUTURE_US)
+        last = np.full(len(wanted), -1)
+        async for part in self._journal(wanted, EVER):
+            places = np.searchsorted(wanted, part.series_ids)
+            np.minimum.at(first, places, part.times_us)
+            np.maximum.at(last, places, part.times_us)
+        found = zip(wanted.tolist(), first.tolist(), last.tolist(), strict=True)
+        return {series_id: (start, end) for series_id, start, end in found if end >= 0}
+
+    async def _journal(self, wanted: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
+        """What is not compacted yet, a shard and a minute of arrival at a time, in order."""
+        rows = await self._connection.stream(
+            _JOURNAL,
+            {
+                "shards": np.unique(wanted & (SHARDS - 1)).tolist(),
+                "start": from_us(span.start_us),
+                "end": from_us(span.end_us),
+            },
+        )
+        async for sent_ids, sent_times, sent_values in rows:
+            series_ids = from_joined_elements(sent_ids)
+            times = from_joined_elements(sent_times)
+            earliest, end = span.start_us - PG_EPOCH_US, span.end_us - PG_EPOCH_US
+            kept = _is_among(series_ids, wanted) & (times >= earliest) & (times < end)
+            yield Columns(
+                series_ids[kept],
+                times[kept] + PG_EPOCH_US,
+                from_joined_elements(sent_values)[kept].view(np.float64),
+            )
+
+
+def _is_among(series_ids: Int64s, wanted: Int64s) -> NDArray[np.bool_]:
+    places = np.searchsorted(wanted, series_ids)
+    places[places == len(wanted)] = 0
+    return np.equal(wanted[places], series_ids) if len(wanted) else np.zeros(len(places), np.bool_)

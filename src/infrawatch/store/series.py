@@ -1,0 +1,198 @@
+"""Series: names become ids, selectors become series."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infrawatch.model.labels import SeriesName, shard_of
+from infrawatch.model.selector import METRIC_LABEL, Matcher, Operator, Selector
+
+# One index descent per wanted series; shard and fingerprint together are the unique key.
+_FIND = text("""
+SELECT s.fingerprint, s.id
+FROM unnest(CAST(:shards AS smallint[]), CAST(:fingerprints AS uuid[]))
+    AS wanted (shard, fingerprint)
+JOIN series s ON s.tenant_id = :tenant AND s.shard = wanted.shard
+    AND s.fingerprint = wanted.fingerprint
+""")
+
+# Whoever else creates the same series wins or loses as a whole row; sorted input means that two
+# such transactions wait for each other in one direction only.
+_CREATE = text("""
+INSERT INTO series (id, shard, tenant_id, metric, labels, fingerprint)
+SELECT (nextval('series_number') << 6) | new.shard, new.shard, :tenant, new.metric,
+    CAST(new.labels AS jsonb), new.fingerprint
+FROM unnest(CAST(:shards AS smallint[]), CAST(:fingerprints AS uuid[]), CAST(:metrics AS text[]),
+    CAST(:labels AS text[])) AS new (shard, fingerprint, metric, labels)
+ON CONFLICT (tenant_id, shard, fingerprint) DO NOTHING
+""")
+
+
+class Series(NamedTuple):
+    """A stored series."""
+
+    id: int
+    metric: str
+    labels: Mapping[str, str]
+
+
+class SeriesRepository:
+    """The series of one tenant."""
+
+    def __init__(self, connection: AsyncConnection, tenant_id: int) -> None:
+        self._connection = connection
+        self._tenant_id = tenant_id
+
+    async def resolve(self, names: Sequence[SeriesName]) -> list[int]:
+        """The id of each name, in order; creates the series that are missing.
+
+        Processes that create the same series at once all get the same ids.
+        """
+        wanted = {UUID(bytes=name.fingerprint()): name for name in names}
+        known = await self._find(wanted)
+        missing = {mark: name for mark, name in wanted.items() if mark not in known}
+        if missing:
+            await self._create(missing)
+            known |= await self._find(missing)
+        return [known[UUID(bytes=name.fingerprint())] for name in names]
+
+    async def select(self, selector: Selector, *, limit: int, after: int = 0) -> list[Series]:
+        """At most `limit` of the series a selector means, by id, with ids above `after`."""
+        conditions, parameters, rest = _split(selector)
+        found: list[Series] = []
+        rows = await self._connection.stream(
+            text(f"{_SELECT} {conditions} ORDER BY id {'' if rest.matchers else 'LIMIT :limit'}"),
+            {"tenant": self._tenant_id, "after": after, **parameters}
+            | ({} if rest.matchers else {"limit": limit}),
+        )
+        async for series_id, metric, labels in rows:
+            series = Series(series_id, metric, json.loads(labels))
+            if rest.accepts(metric, series.labels):
+                found.append(series)
+                if len(found) == limit:
+                    break
+        await rows.close()
+        return found
+
+    async def get(self, ids: Sequence[int]) -> list[Series]:
+        """The series with these ids, in no order; ids of other tenants are left out."""
+        shards = [shard_of(series_id) for series_id in ids]
+        wanted = {"ids": list(ids), "shards": shards, "tenant": self._tenant_id}
+        rows = await self._connection.execute(_GET, wanted)
+        return [Series(row.id, row.metric, json.loads(row.labels)) for row in rows]
+
+    async def count_labels(self) -> dict[str, int]:
+        """Every label name, `__name__` included, and how many series have it."""
+        rows = await self._connection.execute(_COUNT_LABELS, {"tenant": self._tenant_id})
+        return {name: count for name, count in rows if count}
+
+    async def count_values(self, label: str, *, limit: int) -> dict[str, int]:
+        """At most `limit` values of a label in order, and how many series have each."""
+        statement = _COUNT_METRICS if label == METRIC_LABEL else _COUNT_VALUES
+        wanted = {"tenant": self._tenant_id, "label": label, "limit": limit}
+        if statement is _COUNT_METRICS:
+            del wanted["label"]
+        rows = await self._connection.execute(statement, wanted)
+        return {value: count for value, count in rows}  # noqa: C416  # dict() cannot type rows
+
+    async def _find(self, wanted: Mapping[UUID, SeriesName]) -> dict[UUID, int]:
+        rows = await self._connection.execute(
+            _FIND,
+            {
+                "tenant": self._tenant_id,
+                "fingerprints": list(wanted),
+                "shards": [name.shard() for name in wanted.values()],
+            },
+        )
+        return {UUID(str(mark)): series_id for mark, series_id in rows}
+
+    async def _create(self, missing: Mapping[UUID, SeriesName]) -> None:
+        ordered = sorted(missing.items())
+        await self._connection.execute(
+            _CREATE,
+            {
+                "tenant": self._tenant_id,
+                "fingerprints": [mark for mark, _ in ordered],
+                "shards": [name.shard() for _, name in ordered],
+                "metrics": [name.metric for _, name in ordered],
+                "labels": [json.dumps(dict(name.labels)) for _, name in ordered],
+            },
+        )
+
+
+def _split(selector: Selector) -> tuple[str, dict[str, object], Selector]:
+    """What PostgreSQL decides (conditions and parameters), and what is left for RE2."""
+    conditions: list[str] = []
+    parameters: dict[str, object] = {}
+    rest: list[Matcher] = []
+    for number, matcher in enumerate(selector.matchers):
+        condition, values = _to_sql(matcher, f"m{number}")
+        if condition is None:
+            rest.append(matcher)
+        else:
+            conditions.append(f"AND {condition}")
+            parameters |= values
+    return " ".join(conditions), parameters, Selector(tuple(rest))
+
+
+def _to_sql(matcher: Matcher, name: str) -> tuple[str | None, dict[str, object]]:
+    """A condition an index can serve where there is one; None for a true regular expression."""
+    alternatives = _alternatives(matcher)
+    if alternatives is None:
+        return None, {}
+    is_negative = matcher.operator in (Operator.NOT_EQUAL, Operator.MATCHES_NOT)
+    negation = "NOT " if is_negative else ""
+    if matcher.label == METRIC_LABEL:
+        return f"{negation}metric = ANY(CAST(:{name} AS text[]))", {name: alternatives}
+    if "" in alternatives or is_negative:  # an absent label counts as empty
+        return (
+            f"{negation}coalesce(labels ->> :{name}l, '') = ANY(CAST(:{name} AS text[]))",
+            {name: alternatives, f"{name}l": matcher.label},
+        )
+    documents = [json.dumps({matcher.label: value}) for value in alternatives]
+    return f"labels @> ANY(CAST(CAST(:{name} AS text[]) AS jsonb[]))", {name: documents}
+
+
+def _alternatives(matcher: Matcher) -> list[str] | None:
+    """The plain values a matcher compares with; `a|b|c` without other operators has three."""
+    if matcher.operator in (Operator.EQUAL, Operator.NOT_EQUAL):
+        return [matcher.value]
+    if _REGULAR.search(matcher.value):
+        return None
+    return matcher.value.split("|")
+
+
+_REGULAR = re.compile(r"[\\.+*?()\[\]{}^$]")
+
+_SELECT = (
+    "SELECT id, metric, CAST(labels AS text) FROM series WHERE tenant_id = :tenant AND id > :after"
+)
+
+_GET = text("""
+SELECT s.id, s.metric, CAST(s.labels AS text) AS labels
+FROM unnest(CAST(:shards AS smallint[]), CAST(:ids AS bigint[])) AS wanted (shard, id)
+JOIN series s USING (shard, id) WHERE s.tenant_id = :tenant
+""")
+
+# Reads all series of the tenant once; answers are small.
+_COUNT_LABELS = text("""
+SELECT name, count(*) FROM series, jsonb_object_keys(labels) AS name
+WHERE tenant_id = :tenant GROUP BY name
+UNION ALL SELECT '__name__', count(*) FROM series WHERE tenant_id = :tenant
+ORDER BY 1
+""")
+
+_COUNT_METRICS = text("""
+SELECT metric, count(*) FROM series WHERE tenant_id = :tenant
+GROUP BY metric ORDER BY metric LIMIT :limit
+""")
+
+_COUNT_VALUES = text("""
+SELECT labels ->> :label, count(*) FROM series
+WHERE tenant_id = :tenant AND labels ->> :label IS NOT NULL GROUP BY 1 ORDER BY 1 LIMIT :limit
+""")

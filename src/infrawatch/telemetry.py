@@ -1,0 +1,105 @@
+"""What InfraWatch says of itself: counters for /metrics, and structured logs."""
+
+import logging
+import sys
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Telemetry:
+    """Every metric of a server process; one instance each, handed to whoever counts."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "infrawatch_http_requests",
+            "HTTP requests answered.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "infrawatch_http_request_duration_seconds",
+            "From the request's first byte to the answer's last.",
+            ("route",),
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.accepted = Counter(
+            "infrawatch_samples_accepted",
+            "Samples committed and acknowledged.",
+            ("format",),
+            registry=self.registry,
+        )
+        self.rejected = Counter(
+            "infrawatch_samples_rejected",
+            "Samples refused, by the code the sender was given.",
+            ("format", "code"),
+            registry=self.registry,
+        )
+        self.folded = Counter(
+            "infrawatch_samples_folded",
+            "Samples finer than a microsecond that a later one of their batch replaced.",
+            registry=self.registry,
+        )
+        self.backlog_samples = Gauge(
+            "infrawatch_write_backlog_samples",
+            "Samples that wait for their commit.",
+            registry=self.registry,
+        )
+        self.commit_seconds = Histogram(
+            "infrawatch_commit_duration_seconds",
+            "One group's transaction, COPY and COMMIT included.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.group_samples = Histogram(
+            "infrawatch_group_samples",
+            "Samples committed together.",
+            buckets=(1, 10, 100, 1_000, 10_000, 100_000),
+            registry=self.registry,
+        )
+        self.groups_failed = Counter(
+            "infrawatch_groups_failed",
+            "Groups that were not committed; their senders were told to try again.",
+            registry=self.registry,
+        )
+        self.series_resolved = Counter(
+            "infrawatch_series_resolved",
+            "Series looked up or created in the database, because the cache did not know them.",
+            registry=self.registry,
+        )
+        self.pool_connections = Gauge(
+            "infrawatch_pool_connections",
+            "Connections to PostgreSQL in use.",
+            ("pool",),
+            registry=self.registry,
+        )
+
+
+def configure_logging(log_format: str, log_level: str) -> None:
+    """Send structured logs to stderr, as JSON lines or for people at a terminal.
+
+    Libraries that log through the standard module are held to warnings.
+    """
+    is_json = log_format == "json"
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if is_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    level = logging.getLevelNamesMapping()[log_level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([structlog.processors.format_exc_info] if is_json else []),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(stream=sys.stderr, level=max(level, logging.WARNING))
