@@ -1,0 +1,46 @@
+"""What the routes of all protocols share: the intake, and errors in each sender's own words."""
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from typing_extensions import override
+
+from infrawatch.errors import InfraWatchError, InvalidInput
+from infrawatch.ingest.intake import Intake
+
+ToAnswer = Callable[[Request, InfraWatchError], Response]
+
+
+def _intake(request: Request) -> Intake:
+    intake: Intake = request.state.intake
+    return intake
+
+
+TheIntake = Annotated[Intake, Depends(_intake)]
+
+
+def answering_with(to_answer: ToAnswer) -> type[APIRoute]:
+    """Routes whose errors are answered in a protocol's own shape instead of as problems."""
+
+    class Route(APIRoute):
+        @override
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_in_own_words(request: Request) -> Response:
+                try:
+                    return await handle(request)
+                except InfraWatchError as error:
+                    return to_answer(request, error)
+                except RequestValidationError as error:
+                    names = sorted({str(found["loc"][-1]) for found in error.errors()})
+                    wrong = InvalidInput(f"these parameters do not fit: {', '.join(names)}")
+                    return to_answer(request, wrong)
+
+            return handle_in_own_words
+
+    return Route
