@@ -16,6 +16,9 @@ MAX_VALUE_CHARACTERS = 4_096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")  # jsonb has neither NUL nor lone surrogates
 
+_NAME = "a name is not empty and has no control characters"
+_VALUE = "a label's value has no NUL and no lone surrogates"
+
 
 class Flaw(NamedTuple):
     """What is wrong with a name; the codes are those of the native format."""
@@ -35,18 +38,19 @@ def to_series_name(metric: str, pairs: Iterable[tuple[str, str]]) -> SeriesName 
 
 
 def _find_flaw(metric: str, labels: list[tuple[str, str]]) -> Flaw | None:
-    if not metric or _CONTROL.search(metric):
-        return Flaw("invalid_metric", "a metric's name is not empty and has no control characters")
-    if len(labels) > MAX_LABELS:
-        return Flaw("too_many_labels", f"a series has at most {MAX_LABELS} labels")
-    if len({name for name, _ in labels}) < len(labels):
-        return Flaw("duplicate_label", "a series has each label once")
-    if any(not name or _CONTROL.search(name) for name, _ in labels):
-        return Flaw("invalid_label_name", "a label's name is not empty, without control characters")
-    if any(_UNSTORABLE.search(value) for _, value in labels):
-        return Flaw("invalid_label_value", "a label's value has no NUL and no lone surrogates")
-    if len(metric) > MAX_NAME_CHARACTERS or any(len(n) > MAX_NAME_CHARACTERS for n, _ in labels):
-        return Flaw("too_long", f"names have at most {MAX_NAME_CHARACTERS} characters")
-    if any(len(value) > MAX_VALUE_CHARACTERS for _, value in labels):
-        return Flaw("too_long", f"label values have at most {MAX_VALUE_CHARACTERS} characters")
-    return None
+    names = [name for name, _ in labels]
+    longest = max(map(len, [metric, *names]))
+    checks = (
+        (not metric or _CONTROL.search(metric), "invalid_metric", _NAME),
+        (len(labels) > MAX_LABELS, "too_many_labels", f"at most {MAX_LABELS} labels"),
+        (len(set(names)) < len(names), "duplicate_label", "a series has each label once"),
+        (any(not n or _CONTROL.search(n) for n in names), "invalid_label_name", _NAME),
+        (any(_UNSTORABLE.search(v) for _, v in labels), "invalid_label_value", _VALUE),
+        (longest > MAX_NAME_CHARACTERS, "too_long", f"names: {MAX_NAME_CHARACTERS} characters"),
+        (
+            any(len(value) > MAX_VALUE_CHARACTERS for _, value in labels),
+            "too_long",
+            f"label values: at most {MAX_VALUE_CHARACTERS} characters",
+        ),
+    )
+    return next((Flaw(code, detail) for is_wrong, code, detail in checks if is_wrong), None)

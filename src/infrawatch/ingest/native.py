@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
@@ -40,7 +41,8 @@ _CODES = {
 """Pydantic's names of errors → ours, which are part of the API; any other is `wrong_type`."""
 
 
-class _Item(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Item:
     """One series of the right shape: where it stood, and where its samples stood in it."""
 
     index: int

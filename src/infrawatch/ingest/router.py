@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from infrawatch.access.principal import CurrentPrincipal
@@ -12,7 +12,8 @@ from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest import native
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.intake import Intake, Outcome, Wishes
+from infrawatch.ingest.endpoint import TheIntake
+from infrawatch.ingest.intake import Outcome, Wishes
 from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Problem, Receipt, Refusal
 from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.model.cursor import Cursor
@@ -35,11 +36,6 @@ _DECODERS: dict[str, Decode] = {
 
 class BatchRejected(InvalidInput):
     code = "batch_rejected"
-
-
-def _intake(request: Request) -> Intake:
-    intake: Intake = request.state.intake
-    return intake
 
 
 def _problem_schema(model: type[Problem], description: str) -> dict[str, Any]:
@@ -76,7 +72,7 @@ _BODY = {
 async def write_samples(  # two of the six are the framework's
     request: Request,
     principal: CurrentPrincipal,
-    intake: Annotated[Intake, Depends(_intake)],
+    intake: TheIntake,
     precision: Annotated[Precision, Query(description="Unit of the times.")] = "ms",
     partial: Annotated[bool, Query(description="Store the good part of a bad batch.")] = False,  # noqa: FBT002
     dry_run: Annotated[bool, Query(description="Say what would happen; store nothing.")] = False,  # noqa: FBT002

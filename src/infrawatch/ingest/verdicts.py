@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 MAX_SHOWN = 100
 """More than anyone reads; keeps the answer to a bad batch smaller than the batch."""
 
 
-class Verdict(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Verdict:
     """Why one item of a batch is refused.
 
     `index` counts series from 0, or lines from 1 where a format has lines; `locator` is a JSON

@@ -158,7 +158,9 @@ class GroupWriter:
 
     async def _commit(self, columns: Columns) -> Commit:
         """Commit one group; if nobody can say whether a commit happened, find out."""
-        turn = self._turn or await self._within_deadline(self._register)
+        turn = self._turn
+        if turn is None:
+            turn = await self._within_deadline(self._register)
         self._turn = None  # held again only when we know how the commit ended
         try:
             return await self._attempt(turn, columns)
@@ -182,7 +184,7 @@ class GroupWriter:
             if commit is not None:  # the block was left, so COMMIT may have reached the server
                 raise _OutcomeUnknown(commit) from error
             self._turn = turn  # nothing was committed, so the seq is free
-            raise StoreUnavailable(f"the group was not committed: {error or 'too slow'}") from error
+            raise StoreUnavailable(f"not committed: {str(error) or 'too slow'}") from error
         assert commit is not None
         self._turn = _Turn(turn.writer, turn.seq + 1)
         return commit
