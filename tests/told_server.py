@@ -72,5 +72,5 @@ async def eventually(condition: Callable[[], object], *, within_s: float = 20) -
         TimeoutError: it does not hold in time.
     """
     async with asyncio.timeout(within_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # what is waited for knows no events
             await asyncio.sleep(0.005)

@@ -65,7 +65,8 @@ CREATE TABLE writers (
     writer bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     last_seq bigint NOT NULL DEFAULT 0,
     fenced boolean NOT NULL DEFAULT false,
-    started_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
 """
 
@@ -85,7 +86,7 @@ CREATE TABLE journal (
     shard smallint NOT NULL,
     writer bigint NOT NULL,
     seq bigint NOT NULL,
-    arrived_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    arrived_at timestamptz NOT NULL,
     min_at timestamptz NOT NULL,
     max_at timestamptz NOT NULL,
     series_ids bigint[] NOT NULL,

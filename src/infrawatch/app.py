@@ -3,10 +3,11 @@
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -23,7 +24,14 @@ from infrawatch.ingest.bounds import TimeBounds
 from infrawatch.ingest.intake import Intake
 from infrawatch.ingest.schemas import openapi_components
 from infrawatch.ingest.series_cache import SeriesCache
-from infrawatch.ingest.writer import GroupWriter
+from infrawatch.ingest.writer import GroupWriter, OnCommitted
+from infrawatch.live import asyncapi
+from infrawatch.live import router as live
+from infrawatch.live.bus import Bus
+from infrawatch.live.hub import Hub
+from infrawatch.live.state import StateReader
+from infrawatch.live.subscription import Live
+from infrawatch.live.tail import Tail
 from infrawatch.model.timerange import now_us
 from infrawatch.query import router as query
 from infrawatch.query.plan import Limits, Reader
@@ -31,6 +39,8 @@ from infrawatch.settings import Settings
 from infrawatch.store import migrations
 from infrawatch.store.database import Database
 from infrawatch.store.installation import get_epoch
+from infrawatch.store.journal import Entry
+from infrawatch.store.series import Series, find_names
 from infrawatch.telemetry import Telemetry
 from infrawatch.web import router as web
 
@@ -40,12 +50,20 @@ GC_THRESHOLD = 100_000
 """A large batch makes this many dicts; with CPython's 700 the collector would run all the time."""
 
 
+POLL_ALONE = timedelta(milliseconds=250)
+"""How often the journal is asked what other processes committed, when no bus tells."""
+
+POLL_WITH_BUS = timedelta(seconds=1)
+"""How often it is asked what the bus has lost."""
+
+
 class State(TypedDict):
     """What `lifespan` opens and dependencies read."""
 
     epoch: UUID
     intake: Intake
     reader: Reader
+    live: Live
     health: Health
     max_body_bytes: int
 
@@ -53,35 +71,11 @@ class State(TypedDict):
 def create_app(settings: Settings) -> FastAPI:
     """Make a server; everything it needs is opened when its lifespan starts."""
     telemetry = Telemetry()
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncGenerator[State, None]:
-        async with _database(settings) as database, asyncio.TaskGroup() as tasks:
-            async with database.reading() as connection:
-                epoch = await get_epoch(connection)
-            writer = GroupWriter(
-                database,
-                telemetry,
-                backlog_samples=settings.write_backlog_samples,
-                group_samples=settings.write_group_samples,
-                deadline=settings.write_deadline,
-            )
-            tasks.create_task(_vital(writer.run(), "ingest.writer"))
-            _settle_garbage_collection()
-            yield State(
-                epoch=epoch,
-                intake=_intake(settings, database, writer, telemetry),
-                reader=Reader(database, epoch, _limits(settings)),
-                health=_health(database, telemetry),
-                max_body_bytes=settings.max_body_bytes,
-            )
-            writer.close()  # leaving the group waits for the last commits
-
     app = FastAPI(
         title="InfraWatch",
         summary="Telemetry on PostgreSQL: acknowledged means committed.",
         version=version("infrawatch"),
-        lifespan=lifespan,
+        lifespan=lambda _app: _lifespan(settings, telemetry),
         docs_url=None,
         redoc_url=None,
     )
@@ -90,11 +84,85 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(LoopbackOnly)
     app.add_middleware(CountRequests, telemetry=telemetry)
     problems.install(app)
-    for router in (ingest.router, query.router, health.router):
+    for router in (ingest.router, query.router, live.router, asyncapi.router, health.router):
         app.include_router(router)
     web.install(app)
     _describe_bodies(app)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[State, None]:
+    async with _database(settings) as database, asyncio.TaskGroup() as tasks:
+        async with database.reading() as connection:
+            epoch = await get_epoch(connection)
+        plumbing = _plumbing(settings, database, epoch, telemetry)
+        writer = _writer(settings, database, telemetry, plumbing.on_committed)
+        tasks.create_task(_vital(writer.run(), "ingest.writer"))
+        pushing = [tasks.create_task(_vital(run(), "live")) for run in plumbing.runs]
+        _settle_garbage_collection()
+        yield State(
+            epoch=epoch,
+            intake=_intake(settings, database, writer, telemetry),
+            reader=Reader(database, epoch, _limits(settings)),
+            live=plumbing.live,
+            health=_health(database, plumbing.hub, telemetry),
+            max_body_bytes=settings.max_body_bytes,
+        )
+        writer.close()  # leaving the group waits for the last commits
+        for task in pushing:
+            task.cancel()
+
+
+class _Plumbing(NamedTuple):
+    """How committed entries reach viewers: writer → tail (and bus) → hub → topics."""
+
+    hub: Hub
+    live: Live
+    on_committed: OnCommitted
+    runs: Sequence[Callable[[], Coroutine[object, object, None]]]
+
+
+def _plumbing(
+    settings: Settings, database: Database, epoch: UUID, telemetry: Telemetry
+) -> _Plumbing:
+    async def names_of(ids: Sequence[int]) -> Sequence[tuple[int, Series]]:
+        async with database.reading() as connection:
+            return await find_names(connection, ids)
+
+    hub = Hub(epoch, names_of, settings.replay_window)
+    has_bus = settings.redis_url is not None
+    tail = Tail(database, hub, telemetry, poll=POLL_WITH_BUS if has_bus else POLL_ALONE)
+    states = StateReader(
+        database,
+        tail,
+        epoch,
+        replay_window=settings.replay_window,
+        max_series=settings.read_max_series,
+    )
+    if settings.redis_url is None:
+        return _Plumbing(hub, Live(hub, states), tail.offer, [tail.run])
+    bus = Bus(settings.redis_url.get_secret_value(), str(epoch), telemetry, tail.offer)
+
+    def on_committed(entry: Entry) -> None:
+        tail.offer(entry)
+        bus.publish(entry)
+
+    runs = [tail.run, bus.run_publishing, bus.run_listening]
+    return _Plumbing(hub, Live(hub, states), on_committed, runs)
+
+
+def _writer(
+    settings: Settings, database: Database, telemetry: Telemetry, on_committed: OnCommitted
+) -> GroupWriter:
+    return GroupWriter(
+        database,
+        telemetry,
+        backlog_samples=settings.write_backlog_samples,
+        group_samples=settings.write_group_samples,
+        deadline=settings.write_deadline,
+        on_committed=on_committed,
+    )
 
 
 def _database(settings: Settings) -> AbstractAsyncContextManager[Database]:
@@ -130,7 +198,7 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _health(database: Database, telemetry: Telemetry) -> Health:
+def _health(database: Database, hub: Hub, telemetry: Telemetry) -> Health:
     async def database_answers() -> None:
         found = await migrations.find_revision(database)
         if found != migrations.newest_revision():
@@ -142,6 +210,7 @@ def _health(database: Database, telemetry: Telemetry) -> Health:
     def refresh() -> None:
         for pool, connections in database.connections().items():
             telemetry.pool_connections.labels(pool).set(connections)
+        telemetry.viewers.set(hub.viewers)
 
     return Health(telemetry, {"database": database_answers}, refresh)
 

@@ -6,13 +6,14 @@ InfraWatchError
 │   ├── InvalidSelector      `match` is not a vector selector
 │   ├── InvalidTime          `start`, `end`, `step` and the like
 │   ├── InvalidCursor        a cursor that is not one of ours
+│   ├── InvalidFrame         a viewer's frame that cannot be followed
 │   └── QueryTooBroad        more series or samples than one answer may touch
 ├── UnsupportedContent       a content type or encoding nobody here reads
 ├── TooLarge                 the body is larger than this server takes
 │   └── BatchTooLarge        the body fits, but holds too many series or samples
 ├── Forbidden                who is asking may not do this
 ├── NotFound
-├── CannotStart              a command cannot do its work on this machine; its message says what to change
+├── CannotStart              a command cannot work on this machine; it says what to change
 ├── RequestRefused           a server that our client asked said no; asking again changes nothing
 └── Unavailable              our fault; send again after a while
     ├── Overloaded           the backlog is full; nothing was taken
@@ -54,6 +55,10 @@ class InvalidTime(InvalidInput):
 
 class InvalidCursor(InvalidInput):
     code = "invalid_cursor"
+
+
+class InvalidFrame(InvalidInput):
+    code = "invalid_frame"
 
 
 class QueryTooBroad(InvalidInput):

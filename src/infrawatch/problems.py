@@ -20,6 +20,11 @@ MEDIA_TYPE = "application/problem+json"
 log = structlog.get_logger()
 
 
+def to_members(error: InfraWatchError) -> dict[str, object]:
+    """The standard members of a problem."""
+    return _members(error.status, error.code, str(error))
+
+
 def to_response(error: InfraWatchError, more: Mapping[str, object] | None = None) -> Response:
     """One error as a problem; `more` are members beside the standard ones."""
     return _problem(error.status, error.code, str(error), more, is_retryable=error.retryable)
@@ -70,16 +75,19 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 def _problem(
     status: int, code: str, detail: str, more: Mapping[str, object] | None, *, is_retryable: bool
 ) -> Response:
-    members = {
+    return JSONResponse(
+        _members(status, code, detail) | dict(more or {}),
+        status_code=status,
+        headers={"Retry-After": str(RETRY_AFTER_S)} if is_retryable else None,
+        media_type=MEDIA_TYPE,
+    )
+
+
+def _members(status: int, code: str, detail: str) -> dict[str, object]:
+    return {
         "type": f"urn:infrawatch:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "code": code,
         "detail": detail,
     }
-    return JSONResponse(
-        members | dict(more or {}),
-        status_code=status,
-        headers={"Retry-After": str(RETRY_AFTER_S)} if is_retryable else None,
-        media_type=MEDIA_TYPE,
-    )

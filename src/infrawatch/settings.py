@@ -74,4 +74,7 @@ class Settings(_Variables):
     read_pool_size: Annotated[int, Field(ge=1)] = 8
     read_max_samples: Annotated[int, Field(ge=1)] = 10_000_000
     read_max_series: Annotated[int, Field(ge=1)] = 50_000
+    redis_url: SecretStr | None = None
+    replay_window: Duration = timedelta(minutes=10)
+
     drain_deadline: Duration = timedelta(seconds=15)

@@ -71,6 +71,19 @@ class Telemetry:
             "Series looked up or created in the database, because the cache did not know them.",
             registry=self.registry,
         )
+        self.viewers = Gauge(
+            "infrawatch_live_subscriptions", "Subscriptions being served.", registry=self.registry
+        )
+        self.live_lag_seconds = Gauge(
+            "infrawatch_live_lag_seconds",
+            "How old the newest entry was when it was handed to viewers.",
+            registry=self.registry,
+        )
+        self.bus_errors = Counter(
+            "infrawatch_bus_errors",
+            "Times that Redis could not be used; the journal stands in for it.",
+            registry=self.registry,
+        )
         self.pool_connections = Gauge(
             "infrawatch_pool_connections",
             "Connections to PostgreSQL in use.",

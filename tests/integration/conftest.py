@@ -10,40 +10,41 @@ import pytest
 import uvicorn
 from httpx import AsyncClient
 from pydantic import SecretStr
+from typing_extensions import override
 
 from infrawatch.app import create_app
 from infrawatch.settings import Settings
 from infrawatch.store.database import Database
 
 
+class _Server(uvicorn.Server):
+    """Tells when it has started, so that nobody has to ask again and again."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.has_started = asyncio.Event()
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.has_started.set()
+
+
 @asynccontextmanager
 async def serving(database_url: str, **settings: Any) -> AsyncGenerator[str, None]:
     """Run a server on a free port of 127.0.0.1; gives its base URL."""
-    app = create_app(
-        Settings(_env_file=None, database_url=SecretStr(database_url), **settings)
-    )
+    app = create_app(Settings(_env_file=None, database_url=SecretStr(database_url), **settings))
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(app, log_level="warning", access_log=False, ws="websockets-sansio")
     )
-    started = asyncio.Event()
-
-    class Noticing(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            started.set()
-
-    server.__class__ = Noticing
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(server.serve(sockets=[listener]))
-        await asyncio.wait(
-            {running, tasks.create_task(started.wait())}, return_when=asyncio.FIRST_COMPLETED
-        )
+        tasks.create_task(server.serve(sockets=[listener]))
+        await asyncio.wait_for(server.has_started.wait(), timeout=10)
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            started.set()
 
 
 @pytest.fixture

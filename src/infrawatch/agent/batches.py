@@ -104,10 +104,8 @@ def count_refused(body: bytes, receipt: Receipt) -> Counter[str]:
     for verdict in receipt.errors:
         if place := _PLACE.match(verdict.pointer):
             is_one = place["sample"] is not None
-            samples[place.groups()] = (
-                verdict.code,
-                1 if is_one else sizes.get(int(place["series"]), 0),
-            )
+            number = 1 if is_one else sizes.get(int(place["series"]), 0)
+            samples.setdefault(place.groups(), (verdict.code, number))
     refused: Counter[str] = Counter()
     for code, number in samples.values():
         refused[code] += number

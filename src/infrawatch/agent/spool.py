@@ -132,8 +132,10 @@ class Spool:
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):  # in use, or not to be written
                     raise
-                aside = path.replace(path.with_suffix(".damaged"))
-                log.exception("spool_damaged", set_aside=str(aside))
+                log.exception("spool_damaged", set_aside=f"{path}.damaged")
+                # A log left behind would be replayed into the new file.
+                for file in filter(Path.exists, (path, Path(f"{path}-wal"))):
+                    file.replace(f"{file}.damaged")
                 return cls._open(path, limit_bytes)
         except (OSError, sqlite3.Error) as error:
             raise CannotStart(
@@ -289,7 +291,8 @@ class Spool:
         if self._stored.batches == 0:
             [free_pages] = self._connection.execute("PRAGMA freelist_count").fetchone()
             if free_pages > _VACUUM_PAGES:
-                self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+                # `execute` would stop after the first page.
+                self._connection.executescript("PRAGMA incremental_vacuum")
 
 
 def _usage_of(samples: int, body: bytes) -> Usage:

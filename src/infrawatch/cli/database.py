@@ -6,6 +6,7 @@ from pathlib import Path
 
 from infrawatch.cli.options import read_settings
 from infrawatch.embedded.postgres import postgres_reachable
+from infrawatch.errors import CannotStart
 from infrawatch.settings import Settings
 
 
@@ -17,8 +18,26 @@ async def database_meant(data_dir: Path | None) -> AsyncGenerator[str]:
     running already; if not it runs for the block.
     """
     settings = read_settings(Settings, data_dir=data_dir)
-    if data_dir is None and settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
+    url = find_own_url(settings) if data_dir is None else None
+    if url is not None:
+        yield url
     else:
         async with postgres_reachable(settings.data_dir) as postgres:
             yield postgres.endpoint.url()
+
+
+def find_own_url(settings: Settings) -> str | None:
+    """The URL of a PostgreSQL that is not the embedded one, if the user named one.
+
+    Raises:
+        CannotStart: what the user named is not such a URL.
+    """
+    if settings.database_url is None:
+        return None
+    url = settings.database_url.get_secret_value()
+    if not url.startswith(("postgresql://", "postgres://", "postgresql+asyncpg://")):
+        raise CannotStart(
+            "INFRAWATCH_DATABASE_URL is not a PostgreSQL URL: write it as "
+            "postgresql://user:password@host/database."
+        )
+    return url

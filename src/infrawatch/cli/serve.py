@@ -3,9 +3,10 @@
 import asyncio
 
 from infrawatch.app import create_app
+from infrawatch.cli.database import find_own_url
 from infrawatch.cli.options import Host, Port, read_settings
 from infrawatch.cli.serving import listen, run_until_stopped, serving
-from infrawatch.errors import CannotStart
+from infrawatch.errors import CannotStart, Unavailable
 from infrawatch.settings import LogSettings, Settings
 from infrawatch.store.database import Database
 from infrawatch.store.migrations import find_revision, newest_revision
@@ -24,21 +25,27 @@ def serve(host: Host = None, port: Port = None) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    if settings.database_url is None:
+    url = find_own_url(settings)
+    if url is None:
         raise CannotStart(
             "`infrawatch serve` needs INFRAWATCH_DATABASE_URL, such as "
             "postgresql://user:password@host/database; `infrawatch up` brings its own PostgreSQL."
         )
     with listen(settings) as listener:
-        await _check_schema(settings.database_url.get_secret_value())
+        await _check_schema(url)
         async with serving(create_app(settings), listener, settings) as address:
             print(f"InfraWatch serves {address}", flush=True)
             await asyncio.Event().wait()
 
 
 async def _check_schema(url: str) -> None:
-    async with Database.open(url) as database:
-        found = await find_revision(database)
+    try:
+        async with Database.open(url) as database:
+            found = await find_revision(database)
+    except Unavailable as error:
+        raise CannotStart(
+            f"The database in INFRAWATCH_DATABASE_URL does not answer: {error}"
+        ) from None
     if found != newest_revision():
         raise CannotStart(
             f"The database is at schema {found or 'none'}, and this version speaks "

@@ -14,7 +14,6 @@ from infrawatch.agent.loop import AgentOptions, run
 from infrawatch.app import create_app
 from infrawatch.cli.options import DataDir, Host, Port, read_settings
 from infrawatch.cli.serving import listen, run_until_stopped, serving
-from infrawatch.embedded.endpoint import LOOPBACK
 from infrawatch.embedded.home import Home
 from infrawatch.embedded.postgres import Postgres, postgres_running
 from infrawatch.settings import AgentSettings, LogSettings, Settings
@@ -65,19 +64,19 @@ def _agent_options(agent: AgentSettings, address: str, home: Home) -> AgentOptio
         url=address,
         interval=agent.interval,
         labels=agent.labels,
-        spool_dir=agent.spool_dir if is_chosen else home.path / "spool",
+        spool_dir=agent.spool_dir if is_chosen else home.asked / "spool",
         spool_bytes=agent.spool_bytes,
     )
 
 
 def _say_what_is_where(address: str, postgres: Postgres, agent: AgentSettings | None) -> None:
-    home, endpoint = postgres.home, postgres.endpoint
+    home = postgres.home
     lines = [
         "InfraWatch is ready.",
         f"  API       {address}",
         f"  Docs      {address}/docs",
         f"  Data      {home.path}",
-        f"  Database  PostgreSQL on {LOOPBACK}:{endpoint.port}; print its URL with",
+        f"  Database  {postgres.endpoint.public_url}; with its password:",
         f"            {_command('database-url', '--data-dir', home.asked)}",
         f"  Agent     {_describe(agent)}",
     ]

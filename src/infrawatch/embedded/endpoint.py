@@ -61,6 +61,11 @@ class Endpoint(NamedTuple):
             os.fsync(descriptor)
         unfinished.replace(path)
 
+    @property
+    def public_url(self) -> str:
+        """`url` without the password, for people to look at."""
+        return f"postgresql://{ROLE}@{LOOPBACK}:{self.port}/{DATABASE}"
+
     def url(self, database: str = DATABASE) -> str:
         """A DSN for psql, BI tools and drivers."""
         return f"postgresql://{ROLE}:{self.password}@{LOOPBACK}:{self.port}/{database}"

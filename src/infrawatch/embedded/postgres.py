@@ -101,7 +101,8 @@ def _command(home: Home, binaries: Binaries, endpoint: Endpoint) -> list[str | P
 
 
 async def _start(home: Home, command: list[str | Path]) -> Process:
-    process = await launch(home, command, death_signal=SIGINT)
+    with _first_words(home).open("wb") as output:
+        process = await launch(home, command, death_signal=SIGINT, output=output.fileno())
     return await become_ready(process, _until_ready(home, process), _STOP_SIGNALS)
 
 
@@ -110,10 +111,7 @@ async def _until_ready(home: Home, process: Process) -> None:
     patience = monotonic() + _SLOW_START.total_seconds()
     while not _is_ready(home, process.pid):
         if process.returncode is not None:
-            raise CannotStart(
-                f"PostgreSQL stopped while it was starting. Its log, {home.logs}, ends with:\n"
-                f"{_last_words(home.logs)}"
-            )
+            raise CannotStart(f"PostgreSQL stopped while it was starting:\n{_last_words(home)}")
         if monotonic() > patience:
             log.info("still_starting", name="postgres", reason="it replays what a crash left")
             patience = float("inf")
@@ -143,8 +141,14 @@ def _is_ready(home: Home, pid: int | None = None) -> bool:
     return is_ready and pid in (None, int(lines[0]))
 
 
-def _last_words(logs: Path) -> str:
-    newest = max(logs.glob("*.log"), key=lambda one: one.stat().st_mtime, default=None)
-    if newest is None:
-        return "(nothing was logged)"
-    return "\n".join(newest.read_text(encoding="utf-8", errors="replace").splitlines()[-10:])
+def _first_words(home: Home) -> Path:
+    """What it says until its log collector runs."""
+    return home.path / "postgres-start.log"
+
+
+def _last_words(home: Home) -> str:
+    said = _first_words(home)
+    if "logging collector" in said.read_text(encoding="utf-8", errors="replace"):
+        said = max(home.logs.glob("*.log"), key=lambda one: one.stat().st_mtime, default=said)
+    lines = said.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join([*lines[-10:], f"(from {said})"])

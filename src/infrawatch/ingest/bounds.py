@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.verdicts import MAX_SHOWN, Verdict
 from infrawatch.model.samples import Int64s
-from infrawatch.model.timerange import duration_us, from_us
+from infrawatch.model.timerange import FAR_FUTURE_US, duration_us, from_us
+
+Bools = NDArray[np.bool_]
 
 
 class TimeBounds(NamedTuple):
@@ -20,20 +22,26 @@ class TimeBounds(NamedTuple):
     max_future: timedelta
     now_us: Callable[[], int]
 
-    def check(self, decoded: Decoded) -> NDArray[np.bool_] | None:
-        """Add a verdict for each sample out of bounds; tell which samples stay, None for all."""
+    def check(self, decoded: Decoded, kept: Bools | None = None) -> Bools | None:
+        """Add a verdict for each of the kept samples that is out of bounds.
+
+        Tells which are kept then; None stands for all of them, in and out.
+        """
         unit_ns, now_us = decoded.unit_ns, self.now_us()
-        earliest_us = 0 if self.retention is None else now_us - duration_us(self.retention)
-        latest_us = now_us + duration_us(self.max_future)
+        retention_us = now_us if self.retention is None else duration_us(self.retention)
+        earliest_us = max(now_us - retention_us, 0)
+        latest_us = min(now_us + duration_us(self.max_future), FAR_FUTURE_US - 1)
         # Compared in the sender's unit, because converting an absurd time would overflow.
         is_old = decoded.times < -(-earliest_us * 1000 // unit_ns)
         is_future = decoded.times > latest_us * 1000 // unit_ns
+        if kept is not None:
+            is_old, is_future = is_old & kept, is_future & kept
         wrong = is_old | is_future
         if not wrong.any():
-            return None
+            return kept
         self._refuse(decoded, is_old, "too_old", self._too_old(earliest_us))
         self._refuse(decoded, is_future, "too_far_in_future", self._too_new(latest_us))
-        return ~wrong
+        return ~wrong if kept is None else kept & ~wrong
 
     def _too_old(self, earliest_us: int) -> str:
         return (
@@ -47,7 +55,7 @@ class TimeBounds(NamedTuple):
             "server's clock than INFRAWATCH_MAX_FUTURE; are the clock and `precision` right?"
         )
 
-    def _refuse(self, decoded: Decoded, which: NDArray[np.bool_], code: str, detail: str) -> None:
+    def _refuse(self, decoded: Decoded, which: Bools, code: str, detail: str) -> None:
         positions = np.flatnonzero(which)
         starts = np.cumsum(decoded.counts) - decoded.counts
         for position in positions[:MAX_SHOWN].tolist():

@@ -8,11 +8,10 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infrawatch.access.principal import Principal
 from infrawatch.errors import DeadlineExceeded
-from infrawatch.ingest.bounds import TimeBounds, to_us
+from infrawatch.ingest.bounds import Bools, TimeBounds, to_us
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.series_cache import SeriesCache, Space
 from infrawatch.ingest.verdicts import Verdicts
@@ -23,8 +22,6 @@ from infrawatch.store.database import Database
 from infrawatch.store.metadata import Metadata, MetadataRepository
 from infrawatch.store.series import SeriesRepository
 from infrawatch.telemetry import Telemetry
-
-Bools = NDArray[np.bool_]
 
 _RESOLVE_AT_ONCE = 10_000
 """Series created in one statement: about a second's work, well within the deadline."""
@@ -95,43 +92,21 @@ class Intake:
         return outcome
 
     async def _take(self, decoded: Decoded, space: Space, wishes: Wishes) -> Outcome:
-        is_within = self._bounds.check(decoded)
         ids = self._cache.find(space, decoded.keys)
         names = self._check_names(decoded, ids)
+        kept = self._bounds.check(decoded, self._which_are_named(decoded, ids, names))
         verdicts = decoded.verdicts
         if verdicts and not wishes.partial:
             return Outcome(0, verdicts, None)
-
-        is_named = np.fromiter(
-            (n in names or one is not None for n, one in enumerate(ids)), np.bool_
-        )
-        kept = np.repeat(is_named, decoded.counts)
-        if is_within is not None:
-            kept &= is_within
-        accepted = int(np.count_nonzero(kept))
+        accepted = len(decoded.times) if kept is None else int(np.count_nonzero(kept))
         if wishes.dry_run or accepted == 0:
             return Outcome(accepted, verdicts, None)
-
-        await self._create(space, names, decoded.keys, ids)
-        await self._store_metadata(space.tenant_id, decoded.metadata)
-        columns = self._to_columns(ids, decoded)
-        if kept is not None:
-            columns = columns.picked(kept)
-        return Outcome(accepted, verdicts, await self._writer.write(columns))
-
-    def _kept(
-        self,
-        decoded: Decoded,
-        ids: Sequence[int | None],
-        names: Mapping[int, SeriesName],
-        is_within: Bools | None,
-    ) -> Bools | None:
-        """Which samples have a series and a time that can be stored; None for all of them."""
-        if not decoded.verdicts:
-            return None
-        is_named = [n in names or series_id is not None for n, series_id in enumerate(ids)]
-        kept = np.repeat(np.array(is_named, np.bool_), decoded.counts)
-        return kept if is_within is None else kept & is_within
+        with self._writer.room_for(accepted):
+            # Before the cache learns the series: keys it knows bring no metadata a second time.
+            await self._store_metadata(space.tenant_id, decoded.metadata)
+            await self._create(space, names, decoded.keys, ids)
+            commit = await self._writer.write(self._to_columns(ids, decoded, kept))
+        return Outcome(accepted, verdicts, commit)
 
     def _check_names(self, decoded: Decoded, ids: Sequence[int | None]) -> dict[int, SeriesName]:
         """The names of series that are not in the cache; wrong ones become verdicts."""
@@ -148,6 +123,15 @@ class Intake:
             for verdict in name:
                 decoded.verdicts.add(verdict)
         return names
+
+    def _which_are_named(
+        self, decoded: Decoded, ids: Sequence[int | None], names: Mapping[int, SeriesName]
+    ) -> Bools | None:
+        """Which samples belong to a series that has a name; None for all of them."""
+        if not decoded.verdicts:
+            return None
+        is_named = [series_id is not None or n in names for n, series_id in enumerate(ids)]
+        return np.repeat(np.array(is_named, np.bool_), decoded.counts)
 
     async def _create(
         self,
@@ -189,13 +173,17 @@ class Intake:
             known.clear()
         known |= {(tenant_id, metric): said for metric, said in news.items()}
 
-    def _to_columns(self, ids: Sequence[int | None], decoded: Decoded) -> Columns:
+    def _to_columns(
+        self, ids: Sequence[int | None], decoded: Decoded, kept: Bools | None
+    ) -> Columns:
         known = np.array([one or 0 for one in ids] if None in ids else ids, np.int64)
         columns = Columns(
             np.repeat(known, decoded.counts),
             to_us(decoded.times, decoded.unit_ns),
             decoded.values,
         )
+        if kept is not None:
+            columns = columns.picked(kept)
         if decoded.unit_ns < 1000:  # noqa: PLR2004  # finer than what is stored
             self._telemetry.folded.inc(len(columns) - _count_distinct(columns))
         return columns

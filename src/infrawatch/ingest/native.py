@@ -1,16 +1,16 @@
 """The native formats, JSON and NDJSON: bytes → columns and verdicts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest import schemas
-from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.decoded import Decoded, Find, Locate, NameOf
 from infrawatch.ingest.regular import (
     batch_too_large,
     decode_regular,
@@ -33,12 +33,19 @@ _CODES = {
     "extra_forbidden": "unknown_field",
     "finite_number": "not_finite",
     "greater_than_equal": "out_of_range",
+    "labels": "too_many_labels",
     "less_than": "out_of_range",
     "literal_error": "unknown_value",
     "string_too_long": "too_long",
     "too_short": "empty",
 }
 """Pydantic's names of errors → ours, which are part of the API; any other is `wrong_type`."""
+
+
+_FIELDS = ", ".join(schemas.SeriesIn.__annotations__)
+
+_MAX_FIELDS = 100
+"""Of a series with fewer, each field that has no place in it is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +65,7 @@ def decode_json(body: bytes, precision: str, find: Find) -> Decoded:
         MalformedBody: it is not JSON.
         BatchTooLarge: more than 10,000 series or 50,000 samples.
     """
-    if len(body) > _MAX_COMMAS and body.count(b",") > _MAX_COMMAS:
-        raise batch_too_large()
+    _check_size(body)
     regular = decode_regular(body, UNIT_NS[precision], find)
     if regular is not None:
         return regular
@@ -80,6 +86,7 @@ def decode_ndjson(body: bytes, precision: str, _find: Find) -> Decoded:
         MalformedBody: there is no line in it.
         BatchTooLarge: more than 10,000 series or 50,000 samples.
     """
+    _check_size(body)
     verdicts = Verdicts()
     items: list[_Item] = []
     lines = [(n, line) for n, line in enumerate(body.split(b"\n"), start=1) if line.strip()]
@@ -90,6 +97,11 @@ def decode_ndjson(body: bytes, precision: str, _find: Find) -> Decoded:
     for number, line in lines:
         items.extend(_read_line(line, number, verdicts))
     return _to_decoded(items, verdicts, precision)
+
+
+def _check_size(body: bytes) -> None:
+    if len(body) > _MAX_COMMAS and body.count(b",") > _MAX_COMMAS:
+        raise batch_too_large()
 
 
 def _read_quickly(body: bytes) -> Sequence[Any]:
@@ -136,26 +148,22 @@ def _read_carefully(body: bytes, verdicts: Verdicts) -> Iterator[_Item]:
 
 def _checked(one: object, index: int, pointer: str, verdicts: Verdicts) -> Iterator[_Item]:
     """Check one series with the whole schema; where only samples do not fit, keep the others."""
-    try:
-        series: Any = schemas.SERIES.validate_python(one)
-    except ValidationError as error:
-        errors = _details(error)
-    else:
-        yield _Item(index, pointer, series)
-        return
-    if not all(map(_is_in_sample, errors)):
-        _refuse(errors, index, pointer, verdicts, samples=_count_samples(one))
-        return
-    assert isinstance(one, dict)
-    wrong: set[int | str] = set()
-    for found in errors:
-        place = found["loc"][1]
-        _refuse([found], index, pointer, verdicts, samples=int(place not in wrong))
-        wrong.add(place)
-    places = [place for place in range(len(one["samples"])) if place not in wrong]
-    if places:
-        samples = [one["samples"][place] for place in places]
-        yield _Item(index, pointer, {**one, "samples": samples}, places)
+    errors = _find_series_errors(schemas.OUTLINE, one)
+    samples = one["samples"] if isinstance(one, dict) and _count_samples(one) else []
+    if errors:
+        _refuse(errors, index, pointer, verdicts, samples=len(samples))
+    places: list[int] = []
+    for place, sample in enumerate(samples):
+        wrong = _find_errors(schemas.SAMPLE, sample)
+        if wrong:
+            at = f"{pointer}/samples/{place}"
+            _refuse(wrong, index, at, verdicts, samples=0 if errors else 1)
+        else:
+            places.append(place)
+    if places and not errors:
+        assert isinstance(one, dict)
+        fitting = [samples[place] for place in places]
+        yield _Item(index, pointer, {**one, "samples": fitting}, places)
 
 
 def _to_decoded(items: Sequence[_Item], verdicts: Verdicts, precision: str) -> Decoded:
@@ -179,28 +187,48 @@ def _key(metric: str, labels: dict[str, str]) -> str:
     return "\0".join((metric, *labels, *labels.values()))
 
 
-def _namer(items: Sequence[_Item]) -> Callable[[int], SeriesName | list[Verdict]]:
+def _namer(items: Sequence[_Item]) -> NameOf:
     def name_of(number: int) -> SeriesName | list[Verdict]:
         item = items[number]
-        try:
-            name = schemas.NAME.validate_python(item.series)
-        except ValidationError as error:
-            refused = Verdicts()
-            samples = len(item.series["samples"])
-            _refuse(_details(error), item.index, item.pointer, refused, samples=samples)
-            return refused.shown
-        return SeriesName.of(name["metric"], name.get("labels", {}))
+        errors = _find_series_errors(schemas.NAME, item.series)
+        if not errors:
+            return SeriesName.of(item.series["metric"], item.series.get("labels", {}))
+        refused = Verdicts()
+        samples = len(item.series["samples"])
+        _refuse(errors, item.index, item.pointer, refused, samples=samples)
+        return refused.shown
 
     return name_of
 
 
-def _locator(items: Sequence[_Item]) -> Callable[[int, int], tuple[int, str]]:
+def _locator(items: Sequence[_Item]) -> Locate:
     def locate(number: int, sample: int) -> tuple[int, str]:
         item = items[number]
         place = sample if item.places is None else item.places[sample]
         return item.index, f"{item.pointer}/samples/{place}/0"
 
     return locate
+
+
+def _find_series_errors(check: TypeAdapter[Any], one: object) -> list[ErrorDetails]:
+    """All that is wrong with a series; if it has far too many fields or labels, just that."""
+    if isinstance(one, dict):
+        labels = one.get("labels")
+        if isinstance(labels, dict) and len(labels) > schemas.MAX_LABELS:
+            message = f"a series has at most {schemas.MAX_LABELS} labels, this has {len(labels)}"
+            return [ErrorDetails(type="labels", loc=("labels",), msg=message, input=None)]
+        if len(one) > _MAX_FIELDS:
+            message = f"a series has none but these fields: {_FIELDS}"
+            return [ErrorDetails(type="extra_forbidden", loc=(), msg=message, input=None)]
+    return _find_errors(check, one)
+
+
+def _find_errors(check: TypeAdapter[Any], one: object) -> list[ErrorDetails]:
+    try:
+        check.validate_python(one)
+    except ValidationError as error:
+        return _details(error)
+    return []
 
 
 def _details(error: ValidationError) -> list[ErrorDetails]:
@@ -216,6 +244,9 @@ def _refuse(
     samples: int = 0,
 ) -> None:
     """Add a verdict for each error; the first of them accounts for the samples."""
+    if verdicts.is_full:
+        verdicts.count_only(_code(errors[0]), verdicts=len(errors), samples=samples)
+        return
     for found in errors:
         path, code = _path(found), _code(found)
         verdicts.add(Verdict(index, pointer + path, code, _detail(found), samples))
@@ -224,37 +255,31 @@ def _refuse(
 
 def _path(found: ErrorDetails) -> str:
     """A JSON pointer to the offending value: of a missing field, to the object that lacks it."""
-    location = [part for part in found["loc"] if part != "[key]"]
+    location = found["loc"][:-1] if _is_about_key(found) else found["loc"]
     if found["type"] == "missing":
-        del location[-1]
+        location = location[:-1]
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
 
 
 def _code(found: ErrorDetails) -> str:
     if found["type"] != "string_pattern_mismatch":
-        return _CODES.get(
-            found["type"], "too_many_labels" if _is_label_count(found) else "wrong_type"
-        )
-    if found["loc"][-1] == "[key]":
+        return _CODES.get(found["type"], "wrong_type")
+    if _is_about_key(found):
         return "invalid_label_name"
     return {"metric": "invalid_metric", "labels": "invalid_label_value"}.get(
         str(found["loc"][0]), "invalid_text"
     )
 
 
+def _is_about_key(found: ErrorDetails) -> bool:
+    """Pydantic puts `[key]` behind a key that is wrong; before it stand `labels` and the key."""
+    return found["loc"][2:] == ("[key]",)
+
+
 def _detail(found: ErrorDetails) -> str:
     if found["type"] == "missing":
         return f"the field {found['loc'][-1]!r} is required"
     return found["msg"].replace("\x00", "\\x00")
-
-
-def _is_label_count(found: ErrorDetails) -> bool:
-    return found["type"] == "too_long" and found["loc"] == ("labels",)
-
-
-def _is_in_sample(found: ErrorDetails) -> bool:
-    location = found["loc"]
-    return len(location) > 1 and location[0] == "samples"
 
 
 def _count_samples(one: object) -> int:

@@ -6,9 +6,10 @@ was read and checked once is only looked up. That halves the cost of a scrape.
 
 Why leaving heads out is safe: each one is by itself, with a closing brace, a valid JSON object
 without samples. So the body is valid exactly when it is valid with `{` in the place of each head,
-and in that form Pydantic reads all of it, down to the last byte. The form has room for one
-`samples` a series and nothing else, and must have as many series as there were heads: so the n-th
-head belongs to the n-th series.
+and in that form Pydantic reads all of it, down to the last byte. The form has no strings but the
+keys of objects, and as many of those as there are heads, and one: each head's `samples`, and the
+`series` they all are in. So there is no series without a head, nothing is said twice (of equal keys
+JSON readers drop all but the last), and the n-th head belongs to the n-th series.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from pydantic import ValidationError
 
 from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest import schemas
-from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.decoded import Decoded, Find, NameOf
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Float64s, Int64s
 from infrawatch.store.metadata import Metadata
@@ -40,22 +41,17 @@ def decode_regular(body: bytes, unit_ns: int, find: Find) -> Decoded | None:
     if split is None:
         return None
     heads, numbers = split
-    known = find(heads)
+    if numbers.count(b'"') != 2 * (len(heads) + 1):
+        return None
     try:
-        checked = {
-            place: schemas.HEAD.validate_json(heads[place] + b"}")
-            for place, series_id in enumerate(known)
-            if series_id is None
-        }
+        checked = {n: _read(heads[n]) for n, known in enumerate(find(heads)) if known is None}
         all_series = schemas.ALL_NUMBERS.validate_json(numbers)["series"]
     except ValidationError:
-        return None
-    if len(all_series) != len(heads):
         return None
     counts, times, values = to_columns(all_series)
     return Decoded(
         keys=heads,
-        name_of=lambda n: SeriesName.of(checked[n]["metric"], checked[n].get("labels", {})),
+        name_of=_namer(heads, checked),
         locate=lambda n, sample: (n, f"/series/{n}/samples/{sample}/0"),
         counts=counts,
         times=times,
@@ -63,6 +59,19 @@ def decode_regular(body: bytes, unit_ns: int, find: Find) -> Decoded | None:
         unit_ns=unit_ns,
         metadata=to_metadata(checked.values()),
     )
+
+
+def _read(head: bytes) -> Mapping[str, Any]:
+    return schemas.HEAD.validate_json(head + b"}")
+
+
+def _namer(heads: Sequence[bytes], checked: Mapping[int, Mapping[str, Any]]) -> NameOf:
+    def name_of(number: int) -> SeriesName:
+        # The cache may have forgotten since what it knew: such a head was checked back then.
+        head = checked.get(number) or _read(heads[number])
+        return SeriesName.of(head["metric"], head.get("labels", {}))
+
+    return name_of
 
 
 def to_columns(all_series: Sequence[Mapping[str, Any]]) -> tuple[Positions, Int64s, Float64s]:

@@ -27,7 +27,7 @@ LabelName = Annotated[StrictStr, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_.]*$", max
 LabelValue = Annotated[StrictStr, Field(pattern=r"^[^\x00]*$", max_length=4_096)]
 MetricType = Literal["gauge", "counter", "histogram", "summary", "unknown"]
 Text = Annotated[StrictStr, Field(pattern=r"^[^\x00]*$", max_length=1_024)]
-Time = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63, examples=[1_790_000_000_000])]
+Time = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
 Value = Annotated[StrictFloat, AllowInfNan(allow_inf_nan=False)]
 Sample = tuple[Time, Value]
 
@@ -37,8 +37,8 @@ Sample = tuple[Time, Value]
 _STRICT = ConfigDict(extra="forbid")
 
 
-class SeriesIn(TypedDict, total=False):
-    """Samples of one series, each `[time, value]`; times are integers in units of `precision`."""
+class _HeadIn(TypedDict, total=False):
+    """What names a series, and what is said of its metric."""
 
     __pydantic_config__ = _STRICT  # type: ignore[misc]  # pydantic reads it off the class
 
@@ -49,16 +49,12 @@ class SeriesIn(TypedDict, total=False):
     type: MetricType
     unit: Text
     help: Text
-    samples: Required[
-        Annotated[
-            list[Sample],
-            Field(
-                min_length=1,
-                max_length=MAX_BATCH_SAMPLES,
-                examples=[[[1_790_000_000_000, 0.42], [1_790_000_010_000, 0.44]]],
-            ),
-        ]
-    ]
+
+
+class SeriesIn(_HeadIn):
+    """Samples of one series, each `[time, value]`; times are integers in units of `precision`."""
+
+    samples: Annotated[list[Sample], Field(min_length=1, max_length=MAX_BATCH_SAMPLES)]
 
 
 class BatchIn(TypedDict):
@@ -95,16 +91,10 @@ class _BatchShape(TypedDict):
     ]
 
 
-class _HeadIn(TypedDict, total=False):
-    """`SeriesIn` without its samples."""
+class _Outline(_HeadIn):
+    """`SeriesIn`, whose samples are looked at one by one."""
 
-    __pydantic_config__ = _STRICT  # type: ignore[misc]
-
-    metric: Required[MetricName]
-    labels: Annotated[dict[LabelName, LabelValue], Field(max_length=MAX_LABELS)]
-    type: MetricType
-    unit: Text
-    help: Text
+    samples: Annotated[list[object], Field(min_length=1)]
 
 
 class _Numbers(TypedDict):
@@ -188,7 +178,8 @@ class BatchProblem(Problem):
 
 
 BATCH = TypeAdapter(BatchIn)
-SERIES = TypeAdapter(SeriesIn)
+OUTLINE = TypeAdapter(_Outline)
+SAMPLE: TypeAdapter[Sample] = TypeAdapter(Sample)
 BATCH_SHAPE = TypeAdapter(_BatchShape)
 SERIES_SHAPE = TypeAdapter(_SeriesShape)
 HEAD = TypeAdapter(_HeadIn)

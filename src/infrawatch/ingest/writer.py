@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
@@ -20,13 +20,17 @@ from infrawatch.errors import (
 )
 from infrawatch.model.samples import Columns
 from infrawatch.store.database import Database
-from infrawatch.store.journal import JournalRepository
+from infrawatch.store.journal import Entry, JournalRepository
 from infrawatch.store.writers import Fenced, WriterRepository
 from infrawatch.telemetry import Telemetry
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
+
+
+OnCommitted = Callable[[Entry], None]
+"""Told about every committed group, in order; must neither block nor raise."""
 
 
 class Commit(NamedTuple):
@@ -76,8 +80,10 @@ class GroupWriter:
         backlog_samples: int,
         group_samples: int,
         deadline: timedelta,
+        on_committed: OnCommitted,
     ) -> None:
         self._database = database
+        self._on_committed = on_committed
         self._telemetry = telemetry
         self._backlog_samples = backlog_samples
         self._group_samples = group_samples
@@ -88,29 +94,44 @@ class GroupWriter:
         self._waiting_samples = 0
         self._turn: _Turn | None = None
 
-    async def write(self, columns: Columns) -> Commit:
-        """Store the whole batch or nothing of it; one that waits past the deadline is given up.
+    @contextmanager
+    def room_for(self, samples: int) -> Generator[None, None, None]:
+        """Count a batch as waiting while the block lasts, whatever it waits for.
 
         Raises:
-            Overloaded: the backlog is full; nothing was taken.
-            ShuttingDown: nothing was taken.
-            StoreUnavailable: the batch may or may not be stored; sending it again is safe.
-            DeadlineExceeded: likewise.
+            Overloaded: the backlog is full.
+            ShuttingDown
         """
         if self._is_closed:
-            raise ShuttingDown("the server is shutting down; send to another, or again shortly")
-        if self._waiting_samples + len(columns) > self._backlog_samples:
+            raise _shutting_down()
+        if self._waiting_samples + samples > self._backlog_samples:
             raise Overloaded(f"{self._waiting_samples} samples wait for their commit already")
+        self._count(samples)
+        try:
+            yield
+        finally:
+            self._count(-samples)
+
+    async def write(self, columns: Columns) -> Commit:
+        """Store the whole batch, for which there is room, or nothing of it.
+
+        If the caller loses patience (is cancelled), a batch whose turn has not come is given up.
+
+        Raises:
+            ShuttingDown: nothing was taken.
+            StoreUnavailable: the batch may or may not be stored; sending it again is safe.
+        """
+        if self._is_closed:
+            raise _shutting_down()
         waiting = _Waiting(columns)
-        self._count(len(columns))
         self._queue.append(waiting)
         self._arrived.set()
         try:
-            async with asyncio.timeout(self._deadline_s):
-                return await asyncio.shield(waiting.committed)
-        except TimeoutError:
-            self._give_up(waiting)
-            raise DeadlineExceeded("the commit takes too long; send the batch again") from None
+            return await waiting.committed
+        except asyncio.CancelledError:
+            with suppress(ValueError):  # it is being committed
+                self._queue.remove(waiting)
+            raise
 
     async def run(self) -> None:
         """Commit until `close` is called, then finish what waits."""
@@ -154,6 +175,8 @@ class GroupWriter:
             raise
         self._telemetry.commit_seconds.observe(monotonic() - started)
         self._telemetry.group_samples.observe(len(columns))
+        if isinstance(outcome, Commit):
+            self._on_committed(Entry(*outcome, columns))
         self._settle(group, outcome)
 
     async def _commit(self, columns: Columns) -> Commit:
@@ -178,7 +201,8 @@ class GroupWriter:
         try:
             async with asyncio.timeout(self._deadline_s), self._database.writing() as connection:
                 at_us = await WriterRepository(connection).advance(turn.writer, turn.seq)
-                await JournalRepository(connection).append(turn.writer, turn.seq, columns)
+                entry = Entry(turn.writer, turn.seq, at_us, columns)
+                await JournalRepository(connection).append(entry)
                 commit = Commit(turn.writer, turn.seq, at_us)
         except (StoreUnavailable, DeadlineExceeded, TimeoutError) as error:
             if commit is not None:  # the block was left, so COMMIT may have reached the server
@@ -206,21 +230,18 @@ class GroupWriter:
 
     def _settle(self, group: Iterable[_Waiting], outcome: Commit | InfraWatchError) -> None:
         for waiting in group:
-            self._count(-len(waiting.columns))
-            if waiting.committed.done():
+            if waiting.committed.done():  # its sender lost patience
                 continue
             if isinstance(outcome, Commit):
                 waiting.committed.set_result(outcome)
             else:
                 waiting.committed.set_exception(outcome)
-                waiting.committed.exception()  # its sender may have given up: nobody has to ask
-
-    def _give_up(self, waiting: _Waiting) -> None:
-        """Forget a batch nobody waits for any more, unless it is being committed."""
-        with suppress(ValueError):
-            self._queue.remove(waiting)
-            self._count(-len(waiting.columns))
+                waiting.committed.exception()  # its sender may leave this moment: nobody has to ask
 
     def _count(self, samples: int) -> None:
         self._waiting_samples += samples
         self._telemetry.backlog_samples.set(self._waiting_samples)
+
+
+def _shutting_down() -> ShuttingDown:
+    return ShuttingDown("the server is shutting down; send to another, or again shortly")

@@ -70,6 +70,15 @@ def series_bounds(series_ids: Int64s) -> NDArray[np.intp]:
     return np.concatenate(([0], starts, [len(series_ids)])).astype(np.intp)
 
 
+def is_among(series_ids: Int64s, wanted: Int64s) -> NDArray[np.bool_]:
+    """Where a column holds one of the wanted ids, which come in ascending order."""
+    if len(wanted) == 0:
+        return np.zeros(len(series_ids), np.bool_)
+    places = np.searchsorted(wanted, series_ids)
+    places[places == len(wanted)] = 0
+    return np.equal(wanted[places], series_ids)
+
+
 def is_stale(values: Float64s) -> NDArray[np.bool_]:
     """Where the value is Prometheus' stale marker, and no other NaN."""
     return np.equal(values.view(np.int64), STALE_NAN_BITS)

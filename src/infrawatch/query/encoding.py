@@ -1,55 +1,43 @@
-"""Samples as JSON, NDJSON and CSV, a series at a time."""
+"""Samples as JSON, NDJSON and CSV, in pieces."""
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, pairwise
 
 import numpy as np
 from pydantic_core import to_json
 
-from infrawatch.model.samples import Float64s, Int64s, is_stale, series_bounds
+from infrawatch.model.samples import series_bounds
+from infrawatch.model.wire import WireValue, to_wire_times, to_wire_values
 from infrawatch.query.plan import Found, Group, Ranges
-
-US_PER = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}
-NS_PER_US = 1_000
+from infrawatch.store.series import Series
 
 _PIECE_BYTES = 1 << 16
 """Answers are sent in pieces of about this size: few enough, and no client waits for the whole."""
 
-Wire = float | str | None
+_BLOCK_SAMPLES = 2_000
+"""Samples that are Python objects at one time; about a piece of JSON, however long a series is."""
 
-
-def to_wire_times(times_us: Int64s, precision: str) -> list[int]:
-    """Times as integers in the precision asked for; coarser ones are floored."""
-    if precision == "ns":
-        return [time * NS_PER_US for time in times_us.tolist()]
-    times: list[int] = (times_us // US_PER[precision]).tolist()
-    return times
-
-
-def to_wire_values(values: Float64s) -> list[Wire]:
-    """Values as JSON can hold them: "NaN", "+Inf", "-Inf" as text, a stale marker as null."""
-    wire: list[Wire] = values.tolist()
-    for place in np.flatnonzero(~np.isfinite(values)).tolist():
-        wire[place] = _to_text(values[place : place + 1])
-    return wire
+Block = list[tuple[int, WireValue]]
 
 
 def encode_json(found: Found, precision: str) -> Iterator[bytes]:
     """`{"series":[{"id","metric","labels","samples":[[t,v],…]},…]}`, in pieces."""
-    return _in_pieces(_wrapped(_series_objects(found, precision)))
+    return _in_pieces(_in_envelope(_series_objects(found, precision)))
 
 
 def encode_ndjson(found: Found, precision: str) -> Iterator[bytes]:
     """The same series objects, one a line."""
-    return _in_pieces(one + b"\n" for one in _series_objects(found, precision))
+    return _in_pieces(
+        chain.from_iterable((*one, b"\n") for one in _series_objects(found, precision))
+    )
 
 
 def encode_csv(found: Found, precision: str) -> Iterator[bytes]:
     """One line a sample: series_id, metric, labels (a JSON object), time, value (RFC 4180)."""
-    return _in_pieces(_csv_blocks(found, precision))
+    return _in_pieces(_csv_lines(found, precision))
 
 
 def encode_ranges(ranges: Ranges, precision: str) -> Iterator[bytes]:
@@ -57,73 +45,79 @@ def encode_ranges(ranges: Ranges, precision: str) -> Iterator[bytes]:
     times = to_wire_times(ranges.steps.begins_us, precision)
     rows = zip(ranges.groups, ranges.table.values, ranges.table.empty, strict=True)
 
-    def objects() -> Iterator[bytes]:
+    def objects() -> Iterator[Iterator[bytes]]:
         for group, values, empty in rows:
             wire = to_wire_values(values)
             for place in np.flatnonzero(empty).tolist():
                 wire[place] = None
-            yield _series_object(group, times, wire)
+            yield _series_object(group, [list(zip(times, wire, strict=True))])
 
-    return _in_pieces(_wrapped(objects()))
-
-
-def _to_text(value: Float64s) -> str | None:
-    if is_stale(value)[0]:
-        return None
-    return "NaN" if np.isnan(value[0]) else "+Inf" if value[0] > 0 else "-Inf"
+    return _in_pieces(_in_envelope(objects()))
 
 
-def _series_objects(found: Found, precision: str) -> Iterator[bytes]:
-    columns = found.columns
-    for start, end in pairwise(series_bounds(columns.series_ids).tolist()):
-        series = found.series[int(columns.series_ids[start])]
-        times = to_wire_times(columns.times_us[start:end], precision)
-        yield _series_object(Group(*series), times, to_wire_values(columns.values[start:end]))
+def _series_objects(found: Found, precision: str) -> Iterator[Iterator[bytes]]:
+    for series, blocks in _series_blocks(found, precision):
+        yield _series_object(Group(*series), blocks)
 
 
-def _series_object(group: Group, times: list[int], values: list[Wire]) -> bytes:
-    return to_json(
-        {
-            "id": None if group.id is None else str(group.id),
-            "metric": group.metric,
-            "labels": group.labels,
-            "samples": list(zip(times, values, strict=True)),
-        }
-    )
+def _series_blocks(found: Found, precision: str) -> Iterator[tuple[Series, Iterator[Block]]]:
+    series_ids, times_us, values = found.columns
+
+    def blocks(start: int, end: int) -> Iterator[Block]:
+        for first in range(start, end, _BLOCK_SAMPLES):
+            block = slice(first, min(first + _BLOCK_SAMPLES, end))
+            times = to_wire_times(times_us[block], precision)
+            yield list(zip(times, to_wire_values(values[block]), strict=True))
+
+    for start, end in pairwise(series_bounds(series_ids).tolist()):
+        yield found.series[int(series_ids[start])], blocks(start, end)
 
 
-def _csv_blocks(found: Found, precision: str) -> Iterator[bytes]:
+def _series_object(group: Group, blocks: Iterable[Block]) -> Iterator[bytes]:
+    named = {
+        "id": None if group.id is None else str(group.id),
+        "metric": group.metric,
+        "labels": group.labels,
+    }
+    yield to_json(named)[:-1] + b',"samples":['
+    yield from _with_commas(to_json(block)[1:-1] for block in blocks)
+    yield b"]}"
+
+
+def _in_envelope(objects: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
+    yield b'{"series":['
+    for place, one in enumerate(objects):
+        if place:
+            yield b","
+        yield from one
+    yield b"]}"
+
+
+def _with_commas(parts: Iterable[bytes]) -> Iterator[bytes]:
+    for place, part in enumerate(parts):
+        yield b"," + part if place else part
+
+
+def _csv_lines(found: Found, precision: str) -> Iterator[bytes]:
     yield b"series_id,metric,labels,time,value\r\n"
-    columns = found.columns
-    for start, end in pairwise(series_bounds(columns.series_ids).tolist()):
-        series = found.series[int(columns.series_ids[start])]
+    for series, blocks in _series_blocks(found, precision):
         name = (str(series.id), series.metric, _compact(series.labels))
-        times = to_wire_times(columns.times_us[start:end], precision)
-        block = io.StringIO()
-        csv.writer(block).writerows(
-            (*name, time, value)
-            for time, value in zip(times, to_wire_values(columns.values[start:end]), strict=True)
-        )
-        yield block.getvalue().encode()
+        for block in blocks:
+            lines = io.StringIO()
+            csv.writer(lines).writerows((*name, *sample) for sample in block)
+            yield lines.getvalue().encode()
 
 
 def _compact(labels: Mapping[str, str]) -> str:
     return json.dumps(labels, ensure_ascii=False, separators=(",", ":"))
 
 
-def _wrapped(objects: Iterator[bytes]) -> Iterator[bytes]:
-    yield b'{"series":['
-    for place, one in enumerate(objects):
-        yield one if place == 0 else b"," + one
-    yield b"]}"
-
-
-def _in_pieces(blocks: Iterator[bytes]) -> Iterator[bytes]:
+def _in_pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
     gathered: list[bytes] = []
     size = 0
-    for block in blocks:
-        gathered.append(block)
-        size += len(block)
+    for part in parts:
+        gathered.append(part)
+        size += len(part)
         if size >= _PIECE_BYTES:
             yield b"".join(gathered)
             gathered, size = [], 0

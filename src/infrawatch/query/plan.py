@@ -13,7 +13,7 @@ import numpy as np
 
 from infrawatch.errors import DeadlineExceeded, InvalidCursor, QueryTooBroad
 from infrawatch.model.cursor import Cursor
-from infrawatch.model.samples import Columns, is_stale, series_bounds
+from infrawatch.model.samples import Columns, is_stale
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange
 from infrawatch.query.across import Across, combine
@@ -137,9 +137,11 @@ class Reader:
 
     async def latest(self, asker: Asker, selector: Selector, *, since_us: int) -> Found:
         """The last sample of each series since then; series that ended (stale) are left out."""
-        found = await self.samples(asker, selector, TimeRange(since_us, FAR_FUTURE_US))
-        last = found.columns.picked(series_bounds(found.columns.series_ids)[1:] - 1)
-        return Found(found.series, last.picked(~is_stale(last.values)))
+        async with self._snapshot(asker) as snapshot:
+            series = await self._select(snapshot, selector)
+            span = TimeRange(since_us, FAR_FUTURE_US)
+            last = await snapshot.samples.find_last([one.id for one in series], span)
+        return Found({one.id: one for one in series}, last.picked(~is_stale(last.values)))
 
     async def samples(self, asker: Asker, selector: Selector, span: TimeRange) -> Found:
         """Every sample of the selected series in a span.
@@ -167,13 +169,14 @@ class Reader:
                 "shorter span"
             )
         before_us = lookback_us(question.function, steps.step_us)
-        span = TimeRange(steps.span.start_us - before_us, steps.span.end_us)
+        span = TimeRange(max(steps.span.start_us - before_us, 0), steps.span.end_us)
         async with self._snapshot(asker) as snapshot:
             series = await self._select(snapshot, question.selector)
             if len(series) * steps.count > self._limits.samples:
                 raise QueryTooBroad(
-                    f"{len(series)} series of {steps.count} steps are too much for one answer: "
-                    "ask for a longer step or fewer series"
+                    f"{len(series)} series of {steps.count} steps are more than "
+                    f"{self._limits.samples} values: ask for a longer step or fewer series, or "
+                    "raise INFRAWATCH_READ_MAX_SAMPLES"
                 )
             columns = await snapshot.samples.read([one.id for one in series], span)
             metadata = await snapshot.metadata.list(sorted({one.metric for one in series}))

@@ -6,12 +6,15 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from infrawatch.access.principal import CurrentPrincipal
-from infrawatch.errors import InvalidCursor, InvalidInput
+from infrawatch.durations import parse_duration
+from infrawatch.errors import InvalidCursor, InvalidInput, InvalidTime
 from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
 from infrawatch.model.selector import MAX_SELECTOR_CHARACTERS, Selector, parse_selector
-from infrawatch.model.timerange import now_us, parse_range, parse_step
+from infrawatch.model.timerange import duration_us, now_us, parse_range, parse_step
+from infrawatch.model.wire import NS_PER_US, US_PER, to_wire_times, to_wire_values
 from infrawatch.query import encoding, schemas
 from infrawatch.query.across import Across
+from infrawatch.query.formats import FORMATS, wanted_format
 from infrawatch.query.functions import Function
 from infrawatch.query.plan import Asker, RangeQuestion, Reader
 from infrawatch.query.schemas import Precision
@@ -113,7 +116,7 @@ async def list_labels(
     )
 
 
-@router.get("/labels/{name}/values")
+@router.get("/labels/{name:path}/values")
 async def list_label_values(
     reader: TheReader,
     asker: TheAsker,
@@ -152,12 +155,11 @@ async def read_latest(
     precision: Times = "ms",
 ) -> schemas.Latest:
     """The last sample of each series; series that ended with a stale marker are left out."""
-    since_us = 0 if max_age == "all" else max(now_us() - parse_step(max_age), 0)
-    series, last = await reader.latest(asker, selector, since_us=since_us)
+    series, last = await reader.latest(asker, selector, since_us=_since(max_age))
     rows = zip(
         map(series.__getitem__, last.series_ids.tolist()),
-        encoding.to_wire_times(last.times_us, precision),
-        encoding.to_wire_values(last.values),
+        to_wire_times(last.times_us, precision),
+        to_wire_values(last.values),
         strict=True,
     )
     return schemas.Latest(
@@ -168,13 +170,6 @@ async def read_latest(
             for one, time, value in rows
         ]
     )
-
-
-_FORMATS = {
-    "application/json": encoding.encode_json,
-    "application/x-ndjson": encoding.encode_ndjson,
-    "text/csv": encoding.encode_csv,
-}
 
 
 @router.get(
@@ -201,10 +196,11 @@ async def read_samples(  # noqa: PLR0913, PLR0917  # each is a parameter of the 
 ) -> Response:
     """Raw samples, streamed: JSON, or NDJSON or CSV by `Accept`."""
     span = parse_range(start, end, now=now_us())
-    accept = request.headers.get("accept", "")
-    media_type = next((one for one in _FORMATS if one in accept), "application/json")
+    media_type = wanted_format(request.headers.get("accept", ""))
     found = await reader.samples(asker, selector, span)
-    return StreamingResponse(_FORMATS[media_type](found, precision), media_type=media_type)
+    return StreamingResponse(
+        FORMATS[media_type](found, precision), media_type=media_type, headers={"Vary": "Accept"}
+    )
 
 
 @router.get("/range", response_model=None, responses={200: {"model": schemas.RangeOut}})
@@ -247,9 +243,19 @@ def _page_start(cursor: str | None) -> int:
     return int(cursor)
 
 
+def _since(max_age: str) -> int:
+    if max_age == "all":
+        return 0
+    try:
+        age_us = duration_us(parse_duration(max_age))
+    except ValueError as error:
+        raise InvalidTime(f"max_age: {error}, or all") from None
+    if age_us == 0:
+        raise InvalidTime("max_age: nothing is that young; say how long ago a sample may be")
+    return max(now_us() - age_us, 0)
+
+
 def _wire_time(time_us: int | None, precision: Precision) -> int | None:
     if time_us is None:
         return None
-    return (
-        time_us * encoding.NS_PER_US if precision == "ns" else time_us // encoding.US_PER[precision]
-    )
+    return time_us * NS_PER_US if precision == "ns" else time_us // US_PER[precision]

@@ -1,23 +1,27 @@
 """The merged read: samples of some series in a span, whatever tier they lie in."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.errors import QueryTooBroad
 from infrawatch.model.labels import SHARDS
-from infrawatch.model.samples import Columns, Int64s, latest_arrivals
+from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange, from_us
 from infrawatch.store.copy import PG_EPOCH_US, from_joined_elements
 
 EVER = TimeRange(0, FAR_FUTURE_US)
 
+_BUFFERED_ROWS = 50
+"""A row can hold a megabyte, and SQLAlchemy would hold a thousand of them."""
+
 # Serves (shard, arrived_at) from its index, in order of precedence: the last one wins. A group's
 # rows are small, so PostgreSQL joins a minute of them per shard (20 bytes of array header cut off);
-# fetching them one by one would cost more than all the rest.
+# fetching them one by one would cost more than all the rest. The inner order begins with what is
+# grouped by: else PostgreSQL sorts once more, and its sort mixes up equals when it spills to disk.
 _JOURNAL = text("""
 SELECT string_agg(substr(array_send(series_ids), 21), ''),
     string_agg(substr(array_send(times), 21), ''),
@@ -26,7 +30,7 @@ FROM (
     SELECT j.shard, date_trunc('minute', j.arrived_at) AS minute, j.series_ids, j.times, j."values"
     FROM shards h JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
     WHERE h.shard = ANY(CAST(:shards AS smallint[])) AND j.max_at >= :start AND j.min_at < :end
-    ORDER BY j.shard, j.arrived_at, j.writer, j.seq
+    ORDER BY j.shard, minute, j.arrived_at, j.writer, j.seq
 ) AS uncompacted
 GROUP BY shard, minute ORDER BY shard, minute
 """)
@@ -56,7 +60,23 @@ class SampleRepository:
                     f"more than {self._max_samples} samples would have to be read: ask for a "
                     "shorter span or fewer series, or raise INFRAWATCH_READ_MAX_SAMPLES"
                 )
-        return latest_arrivals(Columns.joined(parts))
+        return await asyncio.to_thread(_merged, parts)  # sorting may take seconds
+
+    async def find_last(self, ids: Sequence[int] | Int64s, span: TimeRange) -> Columns:
+        """The sample with the latest time of each series that has one in the span, by series.
+
+        Holds no more than these in memory, however many samples there are.
+        """
+        wanted = np.unique(np.asarray(ids, np.int64))
+        times_us, values = np.full(len(wanted), -1), np.empty(len(wanted))
+        async for part in self._journal(wanted, span):
+            ordered = latest_arrivals(part)
+            last = ordered.picked(series_bounds(ordered.series_ids)[1:] - 1)
+            places = np.searchsorted(wanted, last.series_ids)
+            is_newer = last.times_us >= times_us[places]  # at the same time, it arrived later
+            times_us[places[is_newer]] = last.times_us[is_newer]
+            values[places[is_newer]] = last.values[is_newer]
+        return Columns(wanted, times_us, values).picked(times_us >= 0)
 
     async def find_ends(self, ids: Sequence[int]) -> Mapping[int, tuple[int, int]]:
         """The first and the last time, in µs, of each series that has samples."""
@@ -79,12 +99,13 @@ class SampleRepository:
                 "start": from_us(span.start_us),
                 "end": from_us(span.end_us),
             },
+            execution_options={"max_row_buffer": _BUFFERED_ROWS},
         )
         async for sent_ids, sent_times, sent_values in rows:
             series_ids = from_joined_elements(sent_ids)
             times = from_joined_elements(sent_times)
             earliest, end = span.start_us - PG_EPOCH_US, span.end_us - PG_EPOCH_US
-            kept = _is_among(series_ids, wanted) & (times >= earliest) & (times < end)
+            kept = is_among(series_ids, wanted) & (times >= earliest) & (times < end)
             yield Columns(
                 series_ids[kept],
                 times[kept] + PG_EPOCH_US,
@@ -92,7 +113,9 @@ class SampleRepository:
             )
 
 
-def _is_among(series_ids: Int64s, wanted: Int64s) -> NDArray[np.bool_]:
-    places = np.searchsorted(wanted, series_ids)
-    places[places == len(wanted)] = 0
-    return np.equal(wanted[places], series_ids) if len(wanted) else np.zeros(len(places), np.bool_)
+def _merged(parts: Sequence[Columns]) -> Columns:
+    return latest_arrivals(Columns.joined(parts))
+
+
+def _merged(parts: Sequence[Columns]) -> Columns:
+    return latest_arrivals(Columns.joined(parts))

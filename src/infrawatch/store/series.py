@@ -10,7 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.labels import SeriesName, shard_of
+from infrawatch.model.samples import Int64s
 from infrawatch.model.selector import METRIC_LABEL, Matcher, Operator, Selector
+from infrawatch.store.copy import from_joined_elements
 
 # One index descent per wanted series; shard and fingerprint together are the unique key.
 _FIND = text("""
@@ -79,13 +81,6 @@ class SeriesRepository:
         await rows.close()
         return found
 
-    async def get(self, ids: Sequence[int]) -> list[Series]:
-        """The series with these ids, in no order; ids of other tenants are left out."""
-        shards = [shard_of(series_id) for series_id in ids]
-        wanted = {"ids": list(ids), "shards": shards, "tenant": self._tenant_id}
-        rows = await self._connection.execute(_GET, wanted)
-        return [Series(row.id, row.metric, json.loads(row.labels)) for row in rows]
-
     async def count_labels(self) -> dict[str, int]:
         """Every label name, `__name__` included, and how many series have it."""
         rows = await self._connection.execute(_COUNT_LABELS, {"tenant": self._tenant_id})
@@ -123,6 +118,19 @@ class SeriesRepository:
                 "labels": [json.dumps(dict(name.labels)) for _, name in ordered],
             },
         )
+
+
+async def list_all_ids(connection: AsyncConnection) -> Int64s:
+    """The ids of all tenants' series in this snapshot, ascending."""
+    sent: bytes | None = (await connection.execute(_ALL_IDS)).scalar_one()
+    return from_joined_elements(sent or b"")
+
+
+async def find_names(connection: AsyncConnection, ids: Sequence[int]) -> list[tuple[int, Series]]:
+    """The series with these ids, whatever their tenant: (tenant id, series)."""
+    shards = [shard_of(series_id) for series_id in ids]
+    rows = await connection.execute(_NAMES, {"ids": list(ids), "shards": shards})
+    return [(row.tenant_id, Series(row.id, row.metric, json.loads(row.labels))) for row in rows]
 
 
 def _split(selector: Selector) -> tuple[str, dict[str, object], Selector]:
@@ -173,10 +181,14 @@ _SELECT = (
     "SELECT id, metric, CAST(labels AS text) FROM series WHERE tenant_id = :tenant AND id > :after"
 )
 
-_GET = text("""
-SELECT s.id, s.metric, CAST(s.labels AS text) AS labels
+_ALL_IDS = text("""
+SELECT substr(array_send(array_agg(id ORDER BY id)), 21) FROM series
+""")
+
+_NAMES = text("""
+SELECT s.tenant_id, s.id, s.metric, CAST(s.labels AS text) AS labels
 FROM unnest(CAST(:shards AS smallint[]), CAST(:ids AS bigint[])) AS wanted (shard, id)
-JOIN series s USING (shard, id) WHERE s.tenant_id = :tenant
+JOIN series s USING (shard, id)
 """)
 
 # Reads all series of the tenant once; answers are small.

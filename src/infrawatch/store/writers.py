@@ -1,6 +1,9 @@
 """Writers: who commits, and how often each has; what makes commits countable without holes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,14 +12,27 @@ from infrawatch.model.cursor import Cursor
 
 _REGISTER = text("INSERT INTO writers DEFAULT VALUES RETURNING writer")
 
-# Takes the row's lock until the commit: a fence waits for it, so does compaction's cut.
+# Takes the row's lock until the commit: a fence waits for it, so does compaction's cut. RETURNING
+# is computed once the lock is held (SET would be before), so whatever gets the lock after a cut
+# arrives after it, even if the clock has been set back in between.
 _ADVANCE = text("""
-UPDATE writers SET last_seq = :seq WHERE writer = :writer AND last_seq = :seq - 1 AND NOT fenced
-RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+UPDATE writers SET last_seq = :seq, last_at = clock_timestamp()
+WHERE writer = :writer AND last_seq = :seq - 1 AND NOT fenced
+RETURNING (extract(epoch FROM greatest(
+    clock_timestamp(), (SELECT max(compacted_until) FROM shards))) * 1000000)::bigint
 """)
 
 # Waits for a transaction that still holds the row, so what it returns is final.
 _FENCE = text("UPDATE writers SET fenced = true WHERE writer = :writer RETURNING last_seq")
+
+_POSITIONS = text("""
+SELECT writer, last_seq, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+FROM writers
+WHERE CAST(:window AS interval) IS NULL
+    OR last_at >= clock_timestamp() - CAST(:window AS interval)
+""")
+
+_CLOCK = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
 
 _REACHED = text("""
 SELECT count(*)
@@ -32,6 +48,13 @@ class Fenced(Exception):  # a condition between store and ingest, not an answer
     writer: int
 
 
+class Positions(NamedTuple):
+    """The seq of each writer's last commit, and the database's clock in µs."""
+
+    seqs: Mapping[int, int]
+    at_us: int
+
+
 class WriterRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -41,7 +64,9 @@ class WriterRepository:
         return int((await self._connection.execute(_REGISTER)).scalar_one())
 
     async def advance(self, writer: int, seq: int) -> int:
-        """Make this transaction the writer's `seq`-th; answer the database's clock in µs.
+        """Make this transaction the writer's `seq`-th; answer when it arrives, in µs.
+
+        It is the database's clock that counts, and no compaction has passed that moment yet.
 
         Raises:
             Fenced: someone closed this writer, or its last commit was not `seq - 1`.
@@ -58,6 +83,13 @@ class WriterRepository:
         Waits until a transaction of that writer, if there still is one, has ended.
         """
         return int((await self._connection.execute(_FENCE, {"writer": writer})).scalar_one())
+
+    async def positions(self, window: timedelta | None = None) -> Positions:
+        """How far the writers are, all or those that committed lately, in this snapshot."""
+        rows = (await self._connection.execute(_POSITIONS, {"window": window})).all()
+        if not rows:
+            return Positions({}, int((await self._connection.execute(_CLOCK)).scalar_one()))
+        return Positions({writer: seq for writer, seq, _ in rows}, rows[0][2])
 
     async def has_reached(self, cursor: Cursor) -> bool:
         """Whether everything the cursor names is visible in this snapshot."""

@@ -1,0 +1,123 @@
+"""Reading line protocol line by line: all of the grammar, and why a line is refused."""
+
+from dataclasses import dataclass, field
+from re import Match
+
+import numpy as np
+
+from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.protocols.influx import grammar
+from infrawatch.ingest.protocols.influx.explain import explain, malformed
+from infrawatch.ingest.protocols.influx.values import to_number
+from infrawatch.ingest.verdicts import Verdict, Verdicts
+from infrawatch.model.labels import SeriesName
+
+MAX_TIME = 9_223_372_036_854_775_806
+"""Line protocol's largest timestamp; the smallest is its negative."""
+
+_MAX_TIME_DIGITS = 20
+
+_TIME_OUT_OF_RANGE = Flaw("out_of_range", f"the time lies beyond ±{MAX_TIME}")
+
+
+@dataclass(slots=True)
+class _Samples:
+    """What was read so far: one entry a sample in each list."""
+
+    keys: list[bytes] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    verdicts: Verdicts = field(default_factory=Verdicts)
+
+    def refuse(self, line: int, locator: str, flaw: Flaw, *, samples: int = 1) -> None:
+        self.verdicts.add(Verdict(line, locator, flaw.code, flaw.detail, samples))
+
+
+def decode_lines(body: bytes, unit_ns: int, now: int) -> Decoded:
+    """Read any body; `now`, in units of `unit_ns`, is the time of lines without one.
+
+    A verdict's index is the number of the line, from 1, on which its line began. A line that is
+    not line protocol is refused as a whole, and reading goes on behind the next end of line; a
+    field that cannot be stored is refused alone.
+    """
+    samples = _Samples()
+    position, number = 0, 1
+    while position < len(body):
+        line = grammar.LINE.match(body, position)
+        if line is not None:
+            _read(line, number, now, samples)
+            end = line.end()
+        elif (nothing := grammar.NO_LINE.match(body, position)) is not None:
+            end = nothing.end()
+        else:
+            samples.refuse(number, "", explain(body, position))
+            end = body.find(b"\n", position) + 1 or len(body)
+        number += body.count(b"\n", position, end)
+        position = end
+    return _to_decoded(samples, unit_ns)
+
+
+def _read(line: Match[bytes], number: int, now: int, samples: _Samples) -> None:
+    head, fields, timestamp = line.groups()
+    numbers: list[tuple[bytes, float]] = []
+    flaws: list[tuple[bytes, Flaw]] = []
+    for one in grammar.FIELDS.finditer(fields):
+        key, text = one.groups()
+        value = to_number(text)
+        if value is None:
+            samples.refuse(number, "", _not_a_value(line, one))
+            return
+        if isinstance(value, float):
+            numbers.append((key, value))
+        else:
+            flaws.append((key, value))
+    time = now if timestamp is None else _to_time(timestamp)
+    if time is None:
+        count = len(numbers) + len(flaws)
+        samples.refuse(number, "time", _TIME_OUT_OF_RANGE, samples=count)
+        return
+    for key, flaw in flaws:
+        samples.refuse(number, f"field {key.decode(errors='replace')}", flaw)
+    for key, value in numbers:
+        samples.keys.append(head + b" " + key)
+        samples.times.append(time)
+        samples.values.append(value)
+        samples.lines.append(number)
+
+
+def _to_time(digits: bytes) -> int | None:
+    time = int(digits) if len(digits) <= _MAX_TIME_DIGITS else MAX_TIME + 1
+    return time if abs(time) <= MAX_TIME else None
+
+
+def _not_a_value(line: Match[bytes], field: Match[bytes]) -> Flaw:
+    """Where the value of a field is, say, a word without quotes."""
+    return malformed(
+        line.string,
+        line.start(),
+        line.start(2) + field.start(2),
+        "a number (1, 1.5, -2e3, 42i, 42u), a boolean or a string in double quotes",
+    )
+
+
+def _to_decoded(samples: _Samples, unit_ns: int) -> Decoded:
+    keys, lines = samples.keys, samples.lines
+
+    def name_of(number: int) -> SeriesName | list[Verdict]:
+        name = grammar.to_name(keys[number])
+        if isinstance(name, SeriesName):
+            return name
+        return [Verdict(lines[number], "name", name.code, name.detail)]
+
+    return Decoded(
+        keys=keys,
+        name_of=name_of,
+        locate=lambda number, _sample: (lines[number], "time"),
+        counts=np.ones(len(keys), np.intp),
+        times=np.array(samples.times, np.int64),
+        values=np.array(samples.values, np.float64),
+        unit_ns=unit_ns,
+        verdicts=samples.verdicts,
+    )

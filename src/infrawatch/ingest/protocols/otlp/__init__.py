@@ -1,0 +1,1 @@
+"""OTLP/HTTP metrics: what OpenTelemetry SDKs and the Collector send."""

@@ -1,0 +1,106 @@
+"""Attributes become labels: keys as label names, values of every kind as text."""
+
+import json
+import math
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.protocols.otlp.names import label_name
+from infrawatch.model.selector import METRIC_LABEL
+
+
+class Entry(NamedTuple):
+    """A label to be, and the key it was made of: where two are called the same, keys decide."""
+
+    key: str
+    label: str
+    value: str
+
+
+def to_entries(attributes: Iterable[bytes], *, prefix: str = "") -> list[Entry] | Flaw:
+    """Read serialised `KeyValue` messages; tells what is wrong with the first that is wrong."""
+    entries: list[Entry] = []
+    for attribute in attributes:
+        try:
+            read = KeyValue.FromString(attribute)
+        except DecodeError:
+            return Flaw("invalid_label_value", "an attribute is not UTF-8, or no KeyValue at all")
+        key = prefix + read.key
+        label = label_name(key)
+        if label is None or label == METRIC_LABEL:
+            return Flaw("invalid_label_name", f"no label can be called after attribute {key!r}")
+        entries.append(Entry(key, label, to_text(read.value)))
+    return entries
+
+
+def joined(entries: Iterable[Entry]) -> list[tuple[str, str]]:
+    """Labels, each name once: values of the same name are joined by `;`, in order of their keys.
+
+    Source: "Prometheus and OpenMetrics Compatibility", Metric Attributes.
+    """
+    values: defaultdict[str, list[str]] = defaultdict(list)
+    for _, label, value in sorted(entries):
+        if value:
+            values[label].append(value)
+    return [(label, ";".join(parts)) for label, parts in values.items()]
+
+
+def to_text(value: AnyValue) -> str:
+    """A value as a label has it: text as it is, bytes as base64, everything else as JSON.
+
+    Source: OpenTelemetry, "Common specification concepts", AnyValue representation for non-OTLP
+    protocols.
+    """
+    match value.WhichOneof("value"):
+        case "string_value":
+            return value.string_value
+        case "bytes_value":
+            return b64encode(value.bytes_value).decode()
+        case "double_value":
+            return _to_number(value.double_value)
+        case None:
+            return ""
+        case _:
+            return _to_json(value)
+
+
+def _to_json(value: AnyValue) -> str:
+    """Without spaces, the members of an object sorted: equal values are equal text."""
+    match value.WhichOneof("value"):
+        case "bool_value":
+            return "true" if value.bool_value else "false"
+        case "int_value":
+            return str(value.int_value)
+        case "double_value" if math.isfinite(value.double_value):
+            return _to_number(value.double_value)
+        case "array_value":
+            return f"[{','.join(map(_to_json, value.array_value.values))}]"
+        case "kvlist_value":
+            members = {one.key: _to_json(one.value) for one in value.kvlist_value.values}
+            pairs = (f"{_quoted(key)}:{text}" for key, text in sorted(members.items()))
+            return f"{{{','.join(pairs)}}}"
+        case "string_value" | "bytes_value" | "double_value":
+            return _quoted(to_text(value))
+        case _:
+            return "null"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _to_number(number: float) -> str:
+    """The shortest text that reads back the same, as ECMAScript and Go's JSON write it."""
+    if not math.isfinite(number):
+        return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+    if number == 0 or 1e-6 <= abs(number) < 1e21:  # noqa: PLR2004  # where exponents begin
+        return np.format_float_positional(number, trim="-")
+    mantissa, _, exponent = repr(number).partition("e")
+    return f"{mantissa}e{int(exponent):+d}"

@@ -1,0 +1,1 @@
+"""What is new is pushed: committed entries, to whoever subscribed, without silent gaps."""

@@ -1,0 +1,125 @@
+"""The bus: carries entries between processes over Redis pub/sub. What it loses, the journal has."""
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from infrawatch.model.samples import Columns
+from infrawatch.store.journal import Entry
+from infrawatch.telemetry import Telemetry
+
+log = structlog.get_logger()
+
+CHANNEL = "infrawatch:entries:{epoch}"
+"""One database, one channel: two installations may share a Redis."""
+
+TIMEOUT_S = 0.25
+"""redis-py's own defaults let a hung server block a command for a minute."""
+
+RECONNECT_S = 1.0
+SILENT_S = 1.0
+"""When nobody listened, entries are not published for so long; listeners poll as often."""
+
+MAX_WAITING = 100
+
+_HEAD = struct.Struct("<qqqq")
+
+
+class Bus:
+    """Publishes this process's entries and hands on what others publish, its own included.
+
+    Publishing never waits and never fails: what finds no room or no Redis is left to the journal.
+    """
+
+    def __init__(
+        self, url: str, epoch: str, telemetry: Telemetry, on_entry: Callable[[Entry], None]
+    ) -> None:
+        self._url = url
+        self._channel = CHANNEL.format(epoch=epoch)
+        self._telemetry = telemetry
+        self._on_entry = on_entry
+        self._outgoing: deque[Entry] = deque(maxlen=MAX_WAITING)
+        self._arrived = asyncio.Event()
+        self.is_connected = False
+
+    def publish(self, entry: Entry) -> None:
+        self._outgoing.append(entry)
+        self._arrived.set()
+
+    async def run_publishing(self) -> None:
+        """Send what was published, for ever."""
+        silent_until = 0.0
+        clock = asyncio.get_running_loop().time
+        async with self._connected() as redis:
+            while True:
+                await self._arrived.wait()
+                self._arrived.clear()
+                while self._outgoing:
+                    entry = self._outgoing.popleft()
+                    if clock() < silent_until:
+                        continue
+                    try:
+                        listeners = await redis.publish(self._channel, pack(entry))
+                    except (RedisError, OSError, TimeoutError):
+                        self._telemetry.bus_errors.inc()
+                        listeners = 0
+                    if listeners == 0:
+                        silent_until = clock() + SILENT_S
+
+    async def run_listening(self) -> None:
+        """Hand on what arrives, for ever; connects again when the connection is lost."""
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError, TimeoutError) as error:
+                if self.is_connected:
+                    log.warning("bus_lost", reason=str(error))
+                self.is_connected = False
+                self._telemetry.bus_errors.inc()
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _listen(self) -> None:
+        async with self._connected() as redis, redis.pubsub() as pubsub:
+            await pubsub.subscribe(self._channel)
+            while True:
+                # A hung server answers no ping: that is how we notice.
+                message = await pubsub.get_message(timeout=SILENT_S)
+                if message is None:
+                    await asyncio.wait_for(pubsub.ping(), TIMEOUT_S)
+                    continue
+                self.is_connected = True
+                if message["type"] == "message":
+                    self._on_entry(unpack(message["data"]))
+
+    def _connected(self) -> Redis:
+        return Redis.from_url(
+            self._url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            retry=Retry(NoBackoff(), 1),
+        )
+
+
+def pack(entry: Entry) -> bytes:
+    """Writer, seq, arrival and number of samples, then three columns, all little-endian."""
+    columns = entry.columns
+    head = _HEAD.pack(entry.writer, entry.seq, entry.at_us, len(columns))
+    return b"".join((head, *(np.ascontiguousarray(one).tobytes() for one in columns)))
+
+
+def unpack(packed: bytes) -> Entry:
+    """What `pack` made."""
+    writer, seq, at_us, count = _HEAD.unpack_from(packed)
+    ids, times, values = (
+        np.frombuffer(packed, dtype, count, _HEAD.size + place * 8 * count)
+        for place, dtype in enumerate(("<i8", "<i8", "<f8"))
+    )
+    return Entry(writer, seq, at_us, Columns(ids, times, values))

@@ -1,0 +1,84 @@
+"""WS /v1/live, and GET /v1/live/sse for those who cannot do WebSockets."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, WebSocket
+from fastapi.responses import StreamingResponse
+from pydantic_core import from_json
+from starlette.requests import HTTPConnection
+
+from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.live.subscription import Live
+from infrawatch.live.viewer import Viewer
+from infrawatch.live.wish import Wish
+from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
+from infrawatch.model.selector import MAX_SELECTOR_CHARACTERS, parse_selector
+
+router = APIRouter(prefix="/v1", tags=["live"])
+
+SUBPROTOCOL = "infrawatch.v1"
+
+
+def _live(connection: HTTPConnection) -> Live:
+    live: Live = connection.state.live
+    return live
+
+
+TheLive = Annotated[Live, Depends(_live)]
+
+
+@router.websocket("/live")
+async def follow(websocket: WebSocket, principal: CurrentPrincipal, live: TheLive) -> None:
+    """Frames both ways, as /asyncapi.json describes them."""
+    offered = websocket.scope.get("subprotocols", ())
+    await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+    await Viewer(websocket, principal, live).serve()
+
+
+@router.get(
+    "/live/sse",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def follow_by_sse(
+    principal: CurrentPrincipal,
+    live: TheLive,
+    match: Annotated[str, Query(max_length=MAX_SELECTOR_CHARACTERS, examples=["node_load1"])],
+    since: Annotated[str | None, Query(max_length=100)] = None,
+    last_event_id: Annotated[str | None, Header(max_length=MAX_CURSOR_CHARACTERS)] = None,
+) -> StreamingResponse:
+    """The frames of one subscription as server-sent events; event ids are cursors."""
+    wish = Wish(
+        "sse",
+        principal.tenant_id,
+        parse_selector(match),
+        since,
+        Cursor.from_text(last_event_id) if last_event_id else None,
+    )
+    events = _events(live, wish)
+    first = await anext(events)  # an error in the question is still a problem answer
+    return StreamingResponse(
+        _chained(first, events),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _events(live: Live, wish: Wish) -> AsyncGenerator[bytes, None]:
+    with live.subscribed(wish) as subscription:
+        async for frame in subscription.frames():
+            yield _to_event(frame)
+
+
+def _to_event(frame: str) -> bytes:
+    """A frame as an event (HTML standard, 9.2): named by its type, with its cursor as id."""
+    read = from_json(frame)
+    cursor = f"id: {read['cursor']}\n" if "cursor" in read else ""
+    return f"event: {read['type']}\n{cursor}data: {frame}\n\n".encode()
+
+
+async def _chained(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    yield first
+    async for event in rest:
+        yield event

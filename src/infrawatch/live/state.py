@@ -1,0 +1,124 @@
+"""What a subscription begins with: its series, where the writers stood, the samples until then."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import numpy as np
+import structlog
+
+from infrawatch.errors import QueryTooBroad, Unavailable
+from infrawatch.live.mailbox import MAX_SAMPLES, Reason
+from infrawatch.live.tail import SLACK_US, Tail
+from infrawatch.live.update import Position
+from infrawatch.live.wish import Wish
+from infrawatch.model.cursor import Cursor
+from infrawatch.model.samples import Columns, Int64s, is_among
+from infrawatch.model.timerange import FAR_FUTURE_US, US, TimeRange, now_us, parse_time
+from infrawatch.store.database import Database
+from infrawatch.store.journal import JournalRepository
+from infrawatch.store.reading import Snapshot
+from infrawatch.store.series import Series
+
+log = structlog.get_logger()
+
+RETRY_S = 1.0
+
+LATEST_US = 300 * US
+"""Without `since` a snapshot has the last sample of each series within five minutes."""
+
+
+class State(NamedTuple):
+    """All from one snapshot of the database; `columns` are what was missed when it is resumed."""
+
+    series: Sequence[Series]
+    position: Position
+    columns: Columns
+    is_resumed: bool = False
+    lost: Reason | None = None
+
+
+class StateReader:
+    """Reads where subscriptions begin; one for a process."""
+
+    def __init__(
+        self,
+        database: Database,
+        tail: Tail,
+        epoch: UUID,
+        *,
+        replay_window: timedelta,
+        max_series: int,
+    ) -> None:
+        self._database = database
+        self._tail = tail
+        self._epoch = epoch
+        self._window = replay_window
+        self._max_series = max_series
+
+    async def read(self, wish: Wish, resume: Cursor | None) -> State:
+        """Read it as often as it takes: a viewer outlives a restart of the database.
+
+        Raises:
+            InvalidInput: the selector means too many series, or `since` is no time.
+        """
+        while True:
+            try:
+                await self._tail.start()
+                async with self._database.reading() as connection:
+                    return await self._read(JournalRepository(connection), wish, resume)
+            except Unavailable as error:
+                log.warning("live_snapshot_failed", reason=str(error))
+            await asyncio.sleep(RETRY_S)
+
+    async def _read(self, journal: JournalRepository, wish: Wish, resume: Cursor | None) -> State:
+        snapshot = Snapshot.on(journal.connection, wish.tenant_id, MAX_SAMPLES)
+        seqs, at_us = await snapshot.writers.positions(self._window)
+        position = Position(self._epoch, at_us, seqs)
+        series = await snapshot.series.select(wish.selector, limit=self._max_series + 1)
+        if len(series) > self._max_series:
+            raise QueryTooBroad(
+                f"the selector means more than {self._max_series} series: add a label to it, "
+                "or raise INFRAWATCH_READ_MAX_SERIES"
+            )
+        ids = np.array([one.id for one in series], np.int64)
+        lost = None
+        if resume is not None:
+            lost = await self._why_not(journal, resume)
+            missed = None if lost else await _replayed(journal, resume, ids)
+            if missed is not None:
+                return State(series, position, missed, is_resumed=True)
+            lost = lost or "slow_viewer"
+        return State(series, position, await _samples(snapshot, wish, ids), lost=lost)
+
+    async def _why_not(self, journal: JournalRepository, resume: Cursor) -> Reason | None:
+        """Why the journal cannot tell what came after a cursor; None when it can."""
+        if resume.epoch != self._epoch:
+            return "other_database"
+        floor_us = await journal.find_floor()
+        if floor_us is None or resume.at_us < floor_us:
+            return "replay_window_passed"
+        return None
+
+
+async def _samples(snapshot: Snapshot, wish: Wish, ids: Int64s) -> Columns:
+    now = now_us()
+    if wish.since is None:
+        return await snapshot.samples.find_last(ids, TimeRange(now - LATEST_US, FAR_FUTURE_US))
+    span = TimeRange(parse_time(wish.since, now=now), FAR_FUTURE_US)
+    return await snapshot.samples.read(ids, span)
+
+
+async def _replayed(journal: JournalRepository, resume: Cursor, ids: Int64s) -> Columns | None:
+    """What came after a cursor, in order of arrival; None when it is too much for a viewer."""
+    parts: list[Columns] = []
+    samples = 0
+    async for entry in journal.replay(resume.seqs, since_us=resume.at_us - SLACK_US):
+        part = entry.columns.picked(is_among(entry.columns.series_ids, ids))
+        parts.append(part)
+        samples += len(part)
+        if samples > MAX_SAMPLES:
+            return None
+    return Columns.joined(parts)

@@ -1,0 +1,143 @@
+"""Subscriptions: what one viewer is sent about one selector, from the snapshot on."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+from pydantic_core import to_json
+
+from infrawatch.live import schemas
+from infrawatch.live.hub import Hub
+from infrawatch.live.mailbox import Mailbox, Reason
+from infrawatch.live.state import State, StateReader
+from infrawatch.live.topic import Topic, TopicKey
+from infrawatch.live.update import Update, encode_samples
+from infrawatch.live.wish import Wish
+from infrawatch.model.cursor import Cursor
+
+
+class Live:
+    """Opens subscriptions; one for a process."""
+
+    def __init__(self, hub: Hub, states: StateReader) -> None:
+        self.hub = hub
+        self._states = states
+
+    @contextmanager
+    def subscribed(self, wish: Wish) -> Generator["Subscription", None, None]:
+        """A subscription, whose mailbox takes what comes from now on."""
+        with self.hub.joined(TopicKey(wish.tenant_id, wish.selector), wish.delivery) as seat:
+            yield Subscription(self.hub, self._states, wish, *seat)
+
+    def heartbeat(self) -> str:
+        """Says how far everything has been sent, to viewers for whom nothing waits."""
+        return schemas.Heartbeat(cursor=self.hub.position().text).model_dump_json()
+
+
+class Subscription:
+    """One viewer's subscription to a topic.
+
+    The mailbox is there before the snapshot is read; what it holds that the snapshot has too is
+    left out. So nothing is missing between the two, and nothing comes twice.
+    """
+
+    def __init__(
+        self, hub: Hub, states: StateReader, wish: Wish, topic: Topic, mailbox: Mailbox
+    ) -> None:
+        self._hub = hub
+        self._states = states
+        self._wish = wish
+        self._topic = topic
+        self._mailbox = mailbox
+        self._is_waiting = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that the hub has applied has been sent."""
+        return self._is_waiting and self._mailbox.is_empty
+
+    async def frames(self) -> AsyncGenerator[str, None]:
+        """The frames of the subscription as JSON, for ever.
+
+        Raises:
+            InvalidInput: the selector means too many series, or `since` is no time.
+        """
+        teller = _Teller(self._wish.id, self._topic)
+        state = await self._begin(self._wish.resume, None)
+        yield teller.all_series()
+        while True:
+            for frame in teller.beginning(state):
+                yield frame
+            while (lost := await self._something()) is None:
+                await _until_tick(self._wish.every)
+                for frame in teller.news(self._mailbox.take(), state.position.seqs):
+                    yield frame
+            self._mailbox.restart()
+            state = await self._begin(None, lost)
+
+    async def _begin(self, resume: Cursor | None, lost: Reason | None) -> State:
+        state = await self._states.read(self._wish, resume)
+        self._hub.learn(self._topic, state.series)
+        return state._replace(lost=lost or state.lost)
+
+    async def _something(self) -> Reason | None:
+        self._is_waiting = True
+        try:
+            return await self._mailbox.wait()
+        finally:
+            self._is_waiting = False
+
+
+class _Teller:
+    """Makes the frames of one subscription, and remembers which series it has told."""
+
+    def __init__(self, subscription_id: str, topic: Topic) -> None:
+        self._id = subscription_id
+        self._topic = topic
+        self._told = 0
+
+    def all_series(self) -> str:
+        return schemas.Subscribed(id=self._id, series=self._untold()).model_dump_json()
+
+    def beginning(self, state: State) -> Iterator[str]:
+        """A gap if there is one, then the snapshot, or what was missed since the cursor."""
+        if state.lost is not None:
+            yield schemas.Gap(id=self._id, reason=state.lost).model_dump_json()
+        yield from self._new_series()
+        kind = "update" if state.is_resumed else "snapshot"
+        yield self._samples(kind, state.position.text, encode_samples(state.columns))
+
+    def news(self, updates: Sequence[Update], seqs: Mapping[int, int]) -> Iterator[str]:
+        """What a snapshot that stands at `seqs` does not have."""
+        unseen = tuple(one for one in updates if not one.is_within(seqs))
+        if not unseen:
+            return
+        yield from self._new_series()
+        update = self._topic.joined(unseen)
+        more = f',"coalesced":{update.coalesced}' if update.coalesced else ""
+        yield self._samples("update", update.position.text, update.samples_json, more)
+
+    def _new_series(self) -> Iterator[str]:
+        if len(self._topic.series) > self._told:
+            yield schemas.SeriesAdded(id=self._id, added=self._untold()).model_dump_json()
+
+    def _untold(self) -> list[schemas.SeriesName]:
+        untold = self._topic.series[self._told :]
+        self._told = len(self._topic.series)
+        return [
+            schemas.SeriesName(id=str(one.id), metric=one.metric, labels=dict(one.labels))
+            for one in untold
+        ]
+
+    def _samples(self, kind: str, cursor: str, samples_json: str, more: str = "") -> str:
+        """Put together from parts that viewers share; the same as the frame's model would give."""
+        name = to_json(self._id).decode()
+        return f'{{"type":"{kind}","id":{name},"cursor":"{cursor}","samples":{samples_json}{more}}}'
+
+
+async def _until_tick(every: timedelta | None) -> None:
+    """Wait for the next whole multiple of `every`: viewers who asked for the same share updates."""
+    if every is not None:
+        every_s = every.total_seconds()
+        await asyncio.sleep(every_s - asyncio.get_running_loop().time() % every_s)

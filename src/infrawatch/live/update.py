@@ -1,0 +1,80 @@
+"""Updates: what an entry brought for a topic, encoded when first sent and then shared."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from uuid import UUID
+
+from pydantic_core import to_json
+
+from infrawatch.model.cursor import Cursor
+from infrawatch.model.samples import Columns, latest_arrivals, series_bounds
+from infrawatch.model.wire import to_wire_times, to_wire_values
+
+
+@dataclass(eq=False)
+class Position:
+    """Where the tail stood after an entry; its text is made when a viewer needs it, once."""
+
+    epoch: UUID
+    at_us: int
+    seqs: Mapping[int, int]
+
+    @cached_property
+    def text(self) -> str:
+        return Cursor(self.epoch, self.at_us, self.seqs).to_text()
+
+
+@dataclass(eq=False)
+class Update:
+    """What entries brought for a topic; `position` is where the tail stood after the last."""
+
+    entries: tuple[tuple[int, int], ...]
+    """Writer and seq of each."""
+
+    columns: Columns
+    position: Position
+    coalesced: int = 0
+    """Samples left out because a newer one of their series is here."""
+
+    @cached_property
+    def samples_json(self) -> str:
+        """`{"<series id>": [[time, value], …], …}`, encoded when first sent."""
+        return encode_samples(self.columns)
+
+    def is_within(self, seqs: Mapping[int, int]) -> bool:
+        """Whether a snapshot that stands at `seqs` has all of it."""
+        return all(seq <= seqs.get(writer, 0) for writer, seq in self.entries)
+
+
+def joined(updates: Sequence[Update]) -> Update:
+    """Several updates in a row as one, without losing a sample."""
+    return Update(
+        tuple(entry for one in updates for entry in one.entries),
+        Columns.joined([one.columns for one in updates]),
+        updates[-1].position,
+        sum(one.coalesced for one in updates),
+    )
+
+
+def folded(updates: Sequence[Update]) -> Update:
+    """Several updates as one with the newest sample of each series; the others are counted."""
+    every = joined(updates)
+    ordered = latest_arrivals(every.columns)
+    newest = ordered.picked(series_bounds(ordered.series_ids)[1:] - 1)
+    left_out = every.coalesced + len(every.columns) - len(newest)
+    return Update(every.entries, newest, every.position, left_out)
+
+
+def encode_samples(columns: Columns) -> str:
+    """Samples in order of arrival as the `samples` of a frame: by series, by time, unique."""
+    ordered = latest_arrivals(columns)
+    times = to_wire_times(ordered.times_us)
+    values = to_wire_values(ordered.values)
+    pairs = list(zip(times, values, strict=True))
+    bounds = series_bounds(ordered.series_ids)
+    ids = ordered.series_ids[bounds[:-1]].tolist()
+    spans = pairwise(bounds.tolist())
+    by_series = {str(one): pairs[start:end] for one, (start, end) in zip(ids, spans, strict=True)}
+    return to_json(by_series).decode()

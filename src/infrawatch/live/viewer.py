@@ -1,0 +1,172 @@
+"""One WebSocket connection with any number of subscriptions."""
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+from pydantic import ValidationError
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from infrawatch.access.principal import Principal
+from infrawatch.errors import InfraWatchError, InvalidFrame
+from infrawatch.live import schemas
+from infrawatch.live.subscription import Live, Subscription
+from infrawatch.live.wish import Wish
+from infrawatch.model.cursor import Cursor
+from infrawatch.model.selector import parse_selector
+from infrawatch.problems import to_members
+
+log = structlog.get_logger()
+
+SEND_DEADLINE_S = 15.0
+"""A viewer that takes nothing for so long is cut off; what waits for it is worth more to others."""
+
+HEARTBEAT_S = 5.0
+MAX_SUBSCRIPTIONS = 100
+MAX_BAD_FRAMES = 3
+
+CLOSE_BAD_FRAMES = 4400
+CLOSE_STUCK = 4408
+
+
+class _Hopeless(Exception):  # ends a connection, is no answer
+    """The viewer sends one bad frame after the other."""
+
+
+class Viewer:
+    """Reads what the viewer wants; each subscription is a task that sends.
+
+    A viewer that does not take what it is sent waits for itself only: frames gather in mailboxes,
+    which are bounded, and after a while it is cut off.
+    """
+
+    def __init__(self, websocket: WebSocket, principal: Principal, live: Live) -> None:
+        self._websocket = websocket
+        self._principal = principal
+        self._live = live
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._subscriptions: set[Subscription] = set()
+        self._sending = asyncio.Lock()
+        self._bad_frames = 0
+
+    async def serve(self) -> None:
+        """Serve until the viewer leaves, takes nothing any more, or talks nonsense."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                beating = tasks.create_task(self._beat())
+                try:
+                    await self._listen(tasks)
+                finally:
+                    for task in (beating, *self._tasks.values()):
+                        task.cancel()
+        except* WebSocketDisconnect:
+            pass
+        except* TimeoutError:
+            log.warning("viewer_takes_nothing")
+            await self._close(CLOSE_STUCK, "you take nothing; connect again and resume")
+        except* _Hopeless:
+            await self._close(CLOSE_BAD_FRAMES, "too many bad frames")
+
+    async def _listen(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", 1005))
+            subscription_id = None
+            try:
+                frame = _read(message.get("text"))
+                subscription_id = frame.id
+                self._obey(frame, tasks)
+            except InfraWatchError as error:
+                await self._complain(error, subscription_id)
+                self._bad_frames += 1
+                if self._bad_frames >= MAX_BAD_FRAMES:
+                    raise _Hopeless from None
+
+    def _obey(
+        self, frame: schemas.Subscribe | schemas.Unsubscribe, tasks: asyncio.TaskGroup
+    ) -> None:
+        if isinstance(frame, schemas.Unsubscribe):
+            if (task := self._tasks.pop(frame.id, None)) is not None:
+                task.cancel()
+            return
+        if frame.id in self._tasks:
+            raise InvalidFrame(f"there is a subscription {frame.id!r} already: unsubscribe first")
+        if len(self._tasks) >= MAX_SUBSCRIPTIONS:
+            raise InvalidFrame(f"a connection has at most {MAX_SUBSCRIPTIONS} subscriptions")
+        task = tasks.create_task(self._follow(self._to_wish(frame)))
+        self._tasks[frame.id] = task
+
+    def _to_wish(self, frame: schemas.Subscribe) -> Wish:
+        return Wish(
+            id=frame.id,
+            tenant_id=self._principal.tenant_id,
+            selector=parse_selector(frame.match),
+            since=frame.since,
+            resume=None if frame.resume is None else Cursor.from_text(frame.resume),
+            every=None if frame.every_ms is None else timedelta(milliseconds=frame.every_ms),
+            delivery=frame.delivery,
+        )
+
+    async def _follow(self, wish: Wish) -> None:
+        try:
+            with self._live.subscribed(wish) as subscription:
+                self._subscriptions.add(subscription)
+                try:
+                    async for frame in subscription.frames():
+                        await self._send(frame)
+                finally:
+                    self._subscriptions.discard(subscription)
+        except InfraWatchError as error:
+            self._tasks.pop(wish.id, None)
+            await self._complain(error, wish.id)
+
+    async def _beat(self) -> None:
+        """Tell a viewer for whom nothing waits how far everything is known."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            subscriptions = self._subscriptions
+            if subscriptions and all(one.is_idle for one in subscriptions):
+                await self._send(self._live.heartbeat())
+
+    async def _complain(self, error: InfraWatchError, subscription_id: str | None) -> None:
+        problem = schemas.Problem.model_validate(to_members(error))
+        await self._send(schemas.Error(id=subscription_id, problem=problem).model_dump_json())
+
+    async def _send(self, frame: str) -> None:
+        """Send one frame, after those of other subscriptions.
+
+        Raises:
+            TimeoutError: the viewer takes nothing.
+            WebSocketDisconnect: it has left.
+        """
+        async with asyncio.timeout(SEND_DEADLINE_S), self._sending:
+            try:
+                await self._websocket.send_text(frame)
+            except RuntimeError:  # Starlette's answer to sending after the close
+                raise WebSocketDisconnect from None
+
+    async def _close(self, code: int, reason: str) -> None:
+        """Say goodbye; a viewer that takes nothing will not hear it."""
+        with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
+            async with asyncio.timeout(1.0):
+                await self._websocket.close(code, reason)
+
+
+def _read(text: str | None) -> schemas.Subscribe | schemas.Unsubscribe:
+    """Read a frame.
+
+    Raises:
+        InvalidFrame: it is no frame of ours; the error names the field.
+    """
+    if text is None or len(text) > schemas.MAX_FRAME_CHARACTERS:
+        raise InvalidFrame(
+            f"frames are JSON text of at most {schemas.MAX_FRAME_CHARACTERS} characters"
+        )
+    try:
+        return schemas.CLIENT_FRAME.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"])) or "the frame"
+        raise InvalidFrame(f"{field}: {first['msg']}") from None

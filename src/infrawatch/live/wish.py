@@ -1,0 +1,21 @@
+"""What a viewer asked for."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from infrawatch.live.mailbox import Delivery
+from infrawatch.model.cursor import Cursor
+from infrawatch.model.selector import Selector
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A `subscribe` frame, or an SSE request, understood."""
+
+    id: str
+    tenant_id: int
+    selector: Selector
+    since: str | None = None
+    resume: Cursor | None = None
+    every: timedelta | None = None
+    delivery: Delivery = "lossless"

@@ -1,0 +1,32 @@
+"""Times and values as JSON can hold them; the same in answers and in live frames."""
+
+import numpy as np
+
+from infrawatch.model.samples import Float64s, Int64s, is_stale
+
+US_PER = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}
+NS_PER_US = 1_000
+
+WireValue = float | str | None
+
+
+def to_wire_times(times_us: Int64s, precision: str = "ms") -> list[int]:
+    """Times as integers in the precision asked for; coarser ones are floored."""
+    if precision == "ns":
+        return [time * NS_PER_US for time in times_us.tolist()]
+    times: list[int] = (times_us // US_PER[precision]).tolist()
+    return times
+
+
+def to_wire_values(values: Float64s) -> list[WireValue]:
+    """Values as JSON can hold them: "NaN", "+Inf", "-Inf" as text, a stale marker as null."""
+    wire: list[WireValue] = values.tolist()
+    for place in np.flatnonzero(~np.isfinite(values)).tolist():
+        wire[place] = _to_text(values[place : place + 1])
+    return wire
+
+
+def _to_text(value: Float64s) -> str | None:
+    if is_stale(value)[0]:
+        return None
+    return "NaN" if np.isnan(value[0]) else "+Inf" if value[0] > 0 else "-Inf"

@@ -1,0 +1,37 @@
+"""Which format an answer has: the one that `Accept` gives the most weight."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from infrawatch.query import encoding
+from infrawatch.query.plan import Found
+
+Encode = Callable[[Found, str], Iterator[bytes]]
+
+FORMATS: Mapping[str, Encode] = {
+    "application/json": encoding.encode_json,
+    "application/x-ndjson": encoding.encode_ndjson,
+    "text/csv": encoding.encode_csv,
+}
+
+_WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
+
+
+def wanted_format(accept: str) -> str:
+    """The media type, of those in `FORMATS`, that an `Accept` header prefers.
+
+    JSON among equals, and when it wants none of them. Source: RFC 9110, section 12.5.1.
+    """
+    weights = dict(map(_weighed, accept.lower().split(",")))
+
+    def weight(media_type: str) -> float:
+        ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+        return next((weights[one] for one in ranges if one in weights), 0.0)
+
+    return max(FORMATS, key=weight)
+
+
+def _weighed(element: str) -> tuple[str, float]:
+    media_type, *parameters = (part.strip() for part in element.split(";"))
+    weight = next((one[2:] for one in parameters if one.startswith("q=")), "1")
+    return media_type, float(weight) if _WEIGHT.fullmatch(weight) else 0.0

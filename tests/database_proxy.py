@@ -1,0 +1,117 @@
+"""A road to PostgreSQL that breaks in the ways real ones do."""
+
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from urllib.parse import urlsplit
+
+COMMIT = b"COMMIT;\0"
+"""How asyncpg ends a transaction: a simple query of just this."""
+
+
+class Road(Enum):
+    OPEN = "everything passes"
+    CLOSED = "connections are reset"
+    SILENT = "connections stand, and what is sent on them is lost"
+
+
+class AtCommit(Enum):
+    """What befalls the next COMMIT."""
+
+    LOSE_QUESTION = "it never arrives, and the connection is reset"
+    LOSE_ANSWER = "it is done, and the connection is reset instead of saying so"
+    SWALLOW_ANSWER = "it is done, and nobody ever says so"
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """One connection, from who asks (near) to PostgreSQL (far)."""
+
+    near: StreamWriter
+    far: StreamWriter
+    fate: AtCommit | None = None
+    is_mute: bool = False
+
+    def reset(self) -> None:
+        self.near.transport.abort()
+        self.far.transport.abort()
+
+
+@dataclass(slots=True)
+class DatabaseProxy:
+    """Stands between a server and its PostgreSQL; `url` leads through it."""
+
+    url: str
+    target: tuple[str, int]
+    road: Road = Road.OPEN
+    at_commit: AtCommit | None = None
+    _links: set[_Link] = field(default_factory=set)
+
+    def close(self) -> None:
+        """Break every connection there is, and each one that is made from now on."""
+        self.road = Road.CLOSED
+        for link in self._links:
+            link.reset()
+
+    async def carry(self, near_reader: StreamReader, near: StreamWriter) -> None:
+        if self.road is Road.CLOSED:
+            near.transport.abort()
+            return
+        far_reader, far = await asyncio.open_connection(*self.target)
+        link = _Link(near, far)
+        self._links.add(link)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._carry_questions(near_reader, link))
+                tasks.create_task(self._carry_answers(far_reader, link))
+        finally:
+            self._links.discard(link)
+            link.reset()
+
+    async def _carry_questions(self, reader: StreamReader, link: _Link) -> None:
+        with suppress(OSError):
+            while data := await self._read(reader, link):
+                if COMMIT in data and self.at_commit is not None:
+                    link.fate, self.at_commit = self.at_commit, None
+                if link.fate is AtCommit.LOSE_QUESTION:
+                    break
+                link.far.write(data)
+                await link.far.drain()
+        link.reset()
+
+    async def _carry_answers(self, reader: StreamReader, link: _Link) -> None:
+        with suppress(OSError):
+            while data := await self._read(reader, link):
+                if link.fate is AtCommit.LOSE_ANSWER:
+                    break
+                if link.fate is None:
+                    link.near.write(data)
+                    await link.near.drain()
+        link.reset()
+
+    async def _read(self, reader: StreamReader, link: _Link) -> bytes:
+        """The next bytes that are not lost; what was silent once has lost its place for good."""
+        while data := await reader.read(65_536):
+            link.is_mute = link.is_mute or self.road is Road.SILENT
+            if not link.is_mute:
+                break
+        return data
+
+
+@asynccontextmanager
+async def proxied(database_url: str) -> AsyncGenerator[DatabaseProxy, None]:
+    """Run a proxy before a database until the block ends."""
+    parts = urlsplit(database_url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    proxy = DatabaseProxy("", (parts.hostname, parts.port))
+    async with await asyncio.start_server(proxy.carry, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        proxy.url = database_url.replace(f":{parts.port}/", f":{port}/")
+        try:
+            yield proxy
+        finally:
+            proxy.close()

@@ -1,0 +1,252 @@
+"""The commands, run as a user runs them."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from conftest import execute
+from told_server import eventually
+
+READY_WITHIN_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    process: Process
+    said: str
+
+    @property
+    def url(self) -> str:
+        match = re.search(r"API +(http://\S+)", self.said)
+        assert match is not None
+        return match[1]
+
+
+@pytest.fixture
+def data_dir(temporary_root: Path, request: pytest.FixtureRequest) -> Path:
+    return temporary_root / str(request.node.name)
+
+
+async def test_up_brings_a_server_a_database_and_metrics_of_this_machine(data_dir: Path) -> None:
+    async with up(data_dir) as running:
+        assert f"{running.url}/docs" in running.said
+        assert f"Data      {data_dir}" in running.said
+        assert await _is_ready(running.url)
+        url = infrawatch("database-url", "--data-dir", data_dir).stdout.strip()
+        assert url.partition("@")[2] in running.said
+        assert url.partition("@")[0] not in running.said
+        await eventually(lambda: execute(url, "SELECT count(*) > 0 FROM samples") == "t")
+
+
+async def test_ctrl_c_stops_everything_in_order(data_dir: Path) -> None:
+    async with up(data_dir) as running:
+        children = psutil.Process(running.process.pid).children(recursive=True)
+        assert "postgres" in {child.name() for child in children}
+        running.process.send_signal(signal.SIGINT)
+        said = await _rest(running.process)
+
+    assert running.process.returncode == 0
+    assert "Traceback" not in said
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert alive == []
+    log = _read_log(data_dir)
+    assert "received fast shutdown request" in log
+    assert log.rstrip().endswith("database system is shut down")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: other systems have no such signal")
+async def test_kill_9_leaves_no_postgres_and_the_next_start_has_the_data(data_dir: Path) -> None:
+    async with up(data_dir, "--no-agent") as killed:
+        url = infrawatch("database-url", "--data-dir", data_dir).stdout.strip()
+        execute(url, "CREATE TABLE kept AS SELECT 42 AS answer")
+        children = psutil.Process(killed.process.pid).children(recursive=True)
+        killed.process.kill()
+        await killed.process.wait()
+        await eventually(lambda: not any(child.is_running() for child in children))
+
+    async with up(data_dir, "--no-agent"):
+        assert infrawatch("database-url", "--data-dir", data_dir).stdout.strip() == url
+        assert execute(url, "SELECT answer FROM kept") == "42"
+
+
+def test_a_busy_port_is_one_sentence_that_names_the_option(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        refused = infrawatch("up", "--port", port, "--data-dir", data_dir)
+
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert refused.stderr == (
+        f"infrawatch: Port {port} on 127.0.0.1 is in use by another program; "
+        "choose one with --port.\n"
+    )
+    assert not data_dir.exists()
+
+
+async def test_two_run_side_by_side_but_not_on_the_same_data(data_dir: Path) -> None:
+    async with up(data_dir / "a", "--no-agent") as a, up(data_dir / "b", "--no-agent") as b:
+        assert a.url != b.url
+        for running in (a, b):
+            assert await _is_ready(running.url)
+        refused = infrawatch("up", "--port", 0, "--data-dir", data_dir / "a")
+
+    assert refused.returncode == 1
+    assert f"in use by another infrawatch (process {a.process.pid})" in refused.stderr
+    assert "--data-dir" in refused.stderr
+
+
+async def test_commands_work_beside_a_running_server(data_dir: Path) -> None:
+    async with up(data_dir, "--no-agent") as running:
+        migrated = infrawatch("migrate", "--data-dir", data_dir)
+        assert migrated.returncode == 0, migrated.stderr
+        healthy = infrawatch("healthcheck", "--url", running.url)
+        assert (healthy.returncode, healthy.stdout) == (0, "ready\n")
+    away = infrawatch("healthcheck", "--url", running.url)
+    assert away.returncode == 1
+    assert "does not answer" in away.stderr
+
+
+def test_migrate_needs_no_running_server(data_dir: Path) -> None:
+    migrated = infrawatch("migrate", "--data-dir", data_dir)
+    assert (migrated.returncode, migrated.stderr) == (0, "")
+    assert re.fullmatch(r"The database is at schema \d{4}\.\n", migrated.stdout)
+
+
+def test_database_url_before_the_first_start_says_what_to_do(data_dir: Path) -> None:
+    refused = infrawatch("database-url", "--data-dir", data_dir)
+    assert refused.returncode == 1
+    assert "infrawatch up" in refused.stderr
+
+
+async def test_serve_serves_a_database_that_somebody_else_runs(database_url: str) -> None:
+    arguments = ("serve", "--port", "0")
+    async with started(arguments, r"InfraWatch serves \S+", url=database_url) as running:
+        assert await _is_ready(running.said.split()[-1])
+
+
+def test_serve_wants_a_migrated_database(postgres: str) -> None:
+    refused = infrawatch("serve", "--port", 0, url=postgres)
+    assert refused.returncode == 1
+    assert "infrawatch migrate" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        (None, "needs INFRAWATCH_DATABASE_URL"),
+        ("mysql://a:secret@b/c", "is not a PostgreSQL URL"),
+        ("postgresql://a:secret@127.0.0.1:1/c", "does not answer"),
+    ],
+)
+def test_serve_says_what_is_wrong_with_its_database(url: str | None, what: str) -> None:
+    refused = infrawatch("serve", "--port", 0, url=url)
+    assert refused.returncode == 1
+    assert what in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert "secret" not in refused.stderr
+
+
+def test_without_authentication_nothing_is_open_to_other_machines(data_dir: Path) -> None:
+    refused = infrawatch("up", "--host", "0.0.0.0", "--port", 0, "--data-dir", data_dir)
+    assert refused.returncode == 1
+    assert "INFRAWATCH_AUTH=off-and-i-know-it-is-open" in refused.stderr
+
+
+def test_a_setting_that_makes_no_sense_is_named() -> None:
+    refused = infrawatch("up", INFRAWATCH_RETENTION="soon")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("infrawatch: INFRAWATCH_RETENTION: ")
+
+
+def test_openapi_is_printed_without_a_server() -> None:
+    printed = infrawatch("openapi")
+    assert "/v1/samples" in json.loads(printed.stdout)["paths"]
+
+
+def test_help_names_every_command() -> None:
+    said = infrawatch("--help").stdout
+    for name in ("up", "serve", "migrate", "agent", "database-url", "openapi", "healthcheck"):
+        assert name in said
+
+
+@asynccontextmanager
+async def up(data_dir: Path, *options: str) -> AsyncGenerator[Up]:
+    """`infrawatch up` on any free port, from when it says that it is ready."""
+    arguments = ("up", "--port", "0", "--data-dir", str(data_dir), *options)
+    async with started(arguments, r"Ctrl-C stops") as running:
+        yield running
+
+
+@asynccontextmanager
+async def started(
+    arguments: Sequence[str], ready: str, *, url: str | None = None
+) -> AsyncGenerator[Up]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "infrawatch", *arguments),
+        stdout=PIPE,
+        stderr=STDOUT,
+        env=_environment(url),
+    )
+    try:
+        async with asyncio.timeout(READY_WITHIN_S):
+            yield Up(process, await _read_until(process, re.compile(ready)))
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await _rest(process)
+
+
+async def _read_until(process: Process, ready: re.Pattern[str]) -> str:
+    assert process.stdout is not None
+    said = ""
+    while not ready.search(said):
+        line = await process.stdout.readline()
+        assert line, f"it ended, having said:\n{said}"
+        said += line.decode()
+    return said
+
+
+async def _rest(process: Process) -> str:
+    output, _ = await asyncio.wait_for(process.communicate(), timeout=30)
+    return output.decode()
+
+
+def infrawatch(
+    *arguments: object, url: str | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "infrawatch", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=READY_WITHIN_S,
+        env=_environment(url) | variables,
+    )
+
+
+async def _is_ready(url: str) -> bool:
+    async with httpx.AsyncClient() as client:
+        return (await client.get(f"{url}/readyz")).status_code == 200
+
+
+def _read_log(data_dir: Path) -> str:
+    return "".join(path.read_text() for path in data_dir.glob("postgres-log/*.log"))
+
+
+def _environment(url: str | None) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("INFRAWATCH_")}
+    return own if url is None else own | {"INFRAWATCH_DATABASE_URL": url}
