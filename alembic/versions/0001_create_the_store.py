@@ -1,4 +1,4 @@
-"""Create tenants, series, metadata, writers, shards and the journal.
+"""Create tenants, series, metadata, writers, shards, the journal and chunks.
 
 Locks: none that matter, every table is new.
 Undo: drop them; there is no data to keep yet.
@@ -74,7 +74,9 @@ SHARD_STATE = """
 CREATE TABLE shards (
     shard smallint PRIMARY KEY,
     compacted_until timestamptz NOT NULL DEFAULT 'epoch',
-    generation bigint NOT NULL DEFAULT 0
+    generation bigint NOT NULL DEFAULT 0,
+    active_series integer NOT NULL DEFAULT 0,
+    merged_until timestamptz NOT NULL DEFAULT 'epoch'
 ) WITH (fillfactor = 50)
 """
 
@@ -89,6 +91,7 @@ CREATE TABLE journal (
     arrived_at timestamptz NOT NULL,
     min_at timestamptz NOT NULL,
     max_at timestamptz NOT NULL,
+    samples integer NOT NULL,
     series_ids bigint[] NOT NULL,
     times timestamptz[] NOT NULL,
     "values" double precision[] NOT NULL
@@ -110,6 +113,48 @@ ALTER TABLE journal
 """
 
 
+# What a chunk is made of; `chunk_samples` in the next revision tells its samples.
+CHUNK = """
+    shard smallint NOT NULL,
+    series_id bigint NOT NULL,
+    start_at timestamptz NOT NULL,
+    end_at timestamptz NOT NULL,
+    count integer NOT NULL,
+    step_us bigint NOT NULL,
+    exponent smallint NOT NULL,
+    factor bigint NOT NULL,
+    base bigint NOT NULL,
+    slope bigint NOT NULL,
+    delta_bits smallint NOT NULL,
+    tick_us bigint,
+    shift_us bigint,
+    late_bits smallint,
+    time_bits smallint,
+    times bigint[],
+    deltas bigint[],
+    raw double precision[]
+"""
+
+# Small chunks of windows that are still open: written every minute or two, merged and deleted after
+# the window has closed, so its own autovacuum keeps up with that. Later generations go first.
+CHUNKS_HEAD = f"""
+CREATE TABLE chunks_head (
+    generation bigint NOT NULL,
+    {CHUNK.strip()},
+    PRIMARY KEY (shard, series_id, start_at, generation)
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_cost_limit = 2000, autovacuum_vacuum_insert_scale_factor = 0.5)
+"""
+
+# Closed windows: written once and hardly ever again; a day goes with a DROP.
+CHUNKS = f"""
+CREATE TABLE chunks (
+    {CHUNK.strip()},
+    PRIMARY KEY (shard, series_id, start_at)
+) PARTITION BY RANGE (start_at)
+"""
+
+
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     for statement in (INSTALLATION, TENANTS, SERIES, METRIC_METADATA, WRITERS, SHARD_STATE):
@@ -125,10 +170,11 @@ def upgrade() -> None:
     op.execute("CREATE INDEX journal_shard_arrived ON journal (shard, arrived_at)")
     for slot in range(SLOTS):
         op.execute(JOURNAL_SLOT.format(slot=slot))
+    op.execute(CHUNKS_HEAD)
+    op.execute(CHUNKS)
 
 
 def downgrade() -> None:
-    op.execute(
-        "DROP TABLE journal, shards, writers, metric_metadata, series, tenants, installation"
-    )
+    op.execute("DROP TABLE chunks, chunks_head, journal, shards, writers")
+    op.execute("DROP TABLE metric_metadata, series, tenants, installation")
     op.execute("DROP SEQUENCE series_number")

@@ -1,7 +1,7 @@
-"""Create the view `samples` and the function `samples_between`, for people with SQL.
+"""Create `samples`, `samples_between` and `chunk_samples`, for people with SQL.
 
-Locks: none, both are new.
-Undo: drop both; they hold no data.
+Locks: none, all are new.
+Undo: drop them; they hold no data.
 """
 
 from alembic import op
@@ -11,24 +11,43 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-# Conditions on metric, labels and series_id reach the journal's (shard, arrived_at) index through
-# the lateral join; a DISTINCT over everything would sort everything first.
-BODY = """
+SAMPLES_OF = """
+    SELECT c.at, c.value, {tier} AS tier, {generation} AS generation,
+        NULL::timestamptz AS arrived_at, 0::bigint AS writer, 0::bigint AS seq,
+        0::bigint AS position
+    FROM {table} k
+    CROSS JOIN LATERAL chunk_samples(
+        k.start_at, k.count, k.step_us, k.tick_us, k.shift_us, k.late_bits, k.time_bits, k.times,
+        k.exponent, k.factor, k.base, k.slope, k.delta_bits, k.deltas, k.raw) c
+    WHERE k.shard = s.shard AND k.series_id = s.id {{chunk_span}}
+"""
+
+# Conditions on metric, labels and series_id reach the primary key of each branch through the
+# lateral join; a DISTINCT over everything would sort everything first (4.6 s, not 13 ms a series).
+BODY = f"""
 SELECT s.metric, s.labels, s.id AS series_id, merged.at, merged.value
 FROM series s
 CROSS JOIN LATERAL (
-    SELECT DISTINCT ON (u.at) u.at, u.value
+    SELECT DISTINCT ON (every.at) every.at, every.value
+    FROM (
+    {SAMPLES_OF.format(table="chunks", tier=0, generation="0::bigint")}
+    UNION ALL
+    {SAMPLES_OF.format(table="chunks_head", tier=1, generation="k.generation")}
+    UNION ALL
+    SELECT u.at, u.value, 2, 0, j.arrived_at, j.writer, j.seq, u.position
     FROM shards h
     JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
     CROSS JOIN LATERAL unnest(j.series_ids, j.times, j."values") WITH ORDINALITY
         AS u (series_id, at, value, position)
-    WHERE h.shard = s.shard AND u.series_id = s.id {journal_span}
-    ORDER BY u.at, j.arrived_at DESC, j.writer DESC, j.seq DESC, u.position DESC
+    WHERE h.shard = s.shard AND u.series_id = s.id {{journal_span}}
+    ) AS every
+    ORDER BY every.at, every.tier DESC, every.generation DESC, every.arrived_at DESC NULLS LAST,
+        every.writer DESC, every.seq DESC, every.position DESC
 ) AS merged
-{merged_span}
+{{merged_span}}
 """
 
-VIEW = "CREATE VIEW samples AS " + BODY.format(journal_span="", merged_span="")
+VIEW = "CREATE VIEW samples AS " + BODY.format(chunk_span="", journal_span="", merged_span="")
 
 BETWEEN = f"""
 CREATE FUNCTION samples_between(from_at timestamptz, to_at timestamptz)
@@ -36,6 +55,7 @@ RETURNS TABLE (metric text, labels jsonb, series_id bigint, at timestamptz, valu
 LANGUAGE sql STABLE AS $$
 {
     BODY.format(
+        chunk_span="AND k.start_at > from_at - interval '2 hours' AND k.start_at < to_at",
         journal_span="AND j.max_at >= from_at AND j.min_at < to_at",
         merged_span="WHERE merged.at >= from_at AND merged.at < to_at",
     )
@@ -44,8 +64,58 @@ $$
 """
 
 
+CHUNK_SAMPLES = """
+-- The samples of one chunk, given its columns, in order of time and bit for bit as they came.
+--
+--   at    = start_at + step_us * (i + skipped) + shift_us + tick_us * late
+--   value = (base + slope * i + factor * sum(deltas[0..i])) / 10 ^ exponent, or raw[i]
+--
+-- Packed number i lies in word i / lanes, i % lanes * bits above the lowest; lanes = 64 / bits;
+-- those of `times` are skipped << late_bits | late. NULL `times` mean exactly on the grid, NULL
+-- `deltas` a straight line (or raw).
+--
+-- PostgreSQL inlines it (it is not strict), so predicates on other columns reach the table. The
+-- inner OFFSET 0 keeps it from working out `chunk` again for every sample, the outer one from
+-- carrying all of `chunk` through the window.
+CREATE FUNCTION chunk_samples(
+    start_at timestamptz, count integer, step_us bigint,
+    tick_us bigint, shift_us bigint, late_bits smallint, time_bits smallint, times bigint[],
+    exponent smallint, factor bigint, base bigint, slope bigint, delta_bits smallint,
+    deltas bigint[], raw float8[]
+) RETURNS TABLE (at timestamptz, value float8) LANGUAGE sql STABLE PARALLEL SAFE ROWS 300 AS $$
+SELECT
+    start_at + make_interval(secs => CASE
+        WHEN place IS NULL THEN step_us * i
+        ELSE step_us * (i + (place >> late_bits)) + shift_us + tick_us * (place & late_mask)
+    END / 1e6::float8),
+    CASE
+        WHEN raw IS NULL THEN (base + slope * i + factor * coalesce(total, 0))::float8 / power
+        ELSE raw[i + 1]
+    END
+FROM (
+    SELECT i, place, late_mask, power, sum(delta) OVER (ROWS UNBOUNDED PRECEDING) AS total
+    FROM (
+        SELECT i, late_mask, power,
+            CASE WHEN times IS NOT NULL THEN
+                (times[i / time_lanes + 1] >> i % time_lanes * time_bits) & time_mask
+            END AS place,
+            ((deltas[i / lanes + 1] >> i % lanes * delta_bits) & delta_mask)::integer AS delta
+        FROM (
+            SELECT 64 / time_bits AS time_lanes, (1::bigint << time_bits) - 1 AS time_mask,
+                64 / nullif(delta_bits, 0) AS lanes, (1::bigint << delta_bits) - 1 AS delta_mask,
+                (1::bigint << late_bits) - 1 AS late_mask, 10.0::float8 ^ exponent AS power
+            OFFSET 0
+        ) AS chunk CROSS JOIN LATERAL (SELECT generate_series(0, count - 1) AS i) AS places
+        OFFSET 0
+    ) AS numbers
+) AS samples
+$$
+"""
+
+
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute(CHUNK_SAMPLES)
     op.execute(VIEW)
     op.execute(BETWEEN)
 
@@ -53,3 +123,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP FUNCTION samples_between(timestamptz, timestamptz)")
     op.execute("DROP VIEW samples")
+    op.execute("DROP FUNCTION chunk_samples")

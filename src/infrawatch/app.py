@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 from fastapi import FastAPI
-from starlette_compress import CompressMiddleware
+from starlette_compress import CompressMiddleware, add_compress_type
 from typing_extensions import TypedDict
 
 from infrawatch import health, problems
@@ -22,6 +22,7 @@ from infrawatch.health import CountRequests, Health
 from infrawatch.ingest import router as ingest
 from infrawatch.ingest.bounds import TimeBounds
 from infrawatch.ingest.intake import Intake
+from infrawatch.ingest.protocols.influx import router as influx
 from infrawatch.ingest.schemas import openapi_components
 from infrawatch.ingest.series_cache import SeriesCache
 from infrawatch.ingest.writer import GroupWriter, OnCommitted
@@ -42,6 +43,7 @@ from infrawatch.store.installation import get_epoch
 from infrawatch.store.journal import Entry
 from infrawatch.store.series import Series, find_names
 from infrawatch.telemetry import Telemetry
+from infrawatch.upkeep.scheduler import Scheduler
 from infrawatch.web import router as web
 
 log = structlog.get_logger()
@@ -79,6 +81,8 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    for media_type in ("application/x-ndjson", "text/csv"):  # those it does not know
+        add_compress_type(media_type)
     app.add_middleware(CompressMiddleware, minimum_size=1_000)
     if settings.auth == "off":
         app.add_middleware(LoopbackOnly)
@@ -86,6 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for router in (ingest.router, query.router, live.router, asyncapi.router, health.router):
         app.include_router(router)
+    app.include_router(influx.router)
     web.install(app)
     _describe_bodies(app)
     return app
@@ -99,7 +104,16 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
         plumbing = _plumbing(settings, database, epoch, telemetry)
         writer = _writer(settings, database, telemetry, plumbing.on_committed)
         tasks.create_task(_vital(writer.run(), "ingest.writer"))
-        pushing = [tasks.create_task(_vital(run(), "live")) for run in plumbing.runs]
+        upkeep = Scheduler(
+            database,
+            telemetry,
+            retention=settings.retention,
+            replay_window=settings.replay_window,
+        )
+        endless = [
+            tasks.create_task(_vital(run(), run.__qualname__))
+            for run in (*plumbing.runs, upkeep.run)
+        ]
         _settle_garbage_collection()
         yield State(
             epoch=epoch,
@@ -110,7 +124,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             max_body_bytes=settings.max_body_bytes,
         )
         writer.close()  # leaving the group waits for the last commits
-        for task in pushing:
+        for task in endless:
             task.cancel()
 
 

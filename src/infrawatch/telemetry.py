@@ -39,6 +39,12 @@ class Telemetry:
             ("format", "code"),
             registry=self.registry,
         )
+        self.exemplars = Counter(
+            "infrawatch_exemplars_ignored",
+            "Exemplars that came with samples; they are not stored.",
+            ("format",),
+            registry=self.registry,
+        )
         self.folded = Counter(
             "infrawatch_samples_folded",
             "Samples finer than a microsecond that a later one of their batch replaced.",
@@ -82,6 +88,21 @@ class Telemetry:
         self.bus_errors = Counter(
             "infrawatch_bus_errors",
             "Times that Redis could not be used; the journal stands in for it.",
+            registry=self.registry,
+        )
+        self.uncompacted_samples = Gauge(
+            "infrawatch_uncompacted_samples",
+            "Samples that are in the journal only.",
+            registry=self.registry,
+        )
+        self.compacted_samples = Counter(
+            "infrawatch_samples_compacted",
+            "Samples copied from the journal into chunks, by this process.",
+            registry=self.registry,
+        )
+        self.merged_samples = Counter(
+            "infrawatch_samples_merged",
+            "Samples of windows closed, or opened again for late ones, by this process.",
             registry=self.registry,
         )
         self.pool_connections = Gauge(

@@ -104,7 +104,7 @@ async def test_paging_works_with_a_regular_expression_too(
     ids = await store(database, {named("up", host=f"h{n}"): [] for n in range(30)})
     wanted = sorted(series_id for name, series_id in ids.items() if "1" in name.labels[0][1])
 
-    match = {"match": 'up{host=~"h.*1.*"}', "limit": 8}
+    match: dict[str, Any] = {"match": 'up{host=~"h.*1.*"}', "limit": 8}
     first = (await client.get("/v1/series", params=match)).json()
     second = (
         await client.get("/v1/series", params={**match, "cursor": first["next_cursor"]})

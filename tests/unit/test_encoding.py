@@ -15,7 +15,7 @@ from stored import STALE
 from infrawatch.model.samples import Columns, is_stale
 from infrawatch.model.timerange import TimeRange
 from infrawatch.query.encoding import encode_csv, encode_json, encode_ndjson, encode_ranges
-from infrawatch.query.formats import wanted_format
+from infrawatch.query.formats import Encode, wanted_format
 from infrawatch.query.plan import Found, Group, Ranges
 from infrawatch.query.steps import Steps, Table
 from infrawatch.store.series import Series
@@ -89,7 +89,7 @@ def test_csv_holds_the_same_a_sample_a_line(found: Found) -> None:
 
 
 @pytest.mark.parametrize("encode", [encode_json, encode_ndjson, encode_csv])
-def test_one_long_series_comes_in_small_pieces(encode: type[encode_json]) -> None:
+def test_one_long_series_comes_in_small_pieces(encode: Encode) -> None:
     count = 300_000
     found = to_found({64: ("a", [(n, n / 7) for n in range(count)])})
 

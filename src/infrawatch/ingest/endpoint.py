@@ -37,9 +37,8 @@ def answering_with(to_answer: ToAnswer) -> type[APIRoute]:
                 except InfraWatchError as error:
                     return to_answer(request, error)
                 except RequestValidationError as error:
-                    names = sorted({str(found["loc"][-1]) for found in error.errors()})
-                    wrong = InvalidInput(f"these parameters do not fit: {', '.join(names)}")
-                    return to_answer(request, wrong)
+                    reasons = (f"{found['loc'][-1]}: {found['msg']}" for found in error.errors())
+                    return to_answer(request, InvalidInput("; ".join(reasons)))
 
             return handle_in_own_words
 

@@ -39,11 +39,15 @@ class Wishes:
 
 
 class Outcome(NamedTuple):
-    """What became of a batch; `commit` is None when nothing was stored."""
+    """What became of a batch; `commit` is None when nothing was stored.
+
+    `kept` says which samples were accepted; None stands for all of them.
+    """
 
     accepted: int
     verdicts: Verdicts
     commit: Commit | None
+    kept: Bools | None = None
 
 
 class Intake:
@@ -87,6 +91,7 @@ class Intake:
             raise DeadlineExceeded("storing takes too long; send the batch again") from None
         if not wishes.dry_run:
             self._telemetry.accepted.labels(format_name).inc(outcome.accepted)
+            self._telemetry.exemplars.labels(format_name).inc(decoded.exemplars)
         for code, samples in outcome.verdicts.samples_by_code.items():
             self._telemetry.rejected.labels(format_name, code).inc(samples)
         return outcome
@@ -99,14 +104,16 @@ class Intake:
         if verdicts and not wishes.partial:
             return Outcome(0, verdicts, None)
         accepted = len(decoded.times) if kept is None else int(np.count_nonzero(kept))
-        if wishes.dry_run or accepted == 0:
-            return Outcome(accepted, verdicts, None)
+        if wishes.dry_run:
+            return Outcome(accepted, verdicts, None, kept)
         with self._writer.room_for(accepted):
             # Before the cache learns the series: keys it knows bring no metadata a second time.
             await self._store_metadata(space.tenant_id, decoded.metadata)
+            if accepted == 0:  # Prometheus sends metadata in requests of their own
+                return Outcome(0, verdicts, None, kept)
             await self._create(space, names, decoded.keys, ids)
             commit = await self._writer.write(self._to_columns(ids, decoded, kept))
-        return Outcome(accepted, verdicts, commit)
+        return Outcome(accepted, verdicts, commit, kept)
 
     def _check_names(self, decoded: Decoded, ids: Sequence[int | None]) -> dict[int, SeriesName]:
         """The names of series that are not in the cache; wrong ones become verdicts."""

@@ -1,6 +1,6 @@
 """The native formats, JSON and NDJSON: bytes → columns and verdicts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,6 +19,7 @@ from infrawatch.ingest.regular import (
 )
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
+from infrawatch.store.metadata import Metadata
 
 UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
@@ -42,10 +43,8 @@ _CODES = {
 """Pydantic's names of errors → ours, which are part of the API; any other is `wrong_type`."""
 
 
-_FIELDS = ", ".join(schemas.SeriesIn.__annotations__)
-
 _MAX_FIELDS = 100
-"""Of a series with fewer, each field that has no place in it is named."""
+"""Up to here, each field that nobody knows is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +132,15 @@ def _read_carefully(body: bytes, verdicts: Verdicts) -> Iterator[_Item]:
         document = from_json(body, cache_strings="keys")
     except ValueError as error:
         raise MalformedBody(f"the body is not JSON: {error}") from None
-    try:
-        batch = schemas.ENVELOPE.validate_python(document)
-    except ValidationError as error:
-        if error.errors(include_url=False, include_input=False)[0]["type"] == "too_long":
-            raise batch_too_large() from None
-        _refuse(_details(error), 0, "", verdicts)
+    errors = _find_errors(schemas.ENVELOPE, document)
+    if errors:
+        _refuse(errors, 0, "", verdicts)
         return
-    if sum(map(_count_samples, batch["series"])) > schemas.MAX_BATCH_SAMPLES:
+    series = document["series"]
+    is_long = len(series) > schemas.MAX_BATCH_SERIES
+    if is_long or sum(map(_count_samples, series)) > schemas.MAX_BATCH_SAMPLES:
         raise batch_too_large()
-    for index, one in enumerate(batch["series"]):
+    for index, one in enumerate(series):
         yield from _checked(one, index, f"/series/{index}", verdicts)
 
 
@@ -177,9 +175,18 @@ def _to_decoded(items: Sequence[_Item], verdicts: Verdicts, precision: str) -> D
         times=times,
         values=values,
         unit_ns=UNIT_NS[precision],
-        metadata=to_metadata(all_series),
+        metadata=_to_metadata(all_series),
         verdicts=verdicts,
     )
+
+
+def _to_metadata(all_series: Iterable[Mapping[str, Any]]) -> Mapping[str, Metadata]:
+    """What is said of metrics; of those with wrong names, which are refused later, nothing."""
+    return {
+        metric: said
+        for metric, said in to_metadata(all_series).items()
+        if not _find_errors(schemas.METRIC, metric)
+    }
 
 
 def _key(metric: str, labels: dict[str, str]) -> str:
@@ -211,28 +218,23 @@ def _locator(items: Sequence[_Item]) -> Locate:
 
 
 def _find_series_errors(check: TypeAdapter[Any], one: object) -> list[ErrorDetails]:
-    """All that is wrong with a series; if it has far too many fields or labels, just that."""
-    if isinstance(one, dict):
-        labels = one.get("labels")
-        if isinstance(labels, dict) and len(labels) > schemas.MAX_LABELS:
-            message = f"a series has at most {schemas.MAX_LABELS} labels, this has {len(labels)}"
-            return [ErrorDetails(type="labels", loc=("labels",), msg=message, input=None)]
-        if len(one) > _MAX_FIELDS:
-            message = f"a series has none but these fields: {_FIELDS}"
-            return [ErrorDetails(type="extra_forbidden", loc=(), msg=message, input=None)]
+    """All that is wrong with a series; if it has too many labels, nothing is said of each."""
+    labels = one.get("labels") if isinstance(one, dict) else None
+    if isinstance(labels, dict) and len(labels) > schemas.MAX_LABELS:
+        message = f"a series has at most {schemas.MAX_LABELS} labels, this has {len(labels)}"
+        return [ErrorDetails(type="labels", loc=("labels",), msg=message, input=None)]
     return _find_errors(check, one)
 
 
 def _find_errors(check: TypeAdapter[Any], one: object) -> list[ErrorDetails]:
+    if isinstance(one, dict) and len(one) > _MAX_FIELDS:
+        message = f"{len(one)} fields, far more than are known here"
+        return [ErrorDetails(type="extra_forbidden", loc=(), msg=message, input=None)]
     try:
         check.validate_python(one)
     except ValidationError as error:
-        return _details(error)
+        return error.errors(include_url=False, include_input=False, include_context=False)
     return []
-
-
-def _details(error: ValidationError) -> list[ErrorDetails]:
-    return error.errors(include_url=False, include_input=False, include_context=False)
 
 
 def _refuse(

@@ -125,7 +125,7 @@ class _Envelope(TypedDict):
 
     __pydantic_config__ = _STRICT  # type: ignore[misc]
 
-    series: Annotated[list[object], Field(min_length=1, max_length=MAX_BATCH_SERIES)]
+    series: Annotated[list[object], Field(min_length=1)]
 
 
 class Problem(BaseModel):
@@ -179,7 +179,8 @@ class BatchProblem(Problem):
 
 BATCH = TypeAdapter(BatchIn)
 OUTLINE = TypeAdapter(_Outline)
-SAMPLE: TypeAdapter[Sample] = TypeAdapter(Sample)
+METRIC: TypeAdapter[str] = TypeAdapter(MetricName)
+SAMPLE: TypeAdapter[tuple[int, float]] = TypeAdapter(Sample)
 BATCH_SHAPE = TypeAdapter(_BatchShape)
 SERIES_SHAPE = TypeAdapter(_SeriesShape)
 HEAD = TypeAdapter(_HeadIn)

@@ -51,11 +51,15 @@ def latest_arrivals(columns: Columns) -> Columns:
     """
     if len(columns) == 0:
         return columns
-    ordered = columns.picked(np.lexsort((columns.times_us, columns.series_ids)))
-    is_last = np.empty(len(ordered), np.bool_)
-    is_last[-1] = True
-    np.not_equal(ordered.series_ids[1:], ordered.series_ids[:-1], out=is_last[:-1])
-    is_last[:-1] |= ordered.times_us[1:] != ordered.times_us[:-1]
+    # Samples mostly arrive in order of time, in runs of ascending ids: sorting by id alone merges
+    # these runs, at a tenth of the price of sorting by both.
+    ordered = columns.picked(np.argsort(columns.series_ids, kind="stable"))
+    is_same_series = ordered.series_ids[1:] == ordered.series_ids[:-1]
+    distances_us = np.diff(ordered.times_us)
+    if (is_same_series & (distances_us < 0)).any():
+        ordered = columns.picked(np.lexsort((columns.times_us, columns.series_ids)))
+        distances_us = np.diff(ordered.times_us)
+    is_last = np.append(~is_same_series | (distances_us != 0), True)  # noqa: FBT003  # a value
     return ordered if is_last.all() else ordered.picked(is_last)
 
 

@@ -202,22 +202,25 @@ class Reader:
             DeadlineExceeded: it did not become visible, or the answer took too long.
             InvalidCursor: it names writes of another database.
         """
-        wanted = asker.wait_for
-        if wanted is not None and wanted.epoch != self._epoch:
+        awaited = asker.wait_for
+        if awaited is not None and awaited.epoch != self._epoch:
             raise InvalidCursor("the cursor comes from another database")
+        deadline_s = self._limits.deadline.total_seconds()
         try:
-            async with asyncio.timeout(self._limits.deadline.total_seconds()):
+            async with asyncio.timeout(deadline_s):
                 while True:
                     async with self._database.reading() as connection:
                         snapshot = Snapshot.on(connection, asker.tenant_id, self._limits.samples)
-                        if wanted is None or await snapshot.writers.has_reached(wanted):
+                        if awaited is None or await snapshot.writers.has_reached(awaited):
+                            awaited = None
                             yield snapshot
                             return
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
+            what = "there is no answer" if awaited is None else "the write of wait_for is not here"
             raise DeadlineExceeded(
-                f"no answer within INFRAWATCH_READ_DEADLINE ({self._limits.deadline}): ask for "
-                "less, or try again"
+                f"{what} within INFRAWATCH_READ_DEADLINE ({deadline_s:g} s): ask for less, or try "
+                "again"
             ) from None
 
 

@@ -33,25 +33,26 @@ _ALWAYS = {
     "delta_bits": ">i2",
 }
 _UNEVEN = {"tick_us": ">i8", "shift_us": ">i8", "late_bits": ">i2", "time_bits": ">i2"}
+"""NULL where a chunk keeps to its grid."""
+
 _ARRAYS = ("times", "deltas", "raw")
+"""NULL where they have no elements."""
 
 CHUNK_COLUMNS = (*_ALWAYS, *_UNEVEN, *_ARRAYS)
-"""In the order of `to_copy`. Those of an uneven grid and arrays without elements may be NULL."""
+"""What `to_copy` fills, in its order."""
 
 HEAD_COLUMNS = ("generation", *CHUNK_COLUMNS)
-"""The same with a generation."""
+"""What `to_copy` fills when it is given a generation."""
 
 _ARRAY_HEADER = np.dtype(
     [(name, ">i4") for name in ("bytes", "dimensions", "has_null", "type", "elements", "first")]
 )
 _UNIT = np.dtype(np.uint32)
-"""All pieces of a row are multiples of four bytes, so rows are put together in these."""
+"""Every part of a row is so many bytes long, or a multiple of it."""
 
 _NULL = 0xFFFFFFFF
 _HEADER_UNITS = _ARRAY_HEADER.itemsize // _UNIT.itemsize
 _ELEMENT_UNITS = copy.ELEMENT.itemsize // _UNIT.itemsize
-
-Units = NDArray[np.uint32]
 
 
 def _sent(column: str) -> str:
@@ -63,148 +64,127 @@ def _sent(column: str) -> str:
     return f"substr(array_send(array_agg(CAST(coalesce(k.{column}, 0) AS bigint))), 21)"
 
 
-CHUNK_FIELDS = ", ".join(_sent(column) for column in CHUNK_COLUMNS[1:])
-"""One row that holds all selected chunks `k`, in the order in which they are met; see `from_row`.
+_READ_COLUMNS = CHUNK_COLUMNS[1:]
 
-It takes PostgreSQL 3 µs a chunk. A row for each chunk would take 3 more here.
+CHUNK_FIELDS = ", ".join(_sent(column) for column in _READ_COLUMNS)
+"""The fields of one row for all selected chunks `k`, in the order in which they are met.
+
+It takes PostgreSQL 3 µs a chunk; a row for each chunk would take as long again to receive.
 """
 
 
 class _Array(NamedTuple):
-    """An array column of all chunks; without elements it is NULL."""
+    """An array column: for each chunk how many elements, and the bits of all of them in order."""
 
     type_oid: int
     counts: Int64s
     bits: Int64s
 
-    @property
     def sizes(self) -> Int64s:
-        return np.where(self.counts, _HEADER_UNITS + _ELEMENT_UNITS * self.counts, 1)
+        return np.where(self.counts == 0, 1, _HEADER_UNITS + _ELEMENT_UNITS * self.counts)
 
-    def place(self, rows: Units, starts: Int64s) -> None:
+    def place(self, rows: NDArray[np.uint32], starts: Int64s) -> None:
         filled = np.flatnonzero(self.counts)
-        counts = self.counts[filled]
+        counts, starts = self.counts[filled], starts[filled]
         headers = np.empty(len(filled), _ARRAY_HEADER)
         headers["bytes"] = copy.ARRAY_HEADER.size + copy.ELEMENT.itemsize * counts
         headers["dimensions"], headers["has_null"], headers["first"] = 1, 0, 1
         headers["type"], headers["elements"] = self.type_oid, counts
-        _place(rows, starts[filled], headers)
-        places = Runs(starts[filled] + _HEADER_UNITS, counts * _ELEMENT_UNITS).positions()
-        rows[places] = copy.to_elements(self.bits).view(_UNIT)
+        _place(rows, starts, headers)
+        elements = Runs(starts + _HEADER_UNITS, counts * _ELEMENT_UNITS)
+        rows[elements.positions()] = copy.to_elements(self.bits).view(_UNIT)
 
 
 def to_copy(chunks: Chunks, generation: int | None = None) -> bytes:
-    """Rows of `CHUNK_COLUMNS` in binary COPY, of `HEAD_COLUMNS` when given a generation.
-
-    They are what stands between the header and the trailer of the stream.
-    """
-    head = _head(chunks, generation)
-    uneven = np.flatnonzero(chunks.times.widths)
-    grid = _grid(chunks.times, uneven)
-    arrays = _arrays(chunks)
-    head_units, grid_units = head.itemsize // _UNIT.itemsize, grid.itemsize // _UNIT.itemsize
-    grid_sizes = np.where(chunks.times.widths, grid_units, len(_UNEVEN))
-    sizes = head_units + grid_sizes + sum(array.sizes for array in arrays)
-    starts = np.cumsum(sizes) - sizes
+    """Rows of binary COPY, without the header and the trailer of the stream."""
+    head, grid, arrays = _head(chunks, generation), _grid(chunks.times), _arrays(chunks)
+    is_uneven = chunks.times.time_bits > 0
+    sizes = np.column_stack(
+        [
+            np.full(len(chunks), head.itemsize // _UNIT.itemsize),
+            np.where(is_uneven, grid.itemsize // _UNIT.itemsize, len(_UNEVEN)),
+            *(array.sizes() for array in arrays),
+        ]
+    )
+    starts = (np.cumsum(sizes) - sizes.reshape(-1)).reshape(sizes.shape)
     rows = np.full(int(sizes.sum()), _NULL, _UNIT)
-    _place(rows, starts, head)
-    starts += head_units
-    _place(rows, starts[uneven], grid)
-    starts += grid_sizes
-    for array in arrays:
-        array.place(rows, starts)
-        starts += array.sizes
+    _place(rows, starts[:, 0], head)
+    _place(rows, starts[is_uneven, 1], grid)
+    for column, array in enumerate(arrays, start=2):
+        array.place(rows, starts[:, column])
     return rows.tobytes()
 
 
 def from_row(fields: Sequence[bytes | None]) -> Chunks:
     """Read the answer to `CHUNK_FIELDS`; no chunks at all are all NULL."""
-    read = {
-        column: copy.from_joined_elements(sent or b"")
-        for column, sent in zip(CHUNK_COLUMNS[1:], fields, strict=True)
-    }
+    sent = dict(zip(_READ_COLUMNS, fields, strict=True))
+    columns = {name: copy.from_joined_elements(one or b"") for name, one in sent.items()}
+    raw = columns["raw"].view(np.float64)
     return Chunks(
-        series_ids=read["series_id"],
-        starts_us=read["start_at"] + copy.PG_EPOCH_US,
-        ends_us=read["end_at"] + copy.PG_EPOCH_US,
-        counts=read["count"],
-        times=ChunkTimes(
-            read["step_us"],
-            read["tick_us"],
-            read["shift_us"],
-            read["late_bits"].astype(np.int16),
-            read["time_bits"].astype(np.int16),
-            read["times"],
-        ),
-        values=ChunkValues(
-            read["exponent"].astype(np.int16),
-            read["factor"],
-            read["base"],
-            read["slope"],
-            read["delta_bits"].astype(np.int16),
-            read["deltas"],
-            read["raw"].view(np.float64),
-        ),
+        series_ids=columns["series_id"],
+        starts_us=columns["start_at"] + copy.PG_EPOCH_US,
+        ends_us=columns["end_at"] + copy.PG_EPOCH_US,
+        counts=columns["count"],
+        times=ChunkTimes._make(columns[name] for name in ChunkTimes._fields),
+        values=ChunkValues._make([*(columns[name] for name in ChunkValues._fields[:-1]), raw]),
     )
 
 
 def _head(chunks: Chunks, generation: int | None) -> NDArray[np.void]:
-    values = chunks.values
+    """The beginning of every row: how many fields it has, and those that are never NULL."""
+    kinds = _ALWAYS if generation is None else {"generation": ">i8", **_ALWAYS}
+    head = np.empty(len(chunks), [("fields", ">i2"), *_after_lengths(kinds)])
+    head["fields"] = len(kinds) + len(_UNEVEN) + len(_ARRAYS)
     columns = {
         "shard": chunks.series_ids & (SHARDS - 1),
         "series_id": chunks.series_ids,
         "start_at": chunks.starts_us - copy.PG_EPOCH_US,
         "end_at": chunks.ends_us - copy.PG_EPOCH_US,
         "count": chunks.counts,
-        "step_us": chunks.times.steps_us,
-        "exponent": values.exponents,
-        "factor": values.factors,
-        "base": values.bases,
-        "slope": values.slopes,
-        "delta_bits": values.widths,
+        **chunks.times._asdict(),
+        **chunks.values._asdict(),
     }
-    kinds = _ALWAYS
     if generation is not None:
-        kinds = {"generation": ">i8", **_ALWAYS}
         columns["generation"] = np.full(len(chunks), generation)
-    columns["fields"] = np.full(len(chunks), len(kinds) + len(_UNEVEN) + len(_ARRAYS))
-    return _records([("fields", ">i2")], kinds, columns)
+    _fill(head, kinds, columns)
+    return head
 
 
-def _grid(times: ChunkTimes, uneven: NDArray[np.intp]) -> NDArray[np.void]:
-    columns = {
-        "tick_us": times.ticks_us[uneven],
-        "shift_us": times.shifts_us[uneven],
-        "late_bits": times.late_bits[uneven],
-        "time_bits": times.widths[uneven],
-    }
-    return _records([], _UNEVEN, columns)
+def _grid(times: ChunkTimes) -> NDArray[np.void]:
+    """Only of chunks that do not keep to their grid."""
+    uneven = np.flatnonzero(times.time_bits)
+    grid = np.empty(len(uneven), _after_lengths(_UNEVEN))
+    columns = times._asdict()
+    _fill(grid, _UNEVEN, {name: columns[name][uneven] for name in _UNEVEN})
+    return grid
 
 
 def _arrays(chunks: Chunks) -> tuple[_Array, ...]:
     """The columns of `_ARRAYS`, in that order."""
     times, values = chunks.times, chunks.values
-    raw_counts = np.where(values.exponents == RAW, chunks.counts, 0)
+    raw_counts = np.where(values.exponent == RAW, chunks.counts, 0)
     return (
-        _Array(copy.INT8_OID, words_in(chunks.counts, times.widths), times.words),
-        _Array(copy.INT8_OID, words_in(chunks.counts, values.widths), values.words),
+        _Array(copy.INT8_OID, words_in(chunks.counts, times.time_bits), times.times),
+        _Array(copy.INT8_OID, words_in(chunks.counts, values.delta_bits), values.deltas),
         _Array(copy.FLOAT8_OID, raw_counts, values.raw.view(np.int64)),
     )
 
 
-def _records(
-    before: list[tuple[str, str]], kinds: Mapping[str, str], columns: Mapping[str, NDArray[np.integer]]
-) -> NDArray[np.void]:
-    """Fields as they follow each other in a row, each after its length in bytes."""
-    fields = [part for name, kind in kinds.items() for part in ((f"{name} length", ">i4"), (name, kind))]
-    records = np.empty(len(columns[next(iter(kinds))]), np.dtype([*before, *fields]))
+def _after_lengths(kinds: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Fields as a row has them, each after its length in bytes."""
+    return [
+        part for name, kind in kinds.items() for part in ((f"{name} bytes", ">i4"), (name, kind))
+    ]
+
+
+def _fill(
+    records: NDArray[np.void], kinds: Mapping[str, str], columns: Mapping[str, Int64s]
+) -> None:
     for name, kind in kinds.items():
-        records[f"{name} length"] = np.dtype(kind).itemsize
-    for name, column in columns.items():
-        records[name] = column
-    return records
+        records[f"{name} bytes"] = np.dtype(kind).itemsize
+        records[name] = columns[name]
 
 
-def _place(rows: Units, starts: Int64s, records: NDArray[np.void]) -> None:
+def _place(rows: NDArray[np.uint32], starts: Int64s, records: NDArray[np.void]) -> None:
     units = records.view(_UNIT).reshape(len(records), records.itemsize // _UNIT.itemsize)
     rows[starts[:, np.newaxis] + np.arange(units.shape[1])] = units

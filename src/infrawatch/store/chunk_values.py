@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from infrawatch.model.samples import Float64s, Int64s
-from infrawatch.store.packing import Widths, pack, unpack, widths_for
+from infrawatch.store.packing import bits_for, pack, unpack
 from infrawatch.store.ragged import Bools, Runs
 
 RAW = -1
@@ -27,25 +27,25 @@ _EXACT_BELOW = 2.0**53
 """Every integer below is a double, so that converting it loses nothing."""
 
 _SUMMED_BELOW = 2**31
-"""PostgreSQL sums `integer` into `bigint`, but `bigint` into `numeric`, which takes twice as long."""
+"""PostgreSQL sums `integer` into `bigint`, but `bigint` into the far slower `numeric`."""
 
 _HEADROOM = 2.0**62
 """Keeps slope * i and all that is added to it within `bigint`, beyond which PostgreSQL gives up."""
 
 
 class ChunkValues(NamedTuple):
-    """An entry for each chunk; `words` and `raw` are those of all chunks, in order.
+    """An entry for each chunk, named as its column; `deltas` are the words of all chunks, in order.
 
-    A chunk whose exponent is `RAW` has its values in `raw`, no words, and nothing but zeros
-    elsewhere. One whose values lie on a straight line has no words either.
+    A chunk whose exponent is `RAW` has its values in `raw`, likewise one after the other, and
+    nothing but zeros elsewhere. One whose values lie on a straight line has no words.
     """
 
-    exponents: Widths
-    factors: Int64s
-    bases: Int64s
-    slopes: Int64s
-    widths: Widths
-    words: Int64s
+    exponent: Int64s
+    factor: Int64s
+    base: Int64s
+    slope: Int64s
+    delta_bits: Int64s
+    deltas: Int64s
     raw: Float64s
 
 
@@ -54,34 +54,34 @@ def encode_values(values: Float64s, runs: Runs) -> ChunkValues:
     scaled, exponents = _scaled(values, runs)
     deltas, slopes = _deltas(scaled, runs)
     factors = _divide(deltas, runs)
+    bases = scaled[runs.starts]
     largest = runs.largest(deltas)
     is_wide = (largest >= _SUMMED_BELOW) | (1.0 * largest * factors * runs.counts >= _HEADROOM)
     exponents[is_wide] = RAW
     is_raw = exponents == RAW
-    bases = scaled[runs.starts]
-    for field in (factors, bases, slopes, largest):
-        field[is_raw] = 0
-    widths = widths_for(largest)
-    words = pack(deltas, runs, widths)
+    for column in (factors, bases, slopes, largest):
+        column[is_raw] = 0
+    bits = bits_for(largest)
+    words = pack(deltas, runs, bits)
     raw = values[runs.picked(is_raw).positions()]
-    return ChunkValues(exponents, factors, bases, slopes, widths, words, raw)
+    return ChunkValues(exponents, factors, bases, slopes, bits, words, raw)
 
 
 def decode_values(chunks: ChunkValues, counts: Int64s) -> Float64s:
     """The values of all samples, chunk by chunk."""
     runs = Runs.of(counts)
-    integers = np.cumsum(unpack(chunks.words, counts, chunks.widths))
+    integers = np.cumsum(unpack(chunks.deltas, counts, chunks.delta_bits))
     integers -= runs.spread(integers[runs.starts])
-    integers *= runs.spread(chunks.factors)
-    integers += runs.spread(chunks.slopes) * runs.indexes()
-    integers += runs.spread(chunks.bases)
+    integers *= runs.spread(chunks.factor)
+    integers += runs.spread(chunks.slope) * runs.indexes()
+    integers += runs.spread(chunks.base)
     values = integers.astype(np.float64)
-    values /= runs.spread(_POWERS[chunks.exponents])
-    values[runs.picked(chunks.exponents == RAW).positions()] = chunks.raw
+    values /= runs.spread(_POWERS[chunks.exponent])
+    values[runs.picked(chunks.exponent == RAW).positions()] = chunks.raw
     return values
 
 
-def _scaled(values: Float64s, runs: Runs) -> tuple[Int64s, Widths]:
+def _scaled(values: Float64s, runs: Runs) -> tuple[Int64s, Int64s]:
     """Each run times a power of ten, as integers, and the exponent; zeros where it must be raw."""
     probes = runs.probes()
     exponents = _decimals(values[probes.reshape(-1)]).reshape(probes.shape).max(axis=1)
@@ -105,9 +105,9 @@ def _scaled(values: Float64s, runs: Runs) -> tuple[Int64s, Widths]:
     return scaled, exponents
 
 
-def _decimals(values: Float64s) -> Widths:
+def _decimals(values: Float64s) -> Int64s:
     """The least exponent that makes each value an exact integer; above the largest if none does."""
-    exponents = np.full(len(values), MAX_EXPONENT + 1, np.int16)
+    exponents = np.full(len(values), MAX_EXPONENT + 1, np.int64)
     left = np.arange(len(values))
     for exponent in range(MAX_EXPONENT + 1):
         _, is_exact = _times_power(values[left], exponent)

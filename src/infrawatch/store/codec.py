@@ -13,6 +13,11 @@ from infrawatch.store.ragged import Runs
 WINDOW_US = 2 * 3600 * US
 """Windows begin at multiples of this since the epoch, so that none spans midnight."""
 
+MAX_SAMPLES = 480
+"""Two hours, one sample every 15 s. At 8 bytes a value and 8 a time, the worst there is, a row of
+so many fits PostgreSQL's page of 8 kB: nothing is ever compressed or stored out of line, which
+would be undone for each sample that SQL takes out of an array."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
@@ -34,13 +39,12 @@ def encode(columns: Columns) -> Chunks:
 
     Chunks come in the same order. `decode` gives back the same samples, every bit of them.
     """
-    runs = _windows(columns)
-    firsts, lasts = runs.starts, runs.lasts
+    runs = _cuts(columns)
     return Chunks(
-        series_ids=columns.series_ids[firsts],
-        starts_us=columns.times_us[firsts],
-        ends_us=columns.times_us[lasts],
-        counts=runs.counts.astype(np.int64),
+        series_ids=columns.series_ids[runs.starts],
+        starts_us=columns.times_us[runs.starts],
+        ends_us=columns.times_us[runs.lasts],
+        counts=runs.counts,
         times=encode_times(columns.times_us, runs),
         values=encode_values(columns.values, runs),
     )
@@ -55,10 +59,15 @@ def decode(chunks: Chunks) -> Columns:
     )
 
 
-def _windows(columns: Columns) -> Runs:
+def _cuts(columns: Columns) -> Runs:
+    """Where a series or a window begins, and in between if there is too much for one chunk."""
     windows = columns.times_us // WINDOW_US
     is_first = np.ones(len(columns), np.bool_)
     np.not_equal(columns.series_ids[1:], columns.series_ids[:-1], out=is_first[1:])
     is_first[1:] |= windows[1:] != windows[:-1]
-    starts = np.flatnonzero(is_first)
-    return Runs(starts, np.diff(starts, append=len(columns)))
+    runs = Runs.beginning(is_first)
+    if runs.counts.max(initial=0) <= MAX_SAMPLES:
+        return runs
+    pieces = -(-runs.counts // MAX_SAMPLES)
+    is_first |= runs.indexes() % runs.spread(-(-runs.counts // pieces)) == 0
+    return Runs.beginning(is_first)

@@ -20,13 +20,14 @@ COLUMNS = (
     "arrived_at",
     "min_at",
     "max_at",
+    "samples",
     "series_ids",
     "times",
     "values",
 )
 
-_ROW_HEAD = struct.Struct(">h ih iq iq iq iq iq")
-"""Number of fields, then shard, writer, seq and three times, each after its length."""
+_ROW_HEAD = struct.Struct(">h ih iq iq iq iq iq ii")
+"""Number of fields, then shard, writer, seq, three times and a count, each after its length."""
 
 _FIELD_LENGTH = struct.Struct(">i")
 
@@ -133,7 +134,7 @@ def _rows(entry: Entry) -> Iterator[bytes]:
         earliest, latest = int(times[start:end].min()), int(times[start:end].max())
         yield _ROW_HEAD.pack(
             *(len(COLUMNS), 2, shard, 8, entry.writer, 8, entry.seq),
-            *(8, arrived, 8, earliest, 8, latest),
+            *(8, arrived, 8, earliest, 8, latest, 4, end - start),
         )
         for oid, elements in arrays:
             yield from _array(oid, elements[start * size : end * size])

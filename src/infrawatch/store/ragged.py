@@ -12,7 +12,7 @@ Positions = NDArray[np.intp]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 _PROBES = 8
-"""Numbers of a run that are looked at first; of random ones so many hardly ever share a divisor."""
+"""Numbers of a run that are looked at first: so many random ones hardly ever share a divisor."""
 
 
 class Runs(NamedTuple):
@@ -22,21 +22,26 @@ class Runs(NamedTuple):
     have at least one number each; the others take any.
     """
 
-    starts: Positions
-    counts: Positions
+    starts: Int64s
+    counts: Int64s
 
     @classmethod
-    def of(cls, counts: NDArray[np.integer]) -> Self:
+    def of(cls, counts: Int64s) -> Self:
         """Runs of these lengths, one after the other, the first from 0 on."""
-        lengths = counts.astype(np.intp, copy=False)
-        return cls(np.cumsum(lengths) - lengths, lengths)
+        return cls(np.cumsum(counts) - counts, counts)
+
+    @classmethod
+    def beginning(cls, is_first: Bools) -> Self:
+        """Runs that fill an array and begin where the mask is true; its first entry is."""
+        starts = np.flatnonzero(is_first).astype(np.int64, copy=False)
+        return cls(starts, np.diff(starts, append=len(is_first)))
 
     @property
     def total(self) -> int:
         return int(self.counts.sum())
 
     @property
-    def lasts(self) -> Positions:
+    def lasts(self) -> Int64s:
         return self.starts + self.counts - 1
 
     def picked(self, which: Bools | Positions) -> Self:
@@ -47,7 +52,7 @@ class Runs(NamedTuple):
         """Say for each number what is given for its run."""
         return np.repeat(per_run, self.counts)
 
-    def indexes(self) -> Positions:
+    def indexes(self) -> Int64s:
         """Each number's place within its run, from 0."""
         return np.arange(self.total) - self.spread(Runs.of(self.counts).starts)
 
@@ -65,7 +70,7 @@ class Runs(NamedTuple):
         return np.logical_or.reduceat(flags, self.starts)
 
     def probes(self) -> Positions:
-        """A few positions of each run, evenly spaced to the last one: a row for each run."""
+        """A few positions of each run, evenly spaced up to its last: a row for each run."""
         places = np.arange(1, _PROBES + 1)
         return self.starts[:, np.newaxis] + (self.counts[:, np.newaxis] - 1) * places // _PROBES
 
@@ -73,16 +78,14 @@ class Runs(NamedTuple):
         """The greatest common divisor of each run of numbers >= 0; 1 where all are zero."""
         # A gcd costs several times a remainder: guess from a few numbers, then check all of them.
         guesses = np.gcd(np.gcd.reduce(numbers[self.probes()], axis=1), self.largest(numbers))
-        guesses = np.maximum(guesses, 1)
-        unsure = np.flatnonzero(guesses > 1)
+        divisors = np.maximum(guesses, 1)
+        unsure = np.flatnonzero(divisors > 1)
         if unsure.size:
-            runs = self.picked(unsure)
-            among = numbers[runs.positions()]
-            runs = Runs.of(runs.counts)
-            is_wrong = runs.has_any(among % runs.spread(guesses[unsure]) != 0)
-            if is_wrong.any():
-                wrong = runs.picked(is_wrong)
-                guesses[unsure[is_wrong]] = np.gcd.reduceat(
-                    among[wrong.positions()], Runs.of(wrong.counts).starts
-                )
-        return guesses
+            some = self.picked(unsure)
+            among, runs = numbers[some.positions()], Runs.of(some.counts)
+            is_wrong = runs.has_any(among % runs.spread(divisors[unsure]) != 0)
+            wrong = runs.picked(is_wrong)
+            divisors[unsure[is_wrong]] = np.gcd.reduceat(
+                among[wrong.positions()], Runs.of(wrong.counts).starts
+            )
+        return divisors

@@ -11,9 +11,13 @@ from infrawatch.errors import QueryTooBroad
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange, from_us
+from infrawatch.store.chunks import ChunkRepository
 from infrawatch.store.copy import PG_EPOCH_US, from_joined_elements
 
 EVER = TimeRange(0, FAR_FUTURE_US)
+
+_OFF_LOOP_SAMPLES = 200_000
+"""Sorting as many takes about ten milliseconds; more would keep other requests waiting."""
 
 _BUFFERED_ROWS = 50
 """A row can hold a megabyte, and SQLAlchemy would hold a thousand of them."""
@@ -41,6 +45,7 @@ class SampleRepository:
 
     def __init__(self, connection: AsyncConnection, *, max_samples: int) -> None:
         self._connection = connection
+        self._chunks = ChunkRepository(connection)
         self._max_samples = max_samples
 
     async def read(self, ids: Sequence[int] | Int64s, span: TimeRange) -> Columns:
@@ -52,7 +57,7 @@ class SampleRepository:
         wanted = np.unique(np.asarray(ids, np.int64))
         parts: list[Columns] = []
         total = 0
-        async for part in self._journal(wanted, span):
+        async for part in self._tiers(self._chunks.read(wanted, span), wanted, span):
             parts.append(part)
             total += len(part)
             if total > self._max_samples:
@@ -60,7 +65,9 @@ class SampleRepository:
                     f"more than {self._max_samples} samples would have to be read: ask for a "
                     "shorter span or fewer series, or raise INFRAWATCH_READ_MAX_SAMPLES"
                 )
-        return await asyncio.to_thread(_merged, parts)  # sorting may take seconds
+        if total > _OFF_LOOP_SAMPLES:
+            return await asyncio.to_thread(_merged, parts)
+        return _merged(parts)
 
     async def find_last(self, ids: Sequence[int] | Int64s, span: TimeRange) -> Columns:
         """The sample with the latest time of each series that has one in the span, by series.
@@ -69,7 +76,7 @@ class SampleRepository:
         """
         wanted = np.unique(np.asarray(ids, np.int64))
         times_us, values = np.full(len(wanted), -1), np.empty(len(wanted))
-        async for part in self._journal(wanted, span):
+        async for part in self._tiers(self._chunks.read_newest(wanted, span), wanted, span):
             ordered = latest_arrivals(part)
             last = ordered.picked(series_bounds(ordered.series_ids)[1:] - 1)
             places = np.searchsorted(wanted, last.series_ids)
@@ -83,12 +90,24 @@ class SampleRepository:
         wanted = np.unique(np.asarray(ids, np.int64))
         first = np.full(len(wanted), FAR_FUTURE_US)
         last = np.full(len(wanted), -1)
+        series_ids, firsts, lasts = await self._chunks.find_ends(wanted)
+        places = np.searchsorted(wanted, series_ids)
+        first[places], last[places] = firsts, lasts
         async for part in self._journal(wanted, EVER):
             places = np.searchsorted(wanted, part.series_ids)
             np.minimum.at(first, places, part.times_us)
             np.maximum.at(last, places, part.times_us)
         found = zip(wanted.tolist(), first.tolist(), last.tolist(), strict=True)
         return {series_id: (start, end) for series_id, start, end in found if end >= 0}
+
+    async def _tiers(
+        self, chunks: AsyncGenerator[Columns, None], wanted: Int64s, span: TimeRange
+    ) -> AsyncGenerator[Columns, None]:
+        """Samples in the span, of chunks and then of the journal: what comes later wins."""
+        async for part in chunks:
+            yield part.picked((part.times_us >= span.start_us) & (part.times_us < span.end_us))
+        async for part in self._journal(wanted, span):
+            yield part
 
     async def _journal(self, wanted: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
         """What is not compacted yet, a shard and a minute of arrival at a time, in order."""
@@ -111,10 +130,6 @@ class SampleRepository:
                 times[kept] + PG_EPOCH_US,
                 from_joined_elements(sent_values)[kept].view(np.float64),
             )
-
-
-def _merged(parts: Sequence[Columns]) -> Columns:
-    return latest_arrivals(Columns.joined(parts))
 
 
 def _merged(parts: Sequence[Columns]) -> Columns:

@@ -25,6 +25,13 @@ RETURNING (extract(epoch FROM greatest(
 # Waits for a transaction that still holds the row, so what it returns is final.
 _FENCE = text("UPDATE writers SET fenced = true WHERE writer = :writer RETURNING last_seq")
 
+# One that is at work holds its row's lock, or has just been heard of.
+_FORGET = text("""
+DELETE FROM writers WHERE writer IN (
+    SELECT writer FROM writers WHERE last_at < clock_timestamp() - CAST(:silence AS interval)
+    FOR UPDATE SKIP LOCKED)
+""")
+
 _POSITIONS = text("""
 SELECT writer, last_seq, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 FROM writers
@@ -80,9 +87,15 @@ class WriterRepository:
     async def fence(self, writer: int) -> int:
         """Let the writer never commit again; answer the seq of its last commit.
 
-        Waits until a transaction of that writer, if there still is one, has ended.
+        Waits until a transaction of that writer, if there still is one, has ended. One that was
+        forgotten for its silence has committed nothing that anybody can still ask for: 0.
         """
-        return int((await self._connection.execute(_FENCE, {"writer": writer})).scalar_one())
+        answer = await self._connection.execute(_FENCE, {"writer": writer})
+        return int(answer.scalar_one_or_none() or 0)
+
+    async def forget_silent(self, silence: timedelta) -> None:
+        """Remove writers that have not committed for so long; a live one takes a new number."""
+        await self._connection.execute(_FORGET, {"silence": silence})
 
     async def positions(self, window: timedelta | None = None) -> Positions:
         """How far the writers are, all or those that committed lately, in this snapshot."""

@@ -10,7 +10,7 @@ _SHOWN_BYTES = 20
 
 
 class _Part(NamedTuple):
-    """A part of a line, what to call it, and the parts that may follow: the first that fits does."""
+    """A part of a line, what to call it, and what may follow: of these, the first that fits."""
 
     pattern: re.Pattern[bytes]
     name: str
@@ -32,20 +32,21 @@ _PARTS = {
     "field key": _part(grammar.WORD, "the key of a field", "field equals"),
     "field equals": _part(rb"=", "= and the value of the field", "field value"),
     "field value": _part(
-        grammar.STRING + rb"|" + grammar.TOKEN,
-        "a number, a boolean or a string in double quotes",
+        grammar.VALUE,
+        "a number (1, -1.5e3, 42i, 42u), a boolean or a string in double quotes",
         *("field", "line end", "time gap"),
     ),
     "field": _part(rb",", "a comma and a field", "field key"),
     "time gap": _part(rb" ++", "a space and the time", "time"),
     "time": _part(grammar.TIMESTAMP, "the time as an integer", "line end"),
-    "line end": _part(grammar.LINE_END, "the end of the line", ""),
+    "line end": _part(grammar.LINE_END, "the end of the line"),
 }
 
 
 def explain(body: bytes, start: int) -> Flaw:
     """Say what is wrong with the line that starts here, which `grammar.LINE` does not match."""
-    position, following = start, ("start",)
+    position = start
+    following: tuple[str, ...] = ("start",)
     while True:
         for name in following:
             found = _PARTS[name].pattern.match(body, position)
@@ -54,11 +55,10 @@ def explain(body: bytes, start: int) -> Flaw:
                 break
         else:
             expected = " or ".join(_PARTS[name].name for name in following)
-            return malformed(body, start, position, expected)
+            return _flaw(body, start, position, expected)
 
 
-def malformed(body: bytes, start: int, position: int, expected: str) -> Flaw:
-    """The flaw of a line at `start` that has something else than expected at `position`."""
+def _flaw(body: bytes, start: int, position: int, expected: str) -> Flaw:
     end = body.find(b"\n", position)
     rest = body[position : len(body) if end < 0 else end].rstrip(b"\r")
     shown = rest[:_SHOWN_BYTES].decode(errors="replace")

@@ -17,14 +17,23 @@ WORD = rb"(?:[^\\,= \n]++|\\++[^\\\n])++"
 """The key of a tag or a field, or the value of a tag."""
 
 STRING = rb'"(?:[^"\\]++|\\.)*+"'
-TOKEN = rb'[^", \r\n]++'
-"""The value of a field that is not a string."""
+_DIGITS = rb"[0-9]++"
+_NUMBER = (
+    rb"-?(?:" + _DIGITS + rb"(?:[iu]|(?:\.[0-9]*+)?+(?:[eE][+-]?" + _DIGITS + rb")?+)"
+    rb"|\." + _DIGITS + rb"(?:[eE][+-]?" + _DIGITS + rb")?+)"
+)
+_WORDS = rb"[tT](?:rue)?+|[fF](?:alse)?+|TRUE|FALSE|(?i:[+-]?(?:nan|inf(?:inity)?+))"
+VALUE = rb"(?:" + _NUMBER + rb"|" + STRING + rb"|" + _WORDS + rb")(?=[, \r\n]|\Z)"
+"""The value of a field, with what senders write for the numbers that the grammar leaves out."""
 
-TIMESTAMP = rb"-?[0-9]++"
+TIMESTAMP = rb"-?" + _DIGITS
 LINE_END = rb" *+\r?(?:\n|\Z)"
 
+MAX_TIME = 9_223_372_036_854_775_806
+"""The largest timestamp; the smallest is its negative (InfluxDB, line protocol reference)."""
+
 _TAGS = rb"(?:," + WORD + rb"=" + WORD + rb")*+"
-_FIELD = WORD + rb"=(?:" + STRING + rb"|" + TOKEN + rb")"
+_FIELD = WORD + rb"=" + VALUE
 
 LINE = re.compile(
     rb"[ \t]*+(" + MEASUREMENT + _TAGS + rb") ++"
@@ -37,7 +46,7 @@ LINE = re.compile(
 NO_LINE = re.compile(rb"[ \t]*+(?:#[^\n]*+)?\r?(?:\n|\Z)")
 """A line with nothing on it, or a comment."""
 
-FIELDS = re.compile(rb"(" + WORD + rb")=(" + STRING + rb"|" + TOKEN + rb")", re.DOTALL)
+FIELDS = re.compile(rb"(" + WORD + rb")=(" + VALUE + rb")", re.DOTALL)
 """Each field of the second group of `LINE`; groups: key, value."""
 
 KEY = re.compile(rb"(" + MEASUREMENT + rb")(" + _TAGS + rb") (" + WORD + rb")")

@@ -8,17 +8,14 @@ import numpy as np
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.influx import grammar
-from infrawatch.ingest.protocols.influx.explain import explain, malformed
+from infrawatch.ingest.protocols.influx.explain import explain
 from infrawatch.ingest.protocols.influx.values import to_number
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 
-MAX_TIME = 9_223_372_036_854_775_806
-"""Line protocol's largest timestamp; the smallest is its negative."""
+_MAX_TIME_CHARACTERS = len(str(-grammar.MAX_TIME))
 
-_MAX_TIME_DIGITS = 20
-
-_TIME_OUT_OF_RANGE = Flaw("out_of_range", f"the time lies beyond ±{MAX_TIME}")
+_TIME_OUT_OF_RANGE = Flaw("out_of_range", f"the time lies beyond ±{grammar.MAX_TIME}")
 
 
 @dataclass(slots=True)
@@ -52,7 +49,10 @@ def decode_lines(body: bytes, unit_ns: int, now: int) -> Decoded:
         elif (nothing := grammar.NO_LINE.match(body, position)) is not None:
             end = nothing.end()
         else:
-            samples.refuse(number, "", explain(body, position))
+            if samples.verdicts.is_full:  # a body of nothing but errors must not take long
+                samples.verdicts.count_only("malformed_line", verdicts=1, samples=1)
+            else:
+                samples.refuse(number, "", explain(body, position))
             end = body.find(b"\n", position) + 1 or len(body)
         number += body.count(b"\n", position, end)
         position = end
@@ -61,45 +61,27 @@ def decode_lines(body: bytes, unit_ns: int, now: int) -> Decoded:
 
 def _read(line: Match[bytes], number: int, now: int, samples: _Samples) -> None:
     head, fields, timestamp = line.groups()
-    numbers: list[tuple[bytes, float]] = []
-    flaws: list[tuple[bytes, Flaw]] = []
-    for one in grammar.FIELDS.finditer(fields):
-        key, text = one.groups()
-        value = to_number(text)
-        if value is None:
-            samples.refuse(number, "", _not_a_value(line, one))
-            return
-        if isinstance(value, float):
-            numbers.append((key, value))
-        else:
-            flaws.append((key, value))
+    found = grammar.FIELDS.findall(fields)
     time = now if timestamp is None else _to_time(timestamp)
     if time is None:
-        count = len(numbers) + len(flaws)
-        samples.refuse(number, "time", _TIME_OUT_OF_RANGE, samples=count)
+        samples.refuse(number, "time", _TIME_OUT_OF_RANGE, samples=len(found))
         return
-    for key, flaw in flaws:
-        samples.refuse(number, f"field {key.decode(errors='replace')}", flaw)
-    for key, value in numbers:
-        samples.keys.append(head + b" " + key)
-        samples.times.append(time)
-        samples.values.append(value)
-        samples.lines.append(number)
+    for key, text in found:
+        value = to_number(text)
+        if isinstance(value, float):
+            samples.keys.append(b"%b %b" % (head, key))
+            samples.times.append(time)
+            samples.values.append(value)
+            samples.lines.append(number)
+        else:
+            samples.refuse(number, f"field {key.decode(errors='replace')}", value)
 
 
 def _to_time(digits: bytes) -> int | None:
-    time = int(digits) if len(digits) <= _MAX_TIME_DIGITS else MAX_TIME + 1
-    return time if abs(time) <= MAX_TIME else None
-
-
-def _not_a_value(line: Match[bytes], field: Match[bytes]) -> Flaw:
-    """Where the value of a field is, say, a word without quotes."""
-    return malformed(
-        line.string,
-        line.start(),
-        line.start(2) + field.start(2),
-        "a number (1, 1.5, -2e3, 42i, 42u), a boolean or a string in double quotes",
-    )
+    if len(digits) > _MAX_TIME_CHARACTERS:
+        return None
+    time = int(digits)
+    return time if abs(time) <= grammar.MAX_TIME else None
 
 
 def _to_decoded(samples: _Samples, unit_ns: int) -> Decoded:

@@ -4,16 +4,125 @@ What stands before the last `=` of such a line names its series and repeats from
 is only looked up. What follows, the number and the time, is read for all lines at once.
 
 Why that is safe: a line whose beginning is `grammar.KEY`, and whose rest is one number, one space
-and an integer, can be read in one way only. The beginnings that were not seen before are held to
-the grammar here; the rests are held to it each time. If one line is different, whatever it is, the
-body is read line by line.
+and one time, can be read in one way only. Beginnings that were not seen before are held to the
+grammar here, rests each time. If one line is different, whatever it is, the body is read line by
+line.
 """
 
+from collections.abc import Sequence
+from itertools import compress
+from operator import itemgetter, ne
 from typing import Annotated
 
-from pydantic import AllowInfNan, FailFast, StrictFloat, TypeAdapter
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from pydantic import AllowInfNan, FailFast, StrictFloat, TypeAdapter, ValidationError
+
+from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.protocols.influx import grammar
+from infrawatch.ingest.verdicts import Verdict
+from infrawatch.model.labels import SeriesName
+from infrawatch.model.samples import Float64s, Int64s
 
 _NUMBERS: TypeAdapter[list[float]] = TypeAdapter(
     Annotated[list[Annotated[StrictFloat, AllowInfNan(allow_inf_nan=False)]], FailFast()]
 )
-"""JSON's numbers are line protocol's, but for `1.`, `.5` and `007`; they are rounded correctly."""
+"""JSON's numbers are numbers here too, but for `-0`, and are rounded correctly."""
+
+_MAX_WIDTH = 19
+_POWERS_OF_TEN = 10 ** np.arange(_MAX_WIDTH - 1, -1, -1, dtype=np.uint64)
+
+
+def decode_regular(body: bytes, unit_ns: int, find: Find) -> Decoded | None:
+    """Read a body of the regular form; None when it is of another form, or something is wrong."""
+    parts = [line.rpartition(b"=") for line in body.split(b"\n")]
+    if parts[-1][2] == b"":
+        parts.pop()
+    numbers = _read_numbers(list(map(itemgetter(2), parts)))
+    if numbers is None:
+        return None
+    keys, firsts = _to_runs(list(map(itemgetter(0), parts)))
+    known = find(keys)
+    if not all(
+        grammar.KEY.fullmatch(key)
+        for key, series_id in zip(keys, known, strict=True)
+        if series_id is None
+    ):
+        return None
+    return _to_decoded(keys, firsts, numbers, unit_ns)
+
+
+def _read_numbers(rests: Sequence[bytes]) -> tuple[Float64s, Int64s] | None:
+    """Values and times of `1.5 1790000000000` and the like, all times with as many digits."""
+    if not rests:
+        return None
+    width = len(rests[0]) - rests[0].find(b" ") - 1
+    if not 0 < width <= _MAX_WIDTH:
+        return None
+    text = bytearray(b"\n".join((*rests, b"")))
+    characters = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(characters == ord("\n"))
+    # A rest that is too short has the end of the line before it in its window.
+    windows = sliding_window_view(characters, width + 1, writeable=True)
+    starts = ends - (width + 1)
+    times = _read_times(windows[starts])
+    # One space and one end of line each: none is left that JSON would pass over.
+    if times is None or np.count_nonzero(characters <= ord(" ")) != 2 * len(ends):
+        return None
+    windows[starts] = ord(" ")
+    characters[ends] = ord(",")
+    characters[-1] = ord("]")
+    values = _read_values(b"[" + text)
+    return None if values is None or len(values) != len(times) else (values, times)
+
+
+def _read_times(windows: NDArray[np.uint8]) -> Int64s | None:
+    """Read rows of a space and digits."""
+    digits = windows[:, 1:] - np.uint8(ord("0"))
+    if (windows[:, 0] != ord(" ")).any() or (digits > 9).any():  # noqa: PLR2004  # the digit
+        return None
+    times = digits.astype(np.uint64) @ _POWERS_OF_TEN[-digits.shape[1] :]
+    return times.astype(np.int64) if times.max() <= grammar.MAX_TIME else None
+
+
+def _read_values(array: bytes) -> Float64s | None:
+    if b"-0 " in array:  # an integer to JSON, which has no negative zero
+        return None
+    try:
+        values = _NUMBERS.validate_json(array)
+    except ValidationError:
+        return None
+    return np.fromiter(values, np.float64, len(values))
+
+
+def _to_runs(keys: Sequence[bytes]) -> tuple[list[bytes], NDArray[np.intp]]:
+    """Equal neighbours become one; also, where each run begins and, at last, where all end."""
+    is_first = [True, *map(ne, keys[1:], keys)]
+    return list(compress(keys, is_first)), np.flatnonzero([*is_first, True])
+
+
+def _to_decoded(
+    keys: Sequence[bytes],
+    firsts: NDArray[np.intp],
+    numbers: tuple[Float64s, Int64s],
+    unit_ns: int,
+) -> Decoded:
+    values, times = numbers
+
+    def name_of(number: int) -> SeriesName | list[Verdict]:
+        name = grammar.to_name(keys[number])
+        if isinstance(name, SeriesName):
+            return name
+        lines = range(int(firsts[number]) + 1, int(firsts[number + 1]) + 1)
+        return [Verdict(line, "name", name.code, name.detail) for line in lines]
+
+    return Decoded(
+        keys=keys,
+        name_of=name_of,
+        locate=lambda number, sample: (int(firsts[number]) + sample + 1, "time"),
+        counts=np.diff(firsts),
+        times=times,
+        values=values,
+        unit_ns=unit_ns,
+    )

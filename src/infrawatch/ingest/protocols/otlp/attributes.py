@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from infrawatch.ingest.names import Flaw
@@ -24,19 +23,15 @@ class Entry(NamedTuple):
     value: str
 
 
-def to_entries(attributes: Iterable[bytes], *, prefix: str = "") -> list[Entry] | Flaw:
-    """Read serialised `KeyValue` messages; tells what is wrong with the first that is wrong."""
+def to_entries(attributes: Iterable[KeyValue], *, prefix: str = "") -> list[Entry] | Flaw:
+    """The labels attributes become, each by itself; or what is wrong with the first wrong one."""
     entries: list[Entry] = []
     for attribute in attributes:
-        try:
-            read = KeyValue.FromString(attribute)
-        except DecodeError:
-            return Flaw("invalid_label_value", "an attribute is not UTF-8, or no KeyValue at all")
-        key = prefix + read.key
+        key = prefix + attribute.key
         label = label_name(key)
         if label is None or label == METRIC_LABEL:
-            return Flaw("invalid_label_name", f"no label can be called after attribute {key!r}")
-        entries.append(Entry(key, label, to_text(read.value)))
+            return Flaw("invalid_label_name", f"no label can be called {key[:100]!r}")
+        entries.append(Entry(key, label, to_text(attribute.value)))
     return entries
 
 
@@ -65,31 +60,31 @@ def to_text(value: AnyValue) -> str:
             return b64encode(value.bytes_value).decode()
         case "double_value":
             return _to_number(value.double_value)
-        case None:
-            return ""
-        case _:
+        case "bool_value" | "int_value" | "array_value" | "kvlist_value":
             return _to_json(value)
+        case _:  # nothing, or a kind that only profiles have
+            return ""
 
 
 def _to_json(value: AnyValue) -> str:
     """Without spaces, the members of an object sorted: equal values are equal text."""
     match value.WhichOneof("value"):
         case "bool_value":
-            return "true" if value.bool_value else "false"
+            text = "true" if value.bool_value else "false"
         case "int_value":
-            return str(value.int_value)
+            text = str(value.int_value)
         case "double_value" if math.isfinite(value.double_value):
-            return _to_number(value.double_value)
+            text = _to_number(value.double_value)
         case "array_value":
-            return f"[{','.join(map(_to_json, value.array_value.values))}]"
+            text = f"[{','.join(map(_to_json, value.array_value.values))}]"
         case "kvlist_value":
             members = {one.key: _to_json(one.value) for one in value.kvlist_value.values}
-            pairs = (f"{_quoted(key)}:{text}" for key, text in sorted(members.items()))
-            return f"{{{','.join(pairs)}}}"
+            text = f"{{{','.join(f'{_quoted(key)}:{members[key]}' for key in sorted(members))}}}"
         case "string_value" | "bytes_value" | "double_value":
-            return _quoted(to_text(value))
+            text = _quoted(to_text(value))
         case _:
-            return "null"
+            text = "null"
+    return text
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,173 @@
+"""The reference workload: what a hundred hosts say of themselves, as native JSON batches.
+
+Each host has a hundred series, as an agent of node_exporter's kind names them, with four labels
+beside the device, and a sample every 15 seconds. The same samples are cut into requests two ways:
+
+    W1   1,000 series, 1 sample each    a scrape of ten hosts
+    W2   100 series, 60 samples each    an agent that was away for a quarter of an hour
+
+Values behave as those of real machines do, since their digits are what is sent and parsed: counters
+of bytes, counters of seconds with two decimals, sizes that move by pages, percentages that wander.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+STEP_S = 15
+
+Floats = NDArray[np.float64]
+Behaviour = Callable[[Generator, int], Floats]
+
+
+def _count(random: Generator, rounds: int) -> Floats:
+    """Events or bytes since boot, some hosts busier than others."""
+    busiest = int(random.integers(1, 100_000))
+    start = int(random.integers(1_000_000_000))
+    return (start + np.cumsum(random.integers(busiest, size=rounds))).astype(np.float64)
+
+
+def _seconds(random: Generator, rounds: int) -> Floats:
+    """Seconds since boot that something was busy."""
+    return np.round(random.uniform(0, 1e5) + np.cumsum(random.uniform(0, STEP_S, rounds)), 2)
+
+
+def _size(random: Generator, rounds: int) -> Floats:
+    """Bytes in whole pages, wandering."""
+    start = int(random.integers(10**9, 10**11))
+    return (start + 4096 * np.cumsum(random.integers(-500, 500, rounds))).astype(np.float64)
+
+
+def _share(random: Generator, rounds: int) -> Floats:
+    """Between 0 and 100, wandering."""
+    wandering = random.uniform(20, 80) + np.cumsum(random.uniform(-2, 2, rounds))
+    return np.round(np.clip(wandering, 0, 100), 2)
+
+
+# Device by device, a hundred series.
+_FAMILIES: Sequence[tuple[Sequence[str], Mapping[str, Behaviour]]] = (
+    (
+        [f"cpu{number}" for number in range(8)],
+        {
+            **{
+                f"node_cpu_{mode}_seconds_total": _seconds
+                for mode in ("user", "system", "iowait", "idle")
+            },
+            "node_cpu_frequency_hertz": _size,
+        },
+    ),
+    (
+        ["nvme0n1", "nvme1n1", "sda", "sdb"],
+        {
+            "node_disk_read_bytes_total": _count,
+            "node_disk_written_bytes_total": _count,
+            "node_disk_reads_completed_total": _count,
+            "node_disk_writes_completed_total": _count,
+            "node_disk_io_time_seconds_total": _seconds,
+            "node_disk_utilization_percent": _share,
+            "node_filesystem_avail_bytes": _size,
+            "node_filesystem_files_free": _size,
+        },
+    ),
+    (
+        ["eth0", "eth1", "bond0"],
+        {
+            f"node_network_{way}_{what}_total": _count
+            for way, what in product(("receive", "transmit"), ("bytes", "packets", "errs"))
+        },
+    ),
+    (
+        ["system"],
+        {
+            **{f"node_load{minutes}": _share for minutes in (1, 5, 15)},
+            "node_memory_MemAvailable_bytes": _size,
+            "node_memory_Cached_bytes": _size,
+            "node_memory_used_percent": _share,
+            "node_swap_used_percent": _share,
+            "node_context_switches_total": _count,
+            "node_processes_running": _share,
+            "node_temperature_celsius": _share,
+        },
+    ),
+)
+_REGIONS = ("eu-west-1", "eu-central-1", "us-east-1", "us-west-2", "ap-southeast-1")
+_SERVICES = (
+    *("checkout-api", "payments", "search-indexer"),
+    *("user-sessions", "edge-proxy", "billing-worker"),
+)
+
+
+class Shape(NamedTuple):
+    """How samples are cut into requests."""
+
+    name: str
+    series: int
+    samples: int
+
+
+W1 = Shape("W1", series=1_000, samples=1)
+W2 = Shape("W2", series=100, samples=60)
+
+
+class Batch(NamedTuple):
+    """The body of one request; batches of one `group` hold the same series, in order of time."""
+
+    group: int
+    samples: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Series by their JSON up to the samples, and the samples of each as JSON, oldest first."""
+
+    heads: Sequence[str]
+    samples: Sequence[Sequence[str]]
+
+    @classmethod
+    def generate(cls, *, hosts: int, rounds: int, end_ms: int, seed: int = 1) -> "Workload":
+        """Make `rounds` samples of each series, the last ones at most 15 s before `end_ms`."""
+        random = np.random.default_rng(seed)
+        heads: list[str] = []
+        samples: list[Sequence[str]] = []
+        for host in range(hosts):
+            offset_ms = int(random.integers(STEP_S * 1000))
+            last_ms = end_ms - offset_ms
+            times = [last_ms - 1000 * STEP_S * back for back in reversed(range(rounds))]
+            for metric, labels, behaviour in _series(host):
+                named = json.dumps({"metric": metric, "labels": labels}, separators=(",", ":"))
+                heads.append(f'{named[:-1]},"samples":[')
+                values = behaviour(random, rounds).tolist()
+                samples.append([f"[{t},{v!r}]" for t, v in zip(times, values, strict=True)])
+        return cls(heads, samples)
+
+    def batches(self, shape: Shape) -> Iterator[Batch]:
+        """All samples, cut to a shape: every group's next batch, then every group's next."""
+        series = range(len(self.heads))
+        for oldest in range(0, len(self.samples[0]), shape.samples):
+            part = slice(oldest, oldest + shape.samples)
+            for group, first in enumerate(series[:: shape.series]):
+                members = series[first : first + shape.series]
+                objects = (f"{self.heads[n]}{','.join(self.samples[n][part])}]}}" for n in members)
+                body = f'{{"series":[{",".join(objects)}]}}'.encode()
+                yield Batch(group, len(members) * len(self.samples[0][part]), body)
+
+
+def _series(host: int) -> Iterator[tuple[str, dict[str, str], Behaviour]]:
+    """Metric, labels and behaviour of each series of a host."""
+    for devices, metrics in _FAMILIES:
+        for device, (metric, behaviour) in product(devices, metrics.items()):
+            labels = {
+                "device": device,
+                "env": "production",
+                "host": f"ip-10-{host // 64}-{host % 64}-17.compute.internal",
+                "region": _REGIONS[host % len(_REGIONS)],
+                "service": _SERVICES[host % len(_SERVICES)],
+            }
+            yield metric, labels, behaviour

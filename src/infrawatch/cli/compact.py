@@ -1,0 +1,45 @@
+"""`infrawatch compact`: make the store small now."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from infrawatch.cli.database import database_meant
+from infrawatch.cli.options import DataDir, read_settings
+from infrawatch.cli.serving import run_until_stopped
+from infrawatch.settings import LogSettings
+from infrawatch.store.database import Database
+from infrawatch.telemetry import configure_logging
+from infrawatch.upkeep import compaction
+from infrawatch.upkeep.slots import empty_all_slots
+
+Everything = Annotated[
+    bool,
+    typer.Option(
+        "--all",
+        help="Close open windows too and empty the journal: as small as it gets. Viewers that "
+        "were away get a new snapshot instead of what they missed.",
+    ),
+]
+
+
+def compact(data_dir: DataDir = None, everything: Everything = False) -> None:
+    """Compact what was committed until now; beside a running server, or without one.
+
+    A server does this by itself, a minute or two after samples arrive.
+    """
+    logs = read_settings(LogSettings)
+    configure_logging(logs.log_format, logs.log_level)
+    run_until_stopped(_compact(data_dir, is_all=everything))
+
+
+async def _compact(data_dir: DataDir, *, is_all: bool) -> None:
+    async with database_meant(data_dir) as url, Database.open(url) as database:
+        compacted = await compaction.compact_until(database, datetime.now(UTC))
+        print(f"{compacted.samples} samples compacted into {compacted.chunks} chunks.")
+        until = compaction.EVERYTHING if is_all else compaction.closed_until()
+        merged = await compaction.merge_until(database, until)
+        print(f"{merged.samples} samples merged into {merged.chunks} chunks.")
+        if is_all:
+            print(f"{await empty_all_slots(database)} slots of the journal emptied.")

@@ -1,0 +1,97 @@
+"""What Influx clients ask before they write: /ping, /health, and /query for their database."""
+
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.errors import InvalidInput
+from infrawatch.ingest.bodies import read_body
+from infrawatch.ingest.endpoint import answering_with
+from infrawatch.ingest.protocols.influx import answers
+
+router = APIRouter(route_class=answering_with(answers.failed_v1), tags=["ingest"])
+
+VERSION = "1.8.10"
+"""The InfluxDB whose way of writing this is; clients compare it with what they need."""
+
+_MAX_QUERY_BYTES = 64 * 1024
+_ABOUT_DATABASES = re.compile(r"\s*(?:create\s+database|show\s+databases)\b", re.IGNORECASE)
+
+_FORM = {
+    "requestBody": {
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {"type": "object", "properties": {"q": {"type": "string"}}},
+                "example": {"q": 'CREATE DATABASE "telegraf"'},
+            }
+        }
+    }
+}
+
+_Statement = Annotated[str, Query(description='`CREATE DATABASE "…"` or `SHOW DATABASES`.')]
+
+
+class HealthCheck(BaseModel):
+    """As InfluxDB 2 has it. That this process answers; /readyz says whether it can work."""
+
+    name: Literal["infrawatch"] = "infrawatch"
+    message: str = "ready for writes"
+    status: Literal["pass"] = "pass"
+    checks: list[str] = []
+    version: str = VERSION
+
+
+class StatementResult(BaseModel):
+    statement_id: int = 0
+
+
+class QueryResults(BaseModel):
+    results: list[StatementResult] = [StatementResult()]
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": answers.ErrorV1, "description": "Not a statement about databases."}
+}
+
+
+@router.get("/ping", status_code=204, response_class=Response)
+@router.head("/ping", status_code=204, response_class=Response, include_in_schema=False)
+async def ping() -> Response:
+    """Say that line protocol is spoken here."""
+    return Response(status_code=204, headers={"X-Influxdb-Version": VERSION})
+
+
+@router.get("/health")
+async def health() -> HealthCheck:
+    """Say to clients of InfluxDB 2 that they may write."""
+    return HealthCheck()
+
+
+@router.get("/query", responses=_ERRORS)
+async def query_databases(_principal: CurrentPrincipal, q: _Statement = "") -> QueryResults:
+    """Agree that a database exists: there is no need to create one."""
+    return _answer(q)
+
+
+@router.post("/query", responses=_ERRORS, openapi_extra=_FORM)
+async def create_database(
+    request: Request, _principal: CurrentPrincipal, q: _Statement = ""
+) -> QueryResults:
+    """Agree that a database exists, as Telegraf wants to hear before it writes."""
+    body = await read_body(request, max_bytes=_MAX_QUERY_BYTES)
+    fields = parse_qs(body.decode(errors="replace"))
+    return _answer(q or fields.get("q", [""])[0])
+
+
+def _answer(statement: str) -> QueryResults:
+    if not _ABOUT_DATABASES.match(statement):
+        raise InvalidInput(
+            "only CREATE DATABASE and SHOW DATABASES are understood here; "
+            "GET /v1/range and /v1/samples answer questions about data"
+        )
+    return QueryResults()

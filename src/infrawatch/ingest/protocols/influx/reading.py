@@ -1,0 +1,40 @@
+"""Line protocol: bytes → columns and verdicts."""
+
+import numpy as np
+
+from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.protocols.influx.lines import decode_lines
+from infrawatch.ingest.protocols.influx.regular import decode_regular
+from infrawatch.model.samples import Int64s
+
+_NS_PER_US = 1_000
+_NS_PER_S = 1_000_000_000
+
+_BOUNDS_S = (5 * _NS_PER_S, 5_000 * _NS_PER_S, 5_000_000 * _NS_PER_S)
+"""Below the first, times are seconds; below the next milliseconds; then microseconds."""
+
+
+def decode(body: bytes, unit_ns: int | None, now_ns: int, find: Find) -> Decoded:
+    """Read a body of line protocol; all that is wrong with it becomes verdicts.
+
+    Without `unit_ns` the magnitude of each time tells its unit, as in InfluxDB 3. Lines without a
+    time get `now_ns`, floored to the unit, as in InfluxDB.
+    """
+    unit = unit_ns or 1
+    decoded = decode_regular(body, unit, find)
+    if decoded is None:
+        decoded = decode_lines(body, unit, now_ns // unit)
+    if unit_ns is None:
+        decoded.times = _to_ns(decoded.times)
+    if decoded.unit_ns == 1 and not (decoded.times % _NS_PER_US).any():
+        # Most senders have coarser clocks; then nothing is folded, and nobody has to look for it.
+        decoded.times, decoded.unit_ns = decoded.times // _NS_PER_US, _NS_PER_US
+    return decoded
+
+
+def _to_ns(times: Int64s) -> Int64s:
+    """Source: InfluxDB 3, "Use the v3 write_lp API to write data", auto precision detection."""
+    seconds, milliseconds, microseconds = (np.abs(times) < bound for bound in _BOUNDS_S)
+    unit = np.select([seconds, milliseconds, microseconds], [_NS_PER_S, 1_000_000, 1_000], 1)
+    in_ns: Int64s = times * unit
+    return in_ns

@@ -1,0 +1,161 @@
+"""POST /write, /api/v2/write and /api/v3/write_lp: line protocol, one route a version."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from infrawatch.access.principal import CurrentPrincipal, Principal
+from infrawatch.ingest.bodies import read_body
+from infrawatch.ingest.endpoint import TheIntake, answering_with
+from infrawatch.ingest.intake import Intake, Outcome, Wishes
+from infrawatch.ingest.protocols.influx import answers, preliminaries
+from infrawatch.ingest.protocols.influx.reading import decode
+from infrawatch.model.timerange import now_us
+
+FORMAT = "influx"
+
+PrecisionV1 = Literal["n", "ns", "u", "us", "µ", "ms", "s", "m", "h"]
+PrecisionV2 = Literal["ns", "us", "ms", "s"]
+PrecisionV3 = Literal[
+    "auto", "nanosecond", "microsecond", "millisecond", "second", "ns", "us", "ms", "s"
+]
+Refused = Callable[[Outcome, bytes], Response]
+
+_UNIT_NS = {
+    **dict.fromkeys(("n", "ns", "nanosecond"), 1),
+    **dict.fromkeys(("u", "us", "µ", "microsecond"), 10**3),
+    **dict.fromkeys(("ms", "millisecond"), 10**6),
+    **dict.fromkeys(("s", "second"), 10**9),
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+
+_OFF_LOOP_BYTES = 1024 * 1024
+"""Reading this much takes from 3 ms up to 20; larger bodies are read in a thread."""
+
+v1 = APIRouter(route_class=answering_with(answers.failed_v1), tags=["ingest"])
+v2 = APIRouter(route_class=answering_with(answers.failed_v2), tags=["ingest"])
+v3 = APIRouter(route_class=answering_with(answers.failed_v3), tags=["ingest"])
+
+
+def _responses(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    return {
+        204: {"description": "All of it is on disk."},
+        400: {"model": model, "description": "The good part is on disk; the rest is named."},
+        413: {"model": model, "description": "The body is too large; send it in parts."},
+        415: {"model": model, "description": "A content encoding that is not read here."},
+        503: {"model": model, "description": "Try again after `Retry-After` seconds."},
+    }
+
+
+def _ignored(*names: str) -> list[dict[str, Any]]:
+    """Parameters that clients send and that mean nothing here: a key says whose the data is."""
+    description = "Taken for compatibility; means nothing here."
+    schema = {"type": "string"}
+    return [
+        {"name": name, "in": "query", "description": description, "schema": schema}
+        for name in names
+    ]
+
+
+def _described(*ignored: str) -> dict[str, Any]:
+    text = {"schema": {"type": "string"}, "example": "cpu,host=web-1 usage_idle=97.4,cores=8i\n"}
+    return {
+        "requestBody": {"required": True, "content": {"text/plain": text}},
+        "parameters": _ignored(*ignored),
+    }
+
+
+@v1.post(
+    "/write",
+    status_code=204,
+    response_class=Response,
+    responses=_responses(answers.ErrorV1),
+    openapi_extra=_described("db", "rp", "consistency"),
+)
+async def write_v1(
+    request: Request,
+    principal: CurrentPrincipal,
+    intake: TheIntake,
+    precision: Annotated[PrecisionV1, Query(description="Unit of the times.")] = "ns",
+) -> Response:
+    """Store line protocol as InfluxDB 1 does.
+
+    Each field that is a number becomes a sample of the metric `measurement_field`, with the tags
+    as labels; true is 1, false 0. Strings are refused by name, and what is good is stored.
+    """
+    outcome, body = await _write(request, principal, intake, _UNIT_NS[precision], Wishes())
+    return answers.refused_v1(outcome, body) if outcome.verdicts else answers.stored()
+
+
+@v2.post(
+    "/api/v2/write",
+    status_code=204,
+    response_class=Response,
+    responses=_responses(answers.ErrorV2),
+    openapi_extra=_described("org", "orgID", "bucket"),
+)
+async def write_v2(
+    request: Request,
+    principal: CurrentPrincipal,
+    intake: TheIntake,
+    precision: Annotated[PrecisionV2, Query(description="Unit of the times.")] = "ns",
+) -> Response:
+    """Store line protocol as InfluxDB 2 does; `POST /write` says what becomes of it."""
+    outcome, body = await _write(request, principal, intake, _UNIT_NS[precision], Wishes())
+    return answers.refused_v2(outcome, body) if outcome.verdicts else answers.stored()
+
+
+@v3.post(
+    "/api/v3/write_lp",
+    status_code=204,
+    response_class=Response,
+    responses=_responses(answers.ErrorV3),
+    openapi_extra=_described("db", "no_sync"),
+)
+async def write_v3(
+    request: Request,
+    principal: CurrentPrincipal,
+    intake: TheIntake,
+    precision: Annotated[
+        PrecisionV3, Query(description="Unit of the times; `auto` tells it by their magnitude.")
+    ] = "auto",
+    accept_partial: Annotated[  # noqa: FBT002
+        bool, Query(description="Store the good part of a bad batch.")
+    ] = True,
+) -> Response:
+    """Store line protocol as InfluxDB 3 does; `POST /write` says what becomes of it.
+
+    The answer is sent after the commit, whatever `no_sync` says.
+    """
+    unit_ns = None if precision == "auto" else _UNIT_NS[precision]
+    wishes = Wishes(partial=accept_partial)
+    outcome, body = await _write(request, principal, intake, unit_ns, wishes)
+    if outcome.verdicts:
+        return answers.refused_v3(outcome, body, is_partial=accept_partial)
+    return answers.stored()
+
+
+async def _write(
+    request: Request,
+    principal: Principal,
+    intake: Intake,
+    unit_ns: int | None,
+    wishes: Wishes,
+) -> tuple[Outcome, bytes]:
+    body = await read_body(request, max_bytes=request.state.max_body_bytes)
+    arguments = body, unit_ns, now_us() * 1000, intake.finder(principal, FORMAT)
+    if len(body) > _OFF_LOOP_BYTES:
+        decoded = await asyncio.to_thread(decode, *arguments)
+    else:
+        decoded = decode(*arguments)
+    return await intake.take(decoded, principal, FORMAT, wishes), body
+
+
+router = APIRouter()
+for _one in (v1, v2, v3, preliminaries.router):
+    router.include_router(_one)

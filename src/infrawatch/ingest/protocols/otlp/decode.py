@@ -1,0 +1,168 @@
+"""A metrics request: bytes → columns, and what to tell its sender."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from infrawatch.errors import BatchTooLarge, MalformedBody
+from infrawatch.ingest.bounds import Bools
+from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.protocols.otlp.distribution_points import DistributionPoints
+from infrawatch.ingest.protocols.otlp.families import Family, Scope
+from infrawatch.ingest.protocols.otlp.number_points import NumberPoints
+from infrawatch.ingest.protocols.otlp.target_infos import TargetInfos
+from infrawatch.ingest.protocols.otlp.wire import Message, MetricsData
+from infrawatch.ingest.verdicts import Verdict
+from infrawatch.model.labels import SeriesName
+from infrawatch.store.metadata import Metadata
+
+MAX_SAMPLES = 1_000_000
+"""What may wait for its commit at a time by default; requests usually have hundreds."""
+
+_NO_POINT = -1
+_LATEST_NS = 2**63 - 1
+
+
+@dataclass(slots=True)
+class Metrics(Decoded):
+    """A request, one sample a series.
+
+    `points` says of which data point each sample is, or -1 for what a resource says of itself.
+    `metadata` fills while series are named: what is known already was described before.
+    """
+
+    points: NDArray[np.intp] = field(kw_only=True)
+    point_count: int = field(kw_only=True)
+    warnings: list[str] = field(kw_only=True)
+
+    def count_rejected_points(self, kept: Bools | None) -> int:
+        """How many data points have a sample that is not kept; `kept` None keeps them all."""
+        if kept is None:
+            return 0
+        points = self.points[~kept]
+        return len(np.unique(points[points != _NO_POINT]))
+
+
+def decode(body: bytes, find: Find) -> Metrics:
+    """Read a serialised `ExportMetricsServiceRequest`.
+
+    Raises:
+        MalformedBody: it is not one.
+        BatchTooLarge: more than a million samples.
+    """
+    try:
+        request = MetricsData.FromString(body)
+    except DecodeError:
+        raise MalformedBody(
+            "the body is not an ExportMetricsServiceRequest in protobuf's binary encoding; is the "
+            "Content-Type right?"
+        ) from None
+    return _Reading(request).to_metrics(find)
+
+
+class _Reading:
+    """One way through a request, and what names its series afterwards."""
+
+    def __init__(self, request: Message) -> None:
+        self._numbers = NumberPoints()
+        self._distributions = DistributionPoints()
+        self._infos = TargetInfos()
+        self._points = np.empty(0, np.intp)
+        self._metadata: dict[str, Metadata] = {}
+        for place, resource_metrics in enumerate(request.resource_metrics):
+            self._add_resource(f"/resourceMetrics/{place}", resource_metrics)
+
+    def to_metrics(self, find: Find) -> Metrics:
+        numbers, distributions, infos = self._numbers, self._distributions, self._infos
+        number_times, number_values = numbers.read(find)
+        point_times = np.array(distributions.times, np.uint64)
+        info_times = infos.read(number_times, point_times)
+        counts = distributions.counts()
+        times = np.concatenate((number_times, np.repeat(point_times, counts), info_times))
+        ones = np.ones(len(info_times))
+        point_count = len(numbers.keys) + len(point_times)
+        positions = np.arange(len(numbers.keys), point_count)
+        self._points = np.concatenate(
+            (
+                np.arange(len(numbers.keys)),
+                np.repeat(positions, counts),
+                np.full(len(info_times), _NO_POINT),
+            )
+        )
+        return Metrics(
+            keys=[*numbers.keys, *distributions.keys, *infos.keys],
+            name_of=self._name_of,
+            locate=self._locate,
+            counts=np.ones(len(times), np.intp),
+            times=np.minimum(times, _LATEST_NS).astype(np.int64),
+            values=np.concatenate((number_values, distributions.values(), ones)),
+            unit_ns=1,
+            metadata=self._metadata,
+            exemplars=numbers.exemplars + distributions.exemplars,
+            points=self._points,
+            point_count=point_count,
+            warnings=list(infos.warnings),
+        )
+
+    def _add_resource(self, pointer: str, resource_metrics: Message) -> None:
+        encoded = resource_metrics.resource
+        self._infos.add(
+            pointer,
+            encoded,
+            first_number=len(self._numbers.keys),
+            first_distribution=len(self._distributions.times),
+        )
+        for place, scope_metrics in enumerate(resource_metrics.scope_metrics):
+            scope = Scope.of(f"{pointer}/scopeMetrics/{place}", encoded, scope_metrics)
+            for number, metric in enumerate(scope_metrics.metrics):
+                self._add_metric(scope, number, metric)
+
+    def _add_metric(self, scope: Scope, place: int, metric: Message) -> None:
+        data = metric.WhichOneof("data")
+        if data is None:
+            name = metric.name.decode(errors="replace")[:200]
+            self._infos.warnings[f"metric {name!r} is of no kind that is known here"] = None
+            return
+        points = getattr(metric, data).data_points
+        self._check_size(len(points))
+        if not points:
+            return
+        family = Family.of(scope, place, metric, data)
+        if data in ("gauge", "sum"):
+            self._numbers.add(family, list(points))
+        else:
+            self._distributions.add(family, points)
+            self._check_size(0)
+
+    def _check_size(self, more: int) -> None:
+        if len(self._numbers.keys) + len(self._distributions.keys) + more > MAX_SAMPLES:
+            raise BatchTooLarge(
+                f"a request holds at most {MAX_SAMPLES} samples (a histogram has one a bucket): "
+                "send smaller batches (send_batch_max_size in the Collector)"
+            )
+
+    def _name_of(self, sample: int) -> SeriesName | list[Verdict]:
+        part, place = self._at(sample)
+        name = part.to_name(place)
+        if isinstance(name, Flaw):
+            index, locator = self._locate(sample, 0)
+            return [Verdict(index, locator, name.code, name.detail)]
+        if name.metric not in self._metadata:
+            self._metadata[name.metric] = part.to_metadata(place)
+        return name
+
+    def _locate(self, sample: int, _: int) -> tuple[int, str]:
+        part, place = self._at(sample)
+        return int(self._points[sample]), part.locator(place)
+
+    def _at(self, sample: int) -> tuple[NumberPoints | DistributionPoints | TargetInfos, int]:
+        """Of which kind a sample is, and its place among those."""
+        part: NumberPoints | DistributionPoints | TargetInfos
+        for part in (self._numbers, self._distributions):
+            if sample < len(part.keys):
+                return part, sample
+            sample -= len(part.keys)
+        return self._infos, sample

@@ -1,0 +1,98 @@
+"""Data points of histograms and summaries: many samples each, of as many series."""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.protocols.otlp.families import DIGEST_BYTES, Family, digest
+from infrawatch.ingest.protocols.otlp.histograms import (
+    Explode,
+    explode_exponential,
+    explode_histogram,
+    explode_summary,
+    to_part,
+)
+from infrawatch.ingest.protocols.otlp.number_points import missing_time
+from infrawatch.ingest.protocols.otlp.wire import NO_RECORDED_VALUE, Message, encode_attributes
+from infrawatch.model.labels import SeriesName
+from infrawatch.model.samples import STALE_NAN_BITS, Float64s
+from infrawatch.store.metadata import Metadata
+
+_EXPLODE: Mapping[str, Explode] = {
+    "histogram": explode_histogram,
+    "exponential_histogram": explode_exponential,
+    "summary": explode_summary,
+}
+
+
+class DistributionPoints:
+    """The data points of all histograms and summaries of a request, in order.
+
+    `keys` are those of samples, `times` those of points. A point that is refused whatever it is
+    called has one sample, and None for its key.
+    """
+
+    def __init__(self) -> None:
+        self.keys: list[bytes | None] = []
+        self.times: list[int] = []
+        self.exemplars = 0
+        self._values: list[float] = []
+        self._starts: list[int] = []
+        self._origins: list[tuple[Family, int]] = []
+        self._attributes: list[bytes] = []
+        self._stale: list[slice] = []
+        self._flaws: dict[int, Flaw] = {}
+
+    def add(self, family: Family, points: Sequence[Message]) -> None:
+        explode = _EXPLODE[family.data]
+        for place, point in enumerate(points):
+            start = len(self.keys)
+            self._starts.append(start)
+            self._origins.append((family, place))
+            self.times.append(point.time_unix_nano)
+            attributes = encode_attributes(point.attributes)
+            self._attributes.append(attributes)
+            if family.data != "summary":
+                self.exemplars += len(point.exemplars)
+            exploded = family.flaw or missing_time(point) or explode(point)
+            if isinstance(exploded, Flaw):
+                self._flaws[start] = exploded
+                self.keys.append(None)
+                self._values.append(0.0)
+                continue
+            mark = digest(family.digest, attributes)
+            self.keys += [mark + part for part in exploded.marks]
+            self._values += exploded.values
+            if point.flags & NO_RECORDED_VALUE:
+                self._stale.append(slice(start, len(self.keys)))
+
+    def counts(self) -> NDArray[np.intp]:
+        """How many samples each point has."""
+        ends = np.array([*self._starts[1:], len(self.keys)], np.intp)
+        return ends[: len(self._starts)] - np.array(self._starts, np.intp)
+
+    def values(self) -> Float64s:
+        values = np.array(self._values, np.float64)
+        for samples in self._stale:
+            values.view(np.int64)[samples] = STALE_NAN_BITS
+        return values
+
+    def to_name(self, sample: int) -> SeriesName | Flaw:
+        """Name the series of a sample whose key is not known."""
+        key = self.keys[sample]
+        if key is None:
+            return self._flaws[sample]
+        point = bisect_right(self._starts, sample) - 1
+        family, _ = self._origins[point]
+        part = to_part(key[DIGEST_BYTES:], is_summary=family.data == "summary")
+        return family.to_name(self._attributes[point], part)
+
+    def to_metadata(self, sample: int) -> Metadata:
+        return self._origins[bisect_right(self._starts, sample) - 1][0].to_metadata()
+
+    def locator(self, sample: int) -> str:
+        family, place = self._origins[bisect_right(self._starts, sample) - 1]
+        return family.locator(place)

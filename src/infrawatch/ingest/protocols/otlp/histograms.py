@@ -1,0 +1,136 @@
+"""Histograms and summaries as the plain series Prometheus makes of them.
+
+Count and sum, and a bucket or quantile each: `_count`, `_sum`, `_bucket{le}`, `{quantile}`. The
+minimum and maximum are not kept, as in Prometheus: there is no series for them.
+"""
+
+import math
+import operator
+import struct
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+
+from infrawatch.ingest.exponential import FINEST_SCALE, power
+from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.protocols.otlp.families import Part
+from infrawatch.ingest.protocols.otlp.wire import NO_RECORDED_VALUE, Message
+
+_COUNT, _SUM = b"count", b"sum"
+"""Marks of two of a point's samples; that of any other is its bound or quantile, as a double."""
+
+_DOUBLE = struct.Struct("=d")
+
+_COARSEST_SCALE = -11
+"""Here the two buckets beside 1 hold every double there is."""
+
+
+class Exploded(NamedTuple):
+    """The samples of one data point: marks tell them apart."""
+
+    marks: list[bytes]
+    values: list[float]
+
+
+Explode = Callable[[Message], Exploded | Flaw]
+
+
+def explode_histogram(point: Message) -> Exploded | Flaw:
+    """Buckets cumulated as Prometheus has them; the last one is everything."""
+    counts, bounds = list(point.bucket_counts), list(point.explicit_bounds)
+    is_ordered = all(map(math.isfinite, bounds)) and all(map(operator.lt, bounds, bounds[1:]))
+    if not is_ordered:
+        return Flaw("invalid_histogram", "explicitBounds must be finite and increase")
+    if len(counts) != len(bounds) + 1 and not (_is_stale(point) or not (counts or bounds)):
+        return Flaw(
+            "invalid_histogram",
+            f"{len(bounds)} explicitBounds need {len(bounds) + 1} bucketCounts, not {len(counts)}",
+        )
+    return _exploded(point, bounds, accumulate(counts[:-1]))
+
+
+def explode_exponential(point: Message) -> Exploded | Flaw:
+    """Bounds at quarter powers of two, or coarser ones where the sender's are; see `_edges`."""
+    if point.scale < _COARSEST_SCALE:
+        return Flaw("out_of_range", f"scale is below {_COARSEST_SCALE}")
+    if not 0 <= point.zero_threshold < math.inf:
+        return Flaw("out_of_range", "zeroThreshold is negative or no number")
+    cumulated: dict[float, int] = {}
+    last = -math.inf
+    for bound, count in _edges(point):
+        if last <= bound < math.inf and bound != -math.inf:
+            last, cumulated[bound] = bound, count
+    return _exploded(point, list(cumulated), cumulated.values())
+
+
+def explode_summary(point: Message) -> Exploded | Flaw:
+    """Quantiles as they are."""
+    quantiles = [one.quantile for one in point.quantile_values]
+    if not all(0 <= quantile <= 1 for quantile in quantiles):
+        return Flaw("out_of_range", "a quantile is not between 0 and 1")
+    marks = [_COUNT, _SUM, *_marks(quantiles)]
+    return Exploded(marks, [point.count, point.sum, *(one.value for one in point.quantile_values)])
+
+
+def to_part(mark: bytes, *, is_summary: bool) -> Part:
+    """Which series of a data point a mark stands for."""
+    if mark in (_COUNT, _SUM):
+        return Part(f"_{mark.decode()}")
+    [bound] = _DOUBLE.unpack(mark)
+    text = "+Inf" if bound == math.inf else np.format_float_positional(bound + 0.0, trim="-")
+    return Part("", (("quantile", text),)) if is_summary else Part("_bucket", (("le", text),))
+
+
+def _exploded(point: Message, bounds: list[float], cumulated: Iterable[int]) -> Exploded:
+    """Without a sum where the point has none; where a series ends, its sum ends too."""
+    marks, values = [_COUNT], [point.count]
+    if point.HasField("sum") or _is_stale(point):
+        marks.append(_SUM)
+        values.append(point.sum)
+    counts = [0] * len(bounds) if _is_stale(point) else cumulated
+    return Exploded([*marks, *_marks([*bounds, math.inf])], [*values, *counts, point.count])
+
+
+def _is_stale(point: Message) -> bool:
+    return bool(point.flags & NO_RECORDED_VALUE)
+
+
+def _marks(bounds: list[float]) -> list[bytes]:
+    encoded = array("d", bounds).tobytes()
+    return [encoded[start : start + 8] for start in range(0, len(encoded), 8)]
+
+
+def _edges(point: Message) -> Iterator[tuple[float, int]]:
+    """Both bounds of every bucket that is not empty, and how many values are at most that.
+
+    In ascending order but for a zero bucket that is wider than where its neighbours begin. Buckets
+    finer than four to a doubling are merged. Bucket i holds what lies above `2^(i * 2^-scale)`, up
+    to `2^((i+1) * 2^-scale)` (OpenTelemetry, "Metrics Data Model", Exponential Buckets).
+    """
+    step = 1 << max(FINEST_SCALE - point.scale, 0)
+    total = 0
+    for index, count in sorted(_merged(point.negative, point.scale).items(), reverse=True):
+        yield -power((index + 1) * step), total
+        total += count
+        yield -power(index * step), total
+    if point.zero_count:
+        yield -point.zero_threshold, total
+        total += point.zero_count
+        yield point.zero_threshold, total
+    for index, count in sorted(_merged(point.positive, point.scale).items()):
+        yield power(index * step), total
+        total += count
+        yield power((index + 1) * step), total
+
+
+def _merged(buckets: Message, scale: int) -> Counter[int]:
+    shift = max(scale - FINEST_SCALE, 0)
+    merged: Counter[int] = Counter()
+    for index, count in enumerate(buckets.bucket_counts, start=buckets.offset):
+        if count:
+            merged[index >> shift] += count
+    return merged

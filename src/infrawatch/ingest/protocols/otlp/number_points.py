@@ -1,0 +1,152 @@
+"""Data points of gauges and sums: one sample each, read without looking at their labels.
+
+Every encoder writes the fields of a data point in the order of their numbers: start time (or not),
+time, value, attributes. So a point is 27 (or 18) bytes of numbers, which numpy reads for all points
+of a request at once, and then the encoded attributes, which repeat from request to request. Those
+are the key of the series. A key is known only after the careful way has read the same bytes as
+attributes and nothing else, so a point of this form whose key is known has no more to say.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from infrawatch.ingest.decoded import Find
+from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.protocols.otlp.families import DIGEST_BYTES, Family, Part
+from infrawatch.ingest.protocols.otlp.wire import (
+    NO_RECORDED_VALUE,
+    Message,
+    NumberDataPoint,
+    encode_attributes,
+)
+from infrawatch.model.labels import SeriesName
+from infrawatch.model.samples import STALE_NAN_BITS, Float64s
+from infrawatch.store.metadata import Metadata
+
+_HEAD = np.dtype(
+    [
+        ("start_tag", "u1"),
+        ("start", "<u8"),
+        ("time_tag", "u1"),
+        ("time", "<u8"),
+        ("value_tag", "u1"),
+        ("value", "<i8"),
+    ]
+)
+_START_TAG, _TIME_TAG, _DOUBLE_TAG, _INT_TAG = 0x11, 0x19, 0x21, 0x31
+"""Field number << 3 | 1: each is followed by eight bytes."""
+
+_START = bytes([_START_TAG])
+_NO_START = bytes([_START_TAG]) + bytes(8)
+_SHORT = _HEAD.itemsize - len(_NO_START)
+
+_NO_TIME = Flaw("missing_field", "timeUnixNano is missing or 0: every data point needs its time")
+_NO_VALUE = Flaw("missing_field", "the data point has neither asDouble nor asInt")
+
+Times = NDArray[np.uint64]
+
+
+class NumberPoints:
+    """The data points of all gauges and sums of a request, in order.
+
+    `keys` has None where a point is refused whatever it is called.
+    """
+
+    def __init__(self) -> None:
+        self.keys: list[bytes | None] = []
+        self.exemplars = 0
+        self._points: list[bytes] = []
+        self._heads: list[bytes] = []
+        self._families: list[Family] = []
+        self._starts: list[int] = []
+        self._flaws: dict[int, Flaw] = {}
+
+    def add(self, family: Family, points: Sequence[bytes]) -> None:
+        self._families.append(family)
+        self._starts.append(len(self.keys))
+        self._points += points
+        mark = family.digest
+        if points[0][:1] == _START:
+            size = _HEAD.itemsize
+            self._heads += [point[:size] for point in points]
+            self.keys += [mark + point[size:] for point in points]
+        else:
+            self._heads += [_NO_START + point[:_SHORT] for point in points]
+            self.keys += [mark + point[_SHORT:] for point in points]
+
+    def read(self, find: Find) -> tuple[Times, Float64s]:
+        """The time of each point in nanoseconds, and its value."""
+        heads = self._joined_heads()
+        is_int = heads["value_tag"] == _INT_TAG
+        raw = heads["value"].copy()
+        times = heads["time"].copy()
+        values = np.where(is_int, raw.astype(np.float64), raw.view(np.float64))
+        is_plain = (
+            (heads["start_tag"] == _START_TAG)
+            & (heads["time_tag"] == _TIME_TAG)
+            & (is_int | (heads["value_tag"] == _DOUBLE_TAG))
+            & (times > 0)
+        )
+        known = find(self.keys)
+        if None in known or not is_plain.all():
+            for number, series_id in enumerate(known):
+                if series_id is None or not is_plain[number]:
+                    self._read_carefully(number, times, values)
+        return times, values
+
+    def to_name(self, number: int) -> SeriesName | Flaw:
+        """Name the series of a point whose key is not known."""
+        key = self.keys[number]
+        if key is None:
+            return self._flaws[number]
+        return self._family(number).to_name(key[DIGEST_BYTES:], Part())
+
+    def to_metadata(self, number: int) -> Metadata:
+        return self._family(number).to_metadata()
+
+    def locator(self, number: int) -> str:
+        start = self._starts[bisect_right(self._starts, number) - 1]
+        return self._family(number).locator(number - start)
+
+    def _family(self, number: int) -> Family:
+        return self._families[bisect_right(self._starts, number) - 1]
+
+    def _joined_heads(self) -> NDArray[np.void]:
+        joined = b"".join(self._heads)
+        if len(joined) < len(self._heads) * _HEAD.itemsize:  # a point may be cut short: never plain
+            joined = b"".join(head.rjust(_HEAD.itemsize, b"\0") for head in self._heads)
+        return np.frombuffer(joined, _HEAD)
+
+    def _read_carefully(self, number: int, times: Times, values: Float64s) -> None:
+        """Read one point as any decoder would: fields in any order, with flags and exemplars."""
+        family = self._family(number)
+        try:
+            point = NumberDataPoint.FromString(self._points[number])
+        except DecodeError:
+            self._refuse(number, Flaw("malformed_point", "the data point is not valid protobuf"))
+            return
+        self.exemplars += len(point.exemplars)
+        field = point.WhichOneof("value")
+        is_stale = point.flags & NO_RECORDED_VALUE
+        if flaw := family.flaw or missing_time(point) or (None if field or is_stale else _NO_VALUE):
+            self._refuse(number, flaw)
+            return
+        self.keys[number] = family.digest + encode_attributes(point.attributes)
+        times[number] = point.time_unix_nano
+        if is_stale:
+            values.view(np.int64)[number] = STALE_NAN_BITS
+        else:
+            values[number] = getattr(point, field)
+
+    def _refuse(self, number: int, flaw: Flaw) -> None:
+        self.keys[number] = None
+        self._flaws[number] = flaw
+
+
+def missing_time(point: Message) -> Flaw | None:
+    """What is wrong with a data point that does not say when it was taken."""
+    return None if point.time_unix_nano else _NO_TIME

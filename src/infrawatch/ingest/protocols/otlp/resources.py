@@ -1,0 +1,129 @@
+"""Where metrics come from: resource and scope as labels, and the resource's own `target_info`.
+
+Source: OpenTelemetry, "Prometheus and OpenMetrics Compatibility", Resource Attributes and
+Instrumentation Scope.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+
+from infrawatch.ingest.names import (
+    MAX_NAME_CHARACTERS,
+    MAX_VALUE_CHARACTERS,
+    Flaw,
+    to_series_name,
+)
+from infrawatch.ingest.protocols.otlp.attributes import Entry, joined, to_entries, to_text
+from infrawatch.ingest.schemas import MAX_LABELS
+from infrawatch.model.labels import SeriesName
+
+TARGET_INFO = "target_info"
+
+_IDENTIFYING = ("service.namespace", "service.name", "service.instance.id")
+_IDENTITY = ("job", "instance")
+_SCOPE_LABELS = ("otel_scope_name", "otel_scope_version", "otel_scope_schema_url")
+
+_REMEMBERED = 1_024
+_REMEMBERED_BYTES = 16 * 1024
+"""Together at most 16 MiB a cache; a resource has one or two kilobytes."""
+
+_WARNING_CHARACTERS = 1_000
+_LEFT_OUT = (
+    f"target_info leaves out resource attributes (a label's value has at most "
+    f"{MAX_VALUE_CHARACTERS} characters, its name {MAX_NAME_CHARACTERS}, a series {MAX_LABELS} "
+    "labels, and job and instance are taken):"
+)
+_ANONYMOUS = (
+    "a resource has neither service.name nor service.instance.id, so its attributes are stored "
+    "nowhere and its series cannot be told from those of others: set OTEL_SERVICE_NAME"
+)
+
+
+class Origin(NamedTuple):
+    """What a resource gives to all of its series, and the series it has for itself.
+
+    `warning` says which of its attributes are stored nowhere; empty when all of them are.
+    """
+
+    entries: list[Entry]
+    target_info: SeriesName | None = None
+    warning: str = ""
+
+
+def read_resource(encoded: bytes) -> Origin | Flaw:
+    """Read a serialised `Resource`."""
+    read = _read_resource if len(encoded) <= _REMEMBERED_BYTES else _read_resource.__wrapped__
+    return read(encoded)
+
+
+def read_scope(encoded: bytes, schema_url: bytes) -> list[Entry] | Flaw:
+    """The labels of a serialised `InstrumentationScope`."""
+    is_small = len(encoded) + len(schema_url) <= _REMEMBERED_BYTES
+    read = _read_scope if is_small else _read_scope.__wrapped__
+    return read(encoded, schema_url)
+
+
+@lru_cache(_REMEMBERED)
+def _read_resource(encoded: bytes) -> Origin | Flaw:
+    try:
+        attributes = Resource.FromString(encoded).attributes
+    except DecodeError:
+        return Flaw("invalid_label_value", "the resource's attributes are not UTF-8")
+    texts = {one.key: to_text(one.value) for one in attributes if one.key in _IDENTIFYING}
+    namespace, name, instance = (texts.get(key, "") for key in _IDENTIFYING)
+    entries = [
+        Entry("service.name", "job", f"{namespace}/{name}" if namespace and name else name),
+        Entry("service.instance.id", "instance", instance),
+    ]
+    described = [one for one in attributes if one.key not in _IDENTIFYING]
+    return Origin(entries, *_describe(entries, described))
+
+
+def _describe(identity: list[Entry], attributes: list[KeyValue]) -> tuple[SeriesName | None, str]:
+    """As Prometheus has it: only for who has a name, and if there is more to say than that."""
+    own = [(one.label, one.value) for one in identity if one.value]
+    labels, left_out = _fitting(attributes)
+    if not own and attributes:
+        return None, _ANONYMOUS
+    name = to_series_name(TARGET_INFO, own + labels) if labels else None
+    warning = f"{_LEFT_OUT} {', '.join(sorted(left_out))[:_WARNING_CHARACTERS]}" if left_out else ""
+    return name if isinstance(name, SeriesName) else None, warning
+
+
+def _fitting(attributes: list[KeyValue]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Which labels `target_info` has room for, and the keys of attributes that it has not."""
+    entries: list[Entry] = []
+    left_out: list[str] = []
+    for attribute in attributes:
+        read = to_entries([attribute])
+        if isinstance(read, Flaw) or read[0].label in _IDENTITY:
+            left_out.append(attribute.key)
+        else:
+            entries += read
+    labels: list[tuple[str, str]] = []
+    for label, value in joined(entries):
+        is_good = isinstance(to_series_name(TARGET_INFO, [(label, value)]), SeriesName)
+        if is_good and len(labels) < MAX_LABELS - len(_IDENTITY):
+            labels.append((label, value))
+        else:
+            left_out += [entry.key for entry in entries if entry.label == label]
+    return labels, left_out
+
+
+@lru_cache(_REMEMBERED)
+def _read_scope(encoded: bytes, schema_url: bytes) -> list[Entry] | Flaw:
+    try:
+        scope = InstrumentationScope.FromString(encoded)
+    except DecodeError:
+        return Flaw("invalid_label_value", "the scope is not UTF-8")
+    values = (scope.name, scope.version, schema_url.decode(errors="replace"))
+    own = [Entry(label, label, value) for label, value in zip(_SCOPE_LABELS, values, strict=True)]
+    entries = to_entries(scope.attributes, prefix="otel_scope_")
+    if isinstance(entries, Flaw):
+        return entries
+    # "MUST be dropped", says the specification of attributes that would be called the same.
+    return own + [entry for entry in entries if entry.label not in _SCOPE_LABELS]

@@ -1,0 +1,114 @@
+"""From series, read quickly or carefully, to one batch: what both versions have in common."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.protocols.remote_write.fields import Samples
+from infrawatch.ingest.protocols.remote_write.labels import Pairs, describe, read_name
+from infrawatch.ingest.verdicts import Verdict, Verdicts
+from infrawatch.model.labels import SeriesName
+from infrawatch.store.metadata import Metadata
+from infrawatch.store.ragged import Positions, Runs
+
+MS_NS = 1_000_000
+
+ToPairs = Callable[[bytes], Pairs]
+"""Reads the labels that a key stands for.
+
+Raises:
+    ValueError: it stands for none.
+"""
+
+
+class Careful(NamedTuple):
+    """One series as protobuf read it; empty if it is refused."""
+
+    key: bytes = b""
+    times_ms: Sequence[int] = ()
+    value_bits: Sequence[int] = ()
+    histograms: Sequence[Any] = ()
+    exemplars: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a request says; of series in `careful`, `keys` and `samples` mean nothing."""
+
+    keys: list[bytes]
+    samples: Samples
+    careful: Mapping[int, Careful]
+    to_pairs: ToPairs
+    metadata: Mapping[str, Metadata]
+    verdicts: Verdicts
+
+
+def to_decoded(request: Request) -> Decoded:
+    """All samples but those of histograms; series without any are left out."""
+    keys, samples = request.keys, request.samples
+    if request.careful:
+        keys, samples = _merged(request)
+    indexes: Sequence[int] = range(len(keys))
+    counts = samples.counts
+    if not counts.all():
+        indexes = np.flatnonzero(counts).tolist()
+        keys, counts = [keys[index] for index in indexes], counts[indexes]
+    series = _Series(keys, indexes, counts, request.to_pairs)
+    return Decoded(
+        keys=keys,
+        name_of=series.name_of,
+        locate=series.locate,
+        counts=counts,
+        times=samples.times_ms,
+        values=samples.values,
+        unit_ns=MS_NS,
+        metadata=request.metadata,
+        verdicts=request.verdicts,
+        exemplars=sum(one.exemplars for one in request.careful.values()),
+    )
+
+
+class _Series(NamedTuple):
+    """Who is asked for the names of series; `indexes` are their places in the request."""
+
+    keys: Sequence[bytes]
+    indexes: Sequence[int]
+    counts: Positions
+    to_pairs: ToPairs
+
+    def name_of(self, number: int) -> SeriesName | list[Verdict]:
+        index, samples = self.indexes[number], int(self.counts[number])
+        try:
+            pairs = self.to_pairs(self.keys[number])
+        except ValueError as error:
+            return [Verdict(index, "", "malformed_series", str(error), samples)]
+        name = read_name(pairs)
+        if isinstance(name, SeriesName):
+            return name
+        return [Verdict(index, describe(pairs), *name, samples)]
+
+    def locate(self, number: int, sample: int) -> tuple[int, str]:
+        described = describe(self.to_pairs(self.keys[number]))
+        return self.indexes[number], f"sample {sample} of {described}"
+
+
+def _merged(request: Request) -> tuple[list[bytes], Samples]:
+    """Everything in the request's order, whichever way it was read."""
+    keys, quick = request.keys.copy(), request.samples
+    counts = quick.counts.copy()
+    is_quick = np.ones(len(keys), np.bool_)
+    for index, one in request.careful.items():
+        keys[index], counts[index], is_quick[index] = one.key, len(one.times_ms), False
+    runs = Runs.of(counts)
+    times, bits = np.empty((2, runs.total), np.int64)
+    kept, places = Runs.of(quick.counts).spread(is_quick), runs.picked(is_quick).positions()
+    times[places] = quick.times_ms[kept]
+    bits[places] = quick.values.view(np.int64)[kept]
+    for index, one in request.careful.items():
+        place = slice(runs.starts[index], runs.starts[index] + counts[index])
+        times[place] = one.times_ms
+        bits[place] = np.array(one.value_bits, np.uint64).view(np.int64)
+    return keys, Samples(counts, times, bits.view(np.float64))

@@ -1,0 +1,149 @@
+"""Sample fields as senders write them, all of a request decoded at once.
+
+A sample within a series is a field of the message: a tag, a length, and what it has of value (a
+double), time and start time (varints, milliseconds), in ascending order; zeros are left out. From
+1971 to 2109 such a varint has six bytes, so a sample has one of four lengths and each length has
+one form. Whatever looks different is left to protobuf.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infrawatch.model.samples import Float64s, Int64s
+from infrawatch.store.ragged import Bools, Positions, Runs
+
+Words = NDArray[np.uint64]
+
+_PADDING = bytes(32)
+"""Windows reach a little beyond their fields."""
+
+
+class Wire(NamedTuple):
+    """The bytes of all series, one after the other; the n-th lies from `starts[n]` to `ends[n]`."""
+
+    joined: bytes
+    starts: Positions
+    ends: Positions
+
+    @classmethod
+    def of(cls, series: Sequence[bytes]) -> Self:
+        lengths = np.fromiter(map(len, series), np.intp, len(series))
+        ends = np.cumsum(lengths)
+        return cls(b"".join(series) + _PADDING, ends - lengths, ends)
+
+    @property
+    def bytes(self) -> NDArray[np.uint8]:
+        return np.frombuffer(self.joined, np.uint8)
+
+    def words(self, positions: Positions) -> Words:
+        """The eight bytes at each of these places as a number, the first byte the lowest."""
+        last = len(self.joined) - 8
+        return np.ndarray((last + 1,), "<u8", self.joined, strides=(1,))[positions]
+
+
+class Fields(NamedTuple):
+    """Series n has `counts[n]` fields of `lengths[n]` bytes each, from `starts[n]` on."""
+
+    starts: Positions
+    lengths: Positions
+    counts: Positions
+
+    @classmethod
+    def between(cls, wire: Wire, starts: Positions, ends: Positions) -> Self:
+        """As many fields as have room there, all as long as the first; none if that has no form."""
+        lengths = wire.bytes[starts + 1].astype(np.intp) + 2
+        counts = np.where(_HAS_FORM[lengths], (ends - starts) // lengths, 0)
+        return cls(starts, lengths, counts)
+
+    @property
+    def ends(self) -> Positions:
+        return self.starts + self.lengths * self.counts
+
+    def kept(self, which: Bools) -> Self:
+        """The same, without the fields of the other series."""
+        return self._replace(counts=np.where(which, self.counts, 0))
+
+
+class Samples(NamedTuple):
+    """The samples of all series one after the other, `counts[n]` of the n-th."""
+
+    counts: Positions
+    times_ms: Int64s
+    values: Float64s
+
+
+class _Form(NamedTuple):
+    """What sample fields of one length look like.
+
+    `head` are the bytes before the value, or before the time where there is no value; the others
+    are offsets, of the value's first byte and of the tags of the times.
+    """
+
+    length: int
+    head: bytes
+    time: int
+    value: int | None = None
+    start: int | None = None
+
+
+_FORMS = (
+    _Form(18, b"\x12\x10\x09", value=3, time=11),
+    _Form(9, b"\x12\x07", time=2),
+    _Form(25, b"\x12\x17\x09", value=3, time=11, start=18),
+    _Form(16, b"\x12\x0e", time=2, start=9),
+)
+_TIME_TAG, _START_TAG = 0x10, 0x18
+
+_HAS_FORM = np.isin(np.arange(512), [form.length for form in _FORMS])
+
+
+def read_samples(wire: Wire, fields: Fields) -> tuple[Samples, Bools]:
+    """Decode all fields; also tell of which series every one has the form of its length."""
+    positions, lengths = fields.starts, fields.lengths
+    if (fields.counts != 1).any():
+        runs = Runs.of(fields.counts)
+        lengths = runs.spread(fields.lengths)
+        positions = runs.spread(fields.starts) + runs.indexes() * lengths
+    times, bits = np.zeros((2, len(positions)), np.int64)
+    has_form = np.zeros(len(positions), np.bool_)
+    for form in _FORMS:
+        which: Bools | slice = lengths == form.length
+        if np.all(which):
+            which = slice(None)
+        elif not np.any(which):
+            continue
+        at = positions[which]
+        has_form[which] = _has_form(wire, form, at)
+        times[which] = _to_time(wire.words(at + form.time))
+        if form.value is not None:
+            bits[which] = wire.words(at + form.value).view(np.int64)
+    is_regular = np.ones(len(fields.counts), np.bool_)
+    if not has_form.all():
+        is_regular[Runs.of(fields.counts).spread(np.arange(len(is_regular)))[~has_form]] = False
+    return Samples(fields.counts, times, bits.view(np.float64)), is_regular
+
+
+def _has_form(wire: Wire, form: _Form, at: Positions) -> Bools:
+    head, mask = int.from_bytes(form.head, "little"), (1 << 8 * len(form.head)) - 1
+    has_form = wire.words(at) & np.uint64(mask) == np.uint64(head)
+    has_form &= _is_time(wire.words(at + form.time), _TIME_TAG)
+    if form.start is not None:
+        has_form &= _is_time(wire.words(at + form.start), _START_TAG)
+    return has_form
+
+
+def _is_time(words: Words, tag: int) -> Bools:
+    """Whether these are the tag and a varint of six bytes; the eighth byte is not ours."""
+    return words & np.uint64(0x0080_8080_8080_80FF) == np.uint64(0x0000_8080_8080_8000 | tag)
+
+
+def _to_time(words: Words) -> Int64s:
+    """The number in the six bytes after the tag: seven bits of each, the lowest first."""
+    words = words >> np.uint64(8)
+    time = words & np.uint64(0x7F)
+    for byte in range(1, 6):
+        time |= (words >> np.uint64(byte)) & np.uint64(0x7F << 7 * byte)
+    return time.view(np.int64)

@@ -1,0 +1,176 @@
+"""Native histograms become classic ones: a `_bucket` for each upper bound `le`, `_sum`, `_count`.
+
+Source: Prometheus, "Native histograms", and the comments in `prompb/types.proto`.
+
+Custom buckets (schema -53) are what a classic histogram was made into: all its bounds come back.
+Of exponential buckets only those that hold something are stored, with both bounds, because each
+bound is a series; if there are more than four to a doubling they are merged, which is exact. A
+stale marker ends `_sum`, `_count` and the bucket `+Inf`.
+"""
+
+import math
+import struct
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from infrawatch.ingest.names import Flaw
+from infrawatch.model.samples import STALE_NAN_BITS
+
+_CUSTOM_BUCKETS = -53
+_EXPONENTIAL = range(-4, 9)
+
+_FINEST = 2
+"""Four buckets to a doubling, each 19 % wide: fine for quantiles, and few enough to store."""
+
+_ROOTS = (1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429)
+"""2 to the 0/4, 1/4, 2/4, 3/4, written out so that bounds are the same on every machine."""
+
+
+class Part(NamedTuple):
+    """One sample of a classic histogram: the suffix of its metric, its `le` if it is a bucket."""
+
+    suffix: str
+    le: str | None
+    value: float
+
+
+def to_classic(histogram: Any) -> list[Part] | Flaw:
+    """One native histogram as samples of a classic one: buckets by their bound, sum, count."""
+    (total,) = struct.unpack("<d", struct.pack("<Q", histogram.sum))
+    if histogram.sum == STALE_NAN_BITS:
+        return _to_parts({}, total, total)
+    try:
+        held: Counter[float] = Counter()
+        for bound, observations in _read_buckets(histogram):
+            held[bound] += observations
+        count = _read_count(histogram, held.total(), is_exact=not math.isnan(total))
+    except ValueError as error:
+        return Flaw("invalid_histogram", f"not a native histogram: {error}")
+    return _to_parts(held, total, count)
+
+
+def to_le(bound: float) -> str:
+    """A bound as Prometheus writes it (OpenMetrics, "Canonical numbers"): 0.5, 1.0, 1e+06."""
+    if math.isinf(bound):
+        return "+Inf" if bound > 0 else "-Inf"
+    if bound == 0 or 1e-4 <= abs(bound) < 1e6:  # noqa: PLR2004  # where Go's %g needs no exponent
+        return repr(bound)
+    return np.format_float_scientific(bound, trim="-", exp_digits=2)
+
+
+def _to_parts(held: Mapping[float, float], total: float, count: float) -> list[Part]:
+    bounds = sorted(bound for bound in held if bound < math.inf)
+    counts = accumulate(held[bound] for bound in bounds)
+    return [
+        *(Part("_bucket", to_le(le), float(n)) for le, n in zip(bounds, counts, strict=True)),
+        Part("_bucket", to_le(math.inf), float(count)),
+        Part("_sum", None, total),
+        Part("_count", None, float(count)),
+    ]
+
+
+def _read_count(histogram: Any, held: float, *, is_exact: bool) -> float:
+    """How many observations there were in all.
+
+    Floats are results of arithmetic, so they need not add up. NaN is observed but in no bucket;
+    where it was, the sum is NaN.
+    """
+    count: float = histogram.count_float if _is_float(histogram) else histogram.count_int
+    if not 0 <= count < math.inf:
+        raise ValueError("its count is negative or not finite")
+    if not _is_float(histogram) and (held != count if is_exact else held > count):
+        raise ValueError(f"its buckets hold {held} observations, its count is {count}")
+    return count
+
+
+def _read_buckets(histogram: Any) -> Iterator[tuple[float, float]]:
+    """The upper bound of each bucket, in any order and maybe twice, and what it holds."""
+    if histogram.schema == _CUSTOM_BUCKETS:
+        return _read_custom(histogram)
+    if histogram.schema in _EXPONENTIAL:
+        return _read_exponential(histogram)
+    raise ValueError(f"nobody knows the schema {histogram.schema}")
+
+
+def _read_custom(histogram: Any) -> Iterator[tuple[float, float]]:
+    bounds = [*histogram.custom_values, math.inf]
+    if not all(lower < upper for lower, upper in pairwise(bounds)):
+        raise ValueError("its custom bounds do not ascend")
+    if histogram.negative_spans or _zero_count(histogram):
+        raise ValueError("custom bounds leave no room for a zero bucket and negative buckets")
+    yield from ((bound, 0) for bound in bounds)
+    for index, observations in _read_side(histogram, "positive"):
+        if not 0 <= index < len(bounds):
+            raise ValueError("it has more buckets than custom bounds")
+        yield bounds[index], observations
+
+
+def _read_exponential(histogram: Any) -> Iterator[tuple[float, float]]:
+    """Bucket i holds what lies above `2^((i-1) * 2^-schema)`, up to `2^(i * 2^-schema)`.
+
+    On the negative side it is the same with the signs turned. To know where a bucket begins, an
+    empty one ends there.
+    """
+    if observations := _zero_count(histogram):
+        threshold = histogram.zero_threshold
+        if not 0 <= threshold < math.inf:
+            raise ValueError("its zero threshold is negative or not finite")
+        yield 0.0 - threshold, 0
+        yield threshold, observations
+    merged = 1 << max(histogram.schema - _FINEST, 0)
+    quarters = 1 << max(_FINEST - histogram.schema, 0)
+    for index, observations in _read_side(histogram, "positive"):
+        upper = -(-index // merged)
+        yield _power((upper - 1) * quarters), 0
+        yield _power(upper * quarters), observations
+    for index, observations in _read_side(histogram, "negative"):
+        lower = -(-index // merged)
+        yield 0.0 - _power(lower * quarters), 0
+        yield 0.0 - _power((lower - 1) * quarters), observations
+
+
+def _read_side(histogram: Any, side: str) -> Iterator[tuple[int, float]]:
+    """The indexes of the buckets above or below zero that hold something, and how much."""
+    if _is_float(histogram):
+        counts = list(getattr(histogram, f"{side}_counts"))
+    else:
+        counts = list(accumulate(getattr(histogram, f"{side}_deltas")))
+    spans = getattr(histogram, f"{side}_spans")
+    if sum(span.length for span in spans) != len(counts):
+        raise ValueError("its spans and buckets differ in number")
+    if not all(0 <= count < math.inf for count in counts):
+        raise ValueError("a bucket's count is negative or not finite")
+    index = place = 0
+    for span in spans:
+        if place and span.offset < 0:
+            raise ValueError("its spans overlap")
+        index += span.offset
+        for count in counts[place : place + span.length]:
+            if count:
+                yield index, count
+            index += 1
+        place += span.length
+
+
+def _zero_count(histogram: Any) -> float:
+    count: float = histogram.zero_count_float or histogram.zero_count_int
+    if not 0 <= count < math.inf:
+        raise ValueError("the count of its zero bucket is negative or not finite")
+    return count
+
+
+def _is_float(histogram: Any) -> bool:
+    is_float: bool = histogram.HasField("count_float")
+    return is_float
+
+
+def _power(quarters: int) -> float:
+    """2 to the power of so many quarters; 0 or infinity beyond the range of doubles."""
+    try:
+        return math.ldexp(_ROOTS[quarters % 4], quarters // 4)
+    except OverflowError:
+        return math.inf

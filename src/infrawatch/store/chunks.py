@@ -1,0 +1,129 @@
+"""Chunks in their two tables: the head, of windows that are open, and those that are closed."""
+
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infrawatch.model.labels import SHARDS
+from infrawatch.model.samples import Columns, Int64s
+from infrawatch.model.timerange import TimeRange, from_us
+from infrawatch.store import copy
+from infrawatch.store.chunk_rows import (
+    CHUNK_COLUMNS,
+    CHUNK_FIELDS,
+    HEAD_COLUMNS,
+    from_row,
+    to_copy,
+)
+from infrawatch.store.codec import WINDOW_US, Chunks, decode
+
+_CHUNKS_AT_ONCE = 20_000
+"""Windows of series asked for in one statement: about 20 MB, and 10 million samples at the most."""
+
+_MOST_WINDOWS = 400
+"""About a month: a span may be longer than what there is, and 50 series at once are enough."""
+
+_ARRAY_OF_WANTED = """
+FROM unnest(CAST(:shards AS smallint[]), CAST(:ids AS bigint[])) AS wanted (shard, series_id)
+"""
+
+# One index descent a series in each day's partition that the span touches; a chunk begins at most
+# a window before its last sample.
+_CLOSED = text(f"""
+SELECT {CHUNK_FIELDS} FROM (
+    SELECT k.* {_ARRAY_OF_WANTED} JOIN chunks k USING (shard, series_id)
+    WHERE k.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.start_at < :end
+        AND k.end_at >= :start
+) AS k
+""")
+
+# The same in the head; later generations come later, so that they win.
+_HEAD = text(f"""
+SELECT {CHUNK_FIELDS} FROM (
+    SELECT k.* {_ARRAY_OF_WANTED} JOIN chunks_head k USING (shard, series_id)
+    WHERE k.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.start_at < :end
+        AND k.end_at >= :start
+    ORDER BY k.generation
+) AS k
+""")
+
+# The newest chunk of each series: partitions are tried from the latest day back.
+_NEWEST = text(f"""
+SELECT {CHUNK_FIELDS} FROM (
+    SELECT k.* {_ARRAY_OF_WANTED}
+    CROSS JOIN LATERAL (
+        SELECT * FROM chunks c
+        WHERE c.shard = wanted.shard AND c.series_id = wanted.series_id
+            AND c.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND c.start_at < :end
+        ORDER BY c.start_at DESC LIMIT 1
+    ) AS k
+) AS k
+""")
+
+_ENDS = text(f"""
+SELECT substr(array_send(array_agg(series_id)), 21), substr(array_send(array_agg(first)), 21),
+    substr(array_send(array_agg(last)), 21)
+FROM (
+    SELECT series_id, min(start_at) AS first, max(end_at) AS last
+    FROM (
+        SELECT series_id, k.start_at, k.end_at {_ARRAY_OF_WANTED}
+        JOIN chunks k USING (shard, series_id)
+        UNION ALL
+        SELECT series_id, k.start_at, k.end_at {_ARRAY_OF_WANTED}
+        JOIN chunks_head k USING (shard, series_id)
+    ) AS every
+    GROUP BY series_id
+) AS ends
+""")
+
+
+class ChunkRepository:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def read(self, ids: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
+        """Samples of chunks that touch the span, and some around them, a part at a time.
+
+        What comes later wins: closed windows first, then the head by generation.
+        """
+        for part in _parts(ids, span):
+            for statement in (_CLOSED, _HEAD):
+                yield decode(await self._select(statement, part, span))
+
+    async def read_newest(self, ids: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
+        """The samples of each series' newest chunk, and all of the head, within about the span."""
+        for part in _parts(ids, TimeRange(0, WINDOW_US)):
+            for statement in (_NEWEST, _HEAD):
+                yield decode(await self._select(statement, part, span))
+
+    async def find_ends(self, ids: Int64s) -> tuple[Int64s, Int64s, Int64s]:
+        """Ids of series that have chunks, and their first and last times in µs."""
+        sent = (await self._connection.execute(_ENDS, _wanted(ids))).one()
+        series_ids, first, last = (copy.from_joined_elements(one or b"") for one in sent)
+        return series_ids, first + copy.PG_EPOCH_US, last + copy.PG_EPOCH_US
+
+    async def append_head(self, chunks: Chunks, generation: int) -> None:
+        """Add what a compaction made; a generation is written once."""
+        rows = to_copy(chunks, generation)
+        await copy.copy_binary(self._connection, "chunks_head", HEAD_COLUMNS, [rows])
+
+    async def append(self, chunks: Chunks) -> None:
+        """Add chunks of closed windows; their days' partitions must exist."""
+        await copy.copy_binary(self._connection, "chunks", CHUNK_COLUMNS, [to_copy(chunks)])
+
+    async def _select(self, statement: TextClause, ids: Int64s, span: TimeRange) -> Chunks:
+        spanned = {"start": from_us(span.start_us), "end": from_us(span.end_us)}
+        answer = await self._connection.execute(statement, {**_wanted(ids), **spanned})
+        return from_row(answer.one())
+
+
+def _wanted(ids: Int64s) -> Mapping[str, Sequence[int]]:
+    return {"shards": (ids & (SHARDS - 1)).tolist(), "ids": ids.tolist()}
+
+
+def _parts(ids: Int64s, span: TimeRange) -> Iterator[Int64s]:
+    windows = min((span.end_us - span.start_us) // WINDOW_US + 2, _MOST_WINDOWS)
+    size = _CHUNKS_AT_ONCE // windows
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]

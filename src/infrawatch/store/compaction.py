@@ -1,0 +1,216 @@
+"""Compaction's part of the store: which shards are due, what they hold, and the cut between."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infrawatch.model.samples import Columns, Int64s
+from infrawatch.model.timerange import from_us
+from infrawatch.store import copy
+from infrawatch.store.chunk_rows import CHUNK_FIELDS, from_row
+from infrawatch.store.codec import WINDOW_US, Chunks
+
+# Reads the uncompacted end of each shard's index, and rows without their arrays.
+_BACKLOG = text("""
+SELECT h.shard, h.active_series, sum(j.samples)::bigint AS samples,
+    min(j.arrived_at) AS began_at,
+    extract(epoch FROM clock_timestamp() - min(j.arrived_at))::float8 AS age_s
+FROM shards h JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
+GROUP BY h.shard, h.active_series
+ORDER BY age_s DESC
+""")
+
+# The lock is the mutual exclusion of passes; who comes second leaves the shard to the first.
+_LOCK = text("""
+SELECT shard, generation, merged_until FROM shards
+WHERE shard = ANY(CAST(:shards AS smallint[])) ORDER BY shard FOR UPDATE SKIP LOCKED
+""")
+
+_PATIENCE = text("SET LOCAL lock_timeout = '1s'")
+_CLOCK = text("SELECT clock_timestamp()")
+
+# Waits for every transaction that has taken its time of arrival and not committed yet.
+_WAIT_FOR_WRITERS = text("""
+SELECT count(*) FROM (SELECT 1 FROM writers WHERE NOT fenced FOR SHARE) AS held
+""")
+
+# Shards with more than a pass takes are cut earlier, but not before their first arrival.
+_EARLIER_CUT = text("""
+SELECT min(arrived_at)
+FROM (
+    SELECT j.arrived_at, sum(j.samples) OVER (ORDER BY j.arrived_at) AS total,
+        min(j.arrived_at) OVER () AS first
+    FROM shards h JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
+    WHERE h.shard = ANY(CAST(:shards AS smallint[])) AND j.arrived_at < :cut
+) AS counted
+WHERE total > :most AND arrived_at > first
+""")
+
+# A minute of arrival at a time and in order, so that the last of equals is the one that counts.
+_UNCOMPACTED = text("""
+SELECT string_agg(substr(array_send(series_ids), 21), ''),
+    string_agg(substr(array_send(times), 21), ''),
+    string_agg(substr(array_send("values"), 21), '')
+FROM (
+    SELECT date_trunc('minute', j.arrived_at) AS minute, j.series_ids, j.times, j."values"
+    FROM shards h JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
+    WHERE h.shard = ANY(CAST(:shards AS smallint[])) AND j.arrived_at < :cut
+    ORDER BY minute, j.arrived_at, j.writer, j.seq
+) AS uncompacted
+GROUP BY minute ORDER BY minute
+""")
+
+_ADVANCE = text("""
+UPDATE shards
+SET compacted_until = :cut, generation = :generation, active_series = active.series
+FROM unnest(CAST(:shards AS smallint[]), CAST(:series AS integer[])) AS active (shard, series)
+WHERE shards.shard = active.shard
+""")
+
+_SERIES_IN_HEAD = text("""
+SELECT DISTINCT series_id FROM chunks_head
+WHERE shard = :shard AND series_id > :after AND start_at < :until ORDER BY series_id LIMIT :most
+""")
+
+_TAKE_HEAD = text(f"""
+WITH taken AS (
+    DELETE FROM chunks_head
+    WHERE shard = :shard AND series_id = ANY(CAST(:ids AS bigint[])) AND start_at < :until
+    RETURNING *
+)
+SELECT {CHUNK_FIELDS} FROM (SELECT * FROM taken ORDER BY generation) AS k
+""")
+
+# What is closed already of the same windows; one index descent for each.
+_TAKE_CLOSED = text(f"""
+WITH taken AS (
+    DELETE FROM chunks c
+    USING unnest(CAST(:ids AS bigint[]), CAST(:windows AS timestamptz[]))
+        AS late (series_id, at)
+    WHERE c.shard = :shard AND c.series_id = late.series_id
+        AND c.start_at >= late.at AND c.start_at < late.at + interval '2 hours'
+    RETURNING c.*
+)
+SELECT {CHUNK_FIELDS} FROM taken AS k
+""")
+
+_UNMERGED = text("SELECT shard FROM shards WHERE merged_until < :until ORDER BY shard")
+
+_MERGED = text("UPDATE shards SET merged_until = :until WHERE shard = :shard")
+
+
+class Backlog(NamedTuple):
+    """What a shard has to compact, and since when.
+
+    `active_series` is how many series its last pass saw.
+    """
+
+    shard: int
+    active_series: int
+    samples: int
+    began_at: datetime
+    age_s: float
+
+
+class Locked(NamedTuple):
+    """A shard this transaction holds; its next generation is above `generation`."""
+
+    shard: int
+    generation: int
+    merged_until: datetime
+
+
+class CompactionRepository:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def backlogs(self) -> list[Backlog]:
+        """Every shard that has anything to compact, the oldest first."""
+        return [Backlog(*row) for row in await self._connection.execute(_BACKLOG)]
+
+    async def lock(self, shards: Sequence[int]) -> list[Locked]:
+        """Hold those of the shards that nobody else holds, until the transaction ends."""
+        rows = await self._connection.execute(_LOCK, {"shards": list(shards)})
+        return [Locked(*row) for row in rows]
+
+    async def cut(self, shards: Sequence[int], *, most_samples: int) -> datetime:
+        """A moment before which nothing can arrive any more, and so nothing be overlooked.
+
+        Raises:
+            StoreUnavailable: a writer's transaction takes more than a second; try again later.
+        """
+        await self._connection.execute(_PATIENCE)
+        cut: datetime = (await self._connection.execute(_CLOCK)).scalar_one()
+        async with self._connection.begin_nested() as savepoint:
+            await self._connection.execute(_WAIT_FOR_WRITERS)
+            await savepoint.rollback()  # lets go of the writers at once
+        wanted = {"shards": list(shards), "cut": cut, "most": most_samples}
+        earlier: datetime | None = (
+            await self._connection.execute(_EARLIER_CUT, wanted)
+        ).scalar_one()
+        return earlier or cut
+
+    async def read(self, shards: Sequence[int], cut: datetime) -> Columns:
+        """What these shards have not compacted of before the cut, in order of arrival."""
+        rows = await self._connection.stream(_UNCOMPACTED, {"shards": list(shards), "cut": cut})
+        parts: list[Columns] = []
+        async for sent_ids, sent_times, sent_values in rows:
+            parts.append(
+                Columns(
+                    copy.from_joined_elements(sent_ids),
+                    copy.from_joined_elements(sent_times) + copy.PG_EPOCH_US,
+                    copy.from_joined_elements(sent_values).view(np.float64),
+                )
+            )
+        return Columns.joined(parts)
+
+    async def advance(
+        self, active_series: dict[int, int], *, cut: datetime, generation: int
+    ) -> None:
+        """Note that shards are compacted up to the cut, and how many series each had."""
+        await self._connection.execute(
+            _ADVANCE,
+            {
+                "cut": cut,
+                "generation": generation,
+                "shards": list(active_series),
+                "series": list(active_series.values()),
+            },
+        )
+
+    async def series_in_head(
+        self, shard: int, *, after: int, until: datetime, most: int
+    ) -> list[int]:
+        """The next series, by id, that have chunks in the head which begin before `until`."""
+        wanted = {"shard": shard, "after": after, "until": until, "most": most}
+        return list((await self._connection.execute(_SERIES_IN_HEAD, wanted)).scalars())
+
+    async def take_head(self, shard: int, ids: Sequence[int], until: datetime) -> Chunks:
+        """Remove these series' chunks that begin before `until` from the head; oldest first."""
+        return await self._take(_TAKE_HEAD, shard, {"ids": list(ids), "until": until})
+
+    async def take_closed(self, shard: int, ids: Int64s, windows_us: Int64s) -> Chunks:
+        """Remove what is closed already of these windows, each of the series beside it."""
+        windows = [from_us(window) for window in windows_us.tolist()]
+        return await self._take(_TAKE_CLOSED, shard, {"ids": ids.tolist(), "windows": windows})
+
+    async def unmerged(self, until: datetime) -> list[int]:
+        """The shards whose head has not been merged up to then."""
+        return list((await self._connection.execute(_UNMERGED, {"until": until})).scalars())
+
+    async def note_merged(self, shard: int, until: datetime) -> None:
+        await self._connection.execute(_MERGED, {"shard": shard, "until": until})
+
+    async def _take(self, statement: TextClause, shard: int, wanted: dict[str, object]) -> Chunks:
+        return from_row(
+            (await self._connection.execute(statement, {"shard": shard, **wanted})).one()
+        )
+
+
+def window_of(times_us: Int64s) -> Int64s:
+    """The beginning of the window each time falls into."""
+    return times_us // WINDOW_US * WINDOW_US

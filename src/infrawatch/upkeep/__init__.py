@@ -1,0 +1,1 @@
+"""The store stays small: journal → head → chunks, and out."""

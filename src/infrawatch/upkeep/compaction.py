@@ -1,0 +1,173 @@
+"""Compaction: journal → head, and head → chunks when windows have closed."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+
+from infrawatch.model.labels import SHARDS
+from infrawatch.model.samples import Columns, latest_arrivals
+from infrawatch.model.timerange import from_us, now_us
+from infrawatch.store.chunks import ChunkRepository
+from infrawatch.store.codec import WINDOW_US, Chunks, decode, encode
+from infrawatch.store.compaction import Backlog, CompactionRepository, window_of
+from infrawatch.store.database import Database
+from infrawatch.store.partitions import PartitionRepository
+
+PASS_SAMPLES = 2_000_000
+"""What one pass takes: a second of work, and 50 MB of columns."""
+
+BACKLOG_SAMPLES = 1_000_000
+"""Over all shards. A query of one metric over 100 hosts took 965 ms with 6 M samples
+uncompacted, 91 ms with 0.8 M."""
+
+SAMPLES_PER_SERIES = 16
+"""Writing a chunk costs PostgreSQL 0.54, 0.25, 0.13, 0.05 µs a sample at 4, 8, 16, 60 of them."""
+
+MOST_AGE_S = 120.0
+
+GRACE = timedelta(minutes=10)
+"""How long after its end a window is closed: samples that are late by less cost nothing extra."""
+
+MERGE_SERIES = 2_000
+"""Merged in one transaction: with a sample a second, 14 million samples would be too many, but such
+series have many chunks; at one in 15 s it is about a million."""
+
+EVERYTHING = from_us(4_102_444_800_000_000)  # 2100-01-01
+
+
+class Compacted(NamedTuple):
+    """What a pass did."""
+
+    samples: int
+    chunks: int
+
+
+def due(backlogs: Sequence[Backlog]) -> list[int]:
+    """The shards a pass should take now, the oldest first, no more samples than it takes."""
+    is_too_much = sum(one.samples for one in backlogs) >= BACKLOG_SAMPLES
+    return _as_many([one for one in backlogs if is_too_much or _is_due(one)])
+
+
+async def compact(database: Database, shards: Sequence[int]) -> Compacted:
+    """Copy what these shards have in the journal into the head, those that nobody else has.
+
+    One transaction: what it wrote and up to where it read become visible together. The journal
+    itself is left alone.
+
+    Raises:
+        Unavailable: nothing has changed; try again later.
+    """
+    async with database.writing() as connection:
+        compaction = CompactionRepository(connection)
+        locked = await compaction.lock(shards)
+        if not locked:
+            return Compacted(0, 0)
+        held = [one.shard for one in locked]
+        cut = await compaction.cut(held, most_samples=PASS_SAMPLES)
+        columns = await compaction.read(held, cut)
+        chunks = await asyncio.to_thread(_encoded, columns)
+        generation = 1 + max(one.generation for one in locked)
+        if len(chunks) > 0:
+            await ChunkRepository(connection).append_head(chunks, generation)
+        active = _count_series(chunks, held)
+        await compaction.advance(active, cut=cut, generation=generation)
+    return Compacted(len(columns), len(chunks))
+
+
+async def merge(database: Database, shard: int, until: datetime) -> Compacted:
+    """Move the head's chunks that begin before `until` into the closed ones, a part at a time.
+
+    What was closed before of the same windows is merged with what came late. Each part is one
+    transaction.
+
+    Raises:
+        Unavailable: the parts so far are merged; try again later.
+    """
+    done, after = Compacted(0, 0), 0
+    while True:
+        async with database.writing() as connection:
+            compaction = CompactionRepository(connection)
+            if not await compaction.lock([shard]):
+                return done
+            ids = await compaction.series_in_head(
+                shard, after=after, until=until, most=MERGE_SERIES
+            )
+            if not ids:
+                await compaction.note_merged(shard, until)
+                return done
+            head = await compaction.take_head(shard, ids, until)
+            windows = np.unique(
+                np.stack((head.series_ids, window_of(head.starts_us)), axis=1), axis=0
+            )
+            closed = await compaction.take_closed(shard, windows[:, 0], windows[:, 1])
+            chunks = await asyncio.to_thread(_merged, closed, head)
+            days = {from_us(day).date() for day in np.unique(windows[:, 1]).tolist()}
+            await PartitionRepository(connection).make_days(days)
+            await ChunkRepository(connection).append(chunks)
+        done = Compacted(done.samples + int(chunks.counts.sum()), done.chunks + len(chunks))
+        after = ids[-1]
+
+
+async def compact_until(database: Database, moment: datetime) -> Compacted:
+    """Compact whatever arrived before a moment, due or not.
+
+    Raises:
+        Unavailable: the passes so far are done; try again later.
+    """
+    done = Compacted(0, 0)
+    while True:
+        async with database.reading() as connection:
+            compaction = CompactionRepository(connection)
+            backlogs = [one for one in await compaction.backlogs() if one.began_at < moment]
+        if not backlogs:
+            return done
+        passed = await compact(database, _as_many(backlogs))
+        done = Compacted(done.samples + passed.samples, done.chunks + passed.chunks)
+
+
+async def merge_until(database: Database, until: datetime) -> Compacted:
+    """Merge what begins before `until`, in all shards.
+
+    Raises:
+        Unavailable: what was merged so far is merged; try again later.
+    """
+    done = Compacted(0, 0)
+    for shard in range(SHARDS):
+        merged = await merge(database, shard, until)
+        done = Compacted(done.samples + merged.samples, done.chunks + merged.chunks)
+    return done
+
+
+def closed_until() -> datetime:
+    """The end of the last window that is closed by now."""
+    return from_us((now_us() - GRACE // timedelta(microseconds=1)) // WINDOW_US * WINDOW_US)
+
+
+def _as_many(backlogs: Sequence[Backlog]) -> list[int]:
+    """The first of these shards, as many as one pass takes, and at least one."""
+    totals = accumulate(one.samples for one in backlogs)
+    fitting = sum(1 for total in totals if total <= PASS_SAMPLES)
+    return [one.shard for one in backlogs[: max(fitting, 1)]]
+
+
+def _is_due(backlog: Backlog) -> bool:
+    enough = SAMPLES_PER_SERIES * backlog.active_series
+    return backlog.age_s >= MOST_AGE_S or (0 < enough <= backlog.samples)
+
+
+def _encoded(columns: Columns) -> Chunks:
+    return encode(latest_arrivals(columns))
+
+
+def _merged(closed: Chunks, head: Chunks) -> Chunks:
+    return _encoded(Columns.joined([decode(closed), decode(head)]))
+
+
+def _count_series(chunks: Chunks, shards: Sequence[int]) -> dict[int, int]:
+    ids = np.unique(chunks.series_ids)
+    counts = np.bincount(ids & (SHARDS - 1), minlength=SHARDS)
+    return {shard: int(counts[shard]) for shard in shards}

@@ -1,0 +1,112 @@
+"""When what is done: compaction, merging, partitions, retention; in any number of processes."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from infrawatch.errors import Unavailable
+from infrawatch.store.compaction import CompactionRepository
+from infrawatch.store.database import Database
+from infrawatch.store.partitions import PartitionRepository
+from infrawatch.store.writers import WriterRepository
+from infrawatch.telemetry import Telemetry
+from infrawatch.upkeep import compaction
+from infrawatch.upkeep.slots import empty_slots
+
+log = structlog.get_logger()
+
+COMPACT_EVERY_S = 5.0
+MERGE_EVERY_S = 60.0
+EMPTY_EVERY_S = 30.0
+RETAIN_EVERY_S = 600.0
+
+DAYS_AHEAD = 2
+"""A day's partition is there at least a day before its first sample can be closed."""
+
+WRITER_KEPT = timedelta(days=1)
+"""A writer that has been silent for so long has gone; should it wake up, it takes a new number."""
+
+
+class Scheduler:
+    """Does everything that keeps the store small; two of them never do the same thing twice.
+
+    A job that finds the database away, or someone else at work, comes again at its next time.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        telemetry: Telemetry,
+        *,
+        retention: timedelta | None,
+        replay_window: timedelta,
+    ) -> None:
+        self._database = database
+        self._telemetry = telemetry
+        self._retention = retention
+        self._replay_window = replay_window
+
+    async def run(self) -> None:
+        """Work for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for job, every_s in (
+                (self.compact, COMPACT_EVERY_S),
+                (self.merge, MERGE_EVERY_S),
+                (self.empty_slots, EMPTY_EVERY_S),
+                (self.retain, RETAIN_EVERY_S),
+            ):
+                tasks.create_task(self._again_and_again(job, every_s))
+
+    async def compact(self) -> None:
+        """Compact every shard that is due."""
+        while True:
+            async with self._database.reading() as connection:
+                backlogs = await CompactionRepository(connection).backlogs()
+            self._telemetry.uncompacted_samples.set(sum(one.samples for one in backlogs))
+            shards = compaction.due(backlogs)
+            if not shards or not await self._compact(shards):
+                return
+
+    async def merge(self) -> None:
+        """Close the windows that have ended, shard by shard."""
+        until = compaction.closed_until()
+        async with self._database.reading() as connection:
+            shards = await CompactionRepository(connection).unmerged(until)
+        for shard in shards:
+            merged = await compaction.merge(self._database, shard, until)
+            self._telemetry.merged_samples.inc(merged.samples)
+
+    async def empty_slots(self) -> None:
+        """Empty the journal's slots that nobody can ask for any more."""
+        await empty_slots(self._database, datetime.now(UTC) - self._replay_window)
+
+    async def retain(self) -> None:
+        """Make the partitions of the coming days; drop those that retention has passed."""
+        today = datetime.now(UTC).date()
+        async with self._database.writing() as connection:
+            ahead = (today + timedelta(days=days) for days in range(DAYS_AHEAD + 1))
+            await PartitionRepository(connection).make_days(ahead)
+            await WriterRepository(connection).forget_silent(WRITER_KEPT)
+        if self._retention is None:
+            return
+        async with self._database.writing() as connection:
+            first = (datetime.now(UTC) - self._retention).date()
+            for day in await PartitionRepository(connection).drop_days_before(first):
+                log.info("day_dropped", day=str(day))
+
+    async def _compact(self, shards: list[int]) -> int:
+        done = await compaction.compact(self._database, shards)
+        self._telemetry.compacted_samples.inc(done.samples)
+        return done.samples
+
+    async def _again_and_again(self, job: Callable[[], Awaitable[None]], every_s: float) -> None:
+        while True:
+            try:
+                await job()
+            except Unavailable as error:
+                log.info("upkeep_put_off", job=job.__name__, reason=str(error))
+            # Processes that started together should not all come at the same time.
+            await asyncio.sleep(every_s * random.uniform(0.8, 1.2))  # noqa: S311  # no secret

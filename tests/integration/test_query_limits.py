@@ -1,0 +1,245 @@
+"""Budgets and deadlines of reads: a clear 422 or 503, and everybody else goes on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+import cramjam
+import pytest
+from database_proxy import Road, proxied
+from httpx import AsyncClient, Response
+from integration.conftest import serving
+from sqlalchemy import text
+from stored import named, store
+
+from infrawatch.store.database import Database
+
+SECOND = 1_000_000
+START = 1_790_000_000
+SPAN: dict[str, Any] = {"match": "up", "start": START, "end": START + 3600}
+
+READS: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/series", {"match": "up"}),
+    ("/v1/latest", {"match": "up"}),
+    ("/v1/samples", SPAN),
+    ("/v1/range", SPAN),
+]
+DECOMPRESS = {
+    "zstd": cramjam.zstd.decompress,
+    "br": cramjam.brotli.decompress,
+    "gzip": cramjam.gzip.decompress,
+}
+EVERY_READ = [
+    *READS,
+    ("/v1/labels", {}),
+    ("/v1/labels/host/values", {}),
+    ("/v1/labels/__name__/values", {}),
+    ("/v1/metadata", {}),
+]
+
+
+@asynccontextmanager
+async def asking(database_url: str, **settings: Any) -> AsyncIterator[AsyncClient]:
+    async with (
+        serving(database_url, **settings) as url,
+        AsyncClient(base_url=url, timeout=30) as client,
+    ):
+        yield client
+
+
+def assert_too_broad(answer: Response, *words: str) -> None:
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert problem["code"] == "query_too_broad"
+    for word in words:
+        assert word in problem["detail"]
+
+
+async def test_too_many_series_are_refused_with_what_to_do(
+    database_url: str, database: Database
+) -> None:
+    told = {named("up", host=f"h{n}"): [(START * SECOND, 1.0)] for n in range(11)}
+    await store(database, told)
+
+    async with asking(database_url, read_max_series=10) as client:
+        for path, parameters in (
+            ("/v1/samples", {}),
+            ("/v1/range", {}),
+            ("/v1/latest", {"max_age": "all"}),
+            ("/v1/labels", {}),
+            ("/v1/labels/host/values", {}),
+        ):
+            answer = await client.get(path, params={**SPAN, **parameters})
+            assert_too_broad(answer, "10 series", "INFRAWATCH_READ_MAX_SERIES", "add a label")
+
+            fewer = {**SPAN, **parameters, "match": 'up{host!="h0"}'}
+            assert (await client.get(path, params=fewer)).status_code == 200
+        answer = await client.get("/v1/series", params={"match": "up"})
+        assert len(answer.json()["series"]) == 11
+
+
+async def test_too_many_samples_are_refused_with_what_to_do(
+    database_url: str, database: Database
+) -> None:
+    told = [((START + n) * SECOND, 1.0) for n in range(1_001)]
+    await store(database, {named("up"): told})
+
+    async with asking(database_url, read_max_samples=1_000) as client:
+        for path in ("/v1/samples", "/v1/range"):
+            answer = await client.get(path, params=SPAN)
+            assert_too_broad(answer, "1000 samples", "shorter span", "INFRAWATCH_READ_MAX_SAMPLES")
+
+            less = {**SPAN, "start": START + 1}
+            assert (await client.get(path, params=less)).status_code == 200
+
+
+async def test_too_many_steps_are_refused_with_what_to_do(
+    database_url: str, database: Database
+) -> None:
+    told = {named("up", host=f"h{n}"): [(START * SECOND, 1.0)] for n in range(11)}
+    await store(database, told)
+
+    async with asking(database_url, read_max_samples=1_000) as client:
+        many = await client.get("/v1/range", params={**SPAN, "step": "0.3"})
+        assert_too_broad(many, "12000 steps", "11000", "longer step")
+        many = await client.get("/v1/range", params={**SPAN, "step": "36"})
+        assert_too_broad(many, "11 series of 100 steps", "INFRAWATCH_READ_MAX_SAMPLES")
+        assert (await client.get("/v1/range", params={**SPAN, "step": "40"})).status_code == 200
+
+
+async def test_a_read_that_takes_too_long_is_told_to_come_back(
+    database_url: str, database: Database
+) -> None:
+    await store(database, {named("up"): [(START * SECOND, 1.0)]})
+
+    async with asking(database_url, read_deadline=timedelta(seconds=0.5)) as client:
+        async with database.writing() as connection:
+            await connection.execute(text("LOCK TABLE series, journal, metric_metadata"))
+            for path, parameters in EVERY_READ:
+                started = monotonic()
+                answer = await client.get(path, params=parameters)
+
+                assert answer.status_code == 503, path
+                assert int(answer.headers["retry-after"]) > 0
+                assert answer.json()["code"] == "deadline_exceeded"
+                assert "INFRAWATCH_READ_DEADLINE" in answer.json()["detail"]
+                assert monotonic() - started < 5
+        for path, parameters in EVERY_READ:
+            assert (await client.get(path, params=parameters)).status_code == 200
+        await eventually_no_read_connection_is_in_use(client)
+
+
+async def test_a_database_that_falls_silent_costs_a_read_no_more_than_its_deadline(
+    database_url: str, database: Database
+) -> None:
+    await store(database, {named("up"): [(START * SECOND, 1.0)]})
+
+    async with (
+        proxied(database_url) as proxy,
+        asking(proxy.url, read_deadline=timedelta(seconds=0.5), read_pool_size=2) as client,
+    ):
+        assert (await client.get("/v1/samples", params=SPAN)).status_code == 200
+        proxy.road = Road.SILENT
+        for path, parameters in READS:
+            started = monotonic()
+            answer = await client.get(path, params=parameters)
+
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) > 0
+            assert monotonic() - started < 5
+        proxy.close()  # what is silent stays so; new connections find an open road
+        proxy.road = Road.OPEN
+        await eventually_answers(client)
+        await eventually_no_read_connection_is_in_use(client)
+
+
+async def test_a_database_that_is_away_is_told_at_once(
+    database_url: str, database: Database
+) -> None:
+    await store(database, {named("up"): [(START * SECOND, 1.0)]})
+
+    async with proxied(database_url) as proxy, asking(proxy.url) as client:
+        proxy.close()
+        for path, parameters in EVERY_READ:
+            answer = await client.get(path, params=parameters)
+
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) > 0
+            assert answer.json()["code"] == "store_unavailable"
+        proxy.road = Road.OPEN
+        await eventually_answers(client)
+
+
+async def test_more_readers_than_connections_wait_for_their_turn(
+    database_url: str, database: Database
+) -> None:
+    await store(database, {named("up"): [(START * SECOND, 1.0)]})
+
+    async with asking(database_url, read_pool_size=1) as client:
+        answers = await asyncio.gather(*(client.get("/v1/samples", params=SPAN) for _ in range(30)))
+
+    assert {answer.status_code for answer in answers} == {200}
+
+
+async def eventually_answers(client: AsyncClient) -> None:
+    async with asyncio.timeout(10):
+        while (await client.get("/v1/samples", params=SPAN)).is_error:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def eventually_no_read_connection_is_in_use(client: AsyncClient) -> None:
+    async with asyncio.timeout(10):
+        while 'pool="read"} 0.0' not in (await client.get("/metrics")).text:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/nothing", "/v1/samples/1", "/api/v1/query"])
+async def test_an_unknown_path_is_a_problem(client: AsyncClient, path: str) -> None:
+    answer = await client.get(path)
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "not_found"
+    assert path in answer.json()["detail"]
+
+
+async def test_a_method_that_does_not_fit_is_a_problem(client: AsyncClient) -> None:
+    answer = await client.delete("/v1/samples")
+
+    assert answer.status_code == 405
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "GET" in answer.headers["allow"] or "POST" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson", "text/csv"])
+async def test_answers_are_compressed_as_who_asks_can_read_them(
+    client: AsyncClient, database: Database, accept: str
+) -> None:
+    await store(database, {named("up"): [((START + n) * SECOND, 0.5) for n in range(3_000)]})
+    plain = await client.get(
+        "/v1/samples", params=SPAN, headers={"Accept": accept, "Accept-Encoding": "identity"}
+    )
+    assert "content-encoding" not in plain.headers
+
+    for encoding in ("zstd", "br", "gzip"):
+        headers = {"Accept": accept, "Accept-Encoding": encoding}
+        async with client.stream("GET", "/v1/samples", params=SPAN, headers=headers) as answer:
+            sent = b"".join([piece async for piece in answer.aiter_raw()])
+
+        assert answer.headers["content-encoding"] == encoding
+        assert {"Accept", "Accept-Encoding"} <= set(answer.headers["vary"].split(", "))
+        assert len(sent) < len(plain.content) / 5
+        assert bytes(DECOMPRESS[encoding](sent)) == plain.content
+
+
+async def test_other_answers_are_compressed_too(client: AsyncClient, database: Database) -> None:
+    await store(database, {named("up", host=f"host-{n}"): [] for n in range(100)})
+
+    for path, parameters in (("/v1/series", {"match": "up"}), ("/v1/labels/host/values", {})):
+        answer = await client.get(path, params=parameters, headers={"Accept-Encoding": "gzip"})
+
+        assert answer.headers["content-encoding"] == "gzip"
+        assert "host-99" in answer.text

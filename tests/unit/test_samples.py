@@ -1,0 +1,75 @@
+"""Samples as columns: the latest arrival of each is the one there is."""
+
+import struct
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infrawatch.model.samples import (
+    STALE_NAN_BITS,
+    Columns,
+    is_stale,
+    latest_arrivals,
+    series_bounds,
+)
+
+SAMPLES = st.lists(st.tuples(st.integers(1, 4), st.integers(-3, 3), st.floats()), max_size=60)
+Told = list[tuple[int, int, float]]
+
+
+def columns(samples: Told) -> Columns:
+    ids, times, values = zip(*samples, strict=True) if samples else ((), (), ())
+    return Columns(np.array(ids, np.int64), np.array(times, np.int64), np.array(values, np.float64))
+
+
+def bits(value: float) -> bytes:
+    return struct.pack("<d", value)
+
+
+@given(SAMPLES)
+def test_of_samples_with_one_series_and_time_the_last_arrival_stays(samples: Told) -> None:
+    latest = {(series, time): bits(value) for series, time, value in samples}
+
+    kept = latest_arrivals(columns(samples))
+
+    assert [
+        ((series, time), bits(value))
+        for series, time, value in zip(*(column.tolist() for column in kept), strict=True)
+    ] == sorted(latest.items())
+
+
+@given(SAMPLES)
+def test_what_is_sorted_and_unique_stays_as_it_is(samples: Told) -> None:
+    once = latest_arrivals(columns(samples))
+
+    for before, after in zip(once, latest_arrivals(once), strict=True):
+        assert before.tobytes() == after.tobytes()
+
+
+@given(st.lists(SAMPLES, max_size=5))
+def test_parts_are_joined_in_their_order(parts: list[Told]) -> None:
+    joined = Columns.joined([columns(part) for part in parts])
+
+    expected = columns([sample for part in parts for sample in part])
+    for got, wanted in zip(joined, expected, strict=True):
+        assert got.tobytes() == wanted.tobytes()
+        assert got.dtype == wanted.dtype
+
+
+@given(st.lists(st.integers(1, 5), max_size=40).map(sorted))
+def test_bounds_say_where_each_series_lies(ids: list[int]) -> None:
+    bounds = series_bounds(np.array(ids, np.int64)).tolist()
+
+    assert bounds[-1] == len(ids)
+    parts = [ids[start:end] for start, end in pairwise(bounds)]
+    assert [part[0] for part in parts] == sorted(set(ids))
+    assert all(part and len(set(part)) == 1 for part in parts)
+
+
+def test_only_prometheus_own_nan_is_a_stale_marker() -> None:
+    patterns = [STALE_NAN_BITS, 0x7FF8000000000000, 0x7FF8000000000001, 0x7FF0000000000001, 0]
+    values = np.array(patterns, np.int64).view(np.float64)
+
+    assert is_stale(values).tolist() == [True, False, False, False, False]
