@@ -1,35 +1,31 @@
-"""A cheap sender: keeps one request in flight on each connection, and notes how long it took.
+"""A cheap sender: keeps one request in flight on each connection, and notes how long each took.
 
-It parses no more of HTTP than status and length of an answer, so that on a small machine the sender
-does not take from the server what is to be measured.
+It reads no more of HTTP than the status and length of an answer: on a small machine the sender must
+not take from the server what is to be measured.
 """
 
 import asyncio
-import mmap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from tempfile import TemporaryFile
+from functools import partial
 from time import perf_counter
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from typing_extensions import override
-from workload import Batch
 
+from benchmarks.workload import Batch
 
-class Request(NamedTuple):
-    group: int
-    samples: int
-    body: memoryview
+_HEAD_END = b"\r\n\r\n"
+_LENGTH = b"\r\ncontent-length:"
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of all requests; `refused` holds the first answers that were no success."""
+    """What became of all requests; `refused` are the first answers that were no success."""
 
     samples: int = 0
     latencies_s: list[float] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    refused: list[bytes] = field(default_factory=list)
     wall_s: float = 0.0
 
     def percentile_ms(self, percent: float) -> float:
@@ -37,14 +33,87 @@ class Outcome:
         return 1000 * ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
 
 
-def spooled(batches: Iterable[Batch]) -> list[Request]:
-    """Put bodies into a file mapped into memory: made before the clock starts, kept by the system."""
-    with TemporaryFile() as file:
-        found = [(batch.group, batch.samples, file.write(batch.body)) for batch in batches]
-        file.flush()
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
-    ends = np_cumsum(size for _, _, size in found)
-    return [
-        Request(group, samples, mapped[end - size : end])
-        for (group, samples, size), end in zip(found, ends, strict=True)
-    ]
+async def drive(url: str, batches: Iterable[Batch], *, connections: int) -> Outcome:
+    """Send every batch; those of one group over one connection, so that they arrive in order.
+
+    Raises:
+        ConnectionError: the server hung up.
+    """
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    head = (
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        "Content-Type: application/json\r\nContent-Length: "
+    ).encode()
+    lanes: list[list[Batch]] = [[] for _ in range(connections)]
+    for batch in batches:
+        lanes[batch.group % connections].append(batch)
+    outcome = Outcome()
+    loop = asyncio.get_running_loop()
+    started = perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for lane in filter(None, lanes):
+            _, sender = await loop.create_connection(
+                partial(_Sender, head, iter(lane), outcome), parts.hostname, parts.port or 80
+            )
+            tasks.create_task(sender.finished())
+    outcome.wall_s = perf_counter() - started
+    return outcome
+
+
+class _Sender(asyncio.Protocol):
+    """One connection: sends a batch when the one before it is answered."""
+
+    def __init__(self, head: bytes, batches: Iterator[Batch], outcome: Outcome) -> None:
+        self._head = head
+        self._batches = batches
+        self._outcome = outcome
+        self._end = asyncio.get_running_loop().create_future()
+        self._received = b""
+
+    async def finished(self) -> None:
+        await self._end
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._send()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if self._is_complete():
+            self._note()
+            self._send()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._end.done():
+            self._end.set_exception(exc or ConnectionError("the server hung up"))
+
+    def _send(self) -> None:
+        batch = next(self._batches, None)
+        if batch is None:
+            self._end.set_result(None)
+            self._transport.close()
+            return
+        self._batch = batch
+        self._sent_at = perf_counter()
+        self._transport.writelines((self._head, b"%d\r\n\r\n" % len(batch.body), batch.body))
+
+    def _is_complete(self) -> bool:
+        """Whether the answer is here; ours to a batch always say how long they are."""
+        head, separator, body = self._received.partition(_HEAD_END)
+        if not separator:
+            return False
+        length = head.lower().partition(_LENGTH)[2].partition(b"\r\n")[0]
+        return len(body) >= int(length)
+
+    def _note(self) -> None:
+        self._outcome.latencies_s.append(perf_counter() - self._sent_at)
+        if self._received.startswith(b"HTTP/1.1 200 "):
+            self._outcome.samples += self._batch.samples
+        elif not self._outcome.refused:
+            self._outcome.refused.append(self._received)
+        self._received = b""

@@ -35,7 +35,8 @@ def _count(random: Generator, rounds: int) -> Floats:
 
 def _seconds(random: Generator, rounds: int) -> Floats:
     """Seconds since boot that something was busy."""
-    return np.round(random.uniform(0, 1e5) + np.cumsum(random.uniform(0, STEP_S, rounds)), 2)
+    seconds: Floats = random.uniform(0, 1e5) + np.cumsum(random.uniform(0, STEP_S, rounds))
+    return seconds.round(2)
 
 
 def _size(random: Generator, rounds: int) -> Floats:
@@ -46,8 +47,8 @@ def _size(random: Generator, rounds: int) -> Floats:
 
 def _share(random: Generator, rounds: int) -> Floats:
     """Between 0 and 100, wandering."""
-    wandering = random.uniform(20, 80) + np.cumsum(random.uniform(-2, 2, rounds))
-    return np.round(np.clip(wandering, 0, 100), 2)
+    wandering: Floats = random.uniform(20, 80) + np.cumsum(random.uniform(-2, 2, rounds))
+    return np.clip(wandering, 0, 100).round(2)
 
 
 # Device by device, a hundred series.

@@ -23,6 +23,7 @@ from infrawatch.ingest import router as ingest
 from infrawatch.ingest.bounds import TimeBounds
 from infrawatch.ingest.intake import Intake
 from infrawatch.ingest.protocols.influx import router as influx
+from infrawatch.ingest.protocols.otlp import router as otlp
 from infrawatch.ingest.schemas import openapi_components
 from infrawatch.ingest.series_cache import SeriesCache
 from infrawatch.ingest.writer import GroupWriter, OnCommitted
@@ -91,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (ingest.router, query.router, live.router, asyncapi.router, health.router):
         app.include_router(router)
     app.include_router(influx.router)
+    app.include_router(otlp.router)
     web.install(app)
     _describe_bodies(app)
     return app

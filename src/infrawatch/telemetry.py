@@ -9,108 +9,140 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
-class Telemetry:
-    """Every metric of a server process; one instance each, handed to whoever counts."""
+class _Http:
+    """What was asked."""
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "infrawatch_http_requests",
             "HTTP requests answered.",
             ("method", "route", "status"),
-            registry=self.registry,
+            registry=registry,
         )
         self.request_seconds = Histogram(
             "infrawatch_http_request_duration_seconds",
             "From the request's first byte to the answer's last.",
             ("route",),
             buckets=_LATENCY_BUCKETS_S,
-            registry=self.registry,
+            registry=registry,
         )
+
+
+class _Ingest:
+    """What became of samples that were sent."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.accepted = Counter(
             "infrawatch_samples_accepted",
             "Samples committed and acknowledged.",
             ("format",),
-            registry=self.registry,
+            registry=registry,
         )
         self.rejected = Counter(
             "infrawatch_samples_rejected",
             "Samples refused, by the code the sender was given.",
             ("format", "code"),
-            registry=self.registry,
+            registry=registry,
+        )
+        self.folded = Counter(
+            "infrawatch_samples_folded",
+            "Samples finer than a microsecond that a later one of their batch replaced.",
+            registry=registry,
         )
         self.exemplars = Counter(
             "infrawatch_exemplars_ignored",
             "Exemplars that came with samples; they are not stored.",
             ("format",),
-            registry=self.registry,
+            registry=registry,
         )
-        self.folded = Counter(
-            "infrawatch_samples_folded",
-            "Samples finer than a microsecond that a later one of their batch replaced.",
-            registry=self.registry,
+        self.series_resolved = Counter(
+            "infrawatch_series_resolved",
+            "Series looked up or created in the database, because the cache did not know them.",
+            registry=registry,
         )
+
+
+class _Commits:
+    """How groups are committed."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.backlog_samples = Gauge(
             "infrawatch_write_backlog_samples",
             "Samples that wait for their commit.",
-            registry=self.registry,
+            registry=registry,
         )
         self.commit_seconds = Histogram(
             "infrawatch_commit_duration_seconds",
             "One group's transaction, COPY and COMMIT included.",
             buckets=_LATENCY_BUCKETS_S,
-            registry=self.registry,
+            registry=registry,
         )
         self.group_samples = Histogram(
             "infrawatch_group_samples",
             "Samples committed together.",
             buckets=(1, 10, 100, 1_000, 10_000, 100_000),
-            registry=self.registry,
+            registry=registry,
         )
         self.groups_failed = Counter(
             "infrawatch_groups_failed",
             "Groups that were not committed; their senders were told to try again.",
-            registry=self.registry,
-        )
-        self.series_resolved = Counter(
-            "infrawatch_series_resolved",
-            "Series looked up or created in the database, because the cache did not know them.",
-            registry=self.registry,
-        )
-        self.viewers = Gauge(
-            "infrawatch_live_subscriptions", "Subscriptions being served.", registry=self.registry
-        )
-        self.live_lag_seconds = Gauge(
-            "infrawatch_live_lag_seconds",
-            "How old the newest entry was when it was handed to viewers.",
-            registry=self.registry,
-        )
-        self.bus_errors = Counter(
-            "infrawatch_bus_errors",
-            "Times that Redis could not be used; the journal stands in for it.",
-            registry=self.registry,
-        )
-        self.uncompacted_samples = Gauge(
-            "infrawatch_uncompacted_samples",
-            "Samples that are in the journal only.",
-            registry=self.registry,
-        )
-        self.compacted_samples = Counter(
-            "infrawatch_samples_compacted",
-            "Samples copied from the journal into chunks, by this process.",
-            registry=self.registry,
-        )
-        self.merged_samples = Counter(
-            "infrawatch_samples_merged",
-            "Samples of windows closed, or opened again for late ones, by this process.",
-            registry=self.registry,
+            registry=registry,
         )
         self.pool_connections = Gauge(
             "infrawatch_pool_connections",
             "Connections to PostgreSQL in use.",
             ("pool",),
-            registry=self.registry,
+            registry=registry,
         )
+
+
+class _Live:
+    """What viewers get."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.viewers = Gauge(
+            "infrawatch_live_subscriptions", "Subscriptions being served.", registry=registry
+        )
+        self.live_lag_seconds = Gauge(
+            "infrawatch_live_lag_seconds",
+            "How old the newest entry was when it was handed to viewers.",
+            registry=registry,
+        )
+        self.bus_errors = Counter(
+            "infrawatch_bus_errors",
+            "Times that Redis could not be used; the journal stands in for it.",
+            registry=registry,
+        )
+
+
+class _Upkeep:
+    """How the store is kept small."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.uncompacted_samples = Gauge(
+            "infrawatch_uncompacted_samples",
+            "Samples that are in the journal only.",
+            registry=registry,
+        )
+        self.compacted_samples = Counter(
+            "infrawatch_samples_compacted",
+            "Samples copied from the journal into chunks, by this process.",
+            registry=registry,
+        )
+        self.merged_samples = Counter(
+            "infrawatch_samples_merged",
+            "Samples of windows closed, or opened again for late ones, by this process.",
+            registry=registry,
+        )
+
+
+class Telemetry(_Http, _Ingest, _Commits, _Live, _Upkeep):
+    """Every metric of a server process; one instance each, handed to whoever counts."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        for part in Telemetry.__bases__:
+            part.__init__(self, self.registry)  # type: ignore[misc]  # each declares its own
 
 
 def configure_logging(log_format: str, log_level: str) -> None:

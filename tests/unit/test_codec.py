@@ -94,7 +94,7 @@ def test_values_that_swing_as_far_as_integers_go_are_raw() -> None:
 
 def test_a_window_too_full_for_one_chunk_is_cut_into_equal_ones() -> None:
     times_us = START_US + np.arange(7200) * US
-    columns = one_series(np.sqrt(np.arange(7200.0)), times_us)
+    columns = one_series(np.random.default_rng(4).random(7200), times_us)
     chunks = encode(columns)
     assert chunks.counts.tolist() == [MAX_SAMPLES] * 15
     assert encode(columns.picked(times_us < START_US + 481 * US)).counts.tolist() == [241, 240]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -31,6 +32,8 @@ SILENT_S = 1.0
 MAX_WAITING = 100
 
 _HEAD = struct.Struct("<qqqq")
+_COLUMN_TYPES = ("<i8", "<i8", "<f8")
+_TROUBLES = (RedisError, OSError, TimeoutError)
 
 
 class Bus:
@@ -58,20 +61,13 @@ class Bus:
         """Send what was published, for ever."""
         silent_until = 0.0
         clock = asyncio.get_running_loop().time
-        async with self._connected() as redis:
+        async with self._redis() as redis:
             while True:
                 await self._arrived.wait()
                 self._arrived.clear()
                 while self._outgoing:
                     entry = self._outgoing.popleft()
-                    if clock() < silent_until:
-                        continue
-                    try:
-                        listeners = await redis.publish(self._channel, pack(entry))
-                    except (RedisError, OSError, TimeoutError):
-                        self._telemetry.bus_errors.inc()
-                        listeners = 0
-                    if listeners == 0:
+                    if clock() >= silent_until and not await self._reaches_anybody(redis, entry):
                         silent_until = clock() + SILENT_S
 
     async def run_listening(self) -> None:
@@ -79,27 +75,52 @@ class Bus:
         while True:
             try:
                 await self._listen()
-            except (RedisError, OSError, TimeoutError) as error:
+            except _TROUBLES as error:
                 if self.is_connected:
-                    log.warning("bus_lost", reason=str(error))
+                    log.warning("bus_lost", reason=str(error) or type(error).__name__)
                 self.is_connected = False
                 self._telemetry.bus_errors.inc()
             await asyncio.sleep(RECONNECT_S)
 
+    async def _reaches_anybody(self, redis: Redis, entry: Entry) -> bool:
+        try:
+            return bool(await redis.publish(self._channel, pack(entry)))
+        except _TROUBLES:
+            self._telemetry.bus_errors.inc()
+            return False
+
     async def _listen(self) -> None:
-        async with self._connected() as redis, redis.pubsub() as pubsub:
+        async with self._redis() as redis, redis.pubsub() as pubsub:
             await pubsub.subscribe(self._channel)
             while True:
-                # A hung server answers no ping: that is how we notice.
-                message = await pubsub.get_message(timeout=SILENT_S)
-                if message is None:
-                    await asyncio.wait_for(pubsub.ping(), TIMEOUT_S)
+                message = await self._next_message(pubsub)
+                if not self.is_connected:
+                    log.info("bus_connected")
+                    self.is_connected = True
+                if message["type"] != "message":
                     continue
-                self.is_connected = True
-                if message["type"] == "message":
-                    self._on_entry(unpack(message["data"]))
+                try:
+                    entry = unpack(message["data"])
+                except ValueError as error:
+                    log.warning("bus_talks_nonsense", reason=str(error))
+                    self._telemetry.bus_errors.inc()
+                else:
+                    self._on_entry(entry)
 
-    def _connected(self) -> Redis:
+    async def _next_message(self, pubsub: PubSub) -> dict[str, object]:
+        """What comes next, be it the answer to a ping.
+
+        Raises:
+            TimeoutError: nothing came, and not even a ping was answered: the server hangs.
+        """
+        for timeout_s in (SILENT_S, TIMEOUT_S):
+            message: dict[str, object] | None = await pubsub.get_message(timeout=timeout_s)
+            if message is not None:
+                return message
+            await asyncio.wait_for(pubsub.ping(), TIMEOUT_S)
+        raise TimeoutError("Redis does not answer")
+
+    def _redis(self) -> Redis:
         return Redis.from_url(
             self._url,
             socket_timeout=TIMEOUT_S,
@@ -115,11 +136,19 @@ def pack(entry: Entry) -> bytes:
     return b"".join((head, *(np.ascontiguousarray(one).tobytes() for one in columns)))
 
 
-def unpack(packed: bytes) -> Entry:
-    """What `pack` made."""
+def unpack(packed: object) -> Entry:
+    """What `pack` made.
+
+    Raises:
+        ValueError: it was not made by `pack`.
+    """
+    if not isinstance(packed, bytes) or len(packed) < _HEAD.size:
+        raise ValueError("too short to be an entry")
     writer, seq, at_us, count = _HEAD.unpack_from(packed)
+    if len(packed) != _HEAD.size + 8 * count * len(_COLUMN_TYPES):
+        raise ValueError("its length is not that of an entry")
     ids, times, values = (
         np.frombuffer(packed, dtype, count, _HEAD.size + place * 8 * count)
-        for place, dtype in enumerate(("<i8", "<i8", "<f8"))
+        for place, dtype in enumerate(_COLUMN_TYPES)
     )
     return Entry(writer, seq, at_us, Columns(ids, times, values))

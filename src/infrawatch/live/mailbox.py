@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
-from infrawatch.live.update import Update, folded
+from infrawatch.live.update import Update, folded, joined
 
 MAX_UPDATES = 1_000
-"""A viewer this many groups behind is a minute behind; a snapshot is cheaper than catching up."""
+"""More are joined to one: each costs a kilobyte, however few samples it has."""
 
 MAX_SAMPLES = 200_000
-"""About five megabytes, and seconds of sending; likewise."""
+"""About five megabytes, and seconds of sending; a snapshot is cheaper than catching up."""
 
 Delivery = Literal["lossless", "latest"]
 Reason = Literal["slow_viewer", "replay_window_passed", "other_database", "journal_lost"]
@@ -19,8 +19,8 @@ Reason = Literal["slow_viewer", "replay_window_passed", "other_database", "journ
 class Mailbox:
     """Takes updates without ever making the giver wait.
 
-    When it is full, `lossless` empties it and notes that something is lost; `latest` folds what
-    waits into the newest sample of each series.
+    When it holds too many samples, `lossless` empties it and notes that something is lost;
+    `latest` folds what waits into the newest sample of each series.
     """
 
     def __init__(self, delivery: Delivery) -> None:
@@ -29,47 +29,71 @@ class Mailbox:
         self._samples = 0
         self._arrived = asyncio.Event()
         self._lost: Reason | None = None
+        self._is_closed = False
 
     def put(self, update: Update) -> None:
         if self._lost is not None:
             return
         self._waiting.append(update)
         self._samples += len(update.columns)
-        if len(self._waiting) > MAX_UPDATES or self._samples > MAX_SAMPLES:
+        if self._samples > MAX_SAMPLES or len(self._waiting) > MAX_UPDATES:
             self._make_room()
         self._arrived.set()
 
     def lose(self, reason: Reason) -> None:
         """Note that something is missing from here on; nothing is kept until `restart`."""
-        self._waiting.clear()
+        self._empty()
         self._lost = reason
         self._arrived.set()
 
-    async def wait(self) -> Reason | None:
-        """Return when something waits, or with the reason when something was lost."""
+    def close(self) -> None:
+        """Nothing more will come, because the server stops."""
+        self._is_closed = True
+        self._arrived.set()
+
+    async def wait(self) -> None:
+        """Return when something waits, or it has become clear that no update will."""
         await self._arrived.wait()
-        return self._lost
 
     def take(self) -> Sequence[Update]:
         """Everything that waits, in order."""
-        waiting, self._waiting = self._waiting, []
-        self._samples = 0
-        if self._lost is None:
+        waiting = self._empty()
+        if not (self._is_closed or self._lost):
             self._arrived.clear()
         return waiting
+
+    def restart(self) -> Reason | None:
+        """Keep what comes from now on; whoever reads it takes a new snapshot afterwards.
+
+        Answers with what had been noted by `lose`.
+        """
+        lost, self._lost = self._lost, None
+        self.take()
+        return lost
 
     @property
     def is_empty(self) -> bool:
         return not self._waiting and self._lost is None
 
-    def restart(self) -> None:
-        """Keep what comes from now on: whoever reads it takes a new snapshot afterwards."""
-        self._lost = None
-        self.take()
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was lost and more may come."""
+        return self._lost is None and not self._is_closed
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
 
     def _make_room(self) -> None:
-        if self._delivery == "lossless":
+        if self._delivery == "latest":
+            self._waiting = [folded(self._waiting)]
+            self._samples = len(self._waiting[0].columns)
+        elif self._samples > MAX_SAMPLES:
             self.lose("slow_viewer")
-            return
-        self._waiting = [folded(self._waiting)]
-        self._samples = len(self._waiting[0].columns)
+        else:
+            self._waiting = [joined(self._waiting)]
+
+    def _empty(self) -> list[Update]:
+        waiting, self._waiting = self._waiting, []
+        self._samples = 0
+        return waiting

@@ -1,6 +1,8 @@
 """WS /v1/live, and GET /v1/live/sse for those who cannot do WebSockets."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, WebSocket
@@ -10,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from infrawatch.access.principal import CurrentPrincipal
 from infrawatch.live.subscription import Live
-from infrawatch.live.viewer import Viewer
+from infrawatch.live.viewer import HEARTBEAT_S, Viewer
 from infrawatch.live.wish import Wish
 from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
 from infrawatch.model.selector import MAX_SELECTOR_CHARACTERS, parse_selector
@@ -55,6 +57,7 @@ async def follow_by_sse(
         parse_selector(match),
         since,
         Cursor.from_text(last_event_id) if last_event_id else None,
+        heartbeat=timedelta(seconds=HEARTBEAT_S),
     )
     events = _events(live, wish)
     first = await anext(events)  # an error in the question is still a problem answer
@@ -67,8 +70,9 @@ async def follow_by_sse(
 
 async def _events(live: Live, wish: Wish) -> AsyncGenerator[bytes, None]:
     with live.subscribed(wish) as subscription:
-        async for frame in subscription.frames():
-            yield _to_event(frame)
+        async with aclosing(subscription.frames()) as frames:
+            async for frame in frames:
+                yield _to_event(frame)
 
 
 def _to_event(frame: str) -> bytes:
@@ -79,6 +83,7 @@ def _to_event(frame: str) -> bytes:
 
 
 async def _chained(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    yield first
-    async for event in rest:
-        yield event
+    async with aclosing(rest):
+        yield first
+        async for event in rest:
+            yield event

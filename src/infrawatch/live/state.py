@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 import numpy as np
 import structlog
 
-from infrawatch.errors import QueryTooBroad, Unavailable
+from infrawatch.errors import DeadlineExceeded, QueryTooBroad, Unavailable
 from infrawatch.live.mailbox import MAX_SAMPLES, Reason
 from infrawatch.live.tail import SLACK_US, Tail
 from infrawatch.live.update import Position
@@ -25,6 +26,9 @@ from infrawatch.store.series import Series
 log = structlog.get_logger()
 
 RETRY_S = 1.0
+
+AT_ONCE = 4
+"""Snapshots read at the same time; a thousand viewers who come back leave room for queries."""
 
 LATEST_US = 300 * US
 """Without `since` a snapshot has the last sample of each series within five minutes."""
@@ -57,18 +61,23 @@ class StateReader:
         self._epoch = epoch
         self._window = replay_window
         self._max_series = max_series
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def read(self, wish: Wish, resume: Cursor | None) -> State:
         """Read it as often as it takes: a viewer outlives a restart of the database.
 
         Raises:
             InvalidInput: the selector means too many series, or `since` is no time.
+            DeadlineExceeded: it takes too long, and would again.
         """
         while True:
             try:
-                await self._tail.start()
-                async with self._database.reading() as connection:
-                    return await self._read(JournalRepository(connection), wish, resume)
+                async with self._turns:
+                    await self._tail.start()
+                    async with self._database.reading() as connection:
+                        return await self._read(JournalRepository(connection), wish, resume)
+            except DeadlineExceeded:
+                raise
             except Unavailable as error:
                 log.warning("live_snapshot_failed", reason=str(error))
             await asyncio.sleep(RETRY_S)
@@ -108,17 +117,25 @@ async def _samples(snapshot: Snapshot, wish: Wish, ids: Int64s) -> Columns:
     if wish.since is None:
         return await snapshot.samples.find_last(ids, TimeRange(now - LATEST_US, FAR_FUTURE_US))
     span = TimeRange(parse_time(wish.since, now=now), FAR_FUTURE_US)
-    return await snapshot.samples.read(ids, span)
+    try:
+        return await snapshot.samples.read(ids, span)
+    except QueryTooBroad:
+        raise QueryTooBroad(
+            f"a snapshot has at most {MAX_SAMPLES} samples: choose a later `since` or fewer "
+            "series, and read what is older with GET /v1/samples"
+        ) from None
 
 
 async def _replayed(journal: JournalRepository, resume: Cursor, ids: Int64s) -> Columns | None:
     """What came after a cursor, in order of arrival; None when it is too much for a viewer."""
     parts: list[Columns] = []
     samples = 0
-    async for entry in journal.replay(resume.seqs, since_us=resume.at_us - SLACK_US):
-        part = entry.columns.picked(is_among(entry.columns.series_ids, ids))
-        parts.append(part)
-        samples += len(part)
-        if samples > MAX_SAMPLES:
-            return None
+    since_us = resume.at_us - SLACK_US
+    async with aclosing(journal.replay(resume.seqs, since_us=since_us)) as entries:
+        async for entry in entries:
+            part = entry.columns.picked(is_among(entry.columns.series_ids, ids))
+            parts.append(part)
+            samples += len(part)
+            if samples > MAX_SAMPLES:
+                return None
     return Columns.joined(parts)

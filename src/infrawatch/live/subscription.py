@@ -1,7 +1,7 @@
 """Subscriptions: what one viewer is sent about one selector, from the snapshot on."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ from pydantic_core import to_json
 
 from infrawatch.live import schemas
 from infrawatch.live.hub import Hub
-from infrawatch.live.mailbox import Mailbox, Reason
+from infrawatch.live.mailbox import Mailbox
 from infrawatch.live.state import State, StateReader
 from infrawatch.live.topic import Topic, TopicKey
 from infrawatch.live.update import Update, encode_samples
@@ -30,9 +30,9 @@ class Live:
         with self.hub.joined(TopicKey(wish.tenant_id, wish.selector), wish.delivery) as seat:
             yield Subscription(self.hub, self._states, wish, *seat)
 
-    def heartbeat(self) -> str:
-        """Says how far everything has been sent, to viewers for whom nothing waits."""
-        return schemas.Heartbeat(cursor=self.hub.position().text).model_dump_json()
+    def drain(self) -> None:
+        """Let every subscription end, because the server stops."""
+        self.hub.close()
 
 
 class Subscription:
@@ -58,35 +58,50 @@ class Subscription:
         return self._is_waiting and self._mailbox.is_empty
 
     async def frames(self) -> AsyncGenerator[str, None]:
-        """The frames of the subscription as JSON, for ever.
+        """The frames of the subscription as JSON, until the server stops.
 
         Raises:
             InvalidInput: the selector means too many series, or `since` is no time.
+            DeadlineExceeded: the snapshot takes too long to read.
         """
         teller = _Teller(self._wish.id, self._topic)
-        state = await self._begin(self._wish.resume, None)
+        state = await self._begin(self._wish.resume)
         yield teller.all_series()
         while True:
-            for frame in teller.beginning(state):
+            samples_json = await asyncio.to_thread(encode_samples, state.columns)
+            for frame in teller.beginning(state, samples_json):
                 yield frame
-            while (lost := await self._something()) is None:
-                await _until_tick(self._wish.every)
-                for frame in teller.news(self._mailbox.take(), state.position.seqs):
+            while self._mailbox.is_whole:
+                for frame in await self._news(teller, state.position.seqs):
                     yield frame
-            self._mailbox.restart()
-            state = await self._begin(None, lost)
+            if self._mailbox.is_closed:
+                return
+            lost = self._mailbox.restart()
+            state = (await self._begin(None))._replace(lost=lost)
 
-    async def _begin(self, resume: Cursor | None, lost: Reason | None) -> State:
+    async def _begin(self, resume: Cursor | None) -> State:
         state = await self._states.read(self._wish, resume)
         self._hub.learn(self._topic, state.series)
-        return state._replace(lost=lost or state.lost)
+        return state
 
-    async def _something(self) -> Reason | None:
+    async def _news(self, teller: "_Teller", seqs: Mapping[int, int]) -> Iterable[str]:
+        """Wait for what comes after a state that stands at `seqs`; gives its frames."""
+        heartbeat = self._wish.heartbeat
         self._is_waiting = True
         try:
-            return await self._mailbox.wait()
+            async with asyncio.timeout(heartbeat and heartbeat.total_seconds()):
+                await self._mailbox.wait()
+        except TimeoutError:
+            return [heartbeat_frame(self._hub)]
         finally:
             self._is_waiting = False
+        await _until_tick(self._wish.every)
+        return teller.news(self._mailbox.take(), seqs)
+
+
+def heartbeat_frame(hub: Hub) -> str:
+    """Says how far everything has been sent, to a viewer for whom nothing waits."""
+    return schemas.Heartbeat(cursor=hub.position().text).model_dump_json()
 
 
 class _Teller:
@@ -100,13 +115,13 @@ class _Teller:
     def all_series(self) -> str:
         return schemas.Subscribed(id=self._id, series=self._untold()).model_dump_json()
 
-    def beginning(self, state: State) -> Iterator[str]:
+    def beginning(self, state: State, samples_json: str) -> Iterator[str]:
         """A gap if there is one, then the snapshot, or what was missed since the cursor."""
         if state.lost is not None:
             yield schemas.Gap(id=self._id, reason=state.lost).model_dump_json()
         yield from self._new_series()
         kind = "update" if state.is_resumed else "snapshot"
-        yield self._samples(kind, state.position.text, encode_samples(state.columns))
+        yield self._samples(kind, state.position.text, samples_json)
 
     def news(self, updates: Sequence[Update], seqs: Mapping[int, int]) -> Iterator[str]:
         """What a snapshot that stands at `seqs` does not have."""

@@ -1,8 +1,9 @@
 """The tail: brings the hub every entry once, those of a writer in order, whatever gets lost."""
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import timedelta
 
 import structlog
@@ -14,15 +15,14 @@ from infrawatch.store.database import Database
 from infrawatch.store.journal import Entry, JournalRepository
 from infrawatch.store.series import list_all_ids
 from infrawatch.store.writers import WriterRepository
-from infrawatch.telemetry import Telemetry
 
 log = structlog.get_logger()
 
-SLACK_US = 30 * US
+SLACK_US = 60 * US
 """How far back the journal is read before what is known: a transaction's deadline, and more."""
 
-MAX_WAITING = 1_000
-"""Entries not applied yet; the journal has whatever finds no place here."""
+MAX_WAITING_SAMPLES = 1_000_000
+"""24 MB of entries not applied yet; the journal has whatever finds no place here."""
 
 RETRY_S = 1.0
 
@@ -36,24 +36,40 @@ class Tail:
     """
 
     def __init__(
-        self, database: Database, hub: Hub, telemetry: Telemetry, *, poll: timedelta
+        self, database: Database, hub: Hub, *, poll: timedelta, replay_window: timedelta
     ) -> None:
         self._database = database
         self._hub = hub
-        self._telemetry = telemetry
         self._poll_s = poll.total_seconds()
-        self._waiting: asyncio.Queue[Entry] = asyncio.Queue(MAX_WAITING)
+        self._window = replay_window
+        self._waiting: deque[Entry] = deque()
+        self._waiting_samples = 0
+        self._arrived = asyncio.Event()
         self._starting = asyncio.Lock()
         self._is_behind = False
+        self._checked_at = 0.0
+        self._lag_s = 0.0
 
     def offer(self, entry: Entry) -> None:
         """Take note of an entry, if anybody wants to know; never blocks."""
         if not self._hub.is_active:
             return
-        try:
-            self._waiting.put_nowait(entry)
-        except asyncio.QueueFull:
+        if self._waiting_samples + len(entry.columns) > MAX_WAITING_SAMPLES:
             self._is_behind = True
+        else:
+            self._waiting.append(entry)
+            self._waiting_samples += len(entry.columns)
+        self._arrived.set()
+
+    def lag_s(self) -> float:
+        """How far behind the commits viewers may be; 0 while there are none.
+
+        The age of the newest entry when it was handed to them, or the time for which the database
+        could not be asked whether there are others.
+        """
+        if not self._hub.is_active:
+            return 0.0
+        return max(self._lag_s, asyncio.get_running_loop().time() - self._checked_at - self._poll_s)
 
     async def start(self) -> None:
         """Let the hub know where the writers stand; a viewer takes its snapshot afterwards.
@@ -65,9 +81,13 @@ class Tail:
             if self._hub.is_active:
                 return
             async with self._database.reading() as connection:
-                positions = await WriterRepository(connection).positions()
+                writers = WriterRepository(connection)
+                positions = await writers.positions()
+                active = await writers.positions(self._window)
                 series_ids = await list_all_ids(connection)
-            self._hub.start(positions.seqs, positions.at_us, series_ids)
+            self._checked_at = asyncio.get_running_loop().time()
+            self._lag_s = 0.0
+            self._hub.start(positions, active.seqs, series_ids)
 
     async def run(self) -> None:
         """Apply entries for ever."""
@@ -76,28 +96,35 @@ class Tail:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
-                    await self._take(await self._waiting.get())
+                    await self._arrived.wait()
+            await self._take_all(until=due)
             if self._is_behind or clock() >= due:
                 await self._check()
                 due = clock() + self._poll_s
 
-    async def _take(self, entry: Entry) -> None:
-        """Apply an entry if it is the next of its writer; remember if one before it is missing."""
-        if not self._hub.is_active:
-            return
-        expected = self._hub.seqs.get(entry.writer, 0) + 1
-        if entry.seq == expected and not self._is_behind:
-            await self._apply(entry)
-        elif entry.seq >= expected:
-            self._is_behind = True
+    async def _take_all(self, until: float) -> None:
+        """Apply what waits, until something is missing or it is time to look for that."""
+        clock = asyncio.get_running_loop().time
+        while self._waiting and not self._is_behind and clock() < until:
+            entry = self._waiting.popleft()
+            self._waiting_samples -= len(entry.columns)
+            expected = self._hub.seqs.get(entry.writer, 0) + 1
+            if entry.seq == expected:
+                await self._apply(entry)
+            elif entry.seq > expected:
+                self._is_behind = True
+        if not self._waiting:
+            self._arrived.clear()
 
     async def _apply(self, entry: Entry) -> None:
         try:
             await self._hub.apply(entry)
-        except Unavailable:
+        except Unavailable as error:
+            log.warning("live_is_behind", reason=str(error))
             self._is_behind = True  # the journal has it
             return
-        self._telemetry.live_lag_seconds.set(max(now_us() - entry.at_us, 0) / US)
+        self._lag_s = max(now_us() - entry.at_us, 0) / US
+        await asyncio.sleep(0)  # viewers send what they got, even while much is waiting
 
     async def _check(self) -> None:
         """Compare with the database, and read what is missing."""
@@ -105,8 +132,9 @@ class Tail:
         if not hub.has_viewers:
             hub.stop()
         if not hub.is_active:
-            self._is_behind = False
+            self._forget()
             return
+        started = asyncio.get_running_loop().time()
         try:
             async with self._database.reading() as connection:
                 positions = await WriterRepository(connection).positions()
@@ -115,29 +143,36 @@ class Tail:
                 if behind:
                     await self._catch_up(JournalRepository(connection), behind)
         except Unavailable as error:
+            self._forget()  # it is in the journal, and memory is for those who can go on
             self._is_behind = True
             log.warning("live_is_behind", reason=str(error))
             await asyncio.sleep(RETRY_S)
             return
         if not self._is_behind:
             hub.at_us = positions.at_us
+            self._checked_at = started
 
     async def _catch_up(self, journal: JournalRepository, behind: Mapping[int, int]) -> None:
+        """Apply what was committed since the last time that nothing was missing."""
         hub = self._hub
-        known = [hub.last_at_us(writer) or hub.at_us for writer in behind]
         has_hole = False
-        async for entry in journal.replay(hub.seqs.copy(), since_us=min(known) - SLACK_US):
-            expected = hub.seqs.get(entry.writer, 0) + 1
-            if entry.seq < expected:
-                continue
-            has_hole = has_hole or entry.seq > expected
-            await self._apply(entry)
-            if self._is_behind:
-                return
-        for writer, seq in behind.items():
+        since_us = hub.at_us - SLACK_US
+        async with aclosing(journal.replay(hub.seqs.copy(), since_us=since_us)) as entries:
+            async for entry in entries:
+                has_hole = has_hole or entry.seq > hub.seqs.get(entry.writer, 0) + 1
+                await self._apply(entry)
+                if self._is_behind:
+                    break
+        for writer, seq in {} if self._is_behind else behind.items():
             if hub.seqs.get(writer, 0) < seq:
                 has_hole = True
-                hub.seqs[writer] = seq
+                hub.skip(writer, seq)
         if has_hole:
             log.error("journal_lost_entries")
             hub.lose_all("journal_lost")
+
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._waiting_samples = 0
+        self._is_behind = False
+        self._arrived.clear()

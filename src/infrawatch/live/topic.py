@@ -1,7 +1,7 @@
 """Topics: one tenant's selector, matched once and encoded once for all who subscribed to it."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -9,12 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from infrawatch.live.mailbox import Mailbox
+from infrawatch.live.mailbox import Mailbox, Reason
 from infrawatch.live.update import Update, joined
-from infrawatch.model.samples import Columns, Int64s, series_bounds
+from infrawatch.model.samples import Columns, Int64s, is_among, series_bounds
 from infrawatch.model.selector import Selector
 from infrawatch.store.journal import Entry
 from infrawatch.store.series import Series
+
+MAX_MISSED_SAMPLES = 1_000_000
+"""24 MB, while a snapshot is read; entries are shared by the topics that wait for one."""
 
 _JOINS_KEPT = 32
 """Viewers of one topic fall behind by much the same updates; older joins are not kept."""
@@ -31,28 +34,50 @@ class Topic:
 
     key: TopicKey
     series: list[Series] = field(default_factory=list)
-    mailboxes: set[Mailbox] = field(default_factory=set)
-    loading: list[Entry] | None = field(default_factory=list)
-    """Entries that came before it was known which series there are."""
+    ids: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
+    """Those of its series, ascending."""
 
-    _ids: set[int] = field(default_factory=set)
+    mailboxes: set[Mailbox] = field(default_factory=set)
+    is_loading: bool = True
+    """Whether it is still unknown which series there are."""
+
+    _missed: list[Entry] = field(default_factory=list)
+    _missed_samples: int = 0
     _joins: OrderedDict[tuple[Update, ...], Update] = field(default_factory=OrderedDict)
 
-    @property
-    def ids(self) -> Int64s:
-        """The ids of its series, ascending."""
-        return np.array(sorted(self._ids), np.int64)
-
-    def learn(self, series: Iterable[Series]) -> bool:
+    def learn(self, series: Sequence[Series]) -> bool:
         """Add series that match; tell whether any was new."""
-        new = [one for one in series if one.id not in self._ids]
+        ids = np.array([one.id for one in series], np.int64)
+        is_known = is_among(ids, self.ids).tolist()
+        new = [one for one, known in zip(series, is_known, strict=True) if not known]
         self.series.extend(new)
-        self._ids.update(one.id for one in new)
+        self.ids = np.union1d(self.ids, ids)
         return bool(new)
 
+    def keep(self, entry: Entry) -> None:
+        """Keep an entry until it is known which series there are."""
+        self._missed.append(entry)
+        self._missed_samples += len(entry.columns)
+        if self._missed_samples > MAX_MISSED_SAMPLES:
+            self._missed.clear()
+            self._missed_samples = 0
+            self.lose("slow_viewer")
+
+    def loaded(self) -> Sequence[Entry]:
+        """It is known now; gives what was kept."""
+        missed, self._missed = self._missed, []
+        self.is_loading = False
+        return missed
+
     def publish(self, update: Update) -> None:
+        # Whoever takes what waits for it has this one, too: no older join is asked for again.
+        self._joins.clear()
         for mailbox in self.mailboxes:
             mailbox.put(update)
+
+    def lose(self, reason: Reason) -> None:
+        for mailbox in self.mailboxes:
+            mailbox.lose(reason)
 
     def joined(self, updates: tuple[Update, ...]) -> Update:
         """Several updates as one; viewers who are equally far behind share it."""

@@ -30,8 +30,8 @@ class Position:
 class Update:
     """What entries brought for a topic; `position` is where the tail stood after the last."""
 
-    entries: tuple[tuple[int, int], ...]
-    """Writer and seq of each."""
+    reached: Mapping[int, int]
+    """By writer, the seq of the last entry that is in it."""
 
     columns: Columns
     position: Position
@@ -45,13 +45,13 @@ class Update:
 
     def is_within(self, seqs: Mapping[int, int]) -> bool:
         """Whether a snapshot that stands at `seqs` has all of it."""
-        return all(seq <= seqs.get(writer, 0) for writer, seq in self.entries)
+        return all(seq <= seqs.get(writer, 0) for writer, seq in self.reached.items())
 
 
 def joined(updates: Sequence[Update]) -> Update:
     """Several updates in a row as one, without losing a sample."""
     return Update(
-        tuple(entry for one in updates for entry in one.entries),
+        {writer: seq for one in updates for writer, seq in one.reached.items()},
         Columns.joined([one.columns for one in updates]),
         updates[-1].position,
         sum(one.coalesced for one in updates),
@@ -64,7 +64,7 @@ def folded(updates: Sequence[Update]) -> Update:
     ordered = latest_arrivals(every.columns)
     newest = ordered.picked(series_bounds(ordered.series_ids)[1:] - 1)
     left_out = every.coalesced + len(every.columns) - len(newest)
-    return Update(every.entries, newest, every.position, left_out)
+    return Update(every.reached, newest, every.position, left_out)
 
 
 def encode_samples(columns: Columns) -> str:

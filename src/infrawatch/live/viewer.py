@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from infrawatch.access.principal import Principal
 from infrawatch.errors import InfraWatchError, InvalidFrame
 from infrawatch.live import schemas
-from infrawatch.live.subscription import Live, Subscription
+from infrawatch.live.subscription import Live, Subscription, heartbeat_frame
 from infrawatch.live.wish import Wish
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.selector import parse_selector
@@ -20,7 +20,7 @@ from infrawatch.problems import to_members
 log = structlog.get_logger()
 
 SEND_DEADLINE_S = 15.0
-"""A viewer that takes nothing for so long is cut off; what waits for it is worth more to others."""
+"""A viewer that does not take a frame within this is cut off; memory is worth more to others."""
 
 HEARTBEAT_S = 5.0
 MAX_SUBSCRIPTIONS = 100
@@ -64,7 +64,7 @@ class Viewer:
             pass
         except* TimeoutError:
             log.warning("viewer_takes_nothing")
-            await self._close(CLOSE_STUCK, "you take nothing; connect again and resume")
+            await self._close(CLOSE_STUCK, "you took nothing for 15 s; connect again and resume")
         except* _Hopeless:
             await self._close(CLOSE_BAD_FRAMES, "too many bad frames")
 
@@ -78,6 +78,7 @@ class Viewer:
                 frame = _read(message.get("text"))
                 subscription_id = frame.id
                 self._obey(frame, tasks)
+                self._bad_frames = 0
             except InfraWatchError as error:
                 await self._complain(error, subscription_id)
                 self._bad_frames += 1
@@ -128,7 +129,7 @@ class Viewer:
             await asyncio.sleep(HEARTBEAT_S)
             subscriptions = self._subscriptions
             if subscriptions and all(one.is_idle for one in subscriptions):
-                await self._send(self._live.heartbeat())
+                await self._send(heartbeat_frame(self._live.hub))
 
     async def _complain(self, error: InfraWatchError, subscription_id: str | None) -> None:
         problem = schemas.Problem.model_validate(to_members(error))
@@ -141,7 +142,7 @@ class Viewer:
             TimeoutError: the viewer takes nothing.
             WebSocketDisconnect: it has left.
         """
-        async with asyncio.timeout(SEND_DEADLINE_S), self._sending:
+        async with self._sending, asyncio.timeout(SEND_DEADLINE_S):
             try:
                 await self._websocket.send_text(frame)
             except RuntimeError:  # Starlette's answer to sending after the close

@@ -19,3 +19,5 @@ class Wish:
     resume: Cursor | None = None
     every: timedelta | None = None
     delivery: Delivery = "lossless"
+    heartbeat: timedelta | None = None
+    """After so long without news the subscription itself says that there are none."""

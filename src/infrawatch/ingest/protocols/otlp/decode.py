@@ -121,20 +121,21 @@ class _Reading:
                 self._add_metric(scope, number, metric)
 
     def _add_metric(self, scope: Scope, place: int, metric: Message) -> None:
-        data = metric.WhichOneof("data")
-        if data is None:
+        field = metric.WhichOneof("data")
+        if field is None:
             name = metric.name.decode(errors="replace")[:200]
             self._infos.warnings[f"metric {name!r} is of no kind that is known here"] = None
             return
-        points = getattr(metric, data).data_points
+        data = getattr(metric, field)
+        points = data.data_points
         self._check_size(len(points))
         if not points:
             return
-        family = Family.of(scope, place, metric, data)
-        if data in ("gauge", "sum"):
-            self._numbers.add(family, list(points))
+        begin = scope.key_of(metric, field, data)
+        if field in ("gauge", "sum"):
+            self._numbers.add((begin, scope, place, metric, field), list(points))
         else:
-            self._distributions.add(family, points)
+            self._distributions.add(begin, Family(scope, place, metric, field), points)
             self._check_size(0)
 
     def _check_size(self, more: int) -> None:

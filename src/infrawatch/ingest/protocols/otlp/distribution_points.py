@@ -46,8 +46,8 @@ class DistributionPoints:
         self._stale: list[slice] = []
         self._flaws: dict[int, Flaw] = {}
 
-    def add(self, family: Family, points: Sequence[Message]) -> None:
-        explode = _EXPLODE[family.data]
+    def add(self, begin: bytes, family: Family, points: Sequence[Message]) -> None:
+        explode, flaw = _EXPLODE[family.field], family.flaw
         for place, point in enumerate(points):
             start = len(self.keys)
             self._starts.append(start)
@@ -55,15 +55,15 @@ class DistributionPoints:
             self.times.append(point.time_unix_nano)
             attributes = encode_attributes(point.attributes)
             self._attributes.append(attributes)
-            if family.data != "summary":
+            if family.field != "summary":
                 self.exemplars += len(point.exemplars)
-            exploded = family.flaw or missing_time(point) or explode(point)
+            exploded = flaw or missing_time(point) or explode(point)
             if isinstance(exploded, Flaw):
                 self._flaws[start] = exploded
                 self.keys.append(None)
                 self._values.append(0.0)
                 continue
-            mark = digest(family.digest, attributes)
+            mark = digest(begin, attributes)
             self.keys += [mark + part for part in exploded.marks]
             self._values += exploded.values
             if point.flags & NO_RECORDED_VALUE:
@@ -87,7 +87,7 @@ class DistributionPoints:
             return self._flaws[sample]
         point = bisect_right(self._starts, sample) - 1
         family, _ = self._origins[point]
-        part = to_part(key[DIGEST_BYTES:], is_summary=family.data == "summary")
+        part = to_part(key[DIGEST_BYTES:], is_summary=family.field == "summary")
         return family.to_name(self._attributes[point], part)
 
     def to_metadata(self, sample: int) -> Metadata:

@@ -1,6 +1,7 @@
 """One metric of a request: where it stood, and what its series are called."""
 
 import struct
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ _HEAD = struct.Struct("<IIBi?")
 _MAX_TEXT_CHARACTERS = 1_024
 """Of a description; as in the native format."""
 
-_DATA = {
+_FIELDS = {
     "gauge": "gauge",
     "sum": "sum",
     "histogram": "histogram",
@@ -36,7 +37,8 @@ _DATA = {
 }
 """The fields of a `Metric` that hold data points, and their names in JSON."""
 
-_NUMBERS = {name: number for number, name in enumerate(_DATA)}
+_WITH_TEMPORALITY = ("sum", "histogram", "exponential_histogram")
+_NUMBERS = {field: number for number, field in enumerate(_FIELDS)}
 
 
 class Scope(NamedTuple):
@@ -52,33 +54,43 @@ class Scope(NamedTuple):
     def of(cls, pointer: str, resource: bytes, scope_metrics: Message) -> "Scope":
         scope, schema_url = scope_metrics.scope, scope_metrics.schema_url
         lengths = _LENGTHS.pack(len(resource), len(scope))
-        return cls(
-            pointer, resource, scope, schema_url, digest(lengths, resource, scope, schema_url)
-        )
+        mark = digest(lengths, resource, scope, schema_url)
+        return cls(pointer, resource, scope, schema_url, mark)
+
+    def key_of(self, metric: Message, field: str, data: Message) -> bytes:
+        """What the keys of a metric's series begin with: all that names them but attributes.
+
+        Not the description: a new one is stored when the metric gets its next new series.
+        """
+        name, unit, kind = metric.name, metric.unit, _NUMBERS[field]
+        temporality = data.aggregation_temporality if field in _WITH_TEMPORALITY else CUMULATIVE
+        is_monotonic = field == "sum" and data.is_monotonic
+        head = _HEAD.pack(len(name), len(unit), kind, temporality, is_monotonic)
+        return self.digest + head + name + unit
 
 
-class Family(NamedTuple):
-    """One `Metric`; `digest` stands for all that the names and metadata of its series depend on."""
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One `Metric`, and where it stood; `field` is the one of its fields that has the points."""
 
     scope: Scope
     place: int
     metric: Message
-    data: str
-    temporality: int
-    is_monotonic: bool
-    digest: bytes
+    field: str
 
-    @classmethod
-    def of(cls, scope: Scope, place: int, metric: Message, data: str) -> "Family":
-        points = getattr(metric, data)
-        has_temporality = data not in ("gauge", "summary")
-        temporality = points.aggregation_temporality if has_temporality else CUMULATIVE
-        is_monotonic = data == "sum" and points.is_monotonic
-        name, unit = metric.name, metric.unit
-        kind = _NUMBERS[data]
-        head = _HEAD.pack(len(name), len(unit), kind, temporality, is_monotonic)
-        mark = digest(scope.digest, head, name, unit, metric.description)
-        return cls(scope, place, metric, data, temporality, is_monotonic, mark)
+    @property
+    def temporality(self) -> int:
+        if self.field not in _WITH_TEMPORALITY:
+            return CUMULATIVE
+        temporality: int = getattr(self.metric, self.field).aggregation_temporality
+        return temporality
+
+    @property
+    def kind(self) -> Kind:
+        """What decides on the end of its name."""
+        if self.field == "sum" and self.metric.sum.is_monotonic:
+            return "counter"
+        return "gauge" if self.field == "gauge" else "other"
 
     @property
     def flaw(self) -> Flaw | None:
@@ -93,13 +105,14 @@ class Family(NamedTuple):
     def locator(self, point: int) -> str:
         """Where one of its data points stood, for people: the name in the code and the place."""
         name = _text(self.metric.name)[:200]
-        field = _DATA[self.data]
+        field = _FIELDS[self.field]
         return f"{name!r} at {self.scope.pointer}/metrics/{self.place}/{field}/dataPoints/{point}"
 
     def to_metadata(self) -> Metadata:
-        kind = "counter" if self.is_monotonic else "gauge"
+        """The same for each of the metrics it becomes."""
+        number = "counter" if self.kind == "counter" else "gauge"
         return Metadata(
-            type={"sum": kind, "exponential_histogram": "histogram"}.get(self.data, self.data),
+            type={"sum": number, "exponential_histogram": "histogram"}.get(self.field, self.field),
             unit=unit_name(_text(self.metric.unit))[:_MAX_TEXT_CHARACTERS],
             help=_text(self.metric.description).replace("\0", "")[:_MAX_TEXT_CHARACTERS],
             temporality="delta" if self.temporality == DELTA else "cumulative",
@@ -119,17 +132,11 @@ class Family(NamedTuple):
             return Flaw("invalid_label_value", "an attribute is not UTF-8, or no KeyValue at all")
         if isinstance(own, Flaw):
             return own
-        name = metric_name(_text(self.metric.name), _text(self.metric.unit), self._kind)
+        name = metric_name(_text(self.metric.name), _text(self.metric.unit), self.kind)
         if not name:
             return Flaw("invalid_metric", "no letter or digit is left of the metric's name")
         labels = joined([*origin.entries, *scope, *own])
         return to_series_name(name + part.suffix, [*labels, *part.labels])
-
-    @property
-    def _kind(self) -> Kind:
-        if self.is_monotonic:
-            return "counter"
-        return "gauge" if self.data == "gauge" else "other"
 
 
 class Part(NamedTuple):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.names import Flaw
-from infrawatch.ingest.protocols.otlp.families import DIGEST_BYTES, Family, Part
+from infrawatch.ingest.protocols.otlp.families import Family, Part, Scope
 from infrawatch.ingest.protocols.otlp.wire import (
     NO_RECORDED_VALUE,
     Message,
@@ -49,6 +49,9 @@ _NO_VALUE = Flaw("missing_field", "the data point has neither asDouble nor asInt
 
 Times = NDArray[np.uint64]
 
+_Block = tuple[bytes, Scope, int, Message, str]
+"""What the keys of a metric begin with, and the fields of its `Family`, made when it is needed."""
+
 
 class NumberPoints:
     """The data points of all gauges and sums of a request, in order.
@@ -61,22 +64,23 @@ class NumberPoints:
         self.exemplars = 0
         self._points: list[bytes] = []
         self._heads: list[bytes] = []
-        self._families: list[Family] = []
+        self._blocks: list[_Block] = []
         self._starts: list[int] = []
         self._flaws: dict[int, Flaw] = {}
 
-    def add(self, family: Family, points: Sequence[bytes]) -> None:
-        self._families.append(family)
+    def add(self, block: _Block, points: Sequence[bytes]) -> None:
+        """Take the data points of one metric, of which there is at least one."""
+        self._blocks.append(block)
         self._starts.append(len(self.keys))
         self._points += points
-        mark = family.digest
+        key = block[0]
         if points[0][:1] == _START:
             size = _HEAD.itemsize
             self._heads += [point[:size] for point in points]
-            self.keys += [mark + point[size:] for point in points]
+            self.keys += [key + point[size:] for point in points]
         else:
             self._heads += [_NO_START + point[:_SHORT] for point in points]
-            self.keys += [mark + point[_SHORT:] for point in points]
+            self.keys += [key + point[_SHORT:] for point in points]
 
     def read(self, find: Find) -> tuple[Times, Float64s]:
         """The time of each point in nanoseconds, and its value."""
@@ -103,17 +107,21 @@ class NumberPoints:
         key = self.keys[number]
         if key is None:
             return self._flaws[number]
-        return self._family(number).to_name(key[DIGEST_BYTES:], Part())
+        begin, family, _ = self._block(number)
+        return family.to_name(key[len(begin) :], Part())
 
     def to_metadata(self, number: int) -> Metadata:
-        return self._family(number).to_metadata()
+        return self._block(number)[1].to_metadata()
 
     def locator(self, number: int) -> str:
-        start = self._starts[bisect_right(self._starts, number) - 1]
-        return self._family(number).locator(number - start)
+        _, family, start = self._block(number)
+        return family.locator(number - start)
 
-    def _family(self, number: int) -> Family:
-        return self._families[bisect_right(self._starts, number) - 1]
+    def _block(self, number: int) -> tuple[bytes, Family, int]:
+        """What the keys of a point's metric begin with, the metric, and its first point."""
+        place = bisect_right(self._starts, number) - 1
+        begin, *family = self._blocks[place]
+        return begin, Family(*family), self._starts[place]
 
     def _joined_heads(self) -> NDArray[np.void]:
         joined = b"".join(self._heads)
@@ -123,7 +131,7 @@ class NumberPoints:
 
     def _read_carefully(self, number: int, times: Times, values: Float64s) -> None:
         """Read one point as any decoder would: fields in any order, with flags and exemplars."""
-        family = self._family(number)
+        begin, family, _ = self._block(number)
         try:
             point = NumberDataPoint.FromString(self._points[number])
         except DecodeError:
@@ -135,7 +143,7 @@ class NumberPoints:
         if flaw := family.flaw or missing_time(point) or (None if field or is_stale else _NO_VALUE):
             self._refuse(number, flaw)
             return
-        self.keys[number] = family.digest + encode_attributes(point.attributes)
+        self.keys[number] = begin + encode_attributes(point.attributes)
         times[number] = point.time_unix_nano
         if is_stale:
             values.view(np.int64)[number] = STALE_NAN_BITS

@@ -55,7 +55,7 @@ class Fields(NamedTuple):
     def between(cls, wire: Wire, starts: Positions, ends: Positions) -> Self:
         """As many fields as have room there, all as long as the first; none if that has no form."""
         lengths = wire.bytes[starts + 1].astype(np.intp) + 2
-        counts = np.where(_HAS_FORM[lengths], (ends - starts) // lengths, 0)
+        counts = np.where(_HAS_FORM[lengths], np.maximum(ends - starts, 0) // lengths, 0)
         return cls(starts, lengths, counts)
 
     @property
@@ -110,29 +110,33 @@ def read_samples(wire: Wire, fields: Fields) -> tuple[Samples, Bools]:
     times, bits = np.zeros((2, len(positions)), np.int64)
     has_form = np.zeros(len(positions), np.bool_)
     for form in _FORMS:
-        which: Bools | slice = lengths == form.length
-        if np.all(which):
-            which = slice(None)
-        elif not np.any(which):
-            continue
-        at = positions[which]
-        has_form[which] = _has_form(wire, form, at)
-        times[which] = _to_time(wire.words(at + form.time))
-        if form.value is not None:
-            bits[which] = wire.words(at + form.value).view(np.int64)
+        which = np.flatnonzero(lengths == form.length)
+        if len(which) == len(positions):  # a usual request has but one form: no need to pick
+            _read_form(wire, form, positions, (times, bits, has_form))
+            break
+        if which.size:
+            parts = times[which], bits[which], has_form[which]
+            _read_form(wire, form, positions[which], parts)
+            times[which], bits[which], has_form[which] = parts
     is_regular = np.ones(len(fields.counts), np.bool_)
     if not has_form.all():
         is_regular[Runs.of(fields.counts).spread(np.arange(len(is_regular)))[~has_form]] = False
     return Samples(fields.counts, times, bits.view(np.float64)), is_regular
 
 
-def _has_form(wire: Wire, form: _Form, at: Positions) -> Bools:
-    head, mask = int.from_bytes(form.head, "little"), (1 << 8 * len(form.head)) - 1
-    has_form = wire.words(at) & np.uint64(mask) == np.uint64(head)
-    has_form &= _is_time(wire.words(at + form.time), _TIME_TAG)
+def _read_form(
+    wire: Wire, form: _Form, at: Positions, into: tuple[Int64s, Int64s, Bools]
+) -> None:
+    times, bits, has_form = into
+    words = wire.words(at + form.time)
+    times[:] = _to_time(words)
+    has_form[:] = _is_time(words, _TIME_TAG)
     if form.start is not None:
         has_form &= _is_time(wire.words(at + form.start), _START_TAG)
-    return has_form
+    head, mask = int.from_bytes(form.head, "little"), (1 << 8 * len(form.head)) - 1
+    has_form &= wire.words(at) & np.uint64(mask) == np.uint64(head)
+    if form.value is not None:
+        bits[:] = wire.words(at + form.value).view(np.int64)
 
 
 def _is_time(words: Words, tag: int) -> Bools:

@@ -1,0 +1,112 @@
+"""Answers in OTLP's own words, in the encoding of the request.
+
+Source: OTLP specification, "OTLP/HTTP Response".
+"""
+
+from typing import Literal
+
+from fastapi import Request
+from fastapi.responses import Response
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+)
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message_factory import GetMessageClass
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceResponse,
+)
+
+from infrawatch.errors import InfraWatchError
+from infrawatch.ingest.intake import Outcome
+from infrawatch.ingest.protocols.otlp.decode import Metrics
+from infrawatch.ingest.protocols.otlp.wire import Message
+from infrawatch.ingest.verdicts import Verdicts
+from infrawatch.problems import RETRY_AFTER_S
+
+Encoding = Literal["application/x-protobuf", "application/json"]
+
+_MAX_MESSAGE_CHARACTERS = 4_000
+"""What a developer reads in a log; senders log it again with every request."""
+
+_INVALID_ARGUMENT, _UNAVAILABLE = 3, 14
+_CODES = {401: 16, 403: 7, 404: 5, 413: 8}
+"""HTTP's statuses as gRPC's (google.rpc.Code); anything else that is the sender's is 3."""
+
+
+def encoding_of(request: Request) -> Encoding | None:
+    """How a request is encoded, by its Content-Type; None if OTLP knows no such encoding."""
+    match request.headers.get("content-type", "").partition(";")[0].strip().lower():
+        case "application/x-protobuf":
+            return "application/x-protobuf"
+        case "application/json":
+            return "application/json"
+        case _:
+            return None
+
+
+def to_answer(metrics: Metrics, outcome: Outcome, encoding: Encoding) -> Response:
+    """Say what became of a request; nothing at all where everything was stored.
+
+    A `partial_success` with no rejected data points is a warning.
+    """
+    answer = ExportMetricsServiceResponse()
+    rejected = metrics.count_rejected_points(outcome.kept)
+    said = [*_explain(outcome.verdicts), *metrics.warnings]
+    if rejected:
+        said.insert(0, f"{rejected} of {metrics.point_count} data points were refused")
+    if said:
+        answer.partial_success.rejected_data_points = rejected
+        answer.partial_success.error_message = "; ".join(said)[:_MAX_MESSAGE_CHARACTERS]
+    return _to_response(answer, encoding, 200)
+
+
+def to_error(request: Request, error: InfraWatchError) -> Response:
+    """Say why nothing of a request was stored: a `google.rpc.Status`."""
+    code = _UNAVAILABLE if error.retryable else _CODES.get(error.status, _INVALID_ARGUMENT)
+    status = _Status(code=code, message=f"{error.code}: {error}")
+    response = _to_response(status, encoding_of(request) or "application/json", error.status)
+    if error.retryable:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
+
+
+def _explain(verdicts: Verdicts) -> list[str]:
+    """Each reason once: how many samples it cost, and where the first of them stood."""
+    firsts = {one.code: one for one in reversed(verdicts.shown)}
+    return [
+        f"{code} ({samples} samples)"
+        + (f": {first.detail}, first {first.locator}" if (first := firsts.get(code)) else "")
+        for code, samples in verdicts.samples_by_code.items()
+    ]
+
+
+def _to_response(message: Message, encoding: Encoding, status: int) -> Response:
+    is_json = encoding == "application/json"
+    content = MessageToJson(message, indent=None) if is_json else message.SerializeToString()
+    return Response(content, status, media_type=encoding)
+
+
+def _status_class() -> Message:
+    """Two fields of `google.rpc.Status` (google/rpc/status.proto): all that OTLP asks for."""
+    types = {"code": FieldDescriptorProto.TYPE_INT32, "message": FieldDescriptorProto.TYPE_STRING}
+    fields = [
+        FieldDescriptorProto(
+            name=name, number=number, type=kind, label=FieldDescriptorProto.LABEL_OPTIONAL
+        )
+        for number, (name, kind) in enumerate(types.items(), start=1)
+    ]
+    pool = DescriptorPool()
+    file = FileDescriptorProto(
+        name="google/rpc/status.proto",
+        package="google.rpc",
+        syntax="proto3",
+        message_type=[DescriptorProto(name="Status", field=fields)],
+    )
+    pool.AddSerializedFile(file.SerializeToString())
+    return GetMessageClass(pool.FindMessageTypeByName("google.rpc.Status"))
+
+
+_Status = _status_class()

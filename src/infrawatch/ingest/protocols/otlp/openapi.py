@@ -1,0 +1,67 @@
+"""What the OpenAPI document says of requests and answers that the framework does not see."""
+
+from typing import Any
+
+
+def _contents(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    binary = {"type": "string", "format": "binary", "description": description}
+    return {
+        "application/x-protobuf": {"schema": binary},
+        "application/json": {"schema": {"type": "object", **schema}},
+    }
+
+
+def _failure(description: str) -> dict[str, Any]:
+    properties = {"code": {"type": "integer"}, "message": {"type": "string"}}
+    content = _contents("google.rpc.Status", {"properties": properties})
+    return {"description": description, "content": content}
+
+
+_PARTIAL_SUCCESS = {
+    "type": "object",
+    "properties": {
+        "rejectedDataPoints": {"type": "string", "examples": ["2"]},
+        "errorMessage": {"type": "string"},
+    },
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "What is good is on disk; `partialSuccess` says what is not, and why.",
+        "content": _contents(
+            "ExportMetricsServiceResponse", {"properties": {"partialSuccess": _PARTIAL_SUCCESS}}
+        ),
+    },
+    400: _failure("The body cannot be read; nothing was stored."),
+    413: _failure("The body is too large; send smaller batches."),
+    415: _failure("A content type or encoding that is not read here."),
+    503: _failure("Try again after `Retry-After` seconds; it is always safe."),
+}
+_EXAMPLE = {
+    "resourceMetrics": [
+        {
+            "resource": {
+                "attributes": [{"key": "service.name", "value": {"stringValue": "checkout"}}]
+            },
+            "scopeMetrics": [
+                {
+                    "metrics": [
+                        {
+                            "name": "queue.length",
+                            "gauge": {
+                                "dataPoints": [
+                                    {"timeUnixNano": "1790000000000000000", "asInt": "7"}
+                                ]
+                            },
+                        }
+                    ]
+                }
+            ],
+        }
+    ]
+}
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": _contents("ExportMetricsServiceRequest", {"example": _EXAMPLE}),
+    }
+}

@@ -1,0 +1,71 @@
+"""POST /v1/metrics: OTLP over HTTP; senders of traces and logs are told to send metrics only."""
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.errors import NotFound, UnsupportedContent
+from infrawatch.ingest.bodies import read_body
+from infrawatch.ingest.decoded import Find
+from infrawatch.ingest.endpoint import TheIntake, answering_with
+from infrawatch.ingest.intake import Wishes
+from infrawatch.ingest.protocols.otlp.answers import Encoding, encoding_of, to_answer, to_error
+from infrawatch.ingest.protocols.otlp.decode import Metrics, decode
+from infrawatch.ingest.protocols.otlp.json_form import to_protobuf
+from infrawatch.ingest.protocols.otlp.openapi import BODY, RESPONSES
+from infrawatch.problems import MEDIA_TYPE, to_response
+
+router = APIRouter(prefix="/v1", route_class=answering_with(to_error), tags=["ingest"])
+
+FORMAT = "otlp"
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""What OpenTelemetry's SDKs send at most; INFRAWATCH_MAX_BODY_BYTES may be more."""
+
+_OFF_LOOP_BYTES = 256 * 1024
+"""Reading this much takes some milliseconds, 50 as JSON; larger bodies are read in a thread."""
+
+
+_ONLY_METRICS = (
+    "only metrics are taken here: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT to this server's "
+    "/v1/metrics instead of OTEL_EXPORTER_OTLP_ENDPOINT, and OTEL_TRACES_EXPORTER and "
+    "OTEL_LOGS_EXPORTER to none or to who takes them"
+)
+_PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
+
+
+@router.post("/metrics", responses=RESPONSES, response_model=None, openapi_extra=BODY)
+async def write_metrics(
+    request: Request, principal: CurrentPrincipal, intake: TheIntake
+) -> Response:
+    """Store OpenTelemetry metrics.
+
+    Names are translated as Prometheus does by default: `http.server.duration` in `s` becomes
+    `http_server_duration_seconds`. The answer is sent after the commit; sending again is always
+    safe. Data points that cannot be stored are counted and explained, the others are stored.
+    """
+    encoding = encoding_of(request)
+    if encoding is None:
+        raise UnsupportedContent("the Content-Type is application/x-protobuf or application/json")
+    max_bytes = max(MAX_BODY_BYTES, request.state.max_body_bytes)
+    body = await read_body(request, max_bytes=max_bytes)
+    find = intake.finder(principal, FORMAT)
+    if len(body) > _OFF_LOOP_BYTES:
+        metrics = await asyncio.to_thread(_read, body, encoding, find)
+    else:
+        metrics = _read(body, encoding, find)
+    outcome = await intake.take(metrics, principal, FORMAT, Wishes(partial=True))
+    return to_answer(metrics, outcome, encoding)
+
+
+@router.post("/traces", status_code=404, responses={404: {"content": {MEDIA_TYPE: _PROBLEM}}})
+@router.post("/logs", status_code=404, responses={404: {"content": {MEDIA_TYPE: _PROBLEM}}})
+async def refuse_signal() -> Response:
+    """Say where to send only metrics; traces and logs are not stored here."""
+    return to_response(NotFound(_ONLY_METRICS))
+
+
+def _read(body: bytes, encoding: Encoding, find: Find) -> Metrics:
+    return decode(to_protobuf(body) if encoding == "application/json" else body, find)

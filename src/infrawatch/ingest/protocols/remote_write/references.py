@@ -1,0 +1,73 @@
+"""Label references: runs of varints, decoded for all series of a request at once."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infrawatch.ingest.protocols.remote_write.fields import Wire
+from infrawatch.model.samples import Int64s
+from infrawatch.store.ragged import Bools, Positions, Runs
+
+_TAG = 0x0A
+_MORE = 0x80
+"""Set in every byte of a varint but its last."""
+
+_MAX_SHIFT = 28
+"""A reference has 32 bits, and a varint seven in each byte."""
+
+_BEYOND = 2**32
+
+
+class References(NamedTuple):
+    """The n-th of some series has the next `counts[n]` of `values`: a name, a value, and so on."""
+
+    counts: Positions
+    values: Int64s
+
+
+def find_references(wire: Wire) -> tuple[Runs, Bools]:
+    """Where the references lie that each series begins with; also, which series do."""
+    starts, ends = wire.starts, wire.ends
+    low, high = wire.bytes[starts + 1].astype(np.intp), wire.bytes[starts + 2].astype(np.intp)
+    is_long = low >= _MORE
+    sizes = np.where(is_long, low - _MORE + (high << 7), low)
+    firsts = starts + 2 + is_long
+    is_there = (wire.bytes[starts] == _TAG) & (sizes > 0) & (firsts + sizes <= ends)
+    is_there &= ~is_long | (high < _MORE)
+    return Runs(firsts, np.where(is_there, sizes, 0)), is_there
+
+
+def read_references(wire: Wire, runs: Runs, symbols: int) -> tuple[References, Bools]:
+    """Decode runs of references, none of them empty.
+
+    Also tells which runs are pairs of references to symbols there are; the others are left out.
+    """
+    encoded = wire.bytes[runs.positions()]
+    runs = Runs.of(runs.counts)
+    counts, values = _read_varints(encoded, runs)
+    is_sound = (encoded[runs.lasts] < _MORE) & (counts % 2 == 0)
+    is_sound &= Runs.of(counts).largest(values) < symbols
+    if is_sound.all():
+        return References(counts, values), is_sound
+    return References(counts[is_sound], values[Runs.of(counts).spread(is_sound)]), is_sound
+
+
+def _read_varints(encoded: NDArray[np.uint8], runs: Runs) -> tuple[Positions, Int64s]:
+    """The numbers in each run, and how many they are; what breaks off at its end is one too."""
+    goes_on = encoded >= _MORE
+    goes_on[runs.lasts] = False
+    begins = np.ones(len(encoded), np.bool_)
+    begins[1:] = ~goes_on[:-1]
+    at = np.flatnonzero(begins)
+    bits = encoded.astype(np.int64) & ~_MORE
+    values = bits[at]
+    longer = np.flatnonzero(goes_on[at])
+    for shift in range(7, _MAX_SHIFT + 1, 7):
+        if not longer.size:
+            break
+        at[longer] += 1
+        values[longer] |= bits[at[longer]] << shift
+        longer = longer[goes_on[at[longer]]]
+    values[longer] = _BEYOND
+    return np.add.reduceat(begins, runs.starts, dtype=np.intp), values

@@ -1,0 +1,70 @@
+"""What arrived lately: an earlier arrival that comes late does not replace a later one."""
+
+from bisect import bisect_right
+from collections import deque
+
+import numpy as np
+
+from infrawatch.model.samples import Columns, is_among
+from infrawatch.model.timerange import US
+from infrawatch.store.journal import Entry
+
+RECENT_US = 60 * US
+"""How long a later arrival may be ahead of an earlier one: above any transaction's deadline."""
+
+MAX_SAMPLES = 1_000_000
+"""24 MB. At a rate that fills this sooner, fewer seconds are looked back on."""
+
+_Rank = tuple[int, int, int]
+
+
+class Recent:
+    """Entries in the order in which they arrived, which is by (arrival, writer, seq).
+
+    Those of different writers may be applied in another order; who arrived later wins, as in the
+    store.
+    """
+
+    def __init__(self) -> None:
+        self._entries: deque[Entry] = deque()
+        self._samples = 0
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self._samples = 0
+
+    def add(self, entry: Entry) -> Columns:
+        """Remember an entry; gives its samples without those that a later arrival replaced."""
+        entries = self._entries
+        place = len(entries)
+        if entries and _rank(entries[-1]) > _rank(entry):
+            place = bisect_right(entries, _rank(entry), key=_rank)
+        columns = entry.columns
+        for later in range(place, len(entries)):
+            columns = _without(columns, entries[later].columns)
+        entries.insert(place, entry)
+        self._samples += len(entry.columns)
+        self._forget(entries[-1].at_us - RECENT_US)
+        return columns
+
+    def _forget(self, before_us: int) -> None:
+        entries = self._entries
+        while len(entries) > 1 and (entries[0].at_us < before_us or self._samples > MAX_SAMPLES):
+            self._samples -= len(entries.popleft().columns)
+
+
+def _rank(entry: Entry) -> _Rank:
+    return entry.at_us, entry.writer, entry.seq
+
+
+def _without(columns: Columns, others: Columns) -> Columns:
+    """The samples of which there is none with the same series and time among the others."""
+    suspects = np.flatnonzero(is_among(columns.series_ids, np.unique(others.series_ids)))
+    if len(suspects) == 0:  # writers rarely share series: a sender stays with its connection
+        return columns
+    taken = set(zip(others.series_ids.tolist(), others.times_us.tolist(), strict=True))
+    part = columns.picked(suspects)
+    pairs = zip(part.series_ids.tolist(), part.times_us.tolist(), strict=True)
+    is_kept = np.ones(len(columns), np.bool_)
+    is_kept[suspects] = [pair not in taken for pair in pairs]
+    return columns.picked(is_kept)

@@ -1,0 +1,80 @@
+"""What a decoded batch says, in a form that can be compared."""
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from infrawatch.errors import InfraWatchError
+from infrawatch.ingest import native
+from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.verdicts import Verdict, Verdicts
+from infrawatch.model.labels import SeriesName
+from infrawatch.store.metadata import Metadata
+
+Samples = Sequence[tuple[int, bytes]]
+"""Times as they came, and the bits of the values."""
+
+
+class Told(NamedTuple):
+    """All that can be learnt from a batch: what is good in it, and what is wrong."""
+
+    series: list[tuple[SeriesName, Samples]]
+    wrong: list[tuple[int, str, str]]
+    rejected_samples: int
+    metadata: dict[str, Metadata]
+    pointers: list[str]
+
+
+def nothing_known(keys: Sequence[object]) -> list[int | None]:
+    return [None] * len(keys)
+
+
+def told(decoded: Decoded) -> Told:
+    wrong = list(decoded.verdicts)
+    series: list[tuple[SeriesName, Samples]] = []
+    pointers: list[str] = []
+    start = 0
+    for number, count in enumerate(decoded.counts.tolist()):
+        name = decoded.name_of(number)
+        samples = slice(start, start + count)
+        start += count
+        if not isinstance(name, SeriesName):
+            wrong += name
+            continue
+        values = [struct.pack("<d", value) for value in decoded.values[samples].tolist()]
+        series.append((name, list(zip(decoded.times[samples].tolist(), values, strict=True))))
+        pointers += [decoded.locate(number, place)[1] for place in range(count)]
+    return Told(
+        series,
+        sorted((one.index, one.locator, one.code) for one in wrong),
+        sum(one.samples for one in wrong),
+        dict(decoded.metadata),
+        pointers,
+    )
+
+
+def decoded_carefully(body: bytes, precision: str = "ms") -> Decoded:
+    """Read a JSON batch without any of the short cuts."""
+    verdicts = Verdicts()
+    return native._to_decoded(list(native._read_carefully(body, verdicts)), verdicts, precision)
+
+
+def told_or_refused(body: bytes, *, carefully: bool) -> Told | type[InfraWatchError]:
+    """What a JSON batch says, or the kind of error it is refused with."""
+    try:
+        if carefully:
+            return told(decoded_carefully(body))
+        return told(native.decode_json(body, "ms", nothing_known))
+    except InfraWatchError as error:
+        return type(error)
+
+
+def verdicts_on(body: bytes, *, lines: bool = False) -> list[Verdict]:
+    decode = native.decode_ndjson if lines else native.decode_json
+    decoded = decode(body, "ms", nothing_known)
+    found = list(decoded.verdicts)
+    for number in range(len(decoded.counts)):
+        name = decoded.name_of(number)
+        if not isinstance(name, SeriesName):
+            found += name
+    return found

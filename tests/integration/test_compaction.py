@@ -1,0 +1,225 @@
+"""Whatever compaction does and when, the samples stay the same: the last arrival of each wins."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from infrawatch.model.labels import SeriesName
+from infrawatch.model.samples import Columns
+from infrawatch.model.timerange import TimeRange, from_us, now_us
+from infrawatch.store.compaction import Backlog, CompactionRepository
+from infrawatch.store.database import Database
+from infrawatch.store.journal import Entry, JournalRepository
+from infrawatch.store.partitions import PartitionRepository
+from infrawatch.store.samples import SampleRepository
+from infrawatch.store.series import SeriesRepository
+from infrawatch.store.writers import WriterRepository
+from infrawatch.upkeep import compaction
+from infrawatch.upkeep.slots import empty_all_slots, empty_slots
+
+TENANT = 1
+HOUR_US = 3_600_000_000
+ALL_SHARDS = range(64)
+
+Model = dict[tuple[int, int], float]
+
+
+class Writers:
+    """Several writers of one database, and a model of what they stored."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._turns: dict[int, int] = {}
+        self.model: Model = {}
+
+    async def write(self, number: int, samples: list[tuple[int, int, float]]) -> None:
+        columns = Columns(
+            np.array([series_id for series_id, _, _ in samples], np.int64),
+            np.array([time for _, time, _ in samples], np.int64),
+            np.array([value for _, _, value in samples], np.float64),
+        )
+        async with self._database.writing() as connection:
+            writers = WriterRepository(connection)
+            if number not in self._turns:
+                self._turns[number] = await writers.register() * 1_000_000
+            self._turns[number] += 1
+            writer, seq = divmod(self._turns[number], 1_000_000)
+            at_us = await writers.advance(writer, seq)
+            await JournalRepository(connection).append(Entry(writer, seq, at_us, columns))
+        self.model |= {(series_id, time): value for series_id, time, value in samples}
+
+
+@pytest.fixture
+async def writers(database: Database) -> Writers:
+    return Writers(database)
+
+
+@pytest.fixture
+async def series_ids(database: Database) -> list[int]:
+    names = [SeriesName.of("m", {"host": f"h{number}"}) for number in range(12)]
+    async with database.writing() as connection:
+        return await SeriesRepository(connection, TENANT).resolve(names)
+
+
+async def read(database: Database, ids: list[int], span: TimeRange | None = None) -> Model:
+    async with database.reading() as connection:
+        repository = SampleRepository(connection, max_samples=10_000_000)
+        columns = await repository.read(ids, span or TimeRange(0, now_us() + 10 * HOUR_US))
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return {(series_id, time): value for series_id, time, value in rows}
+
+
+async def view(database: Database) -> Model:
+    """What people with SQL see."""
+    async with database.reading() as connection:
+        rows = await connection.exec_driver_sql("SELECT series_id, at, value FROM samples")
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        return {
+            (series_id, (at - epoch) // timedelta(microseconds=1)): value
+            for series_id, at, value in rows
+        }
+
+
+async def test_random_work_in_random_order_leaves_exactly_the_last_arrivals(
+    database: Database, writers: Writers, series_ids: list[int]
+) -> None:
+    chance = random.Random(7)
+    newest_us = now_us() // 1_000_000 * 1_000_000
+    for _ in range(60):
+        match chance.randrange(6):
+            case 0 | 1 | 2:
+                start_us = newest_us - chance.choice((1, 3, 30, 60)) * HOUR_US
+                await writers.write(
+                    chance.randrange(3),
+                    [
+                        (
+                            chance.choice(series_ids),
+                            start_us + chance.randrange(2_000) * 5_000_000,
+                            round(chance.uniform(0, 100), chance.randrange(6)),
+                        )
+                        for _ in range(chance.randrange(1, 400))
+                    ],
+                )
+            case 3:
+                await compaction.compact(database, chance.sample(ALL_SHARDS, 40))
+            case 4:
+                until = from_us(newest_us - chance.randrange(0, 40) * HOUR_US)
+                for shard in {one % 64 for one in series_ids}:
+                    await compaction.merge(database, shard, until)
+            case _:
+                await empty_slots(database, datetime.now(UTC))
+    assert await read(database, series_ids) == writers.model
+    assert await view(database) == writers.model
+
+    await compaction.compact_until(database, datetime.now(UTC))
+    await compaction.merge_until(database, compaction.EVERYTHING)
+    assert await empty_all_slots(database) == 1
+    assert await read(database, series_ids) == writers.model
+    assert await view(database) == writers.model
+
+
+async def test_a_late_sample_ends_in_its_chunk_and_a_correction_replaces_it(
+    database: Database, writers: Writers, series_ids: list[int]
+) -> None:
+    one = series_ids[0]
+    start_us = (now_us() // (2 * HOUR_US) - 2) * 2 * HOUR_US
+    await writers.write(
+        0, [(one, start_us + n * 15_000_000, float(n)) for n in range(200) if n != 7]
+    )
+    await compaction.compact(database, ALL_SHARDS)
+    await compaction.merge_until(database, compaction.EVERYTHING)
+
+    await writers.write(1, [(one, start_us + 7 * 15_000_000, 7.0), (one, start_us, -1.5)])
+    await compaction.compact(database, ALL_SHARDS)
+    await compaction.merge_until(database, compaction.EVERYTHING)
+
+    assert await read(database, [one]) == writers.model
+    async with database.reading() as connection:
+        rows = await connection.exec_driver_sql("SELECT count, start_at, end_at FROM chunks")
+        assert [row[0] for row in rows] == [200]
+
+
+async def test_two_passes_at_once_never_take_the_same_shard(
+    database: Database, writers: Writers, series_ids: list[int]
+) -> None:
+    await writers.write(0, [(one, now_us(), 1.0) for one in series_ids])
+    async with database.writing() as connection:
+        held = await CompactionRepository(connection).lock(list(ALL_SHARDS))
+        assert len(held) == 64
+        assert await compaction.compact(database, ALL_SHARDS) == (0, 0)
+    assert (await compaction.compact(database, ALL_SHARDS)).samples == len(series_ids)
+    assert (await compaction.compact(database, ALL_SHARDS)).samples == 0
+
+
+async def test_a_pass_waits_for_a_commit_that_has_its_arrival_already(
+    database: Database, series_ids: list[int]
+) -> None:
+    """Else what arrives before the cut but is committed after it would be lost for ever."""
+    async with database.writing() as connection:
+        writer = await WriterRepository(connection).register()
+    columns = Columns(
+        np.array(series_ids[:1], np.int64), np.array([now_us()], np.int64), np.array([1.0])
+    )
+    async with database.writing() as connection:
+        at_us = await WriterRepository(connection).advance(writer, 1)
+        await JournalRepository(connection).append(Entry(writer, 1, at_us, columns))
+        with pytest.raises(Exception, match="refuses work for now"):
+            await compaction.compact(database, ALL_SHARDS)
+    assert (await compaction.compact(database, ALL_SHARDS)).samples == 1
+    assert len(await read(database, series_ids)) == 1
+
+
+async def test_a_shard_with_more_than_a_pass_takes_is_compacted_in_several(
+    database: Database, writers: Writers, series_ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "PASS_SAMPLES", 100)
+    for number in range(8):
+        start_us = now_us() - HOUR_US + number * 60_000_000
+        await writers.write(0, [(series_ids[0], start_us + n, float(n)) for n in range(60)])
+    passes = [await compaction.compact(database, ALL_SHARDS) for _ in range(8)]
+    assert sum(one.samples for one in passes) == 480
+    assert max(one.samples for one in passes) <= 100
+    assert await read(database, series_ids) == writers.model
+
+
+async def test_a_slot_is_kept_while_anything_in_it_waits_for_compaction(
+    database: Database, writers: Writers, series_ids: list[int]
+) -> None:
+    await writers.write(0, [(one, now_us(), 1.0) for one in series_ids])
+    assert await empty_slots(database, datetime.now(UTC) + timedelta(hours=1)) == 0
+    await compaction.compact(database, ALL_SHARDS)
+    assert await empty_slots(database, datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert await empty_slots(database, datetime.now(UTC) + timedelta(hours=1)) == 1
+    assert await read(database, series_ids) == writers.model
+
+
+async def test_days_are_made_once_and_dropped_whole(
+    database: Database, writers: Writers, series_ids: list[int]
+) -> None:
+    old_us = now_us() - 10 * 24 * HOUR_US
+    await writers.write(0, [(series_ids[0], old_us, 1.0), (series_ids[0], now_us(), 2.0)])
+    await compaction.compact(database, ALL_SHARDS)
+    await compaction.merge_until(database, compaction.EVERYTHING)
+    async with database.writing() as connection:
+        partitions = PartitionRepository(connection)
+        await partitions.make_days([from_us(old_us).date()])
+        assert from_us(old_us).date() in await partitions.days()
+        gone = await partitions.drop_days_before((datetime.now(UTC) - timedelta(days=5)).date())
+    assert gone == [from_us(old_us).date()]
+    assert list((await read(database, series_ids)).values()) == [2.0]
+
+
+def test_what_is_old_or_large_or_much_in_all_is_due() -> None:
+    began = datetime.now(UTC)
+
+    def backlog(shard: int, active: int, samples: int, age_s: float) -> Backlog:
+        return Backlog(shard, active, samples, began, age_s)
+
+    young = backlog(1, 1_000, 15_000, 1)
+    assert compaction.due([young]) == []
+    assert compaction.due([backlog(2, 1_000, 16_000, 1), young]) == [2]
+    assert compaction.due([backlog(3, 1_000, 10, 121), young]) == [3]
+    assert compaction.due([backlog(4, 10**6, 600_000, 2), backlog(5, 10**6, 500_000, 1)]) == [4, 5]
+    assert compaction.due([backlog(6, 0, 5_000_000, 1), backlog(7, 0, 10, 500)]) == [6]
