@@ -67,8 +67,8 @@ async def read(database: Database, ids: list[int], span: TimeRange | None = None
     async with database.reading() as connection:
         repository = SampleRepository(connection, max_samples=10_000_000)
         columns = await repository.read(ids, span or TimeRange(0, now_us() + 10 * HOUR_US))
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return {(series_id, time): value for series_id, time, value in rows}
+    keys = zip(columns.series_ids.tolist(), columns.times_us.tolist(), strict=True)
+    return dict(zip(keys, columns.values.tolist(), strict=True))
 
 
 async def view(database: Database) -> Model:
@@ -77,8 +77,8 @@ async def view(database: Database) -> Model:
         rows = await connection.exec_driver_sql("SELECT series_id, at, value FROM samples")
         epoch = datetime(1970, 1, 1, tzinfo=UTC)
         return {
-            (series_id, (at - epoch) // timedelta(microseconds=1)): value
-            for series_id, at, value in rows
+            (row.series_id, (row.at - epoch) // timedelta(microseconds=1)): row.value
+            for row in rows
         }
 
 
