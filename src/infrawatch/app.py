@@ -122,7 +122,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             intake=_intake(settings, database, writer, telemetry),
             reader=Reader(database, epoch, _limits(settings)),
             live=plumbing.live,
-            health=_health(database, plumbing.hub, telemetry),
+            health=_health(database, plumbing, telemetry),
             max_body_bytes=settings.max_body_bytes,
         )
         writer.close()  # leaving the group waits for the last commits
@@ -134,6 +134,8 @@ class _Plumbing(NamedTuple):
     """How committed entries reach viewers: writer → tail (and bus) → hub → topics."""
 
     hub: Hub
+    tail: Tail
+    bus: Bus | None
     live: Live
     on_committed: OnCommitted
     runs: Sequence[Callable[[], Coroutine[object, object, None]]]
@@ -148,7 +150,12 @@ def _plumbing(
 
     hub = Hub(epoch, names_of, settings.replay_window)
     has_bus = settings.redis_url is not None
-    tail = Tail(database, hub, telemetry, poll=POLL_WITH_BUS if has_bus else POLL_ALONE)
+    tail = Tail(
+        database,
+        hub,
+        poll=POLL_WITH_BUS if has_bus else POLL_ALONE,
+        replay_window=settings.replay_window,
+    )
     states = StateReader(
         database,
         tail,
@@ -157,7 +164,7 @@ def _plumbing(
         max_series=settings.read_max_series,
     )
     if settings.redis_url is None:
-        return _Plumbing(hub, Live(hub, states), tail.offer, [tail.run])
+        return _Plumbing(hub, tail, None, Live(hub, states), tail.offer, [tail.run])
     bus = Bus(settings.redis_url.get_secret_value(), str(epoch), telemetry, tail.offer)
 
     def on_committed(entry: Entry) -> None:
@@ -165,7 +172,7 @@ def _plumbing(
         bus.publish(entry)
 
     runs = [tail.run, bus.run_publishing, bus.run_listening]
-    return _Plumbing(hub, Live(hub, states), on_committed, runs)
+    return _Plumbing(hub, tail, bus, Live(hub, states), on_committed, runs)
 
 
 def _writer(
@@ -214,7 +221,7 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _health(database: Database, hub: Hub, telemetry: Telemetry) -> Health:
+def _health(database: Database, plumbing: _Plumbing, telemetry: Telemetry) -> Health:
     async def database_answers() -> None:
         found = await migrations.find_revision(database)
         if found != migrations.newest_revision():
@@ -226,9 +233,14 @@ def _health(database: Database, hub: Hub, telemetry: Telemetry) -> Health:
     def refresh() -> None:
         for pool, connections in database.connections().items():
             telemetry.pool_connections.labels(pool).set(connections)
-        telemetry.viewers.set(hub.viewers)
+        telemetry.viewers.set(plumbing.hub.viewers)
+        telemetry.live_lag_seconds.set(plumbing.tail.lag_s())
 
-    return Health(telemetry, {"database": database_answers}, refresh)
+    def details() -> dict[str, str]:
+        live = f"{plumbing.hub.viewers} subscriptions, {plumbing.tail.lag_s():.3f} s behind"
+        return {"live": live} | ({} if plumbing.bus is None else {"bus": plumbing.bus.describe()})
+
+    return Health(telemetry, {"database": database_answers}, refresh, details)
 
 
 def _describe_bodies(app: FastAPI) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,10 +30,15 @@ class Health:
     """What /readyz asks and /metrics shows; app.py says what that is."""
 
     def __init__(
-        self, telemetry: Telemetry, checks: Mapping[str, Check], refresh: Callable[[], None]
+        self,
+        telemetry: Telemetry,
+        checks: Mapping[str, Check],
+        refresh: Callable[[], None],
+        details: Callable[[], Mapping[str, str]],
     ) -> None:
         self.telemetry = telemetry
         self.refresh = refresh
+        self.details = details
         self._checks = checks
 
     async def failures(self) -> dict[str, str]:
@@ -57,10 +62,11 @@ class Liveness(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`failures` names what is not ready, with the reason."""
+    """`failures` names what is not ready, with the reason; `details` is what need not be."""
 
     status: str
     failures: dict[str, str]
+    details: dict[str, str]
 
 
 def _health(request: Request) -> Health:
@@ -78,7 +84,11 @@ async def livez() -> Liveness:
 async def readyz(health: Annotated[Health, Depends(_health)]) -> Response:
     """Whether samples and queries can be taken now, and if not, why."""
     failures = await health.failures()
-    readiness = Readiness(status="not ready" if failures else "ready", failures=failures)
+    readiness = Readiness(
+        status="not ready" if failures else "ready",
+        failures=failures,
+        details=dict(health.details()),
+    )
     return JSONResponse(readiness.model_dump(), status_code=503 if failures else 200)
 
 
@@ -86,7 +96,7 @@ async def readyz(health: Annotated[Health, Depends(_health)]) -> Response:
 async def metrics(health: Annotated[Health, Depends(_health)]) -> Response:
     """Our own metrics, in the Prometheus text format."""
     health.refresh()
-    return Response(generate_latest(health.telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(health.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 class CountRequests:

@@ -64,14 +64,15 @@ class Settings(_Variables):
     max_future: Duration = timedelta(minutes=10)
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * MIB
 
-    write_deadline: Duration = timedelta(seconds=10)
+    # The live side looks back for a minute for what was committed late.
+    write_deadline: Annotated[Duration, Field(le=timedelta(seconds=30))] = timedelta(seconds=10)
     write_backlog_samples: Annotated[int, Field(ge=50_000)] = 1_000_000
     write_group_samples: Annotated[int, Field(ge=1)] = 100_000
     write_pool_size: Annotated[int, Field(ge=2)] = 4
     series_cache_bytes: Annotated[int, Field(ge=MIB)] = 256 * MIB
 
     read_deadline: Duration = timedelta(seconds=20)
-    read_pool_size: Annotated[int, Field(ge=1)] = 8
+    read_pool_size: Annotated[int, Field(ge=2)] = 8
     read_max_samples: Annotated[int, Field(ge=1)] = 10_000_000
     read_max_series: Annotated[int, Field(ge=1)] = 50_000
     redis_url: SecretStr | None = None

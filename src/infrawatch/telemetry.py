@@ -1,10 +1,16 @@
 """What InfraWatch says of itself: counters for /metrics, and structured logs."""
 
 import logging
+import os
 import sys
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus-client's own variable, which it reads when it is imported: where several processes
+write their metrics, so that each can show the sum."""
 
 _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -12,7 +18,7 @@ _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 class _Http:
     """What was asked."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry | None) -> None:
         self.requests = Counter(
             "infrawatch_http_requests",
             "HTTP requests answered.",
@@ -31,7 +37,7 @@ class _Http:
 class _Ingest:
     """What became of samples that were sent."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry | None) -> None:
         self.accepted = Counter(
             "infrawatch_samples_accepted",
             "Samples committed and acknowledged.",
@@ -65,11 +71,12 @@ class _Ingest:
 class _Commits:
     """How groups are committed."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry | None) -> None:
         self.backlog_samples = Gauge(
             "infrawatch_write_backlog_samples",
             "Samples that wait for their commit.",
             registry=registry,
+            multiprocess_mode="livesum",
         )
         self.commit_seconds = Histogram(
             "infrawatch_commit_duration_seconds",
@@ -93,20 +100,25 @@ class _Commits:
             "Connections to PostgreSQL in use.",
             ("pool",),
             registry=registry,
+            multiprocess_mode="livesum",
         )
 
 
 class _Live:
     """What viewers get."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry | None) -> None:
         self.viewers = Gauge(
-            "infrawatch_live_subscriptions", "Subscriptions being served.", registry=registry
+            "infrawatch_live_subscriptions",
+            "Subscriptions being served.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self.live_lag_seconds = Gauge(
             "infrawatch_live_lag_seconds",
-            "How old the newest entry was when it was handed to viewers.",
+            "How far viewers may be behind what is committed.",
             registry=registry,
+            multiprocess_mode="livemax",
         )
         self.bus_errors = Counter(
             "infrawatch_bus_errors",
@@ -118,11 +130,12 @@ class _Live:
 class _Upkeep:
     """How the store is kept small."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry | None) -> None:
         self.uncompacted_samples = Gauge(
             "infrawatch_uncompacted_samples",
             "Samples that are in the journal only.",
             registry=registry,
+            multiprocess_mode="livemax",
         )
         self.compacted_samples = Counter(
             "infrawatch_samples_compacted",
@@ -140,9 +153,16 @@ class Telemetry(_Http, _Ingest, _Commits, _Live, _Upkeep):
     """Every metric of a server process; one instance each, handed to whoever counts."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.is_shared = SHARED_DIRECTORY in os.environ
+        self._shown = CollectorRegistry()
+        if self.is_shared:  # what is shown comes from the files of all processes
+            MultiProcessCollector(self._shown)  # type: ignore[no-untyped-call]
         for part in Telemetry.__bases__:
-            part.__init__(self, self.registry)  # type: ignore[misc]  # each declares its own
+            part.__init__(self, None if self.is_shared else self._shown)  # type: ignore[misc]  # each declares its own
+
+    def exposition(self) -> bytes:
+        """All metrics, of all processes that share them, in the Prometheus text format."""
+        return generate_latest(self._shown)
 
 
 def configure_logging(log_format: str, log_level: str) -> None:

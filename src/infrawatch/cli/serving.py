@@ -12,6 +12,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 from typing_extensions import override
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from infrawatch.cli.address import local_url
 from infrawatch.errors import CannotStart
@@ -21,6 +22,11 @@ from infrawatch.settings import Settings
 _BACKLOG = 2048
 # Longer than the agents' and Prometheus' intervals, so that they keep their connections.
 _KEEP_ALIVE_S = 75
+# A peer that acknowledges nothing, or keeps its window shut, for so long is cut off by the kernel:
+# it is gone, or does not read. Live viewers who read too slowly are cut off by the live side.
+_USER_TIMEOUT_MS = 15_000
+# Far above the frames that viewers send; what is larger is refused before it is in memory.
+_FRAME_BYTES = 512 * 1024
 
 
 def run_until_stopped(work: Coroutine[object, object, None]) -> None:
@@ -47,7 +53,7 @@ def listen(settings: Settings) -> socket.socket:
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CannotStart(
@@ -57,6 +63,9 @@ def listen(settings: Settings) -> socket.socket:
             f"Cannot listen on port {port} of {host} ({error.strerror}); "
             "choose another with --port or --host."
         ) from None
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; what is accepted inherits it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
+    return listener
 
 
 @asynccontextmanager
@@ -99,12 +108,39 @@ class _Server(uvicorn.Server):
             raise CannotStart("The server did not start; the log says why.") from None
         self.ready.set()
 
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.lifespan.state["live"].drain()  # answers that would never end
+        await super().shutdown(sockets)
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's, but what a peer does not take is not waited for when nobody here is left.
+
+    uvicorn closes a connection when all has been sent, which is never if the peer does not read.
+    """
+
+    @override
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        if not self.writable.is_set():
+            self.transport.abort()
+
+    @override
+    def shutdown(self) -> None:
+        super().shutdown()
+        if not self.writable.is_set():
+            self.transport.abort()
+
 
 def _configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",
-        ws="websockets-sansio",
+        ws=_WebSocket,
+        ws_max_size=_FRAME_BYTES,
+        # A third more work for every frame and memory for every viewer, to save some bandwidth.
+        ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
         access_log=False,

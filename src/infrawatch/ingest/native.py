@@ -280,7 +280,9 @@ def _is_about_key(found: ErrorDetails) -> bool:
 
 def _detail(found: ErrorDetails) -> str:
     if found["type"] == "missing":
-        return f"the field {found['loc'][-1]!r} is required"
+        lacking = found["loc"][-1]
+        is_field = isinstance(lacking, str)
+        return f"the field {lacking!r} is required" if is_field else "a sample is [time, value]"
     return found["msg"].replace("\x00", "\\x00")
 
 

@@ -57,6 +57,12 @@ class Bus:
         self._outgoing.append(entry)
         self._arrived.set()
 
+    def describe(self) -> str:
+        """How it is, for people."""
+        if self.is_connected:
+            return "connected"
+        return "Redis does not answer; viewers get what the journal has, up to a second later"
+
     async def run_publishing(self) -> None:
         """Send what was published, for ever."""
         silent_until = 0.0

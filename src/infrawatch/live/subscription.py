@@ -89,7 +89,7 @@ class Subscription:
         heartbeat = self._wish.heartbeat
         self._is_waiting = True
         try:
-            async with asyncio.timeout(heartbeat and heartbeat.total_seconds()):
+            async with asyncio.timeout(None if heartbeat is None else heartbeat.total_seconds()):
                 await self._mailbox.wait()
         except TimeoutError:
             return [heartbeat_frame(self._hub)]

@@ -59,7 +59,7 @@ def latest_arrivals(columns: Columns) -> Columns:
     if (is_same_series & (distances_us < 0)).any():
         ordered = columns.picked(np.lexsort((columns.times_us, columns.series_ids)))
         distances_us = np.diff(ordered.times_us)
-    is_last = np.append(~is_same_series | (distances_us != 0), True)  # noqa: FBT003  # a value
+    is_last = np.append(~is_same_series | (distances_us != 0), True)  # a value
     return ordered if is_last.all() else ordered.picked(is_last)
 
 

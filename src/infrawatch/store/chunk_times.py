@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from infrawatch.model.samples import Int64s
-from infrawatch.store.packing import MAX_BITS, bits_for, pack, unpack
+from infrawatch.store.packing import bits_for, pack, unpack
 from infrawatch.store.ragged import Positions, Runs
 
-_IMPOSSIBLE = MAX_BITS + 1
+_TOO_MANY = 64
+"""More than any offset within a window has, so a grid that asks for it is not chosen."""
 
 
 class ChunkTimes(NamedTuple):
@@ -111,7 +112,7 @@ def _grid(elapsed: Int64s, places: Int64s, runs: Runs) -> _Grid:
     skipped = places - runs.indexes()
     bits = late_bits + _bit_lengths(runs.largest(skipped))
     # Where two samples share a place, fewer than none have been skipped.
-    bits[(runs.least(skipped) < 0) | (bits > MAX_BITS)] = _IMPOSSIBLE
+    bits[runs.least(skipped) < 0] = _TOO_MANY
     numbers = skipped << runs.spread(late_bits) | (offsets - runs.spread(shifts))
     return _Grid(steps, shifts, late_bits, bits, numbers)
 

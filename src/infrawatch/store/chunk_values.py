@@ -29,9 +29,6 @@ _EXACT_BELOW = 2.0**53
 _SUMMED_BELOW = 2**31
 """PostgreSQL sums `integer` into `bigint`, but `bigint` into the far slower `numeric`."""
 
-_HEADROOM = 2.0**62
-"""Keeps slope * i and all that is added to it within `bigint`, beyond which PostgreSQL gives up."""
-
 
 class ChunkValues(NamedTuple):
     """An entry for each chunk, named as its column; `deltas` are the words of all chunks, in order.
@@ -50,14 +47,17 @@ class ChunkValues(NamedTuple):
 
 
 def encode_values(values: Float64s, runs: Runs) -> ChunkValues:
-    """Store each run in the shorter way that keeps every bit of it."""
+    """Store each run, of less than 512 values, in the shorter way that keeps every bit of it.
+
+    Differences are below 2^54, so that even 511 times the slope is within PostgreSQL's `bigint`,
+    and so is every other step of decoding.
+    """
     scaled, exponents = _scaled(values, runs)
     deltas, slopes = _deltas(scaled, runs)
     factors = _divide(deltas, runs)
     bases = scaled[runs.starts]
     largest = runs.largest(deltas)
-    is_wide = (largest >= _SUMMED_BELOW) | (1.0 * largest * factors * runs.counts >= _HEADROOM)
-    exponents[is_wide] = RAW
+    exponents[largest >= _SUMMED_BELOW] = RAW
     is_raw = exponents == RAW
     for column in (factors, bases, slopes, largest):
         column[is_raw] = 0

@@ -14,9 +14,9 @@ WINDOW_US = 2 * 3600 * US
 """Windows begin at multiples of this since the epoch, so that none spans midnight."""
 
 MAX_SAMPLES = 480
-"""Two hours, one sample every 15 s. At 8 bytes a value and 8 a time, the worst there is, a row of
-so many fits PostgreSQL's page of 8 kB: nothing is ever compressed or stored out of line, which
-would be undone for each sample that SQL takes out of an array."""
+"""Two hours of a sample every 15 s. With 8 bytes a value and 8 a time, the worst there is, a row of
+so many fits PostgreSQL's page of 8 kB. So no array is ever compressed or stored out of line, which
+would have to be undone for every sample that SQL takes out of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,10 @@ class Chunks:
 
 
 def encode(columns: Columns) -> Chunks:
-    """Cut samples, sorted by (series, time) and unique, into one chunk per series and window.
+    """Cut samples, sorted by (series, time) and unique, into a chunk for each series and window.
 
-    Chunks come in the same order. `decode` gives back the same samples, every bit of them.
+    A window of more than `MAX_SAMPLES` becomes several chunks of about the same size. They come in
+    the order of the samples; `decode` gives back the same samples, every bit of them.
     """
     runs = _cuts(columns)
     return Chunks(

@@ -9,9 +9,7 @@ import numpy as np
 from infrawatch.model.samples import Int64s
 from infrawatch.store.ragged import Positions, Runs
 
-MAX_BITS = 62
-
-_BITS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 21, 31, MAX_BITS])
+_BITS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 21, 31, 62])
 """The most for each number of lanes, but 31 for 32 and 62 for 64: PostgreSQL's integers have a
 sign, and `(1::bigint << bits) - 1` must not overflow."""
 

@@ -6,21 +6,18 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from infrawatch.errors import BatchTooLarge, MalformedBody
+from infrawatch.errors import MalformedBody
 from infrawatch.ingest.bounds import Bools
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.otlp.distribution_points import DistributionPoints
-from infrawatch.ingest.protocols.otlp.families import Family, Scope
+from infrawatch.ingest.protocols.otlp.families import MAX_SAMPLES, Family, Scope, too_large
 from infrawatch.ingest.protocols.otlp.number_points import NumberPoints
 from infrawatch.ingest.protocols.otlp.target_infos import TargetInfos
 from infrawatch.ingest.protocols.otlp.wire import Message, MetricsData
 from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata
-
-MAX_SAMPLES = 1_000_000
-"""What may wait for its commit at a time by default; requests usually have hundreds."""
 
 _NO_POINT = -1
 _LATEST_NS = 2**63 - 1
@@ -51,7 +48,7 @@ def decode(body: bytes, find: Find) -> Metrics:
 
     Raises:
         MalformedBody: it is not one.
-        BatchTooLarge: more than a million samples.
+        BatchTooLarge: more than a million data points, or samples of histograms and summaries.
     """
     try:
         request = MetricsData.FromString(body)
@@ -128,22 +125,15 @@ class _Reading:
             return
         data = getattr(metric, field)
         points = data.data_points
-        self._check_size(len(points))
         if not points:
             return
+        if len(points) + len(self._numbers.keys) > MAX_SAMPLES:
+            raise too_large()
         begin = scope.key_of(metric, field, data)
         if field in ("gauge", "sum"):
             self._numbers.add((begin, scope, place, metric, field), list(points))
         else:
             self._distributions.add(begin, Family(scope, place, metric, field), points)
-            self._check_size(0)
-
-    def _check_size(self, more: int) -> None:
-        if len(self._numbers.keys) + len(self._distributions.keys) + more > MAX_SAMPLES:
-            raise BatchTooLarge(
-                f"a request holds at most {MAX_SAMPLES} samples (a histogram has one a bucket): "
-                "send smaller batches (send_batch_max_size in the Collector)"
-            )
 
     def _name_of(self, sample: int) -> SeriesName | list[Verdict]:
         part, place = self._at(sample)

@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.ingest.names import Flaw
-from infrawatch.ingest.protocols.otlp.families import DIGEST_BYTES, Family, digest
+from infrawatch.ingest.protocols.otlp.families import (
+    DIGEST_BYTES,
+    MAX_SAMPLES,
+    Family,
+    digest,
+    find_flaw,
+    too_large,
+)
 from infrawatch.ingest.protocols.otlp.histograms import (
     Explode,
     explode_exponential,
@@ -47,7 +54,7 @@ class DistributionPoints:
         self._flaws: dict[int, Flaw] = {}
 
     def add(self, begin: bytes, family: Family, points: Sequence[Message]) -> None:
-        explode, flaw = _EXPLODE[family.field], family.flaw
+        explode, flaw = _EXPLODE[family.field], find_flaw(family.metric, family.field)
         for place, point in enumerate(points):
             start = len(self.keys)
             self._starts.append(start)
@@ -66,6 +73,8 @@ class DistributionPoints:
             mark = digest(begin, attributes)
             self.keys += [mark + part for part in exploded.marks]
             self._values += exploded.values
+            if len(self.keys) > MAX_SAMPLES:
+                raise too_large()
             if point.flags & NO_RECORDED_VALUE:
                 self._stale.append(slice(start, len(self.keys)))
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
+from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest.names import Flaw, to_series_name
 from infrawatch.ingest.protocols.otlp.attributes import joined, to_entries
 from infrawatch.ingest.protocols.otlp.names import Kind, metric_name, unit_name
@@ -19,11 +20,14 @@ from infrawatch.store.metadata import Metadata
 DIGEST_BYTES = 16
 """As many as stand for a series' name in the store; nobody finds two inputs with one digest."""
 
+MAX_SAMPLES = 1_000_000
+"""What may wait for its commit at a time by default; a request usually has hundreds."""
+
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 
 _LENGTHS = struct.Struct("<II")
-_HEAD = struct.Struct("<IIBi?")
+_HEAD = struct.Struct("<IIq")
 
 _MAX_TEXT_CHARACTERS = 1_024
 """Of a description; as in the native format."""
@@ -37,8 +41,14 @@ _FIELDS = {
 }
 """The fields of a `Metric` that hold data points, and their names in JSON."""
 
-_WITH_TEMPORALITY = ("sum", "histogram", "exponential_histogram")
-_NUMBERS = {field: number for number, field in enumerate(_FIELDS)}
+_HAS_TEMPORALITY, _IS_MONOTONIC = 0x40, 0x80
+_KINDS = {
+    "gauge": 0,
+    "sum": 1 | _HAS_TEMPORALITY,
+    "histogram": 2 | _HAS_TEMPORALITY,
+    "exponential_histogram": 3 | _HAS_TEMPORALITY,
+    "summary": 4,
+}
 
 
 class Scope(NamedTuple):
@@ -62,11 +72,14 @@ class Scope(NamedTuple):
 
         Not the description: a new one is stored when the metric gets its next new series.
         """
-        name, unit, kind = metric.name, metric.unit, _NUMBERS[field]
-        temporality = data.aggregation_temporality if field in _WITH_TEMPORALITY else CUMULATIVE
-        is_monotonic = field == "sum" and data.is_monotonic
-        head = _HEAD.pack(len(name), len(unit), kind, temporality, is_monotonic)
-        return self.digest + head + name + unit
+        name: bytes = metric.name
+        unit: bytes = metric.unit
+        kind = _KINDS[field]
+        if kind & _HAS_TEMPORALITY:
+            kind |= data.aggregation_temporality << 8
+            if field == "sum" and data.is_monotonic:
+                kind |= _IS_MONOTONIC
+        return self.digest + _HEAD.pack(len(name), len(unit), kind) + name + unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +92,11 @@ class Family:
     field: str
 
     @property
-    def temporality(self) -> int:
-        if self.field not in _WITH_TEMPORALITY:
-            return CUMULATIVE
-        temporality: int = getattr(self.metric, self.field).aggregation_temporality
-        return temporality
-
-    @property
     def kind(self) -> Kind:
         """What decides on the end of its name."""
         if self.field == "sum" and self.metric.sum.is_monotonic:
             return "counter"
         return "gauge" if self.field == "gauge" else "other"
-
-    @property
-    def flaw(self) -> Flaw | None:
-        """What is wrong with all of its data points."""
-        if self.temporality in (CUMULATIVE, DELTA):
-            return None
-        return Flaw(
-            "unknown_value",
-            f"aggregationTemporality is {self.temporality}, must be 1 (delta) or 2 (cumulative)",
-        )
 
     def locator(self, point: int) -> str:
         """Where one of its data points stood, for people: the name in the code and the place."""
@@ -115,7 +111,9 @@ class Family:
             type={"sum": number, "exponential_histogram": "histogram"}.get(self.field, self.field),
             unit=unit_name(_text(self.metric.unit))[:_MAX_TEXT_CHARACTERS],
             help=_text(self.metric.description).replace("\0", "")[:_MAX_TEXT_CHARACTERS],
-            temporality="delta" if self.temporality == DELTA else "cumulative",
+            temporality="delta"
+            if temporality_of(self.metric, self.field) == DELTA
+            else "cumulative",
         )
 
     def to_name(self, attributes: bytes, part: "Part") -> SeriesName | Flaw:
@@ -146,6 +144,25 @@ class Part(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
 
 
+def temporality_of(metric: Message, field: str) -> int:
+    """What a metric says it is; those that have none are cumulative."""
+    if not _KINDS[field] & _HAS_TEMPORALITY:
+        return CUMULATIVE
+    temporality: int = getattr(metric, field).aggregation_temporality
+    return temporality
+
+
+def find_flaw(metric: Message, field: str) -> Flaw | None:
+    """What is wrong with all data points of a metric."""
+    temporality = temporality_of(metric, field)
+    if temporality in (CUMULATIVE, DELTA):
+        return None
+    return Flaw(
+        "unknown_value",
+        f"aggregationTemporality is {temporality}, must be 1 (delta) or 2 (cumulative)",
+    )
+
+
 def digest(*parts: bytes) -> bytes:
     """128 bits that stand for these bytes, one after the other, in keys of series."""
     return blake2b(b"".join(parts), digest_size=DIGEST_BYTES).digest()
@@ -154,3 +171,10 @@ def digest(*parts: bytes) -> bytes:
 def _text(encoded: bytes) -> str:
     """Names are translated and descriptions are for people: neither has to be perfect."""
     return encoded.decode(errors="replace")
+
+
+def too_large() -> BatchTooLarge:
+    return BatchTooLarge(
+        f"a request holds at most {MAX_SAMPLES} samples (a histogram has one a bucket): send "
+        "smaller batches (send_batch_max_size in the Collector)"
+    )

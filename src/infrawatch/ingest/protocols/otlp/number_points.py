@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.names import Flaw
-from infrawatch.ingest.protocols.otlp.families import Family, Part, Scope
+from infrawatch.ingest.protocols.otlp.families import Family, Part, Scope, find_flaw
 from infrawatch.ingest.protocols.otlp.wire import (
     NO_RECORDED_VALUE,
     Message,
@@ -131,7 +131,7 @@ class NumberPoints:
 
     def _read_carefully(self, number: int, times: Times, values: Float64s) -> None:
         """Read one point as any decoder would: fields in any order, with flags and exemplars."""
-        begin, family, _ = self._block(number)
+        begin, _, _, metric, kind = self._blocks[bisect_right(self._starts, number) - 1]
         try:
             point = NumberDataPoint.FromString(self._points[number])
         except DecodeError:
@@ -140,7 +140,11 @@ class NumberPoints:
         self.exemplars += len(point.exemplars)
         field = point.WhichOneof("value")
         is_stale = point.flags & NO_RECORDED_VALUE
-        if flaw := family.flaw or missing_time(point) or (None if field or is_stale else _NO_VALUE):
+        if (
+            flaw := find_flaw(metric, kind)
+            or missing_time(point)
+            or (None if field or is_stale else _NO_VALUE)
+        ):
             self._refuse(number, flaw)
             return
         self.keys[number] = begin + encode_attributes(point.attributes)

@@ -84,15 +84,15 @@ class _Series(NamedTuple):
         try:
             pairs = self.to_pairs(self.keys[number])
         except ValueError as error:
-            return [Verdict(index, "", "malformed_series", str(error), samples)]
+            return [Verdict(index, f"series {index}", "malformed_series", str(error), samples)]
         name = read_name(pairs)
         if isinstance(name, SeriesName):
             return name
-        return [Verdict(index, describe(pairs), *name, samples)]
+        return [Verdict(index, f"series {index}, {describe(pairs)}", *name, samples)]
 
     def locate(self, number: int, sample: int) -> tuple[int, str]:
-        described = describe(self.to_pairs(self.keys[number]))
-        return self.indexes[number], f"sample {sample} of {described}"
+        index, pairs = self.indexes[number], self.to_pairs(self.keys[number])
+        return index, f"series {index}, sample {sample} of {describe(pairs)}"
 
 
 def _merged(request: Request) -> tuple[list[bytes], Samples]:

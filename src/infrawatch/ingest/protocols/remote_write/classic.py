@@ -1,6 +1,7 @@
 """The native histograms of a request, as the samples of classic ones."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,14 +21,15 @@ _MAX_SAMPLES = 200_000
 _LE = "le"
 
 
-class Classic(NamedTuple):
-    """Samples of histograms; `counts` are the positions of their `_count`s, one each."""
+class Classics(NamedTuple):
+    """Samples of histograms, and where the last of each one stands."""
 
     decoded: Decoded
-    counts: Positions
+    lasts: Positions
 
 
-class _Histogram(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Histogram:
     """One native histogram: where it stood, what it is called, and what became of it."""
 
     index: int
@@ -38,8 +40,8 @@ class _Histogram(NamedTuple):
     parts: Sequence[Part]
 
 
-def to_classics(request: Request) -> Classic:
-    """..."""
+def to_classics(request: Request) -> Classics:
+    """The histograms of a request, each as one sample each of several series."""
     verdicts = Verdicts()
     histograms = list(_read_all(request, verdicts))
     ends = np.cumsum([len(one.parts) for one in histograms], dtype=np.intp)
@@ -54,7 +56,7 @@ def to_classics(request: Request) -> Classic:
         unit_ns=MS_NS,
         verdicts=verdicts,
     )
-    return Classic(decoded, ends - 1)
+    return Classics(decoded, ends - 1)
 
 
 def _read_all(request: Request, verdicts: Verdicts) -> Iterator[_Histogram]:
@@ -64,7 +66,7 @@ def _read_all(request: Request, verdicts: Verdicts) -> Iterator[_Histogram]:
         pairs = request.to_pairs(series.key) if series.histograms else ()
         name = _read_name(pairs)
         for place, native in enumerate(series.histograms):
-            locator = f"histogram {place} of {describe(pairs)}"
+            locator = f"series {index}, histogram {place} of {describe(pairs)}"
             parts = name if isinstance(name, Flaw) else _to_parts(native, room)
             if isinstance(name, Flaw) or isinstance(parts, Flaw):
                 verdicts.add(Verdict(index, locator, *parts))

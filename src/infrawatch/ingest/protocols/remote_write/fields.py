@@ -124,9 +124,7 @@ def read_samples(wire: Wire, fields: Fields) -> tuple[Samples, Bools]:
     return Samples(fields.counts, times, bits.view(np.float64)), is_regular
 
 
-def _read_form(
-    wire: Wire, form: _Form, at: Positions, into: tuple[Int64s, Int64s, Bools]
-) -> None:
+def _read_form(wire: Wire, form: _Form, at: Positions, into: tuple[Int64s, Int64s, Bools]) -> None:
     times, bits, has_form = into
     words = wire.words(at + form.time)
     times[:] = _to_time(words)
@@ -141,7 +139,9 @@ def _read_form(
 
 def _is_time(words: Words, tag: int) -> Bools:
     """Whether these are the tag and a varint of six bytes; the eighth byte is not ours."""
-    return words & np.uint64(0x0080_8080_8080_80FF) == np.uint64(0x0000_8080_8080_8000 | tag)
+    marks = words & np.uint64(0x0080_8080_8080_80FF)
+    is_time: Bools = marks == np.uint64(0x0000_8080_8080_8000 | tag)
+    return is_time
 
 
 def _to_time(words: Words) -> Int64s:

@@ -10,7 +10,7 @@ stale marker ends `_sum`, `_count` and the bucket `+Inf`.
 
 import math
 import struct
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -44,10 +44,10 @@ def to_classic(histogram: Any) -> list[Part] | Flaw:
     if histogram.sum == STALE_NAN_BITS:
         return _to_parts({}, total, total)
     try:
-        held: Counter[float] = Counter()
+        held: defaultdict[float, float] = defaultdict(int)
         for bound, observations in _read_buckets(histogram):
             held[bound] += observations
-        count = _read_count(histogram, held.total(), is_exact=not math.isnan(total))
+        count = _read_count(histogram, sum(held.values()), is_exact=not math.isnan(total))
     except ValueError as error:
         return Flaw("invalid_histogram", f"not a native histogram: {error}")
     return _to_parts(held, total, count)

@@ -8,13 +8,15 @@ from infrawatch.model.selector import METRIC_LABEL
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
+METRIC = METRIC_LABEL.encode()
+
 _SHOWN_CHARACTERS = 120
 """Enough to tell one series from another, short enough for a sender's log."""
 
 
 def read_name(pairs: Pairs) -> SeriesName | Flaw:
     """The canonical name of a series, in whatever order its labels came, or its first flaw."""
-    labels = [(_decoded(name), _decoded(value)) for name, value in pairs]
+    labels = [(to_text(name), to_text(value)) for name, value in pairs]
     metrics = [value for name, value in labels if name == METRIC_LABEL]
     if not metrics:
         return Flaw("invalid_metric", "the label __name__, which names the metric, is missing")
@@ -25,13 +27,13 @@ def read_name(pairs: Pairs) -> SeriesName | Flaw:
 
 def describe(pairs: Pairs) -> str:
     """A series as people write it, cut to what fits a log line."""
-    labels = [(_decoded(name), _decoded(value)) for name, value in pairs]
+    labels = [(to_text(name), to_text(value)) for name, value in pairs]
     metric = next((value for name, value in labels if name == METRIC_LABEL), "")
     rest = ",".join(f'{name}="{value}"' for name, value in labels if name != METRIC_LABEL)
     text = ascii(f"{metric}{{{rest}}}")[1:-1]
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
-def _decoded(text: bytes) -> str:
-    # What is not UTF-8 becomes lone surrogates, and those are refused wherever they stand.
+def to_text(text: bytes) -> str:
+    """What is not UTF-8 becomes lone surrogates, which are refused wherever they stand."""
     return text.decode(errors="surrogateescape")

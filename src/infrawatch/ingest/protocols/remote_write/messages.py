@@ -60,7 +60,7 @@ _MESSAGES: Mapping[str, Mapping[str, str]] = {
         "samples": "2 Sample*",
         "histograms": "3 Histogram*",
         "exemplars": "4 bytes*",
-        "metadata": "5 Metadata",
+        "metadata": "5 bytes",
     },
     "Metadata": {"type": "1 int32", "help_ref": "3 uint32", "unit_ref": "4 uint32"},
     "Label": {"name": "1 bytes", "value": "2 bytes"},

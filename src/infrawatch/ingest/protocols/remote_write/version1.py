@@ -10,7 +10,7 @@ import numpy as np
 
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Find
-from infrawatch.ingest.names import Flaw, to_series_name
+from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.remote_write.batch import Careful, Request
 from infrawatch.ingest.protocols.remote_write.fields import Fields, Wire, read_samples
 from infrawatch.ingest.protocols.remote_write.labels import Pairs
@@ -20,7 +20,7 @@ from infrawatch.ingest.protocols.remote_write.messages import (
     WRITE_REQUEST,
     parse,
 )
-from infrawatch.ingest.protocols.remote_write.metadata import to_metadata
+from infrawatch.ingest.protocols.remote_write.metadata import read_metric, to_metadata
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.store.metadata import Metadata
 from infrawatch.store.ragged import Positions
@@ -111,7 +111,7 @@ def _read_carefully(series: bytes, index: int, verdicts: Verdicts) -> Careful:
     try:
         message = parse(SERIES_1, series)
     except ValueError as error:
-        verdicts.add(Verdict(index, "", "malformed_series", str(error)))
+        verdicts.add(Verdict(index, f"series {index}", "malformed_series", str(error)))
         return Careful()
     return Careful(
         key=SERIES_1(labels=message.labels).SerializeToString(),
@@ -130,14 +130,15 @@ def _read_metadata(messages: Iterable[bytes], verdicts: Verdicts) -> dict[str, M
     """By the name of a metric family: of a histogram without `_bucket`, `_sum` or `_count`."""
     metadata = {}
     for place, encoded in enumerate(messages):
+        locator = f"metadata {place}"
         try:
             message = parse(METRIC_METADATA, encoded)
         except ValueError as error:
-            verdicts.add(Verdict(place, "metadata", "malformed_metadata", str(error), samples=0))
+            verdicts.add(Verdict(place, locator, "malformed_metadata", str(error), samples=0))
             continue
-        name = to_series_name(message.metric.decode(errors="surrogateescape"), ())
-        if isinstance(name, Flaw):
-            verdicts.add(Verdict(place, "metadata", *name, samples=0))
+        metric = read_metric(message.metric)
+        if isinstance(metric, Flaw):
+            verdicts.add(Verdict(place, locator, *metric, samples=0))
         else:
-            metadata[name.metric] = to_metadata(message.type, message.unit, message.help)
+            metadata[metric] = to_metadata(message.type, message.unit, message.help)
     return metadata

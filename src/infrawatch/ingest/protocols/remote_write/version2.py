@@ -5,19 +5,19 @@ to, one after the other. What is usual, references, then samples of one form, th
 decoded for all series at once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Find
-from infrawatch.ingest.names import Flaw, to_series_name
+from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.remote_write.batch import Careful, Request
 from infrawatch.ingest.protocols.remote_write.fields import Fields, Wire, read_samples
-from infrawatch.ingest.protocols.remote_write.labels import METRIC, Pairs, describe, read_name
+from infrawatch.ingest.protocols.remote_write.labels import METRIC, Pairs, read_name
 from infrawatch.ingest.protocols.remote_write.messages import METADATA, REQUEST, SERIES_2, parse
-from infrawatch.ingest.protocols.remote_write.metadata import to_metadata
+from infrawatch.ingest.protocols.remote_write.metadata import read_metric, to_metadata
 from infrawatch.ingest.protocols.remote_write.references import (
     References,
     find_references,
@@ -26,8 +26,6 @@ from infrawatch.ingest.protocols.remote_write.references import (
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.store.metadata import Metadata
 from infrawatch.store.ragged import Bools, Positions, Runs
-
-Symbols = Sequence[bytes]
 
 _METADATA_TAG = 0x2A
 
@@ -105,27 +103,63 @@ class _Reading:
         for metric, index in dict(zip(metrics.tolist(), owners.tolist(), strict=True)).items():
             said = self._series[index][ends[index] + 2 :]
             if said:
-                self._add_metadata(self._symbols[metric], said)
+                self._add_metadata(index, self._symbols[metric], said)
 
-    def _add_metadata(self, metric: bytes, said: bytes) -> None:
-        name = metric.decode(errors="surrogateescape")
-        if not name.isprintable() and isinstance(to_series_name(name, ()), Flaw):
-            return  # the series itself is refused, and says why
-        ...
+    def _add_metadata(self, index: int, metric: bytes, encoded: bytes) -> None:
+        name = read_metric(metric)
+        if isinstance(name, Flaw):
+            return  # then the series is refused, and its verdict says why
+        try:
+            said = parse(METADATA, encoded)
+            unit, help_text = self._symbols[said.unit_ref], self._symbols[said.help_ref]
+        except (ValueError, IndexError) as error:
+            locator, detail = f"series {index}, metadata of {name}", str(error)
+            self._verdicts.add(Verdict(index, locator, "malformed_metadata", detail, samples=0))
+        else:
+            self._metadata[name] = to_metadata(said.type, unit, help_text)
+
+    def _read_carefully(self, index: int) -> Careful:
+        """Read a series whose fields are in another order, or other fields."""
+        try:
+            message = parse(SERIES_2, self._series[index])
+        except ValueError as error:
+            self._verdicts.add(Verdict(index, f"series {index}", "malformed_series", str(error)))
+            return Careful()
+        pairs = self._resolve(message.labels_refs)
+        if isinstance(pairs, Flaw):
+            samples = len(message.samples) + len(message.histograms)
+            self._verdicts.add(Verdict(index, f"series {index}", *pairs, samples))
+            return Careful()
+        metric = dict(pairs).get(METRIC)
+        if message.metadata and metric:
+            self._add_metadata(index, metric, message.metadata)
+        return Careful(
+            key=b"".join(text + _END for pair in pairs for text in pair),
+            times_ms=[sample.timestamp for sample in message.samples],
+            value_bits=[sample.value for sample in message.samples],
+            histograms=message.histograms,
+            exemplars=len(message.exemplars),
+        )
+
+    def _resolve(self, references: Sequence[int]) -> Pairs | Flaw:
+        """The labels that a series refers to, if keys can be made of their texts."""
+        try:
+            texts = [self._symbols[reference] for reference in references]
+            pairs = list(zip(texts[::2], texts[1::2], strict=True))
+        except (IndexError, ValueError):
+            return Flaw("invalid_reference", "label references are pairs of places in `symbols`")
+        if any(_END in text for text in texts):
+            name = read_name(pairs)
+            return name if isinstance(name, Flaw) else Flaw("invalid_label_name", "not UTF-8")
+        return pairs
+
+
 def _ends_in_metadata(wire: Wire, at: Positions) -> Bools:
     """Which series end there, or have their metadata there and then end."""
     left = wire.ends - at
-    size = wire.bytes[at + 1].astype(np.intp)
-    return (left == 0) | ((wire.bytes[at] == _METADATA_TAG) & (size + 2 == left))
-
-
-def _to_keys(symbols: Symbols, references: References) -> list[bytes]:
-    table = np.empty(len(symbols), object)
-    table[:] = [symbol + _END for symbol in symbols]
-    lengths = np.fromiter(map(len, table), np.intp, len(table))[references.values]
-    joined = b"".join(table[references.values].tolist())
-    ends = np.cumsum(lengths)[Runs.of(references.counts).lasts].tolist()
-    return [joined[start:end] for start, end in pairwise([0, *ends])]
+    is_whole: Bools = left == 0
+    is_whole |= (wire.bytes[at] == _METADATA_TAG) & (wire.bytes[at + 1] == left - 2)
+    return is_whole
 
 
 def _to_pairs(key: bytes) -> Pairs:

@@ -1,0 +1,278 @@
+"""What a viewer is sent: subscriptions, snapshots, updates, new series, complaints."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from httpx import AsyncClient
+from serving_live import live_server
+from stored import named, store
+from told_server import eventually
+from viewing import Viewing, now_ms, push, viewing
+from websockets.exceptions import ConnectionClosed
+
+from infrawatch.live.viewer import MAX_BAD_FRAMES, MAX_SUBSCRIPTIONS
+from infrawatch.model.samples import STALE_NAN_BITS
+from infrawatch.store.database import Database
+
+NOW = now_ms()
+
+
+@pytest.fixture
+async def server(database_url: str) -> AsyncIterator[str]:
+    async with live_server(database_url) as url:
+        yield url
+
+
+@pytest.fixture
+async def viewer(server: str) -> AsyncIterator[Viewing]:
+    async with viewing(server) as viewer:
+        yield viewer
+
+
+async def test_a_subscription_begins_with_its_series_and_their_last_samples(
+    server: str, viewer: Viewing
+) -> None:
+    await push(server, "m", [(NOW - 1000, 1), (NOW, 2)], instance="a")
+    await push(server, "m", [(NOW, 3)], instance="b")
+    await push(server, "other", [(NOW, 4)])
+
+    picture = await viewer.subscribe("m")
+
+    assert [frame["type"] for frame in viewer.frames] == ["subscribed", "snapshot"]
+    assert sorted(picture.names.values()) == ["m{instance=a}", "m{instance=b}"]
+    assert picture.values() == [2, 3]
+
+
+async def test_every_commit_is_an_update(server: str, viewer: Viewing) -> None:
+    await push(server, "m", [(NOW, 0)])
+    picture = await viewer.subscribe('m{instance=""}')
+    for number in range(1, 6):
+        await push(server, "m", [(NOW + number, number)])
+        update = await viewer.next()
+        assert update["type"] == "update"
+        assert list(update["samples"].values()) == [[[NOW + number, number]]]
+        assert "coalesced" not in update or update["coalesced"] is None
+
+    assert picture.values() == [0, 1, 2, 3, 4, 5]
+    assert picture.gaps == []
+
+
+async def test_since_says_where_the_snapshot_begins(server: str, viewer: Viewing) -> None:
+    await push(server, "m", [(NOW - minutes * 60_000, minutes) for minutes in (30, 20, 10, 0)])
+    assert (await viewer.subscribe("m", since="-25m")).values() == [20, 10, 0]
+    assert (await viewer.subscribe("m", id="none")).values() == [0]
+
+
+async def test_a_later_arrival_replaces_the_value_of_its_time(server: str, viewer: Viewing) -> None:
+    await push(server, "m", [(NOW, 1)])
+    picture = await viewer.subscribe("m")
+    await push(server, "m", [(NOW, 2)])
+    await viewer.next("update")
+    assert picture.values() == [2]
+
+
+async def test_series_that_begin_to_match_join(server: str, viewer: Viewing) -> None:
+    picture = await viewer.subscribe('m{instance=~"web-.*"}')
+    assert picture.names == {}
+
+    await push(server, "m", [(NOW, 1)], instance="web-1")
+    assert (await viewer.next())["type"] == "series"
+    assert (await viewer.next())["type"] == "update"
+    await push(server, "m", [(NOW, 2)], instance="db-1")
+    await push(server, "m", [(NOW, 3)], instance="web-2")
+    await viewer.until(lambda: len(picture.samples) == 2)
+
+    assert sorted(picture.names.values()) == ["m{instance=web-1}", "m{instance=web-2}"]
+    assert picture.values() == [1, 3]
+
+
+async def test_what_json_has_no_number_for_is_text_or_null(
+    server: str, viewer: Viewing, database: Database
+) -> None:
+    import numpy as np
+
+    picture = await viewer.subscribe("m")
+    stale = float(np.array([STALE_NAN_BITS]).view(np.float64)[0])
+    values = [float("nan"), float("inf"), float("-inf"), stale, -0.0]
+    await store(
+        database, {named("m"): [((NOW + n) * 1000, value) for n, value in enumerate(values)]}
+    )
+    await viewer.until(lambda: len(picture.samples) == len(values))
+    assert [str(value) for value in picture.values()] == ["NaN", "+Inf", "-Inf", "None", "-0.0"]
+
+
+async def test_every_ms_sends_less_often_and_loses_nothing(server: str, viewer: Viewing) -> None:
+    picture = await viewer.subscribe("m", every_ms=400)
+    for number in range(20):
+        await push(server, "m", [(NOW + number, number)])
+    await viewer.until(lambda: len(picture.samples) == 20)
+
+    assert picture.values() == list(range(20))
+    updates = [frame for frame in viewer.frames if frame["type"] == "update"]
+    assert len(updates) < 20
+    assert picture.gaps == []
+
+
+async def test_subscriptions_of_one_connection_are_apart(server: str, viewer: Viewing) -> None:
+    first, second = await viewer.subscribe("m", id="1"), await viewer.subscribe("n", id="2")
+    await push(server, "m", [(NOW, 1)])
+    await push(server, "n", [(NOW, 2)])
+    await viewer.until(lambda: first.samples and second.samples)
+    await viewer.send({"type": "unsubscribe", "id": "1"})
+    await push(server, "m", [(NOW + 1, 3)])
+    await push(server, "n", [(NOW + 1, 4)])
+    await viewer.until(lambda: len(second.samples) == 2)
+
+    assert (first.values(), second.values()) == ([1], [2, 4])
+    assert (await viewer.subscribe("m", id="1")).values() == [3]
+
+
+async def test_a_heartbeat_says_how_far_everything_was_sent(server: str, viewer: Viewing) -> None:
+    picture = await viewer.subscribe("m")
+    cursor = await push(server, "n", [(NOW, 1)])
+    heartbeat = await viewer.next("heartbeat")
+    assert picture.cursor == heartbeat["cursor"]
+    async with AsyncClient(base_url=server) as client:
+        answer = await client.get("/v1/latest", params={"match": "n", "wait_for": cursor})
+        assert answer.json()["series"]
+
+    again = Viewing(viewer.connection)
+    resumed = await again.subscribe("n", id="n", resume=heartbeat["cursor"])
+    assert resumed.values() == []
+    assert resumed.gaps == []
+
+
+@pytest.mark.parametrize(
+    ("frame", "field"),
+    [
+        ({"type": "subscribe", "id": "a"}, "match"),
+        ({"type": "subscribe", "id": "a", "match": "m", "every_ms": 1}, "every_ms"),
+        ({"type": "subscribe", "id": "a", "match": "m", "every_ms": True}, "every_ms"),
+        ({"type": "subscribe", "id": "a", "match": "m", "delivery": "some"}, "delivery"),
+        ({"type": "subscribe", "id": "", "match": "m"}, "id"),
+        ({"type": "subscribe", "id": "a", "match": "m", "colour": "red"}, "colour"),
+        ({"type": "subscribe", "id": "a", "match": "rate(m[5m])"}, "selector"),
+        ({"type": "subscribe", "id": "a", "match": "m", "resume": "nonsense"}, "cursor"),
+        ({"type": "subscribe", "id": "a", "match": "m", "since": "yesterday"}, "time"),
+        ({"type": "sing"}, "type"),
+        ([], "the frame"),
+    ],
+)
+async def test_a_bad_frame_is_answered_with_what_is_wrong(
+    server: str, viewer: Viewing, frame: Any, field: str
+) -> None:
+    await viewer.send(frame)
+    answer = await viewer.next()
+    assert answer["type"] == "error"
+    assert field in answer["problem"]["detail"]
+    assert answer["problem"]["status"] == 422
+
+    await push(server, "m", [(NOW, 1)])  # and the connection goes on
+    assert (await viewer.subscribe("m")).values() == [1]
+
+
+@pytest.mark.parametrize("garbage", [b"\x00\x01", "{", "\ud83d\ude00", '{"type": 1}', "9" * 70_000])
+async def test_one_bad_frame_after_the_other_ends_the_connection(
+    viewer: Viewing, garbage: str | bytes
+) -> None:
+    if isinstance(garbage, str):
+        garbage = garbage.encode("utf-16", "surrogatepass").decode("utf-16")
+    for _ in range(MAX_BAD_FRAMES):
+        await viewer.connection.send(garbage)
+        assert (await viewer.next())["problem"]["code"] == "invalid_frame"
+    with pytest.raises(ConnectionClosed) as closed:
+        await viewer.next()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4400
+
+
+async def test_a_frame_too_large_for_memory_is_not_taken(viewer: Viewing) -> None:
+    await viewer.connection.send("9" * 2_000_000)
+    with pytest.raises(ConnectionClosed) as closed:
+        await viewer.next()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
+
+
+async def test_a_connection_has_so_many_subscriptions_and_no_more(viewer: Viewing) -> None:
+    for number in range(MAX_SUBSCRIPTIONS):
+        await viewer.subscribe("m", id=str(number))
+    await viewer.send({"type": "subscribe", "id": "more", "match": "m"})
+    refused = await viewer.next("error")
+    assert refused["id"] == "more"
+    assert str(MAX_SUBSCRIPTIONS) in refused["problem"]["detail"]
+
+
+async def test_an_id_is_taken_until_it_is_given_back(viewer: Viewing) -> None:
+    await viewer.subscribe("m")
+    await viewer.send({"type": "subscribe", "id": "a", "match": "n"})
+    assert "unsubscribe first" in (await viewer.next("error"))["problem"]["detail"]
+
+
+async def test_too_many_series_are_refused_for_that_subscription_alone(database_url: str) -> None:
+    async with live_server(database_url, read_max_series=2) as url, viewing(url) as viewer:
+        for instance in ("a", "b", "c"):
+            await push(url, "m", [(NOW, 1)], instance=instance)
+        await viewer.send({"type": "subscribe", "id": "all", "match": "m"})
+        refused = await viewer.next("error")
+        assert (refused["id"], refused["problem"]["code"]) == ("all", "query_too_broad")
+        assert (await viewer.subscribe('m{instance="a"}')).values() == [1]
+
+
+async def test_many_viewers_of_one_selector_get_the_same(server: str) -> None:
+    async with viewing(server) as one, viewing(server) as two, viewing(server) as three:
+        viewers = (one, two, three)
+        pictures = [await viewer.subscribe("m") for viewer in viewers]
+        await asyncio.gather(*(push(server, "m", [(NOW + n, n)]) for n in range(30)))
+        for viewer, picture in zip(viewers, pictures, strict=True):
+            await viewer.until(lambda picture=picture: len(picture.samples) == 30)
+            assert picture.values() == list(range(30))
+
+
+async def test_what_is_committed_while_subscribing_is_there_once(server: str) -> None:
+    """Whatever falls between the subscription and its snapshot, or into both."""
+    pushing = asyncio.gather(*(push(server, "m", [(NOW + n, n)], n=str(n)) for n in range(60)))
+    for _ in range(8):
+        async with viewing(server) as viewer:
+            picture = await viewer.subscribe("m", since="-1h")
+            if pushing.done():
+                break
+            await push(server, "last", [(NOW, 1)])
+    await pushing
+    async with viewing(server) as late:
+        complete = await late.subscribe("m", since="-1h")
+        assert complete.values() == list(range(60))
+        assert set(picture.samples) <= set(complete.samples)
+
+
+async def test_when_all_viewers_have_left_nothing_is_kept(server: str) -> None:
+    async with AsyncClient(base_url=server) as client:
+
+        async def subscriptions() -> float:
+            lines = (await client.get("/metrics")).text.splitlines()
+            [line] = [line for line in lines if line.startswith("infrawatch_live_subscriptions ")]
+            return float(line.split()[1])
+
+        async with viewing(server) as viewer:
+            await viewer.subscribe("m")
+            assert await subscriptions() == 1
+        async with asyncio.timeout(5):
+            while await subscriptions():
+                await asyncio.sleep(0.01)
+
+
+async def test_the_protocol_is_described_for_programs_and_for_people(server: str) -> None:
+    async with AsyncClient(base_url=server) as client:
+        document = (await client.get("/asyncapi.json")).json()
+        page = (await client.get("/docs/live")).text
+    assert document["asyncapi"] == "3.0.0"
+    messages = document["channels"]["live"]["messages"]
+    for name, message in messages.items():
+        assert message == {"$ref": f"#/components/messages/{name}"}
+        payload = document["components"]["messages"][name]["payload"]["$ref"]
+        assert payload.rpartition("/")[2] in document["components"]["schemas"]
+        assert f"<h2 id={name}>" in page
+    assert json.dumps(document).count("1012")

@@ -1,0 +1,142 @@
+"""Request bodies: whole, inflated, and never larger than their bound."""
+
+import gzip
+import zlib
+from collections.abc import Callable
+from random import Random
+
+import cramjam
+import pytest
+from fastapi import Request
+from starlette.types import Message
+
+from infrawatch.errors import MalformedBody, TooLarge, UnsupportedContent
+from infrawatch.ingest.bodies import read_body
+
+PLAIN = b'{"series":[{"metric":"up","samples":[[1,1]]}]}' * 40
+NOISE = Random(7).randbytes(3_000)  # compresses to more than itself
+
+
+def raw_deflate(body: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(body) + compressor.flush()
+
+
+COMPRESSORS: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("gzip", gzip.compress),
+    ("x-gzip", gzip.compress),
+    ("zstd", lambda body: bytes(cramjam.zstd.compress(body))),
+    ("deflate", zlib.compress),
+    ("deflate", raw_deflate),
+    ("br", lambda body: bytes(cramjam.brotli.compress(body))),
+]
+EVERY_ENCODING = pytest.mark.parametrize(("encoding", "compress"), COMPRESSORS)
+
+
+def request(
+    *pieces: bytes, encoding: str | None = None, length: str = "", breaks_off: bool = False
+) -> Request:
+    """A request whose body comes in pieces."""
+    end: Message = (
+        {"type": "http.disconnect"}
+        if breaks_off
+        else {"type": "http.request", "body": b"", "more_body": False}
+    )
+    messages: list[Message] = [
+        *({"type": "http.request", "body": piece, "more_body": True} for piece in pieces),
+        end,
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    sent = {"content-encoding": encoding, "content-length": length}
+    headers = [(name.encode(), text.encode()) for name, text in sent.items() if text is not None]
+    return Request({"type": "http", "headers": headers}, receive)
+
+
+@pytest.mark.parametrize("encoding", [None, "", "identity", "IDENTITY "])
+async def test_a_plain_body_is_itself(encoding: str | None) -> None:
+    assert await read_body(request(PLAIN, encoding=encoding), max_bytes=len(PLAIN)) == PLAIN
+
+
+@EVERY_ENCODING
+@pytest.mark.parametrize("plain", [PLAIN, NOISE, b"x", PLAIN * 1_000])
+async def test_a_body_is_inflated_up_to_its_bound(
+    encoding: str, compress: Callable[[bytes], bytes], plain: bytes
+) -> None:
+    body = compress(plain)
+    bound = max(len(plain), len(body))
+
+    assert await read_body(request(body, encoding=encoding.upper()), max_bytes=bound) == plain
+    with pytest.raises(TooLarge, match="INFRAWATCH_MAX_BODY_BYTES"):
+        await read_body(request(body, encoding=encoding), max_bytes=len(plain) - 1)
+
+
+@EVERY_ENCODING
+async def test_a_body_that_was_cut_off_is_malformed(
+    encoding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    body = compress(NOISE)
+
+    for end in (0, 1, 10, len(body) // 2, len(body) - 1):
+        with pytest.raises(MalformedBody, match=encoding):
+            await read_body(request(body[:end], encoding=encoding), max_bytes=10_000)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd", "deflate", "br"])
+async def test_a_body_of_something_else_is_malformed(encoding: str) -> None:
+    with pytest.raises(MalformedBody, match=encoding):
+        await read_body(request(NOISE, encoding=encoding), max_bytes=10_000)
+
+
+@pytest.mark.parametrize(("encoding", "compress"), [COMPRESSORS[0], COMPRESSORS[3]])
+async def test_damage_that_the_format_can_notice_is_malformed(
+    encoding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    damaged = bytearray(compress(NOISE))
+    damaged[len(damaged) // 2] ^= 0xFF
+
+    with pytest.raises(MalformedBody, match=encoding):
+        await read_body(request(bytes(damaged), encoding=encoding), max_bytes=10_000)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+async def test_several_members_are_one_body(encoding: str) -> None:
+    compress = dict(COMPRESSORS)[encoding]
+
+    body = await read_body(
+        request(compress(b"ab") + compress(b"c"), encoding=encoding), max_bytes=1_000
+    )
+
+    assert body == b"abc"
+
+
+@pytest.mark.parametrize("encoding", ["compress", "gzip, gzip", "snappy", "base64", "x" * 5_000])
+async def test_an_encoding_nobody_reads_is_named(encoding: str) -> None:
+    with pytest.raises(UnsupportedContent, match="use gzip, zstd, deflate or br") as refused:
+        await read_body(request(b"", encoding=encoding), max_bytes=1_000)
+    assert len(str(refused.value)) < 300
+
+
+async def test_a_body_in_pieces_is_put_together() -> None:
+    pieces = [PLAIN[:7], b"", PLAIN[7:]]
+
+    assert await read_body(request(*pieces), max_bytes=len(PLAIN)) == PLAIN
+
+
+async def test_a_body_that_is_announced_too_large_is_not_read() -> None:
+    with pytest.raises(TooLarge):
+        await read_body(request(length="1001", breaks_off=True), max_bytes=1_000)
+
+
+async def test_a_body_that_grows_too_large_is_not_read_on() -> None:
+    pieces = [b"x" * 600] * 2
+
+    with pytest.raises(TooLarge):
+        await read_body(request(*pieces, breaks_off=True), max_bytes=1_000)
+
+
+async def test_a_body_that_breaks_off_is_malformed() -> None:
+    with pytest.raises(MalformedBody, match="broke off"):
+        await read_body(request(b"x", breaks_off=True), max_bytes=1_000)
