@@ -7,17 +7,20 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 
 from infrawatch.embedded.binaries import find_binaries
+from infrawatch.embedded.home import Home, HomeInUse
 from infrawatch.embedded.postgres import postgres_running
 from infrawatch.store.migrations import upgrade
 
 TEMPLATE = "template_of_tests"
 MEMORY = Path("/dev/shm")
+PREFIX = "infrawatch-tests-"
 ENOUGH_BYTES = 4 * 1024**3
 
 
@@ -28,7 +31,9 @@ def temporary_root() -> Iterator[Path]:
     In memory where there is enough of it: a database is copied there in 25 ms, on disk in 250.
     """
     in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES
-    root = Path(tempfile.mkdtemp(prefix="infrawatch-tests-", dir=MEMORY if in_memory else None))
+    parent = MEMORY if in_memory else Path(tempfile.gettempdir())
+    _remove_what_killed_sessions_left(parent)
+    root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     root.chmod(0o711 if os.geteuid() == 0 else 0o700)
     yield root
     shutil.rmtree(root)
@@ -59,10 +64,15 @@ def template(postgres: str) -> str:
 @pytest.fixture
 def database_url(postgres: str, template: str) -> Iterator[str]:
     """A migrated, empty database for one test."""
-    name = f"test_{uuid.uuid4().hex}"
-    execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-    yield _sibling(postgres, name)
-    execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    with _cloned(postgres, template) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shared_database_url(postgres: str, template: str) -> Iterator[str]:
+    """A migrated database for all tests of a module that do not mind each other."""
+    with _cloned(postgres, template) as url:
+        yield url
 
 
 def execute(url: str, statement: str) -> str:
@@ -71,6 +81,22 @@ def execute(url: str, statement: str) -> str:
     return subprocess.check_output(
         [psql, url, "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-Atc", statement], text=True
     ).strip()
+
+
+def _remove_what_killed_sessions_left(parent: Path) -> None:
+    for left in parent.glob(f"{PREFIX}*"):
+        if os.access(left / "session" / "lock", os.W_OK):
+            # A session that still runs holds its lock.
+            with suppress(HomeInUse), Home(left / "session", None, left).locked():
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _cloned(postgres: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex}"
+    execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    yield _sibling(postgres, name)
+    execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _sibling(url: str, database: str) -> str:

@@ -18,9 +18,7 @@ async def live_server(
     """Run a server, on any free port unless told which; gives its base URL."""
     if redis_url is not None:
         settings["redis_url"] = SecretStr(redis_url)
-    read = Settings(
-        _env_file=None, database_url=SecretStr(database_url), **{"port": 0, **settings}
-    )
+    read = Settings(_env_file=None, database_url=SecretStr(database_url), **{"port": 0, **settings})
     with listen(read) as listener:
         async with serving(create_app(read), listener, read) as url:
             yield url.replace("localhost", "127.0.0.1")

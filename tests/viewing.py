@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ class Picture:
     def apply(self, frame: Frame) -> None:
         match frame["type"]:
             case "subscribed" | "series":
-                for one in frame.get("series", frame.get("added", [])):
+                for one in frame["series" if "series" in frame else "added"]:
                     labels = ",".join(f"{k}={v}" for k, v in sorted(one["labels"].items()))
                     self.names[one["id"]] = f"{one['metric']}{{{labels}}}"
             case "snapshot":
@@ -44,12 +44,13 @@ class Picture:
                 self.gaps.append(frame["reason"])
         self.cursor = frame.get("cursor", self.cursor)
         self.coalesced += frame.get("coalesced", 0)
-        for series_id, samples in frame.get("samples", {}).items():
+        told: dict[str, list[tuple[int, Value]]] = frame.get("samples", {})
+        for series_id, samples in told.items():
             times = [time for time, _ in samples]
             assert times == sorted(set(times)), "samples are in order of time, each once"
             self.samples |= {(self.names[series_id], time): value for time, value in samples}
 
-    def values(self) -> list[Value]:
+    def values(self) -> list[Any]:
         return [value for _, value in sorted(self.samples.items())]
 
 
@@ -88,6 +89,9 @@ class Viewing:
             while not condition():
                 await self.next("subscribed", "series", "snapshot", "update", "gap", "heartbeat")
 
+    async def until_there_are(self, picture: Picture, samples: int) -> None:
+        await self.until(lambda: len(picture.samples) == samples)
+
 
 def check(text: str | bytes) -> Frame:
     """A frame, if it is what the document describes."""
@@ -118,6 +122,23 @@ async def viewing(url: str, **options: Any) -> AsyncGenerator[Viewing, None]:
         yield Viewing(connection)
 
 
+async def metric(url: str, name: str) -> float:
+    """What a server says of itself in /metrics."""
+    async with AsyncClient(base_url=url, verify=False) as client:
+        lines = (await client.get("/metrics")).text.splitlines()
+    [line] = [line for line in lines if line.startswith(f"{name} ")]
+    return float(line.split()[1])
+
+
+async def until(
+    condition: Callable[[], Awaitable[object]], *, within_s: float = DEADLINE_S
+) -> None:
+    """Wait until a condition that has to be asked for holds."""
+    async with asyncio.timeout(within_s):
+        while not await condition():  # noqa: ASYNC110  # what is waited for knows no events
+            await asyncio.sleep(0.02)
+
+
 def now_ms() -> int:
     return int(datetime.now(UTC).timestamp() * 1000)
 
@@ -127,7 +148,8 @@ async def push(
 ) -> str:
     """Have samples (milliseconds, value) committed; gives the cursor."""
     series = {"metric": metric, "labels": labels, "samples": list(samples)}
-    async with AsyncClient(base_url=url, timeout=30) as client:
+    # Reading the trusted certificates takes longer than the request.
+    async with AsyncClient(base_url=url, timeout=30, verify=False) as client:
         answer = await client.post("/v1/samples", json={"series": [series]})
     assert answer.status_code == 200, answer.text
     return str(answer.json()["cursor"])

@@ -114,22 +114,23 @@ ALTER TABLE journal
 
 
 # What a chunk is made of; `chunk_samples` in the next revision tells its samples.
+# Columns go by alignment: 643 bytes a row of 300 samples, 659 in the order of their meaning.
 CHUNK = """
-    shard smallint NOT NULL,
     series_id bigint NOT NULL,
     start_at timestamptz NOT NULL,
     end_at timestamptz NOT NULL,
-    count integer NOT NULL,
     step_us bigint NOT NULL,
-    exponent smallint NOT NULL,
-    factor bigint NOT NULL,
     base bigint NOT NULL,
     slope bigint NOT NULL,
+    factor bigint NOT NULL,
+    count integer NOT NULL,
+    shard smallint NOT NULL,
+    exponent smallint NOT NULL,
     delta_bits smallint NOT NULL,
-    tick_us bigint,
-    shift_us bigint,
     late_bits smallint,
     time_bits smallint,
+    tick_us bigint,
+    shift_us bigint,
     times bigint[],
     deltas bigint[],
     raw double precision[]
@@ -154,6 +155,13 @@ CREATE TABLE chunks (
 ) PARTITION BY RANGE (start_at)
 """
 
+# A row always fits a page, and SQL takes single elements out of the arrays, which must not mean
+# decompressing or fetching all of it each time. Partitions inherit it.
+CHUNK_STORAGE = """
+ALTER TABLE {table}
+    ALTER times SET STORAGE PLAIN, ALTER deltas SET STORAGE PLAIN, ALTER raw SET STORAGE PLAIN
+"""
+
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
@@ -172,6 +180,8 @@ def upgrade() -> None:
         op.execute(JOURNAL_SLOT.format(slot=slot))
     op.execute(CHUNKS_HEAD)
     op.execute(CHUNKS)
+    for table in ("chunks_head", "chunks"):
+        op.execute(CHUNK_STORAGE.format(table=table))
 
 
 def downgrade() -> None:

@@ -22,8 +22,10 @@ from infrawatch.health import CountRequests, Health
 from infrawatch.ingest import router as ingest
 from infrawatch.ingest.bounds import TimeBounds
 from infrawatch.ingest.intake import Intake
+from infrawatch.ingest.protocols import vm_import
 from infrawatch.ingest.protocols.influx import router as influx
 from infrawatch.ingest.protocols.otlp import router as otlp
+from infrawatch.ingest.protocols.remote_write import router as remote_write
 from infrawatch.ingest.schemas import openapi_components
 from infrawatch.ingest.series_cache import SeriesCache
 from infrawatch.ingest.writer import GroupWriter, OnCommitted
@@ -81,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lambda _app: _lifespan(settings, telemetry),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a path is one of ours or a problem 404
     )
     for media_type in ("application/x-ndjson", "text/csv"):  # those it does not know
         add_compress_type(media_type)
@@ -93,6 +96,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     app.include_router(influx.router)
     app.include_router(otlp.router)
+    app.include_router(remote_write.router)
+    app.include_router(vm_import.router)
     web.install(app)
     _describe_bodies(app)
     return app

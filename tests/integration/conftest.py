@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import uvicorn
 from httpx import AsyncClient
 from pydantic import SecretStr
@@ -64,3 +65,22 @@ async def server(database_url: str) -> AsyncIterator[str]:
 async def client(server: str) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(base_url=server, timeout=30) as client:
         yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_server(shared_database_url: str) -> AsyncIterator[str]:
+    """The base URL of one server for all tests of a module, which run in the module's loop."""
+    async with serving(shared_database_url) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_client(shared_server: str) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(base_url=shared_server, timeout=30) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_database(shared_database_url: str) -> AsyncIterator[Database]:
+    async with Database.open(shared_database_url) as database:
+        yield database

@@ -18,7 +18,8 @@ from infrawatch.agent.loop import AgentOptions, run
 from infrawatch.agent.readings import Reading, gauge
 from infrawatch.agent.send import Sender
 from infrawatch.agent.spool import Loss, Spool
-from infrawatch.client import Client, Sample
+from infrawatch.client.connection import Client
+from infrawatch.client.series import Sample
 from infrawatch.model.timerange import now_us
 
 MIB = 1024 * 1024

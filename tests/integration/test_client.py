@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from infrawatch.client import Client, Sample, Series
+from infrawatch.client.connection import Client
+from infrawatch.client.series import Sample, Series
 from infrawatch.errors import RequestRefused
 
 NOW = datetime.now(UTC)

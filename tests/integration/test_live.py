@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 from serving_live import live_server
-from stored import named, store
-from told_server import eventually
-from viewing import Viewing, now_ms, push, viewing
+from stored import STALE, named, store
+from viewing import Viewing, metric, now_ms, push, until, viewing
 from websockets.exceptions import ConnectionClosed
 
 from infrawatch.live.viewer import MAX_BAD_FRAMES, MAX_SUBSCRIPTIONS
-from infrawatch.model.samples import STALE_NAN_BITS
 from infrawatch.store.database import Database
 
 NOW = now_ms()
@@ -83,20 +81,17 @@ async def test_series_that_begin_to_match_join(server: str, viewer: Viewing) -> 
     assert (await viewer.next())["type"] == "update"
     await push(server, "m", [(NOW, 2)], instance="db-1")
     await push(server, "m", [(NOW, 3)], instance="web-2")
-    await viewer.until(lambda: len(picture.samples) == 2)
+    await viewer.until_there_are(picture, 2)
 
     assert sorted(picture.names.values()) == ["m{instance=web-1}", "m{instance=web-2}"]
     assert picture.values() == [1, 3]
 
 
 async def test_what_json_has_no_number_for_is_text_or_null(
-    server: str, viewer: Viewing, database: Database
+    viewer: Viewing, database: Database
 ) -> None:
-    import numpy as np
-
     picture = await viewer.subscribe("m")
-    stale = float(np.array([STALE_NAN_BITS]).view(np.float64)[0])
-    values = [float("nan"), float("inf"), float("-inf"), stale, -0.0]
+    values = [float("nan"), float("inf"), float("-inf"), STALE, -0.0]
     await store(
         database, {named("m"): [((NOW + n) * 1000, value) for n, value in enumerate(values)]}
     )
@@ -108,7 +103,7 @@ async def test_every_ms_sends_less_often_and_loses_nothing(server: str, viewer: 
     picture = await viewer.subscribe("m", every_ms=400)
     for number in range(20):
         await push(server, "m", [(NOW + number, number)])
-    await viewer.until(lambda: len(picture.samples) == 20)
+    await viewer.until_there_are(picture, 20)
 
     assert picture.values() == list(range(20))
     updates = [frame for frame in viewer.frames if frame["type"] == "update"]
@@ -124,7 +119,7 @@ async def test_subscriptions_of_one_connection_are_apart(server: str, viewer: Vi
     await viewer.send({"type": "unsubscribe", "id": "1"})
     await push(server, "m", [(NOW + 1, 3)])
     await push(server, "n", [(NOW + 1, 4)])
-    await viewer.until(lambda: len(second.samples) == 2)
+    await viewer.until_there_are(second, 2)
 
     assert (first.values(), second.values()) == ([1], [2, 4])
     assert (await viewer.subscribe("m", id="1")).values() == [3]
@@ -228,40 +223,44 @@ async def test_many_viewers_of_one_selector_get_the_same(server: str) -> None:
         pictures = [await viewer.subscribe("m") for viewer in viewers]
         await asyncio.gather(*(push(server, "m", [(NOW + n, n)]) for n in range(30)))
         for viewer, picture in zip(viewers, pictures, strict=True):
-            await viewer.until(lambda picture=picture: len(picture.samples) == 30)
+            await viewer.until_there_are(picture, 30)
             assert picture.values() == list(range(30))
 
 
-async def test_what_is_committed_while_subscribing_is_there_once(server: str) -> None:
+async def test_what_is_committed_while_subscribing_is_there(server: str) -> None:
     """Whatever falls between the subscription and its snapshot, or into both."""
-    pushing = asyncio.gather(*(push(server, "m", [(NOW + n, n)], n=str(n)) for n in range(60)))
-    for _ in range(8):
+
+    async def view(number: int) -> list[float]:
         async with viewing(server) as viewer:
+            await moments[number].wait()
             picture = await viewer.subscribe("m", since="-1h")
-            if pushing.done():
-                break
-            await push(server, "last", [(NOW, 1)])
-    await pushing
-    async with viewing(server) as late:
-        complete = await late.subscribe("m", since="-1h")
-        assert complete.values() == list(range(60))
-        assert set(picture.samples) <= set(complete.samples)
+            await viewer.until_there_are(picture, series)
+            assert picture.gaps == []
+            return sorted(picture.values())
+
+    series = 60
+    moments = [asyncio.Event() for _ in range(10)]
+    async with asyncio.TaskGroup() as tasks:
+        views = [tasks.create_task(view(number)) for number in range(len(moments))]
+        for number in range(series):  # each a series that nobody has seen before
+            tasks.create_task(push(server, "m", [(NOW, number)], n=str(number)))
+            moments[number * len(moments) // series].set()
+            await asyncio.sleep(0)
+    for seen in views:
+        assert await seen == list(range(series))
 
 
 async def test_when_all_viewers_have_left_nothing_is_kept(server: str) -> None:
-    async with AsyncClient(base_url=server) as client:
+    async def subscriptions() -> float:
+        return await metric(server, "infrawatch_live_subscriptions")
 
-        async def subscriptions() -> float:
-            lines = (await client.get("/metrics")).text.splitlines()
-            [line] = [line for line in lines if line.startswith("infrawatch_live_subscriptions ")]
-            return float(line.split()[1])
+    async def is_empty() -> bool:
+        return await subscriptions() == 0
 
-        async with viewing(server) as viewer:
-            await viewer.subscribe("m")
-            assert await subscriptions() == 1
-        async with asyncio.timeout(5):
-            while await subscriptions():
-                await asyncio.sleep(0.01)
+    async with viewing(server) as viewer:
+        await viewer.subscribe("m")
+        assert await subscriptions() == 1
+    await until(is_empty)
 
 
 async def test_the_protocol_is_described_for_programs_and_for_people(server: str) -> None:

@@ -178,7 +178,7 @@ async def test_more_readers_than_connections_wait_for_their_turn(
 ) -> None:
     await store(database, {named("up"): [(START * SECOND, 1.0)]})
 
-    async with asking(database_url, read_pool_size=1) as client:
+    async with asking(database_url, read_pool_size=2) as client:
         answers = await asyncio.gather(*(client.get("/v1/samples", params=SPAN) for _ in range(30)))
 
     assert {answer.status_code for answer in answers} == {200}

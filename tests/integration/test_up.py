@@ -143,16 +143,25 @@ def test_serve_wants_a_migrated_database(postgres: str) -> None:
     assert "infrawatch migrate" in refused.stderr
 
 
+def test_serve_wants_a_database() -> None:
+    refused = infrawatch("serve", "--port", 0)
+    assert refused.returncode == 1
+    assert "needs INFRAWATCH_DATABASE_URL" in refused.stderr
+
+
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("migrate",)])
 @pytest.mark.parametrize(
     ("url", "what"),
     [
-        (None, "needs INFRAWATCH_DATABASE_URL"),
         ("mysql://a:secret@b/c", "is not a PostgreSQL URL"),
-        ("postgresql://a:secret@127.0.0.1:1/c", "does not answer"),
+        ("postgresql://a:secret@127.0.0.1:1/c", "cannot be reached"),
+        ("postgresql://a:secret@{server}", "28P01"),
     ],
 )
-def test_serve_says_what_is_wrong_with_its_database(url: str | None, what: str) -> None:
-    refused = infrawatch("serve", "--port", 0, url=url)
+def test_a_database_that_cannot_be_used_is_one_sentence(
+    command: Sequence[str], url: str, what: str, postgres: str
+) -> None:
+    refused = infrawatch(*command, url=url.format(server=postgres.rpartition("@")[2]))
     assert refused.returncode == 1
     assert what in refused.stderr
     assert refused.stderr.count("\n") == 1

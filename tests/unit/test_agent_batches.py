@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from infrawatch.agent.batches import Encoder, count_refused, halves, merged
 from infrawatch.agent.readings import Reading, counter, gauge
-from infrawatch.client import Receipt, Verdict
+from infrawatch.client.series import Receipt, Verdict
 
 LOAD = gauge("node_load1", "1m load average.")
 FREE = gauge("node_filesystem_free_bytes", "Free space.", "mountpoint")

@@ -9,7 +9,9 @@ from email.utils import format_datetime
 import pytest
 from told_server import ToldServer, problem, told_server
 
-from infrawatch.client import Client, Sample, Series, public_url
+from infrawatch.client.connection import Client
+from infrawatch.client.series import Sample, Series
+from infrawatch.client.url import public_url
 from infrawatch.errors import InvalidInput, RequestRefused, ServerUnavailable
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

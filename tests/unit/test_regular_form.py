@@ -49,6 +49,13 @@ PIECES = [
     "\\u0022",
     "[[1,1]]",
     "[2,2]",
+    "[3,3",
+    "4,4]",
+    "],[",
+    "]],[[",
+    ']},{"metric"',
+    ']}, {"metric"',
+    "]}]}",
     "NaN",
     "1e400",
     "\x00",
@@ -146,6 +153,10 @@ def test_no_tree_with_keys_said_twice_makes_the_short_cut_lie(tree: Any) -> None
     "body",
     [
         b'{"series":[{"metric":"a","samples":[[1,1]]}],"series":[{"samples":[[2,2]]}]}',
+        (  # three series of three arrays, and yet no JSON
+            b'{"series":[{"metric":"a","samples":[[1,1]},{"metric":"b","samples":[2,2]]},'
+            b'{"metric":"c","samples":[[3,3]],[[4,4]]}]}'
+        ),
         b'{"series":[{"samples":[{"metric":"a","samples":[[1,1]]}],"samples" :[[2,2]]}]}',
         b'{"series":[{"metric":"a","samples":[[1,1]],"samples":[[2,2]]}]}',
         b'{"series":[{"metric":"a","samples":[[1,1]]},{"samples":[[2,2]]}]}',

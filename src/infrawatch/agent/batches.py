@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from infrawatch.agent.readings import Family, Reading
-from infrawatch.client import Receipt
+from infrawatch.client.series import Receipt
 
 MAX_SERIES = 10_000
 MAX_SAMPLES = 50_000

@@ -17,7 +17,7 @@ from infrawatch.agent.collect import Collection, host_collectors
 from infrawatch.agent.own import read_agent
 from infrawatch.agent.send import Sender
 from infrawatch.agent.spool import Spool
-from infrawatch.client import public_url
+from infrawatch.client.url import public_url
 from infrawatch.errors import InvalidInput
 from infrawatch.model.timerange import now_us
 

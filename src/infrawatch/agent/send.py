@@ -12,7 +12,7 @@ import structlog
 from infrawatch.agent.batches import MAX_SAMPLES, count_refused, halves, merged
 from infrawatch.agent.seldom import Seldom
 from infrawatch.agent.spool import Batch, Spool
-from infrawatch.client import Client
+from infrawatch.client.connection import Client
 from infrawatch.errors import Forbidden, RequestRefused, ServerUnavailable
 
 log = structlog.get_logger(__name__)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from infrawatch.cli.options import read_settings
 from infrawatch.embedded.postgres import postgres_reachable
-from infrawatch.errors import CannotStart
+from infrawatch.errors import CannotStart, Unavailable
 from infrawatch.settings import Settings
+from infrawatch.store.database import Database
+from infrawatch.store.migrations import find_revision
 
 
 @asynccontextmanager
@@ -41,3 +43,19 @@ def find_own_url(settings: Settings) -> str | None:
             "postgresql://user:password@host/database."
         )
     return url
+
+
+async def find_schema(url: str) -> str | None:
+    """The revision a database is at; None when it was never migrated.
+
+    Raises:
+        CannotStart: it cannot be reached, or does not let us in.
+    """
+    try:
+        async with Database.open(url) as database:
+            return await find_revision(database)
+    except Unavailable as error:
+        raise CannotStart(
+            f"The database cannot be used: {error}. Check INFRAWATCH_DATABASE_URL, and that its "
+            "server runs."
+        ) from None

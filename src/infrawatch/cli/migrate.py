@@ -1,9 +1,8 @@
 """`infrawatch migrate`: the schema this version speaks."""
 
-from infrawatch.cli.database import database_meant
+from infrawatch.cli.database import database_meant, find_schema
 from infrawatch.cli.options import DataDir, read_settings
 from infrawatch.cli.serving import run_until_stopped
-from infrawatch.errors import CannotStart
 from infrawatch.settings import LogSettings
 from infrawatch.store.migrations import newest_revision, upgrade
 from infrawatch.telemetry import configure_logging
@@ -21,11 +20,6 @@ def migrate(data_dir: DataDir = None) -> None:
 
 async def _migrate(data_dir: DataDir) -> None:
     async with database_meant(data_dir) as url:
-        try:
-            await upgrade(url)
-        except OSError as error:
-            raise CannotStart(
-                f"PostgreSQL cannot be reached ({error}). Check INFRAWATCH_DATABASE_URL, and that "
-                "the server runs."
-            ) from error
+        await find_schema(url)  # or says in one sentence why it cannot be had
+        await upgrade(url)
     print(f"The database is at schema {newest_revision()}.")

@@ -3,13 +3,12 @@
 import asyncio
 
 from infrawatch.app import create_app
-from infrawatch.cli.database import find_own_url
+from infrawatch.cli.database import find_own_url, find_schema
 from infrawatch.cli.options import Host, Port, read_settings
 from infrawatch.cli.serving import listen, run_until_stopped, serving
-from infrawatch.errors import CannotStart, Unavailable
+from infrawatch.errors import CannotStart
 from infrawatch.settings import LogSettings, Settings
-from infrawatch.store.database import Database
-from infrawatch.store.migrations import find_revision, newest_revision
+from infrawatch.store.migrations import newest_revision
 from infrawatch.telemetry import configure_logging
 
 
@@ -39,13 +38,7 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _check_schema(url: str) -> None:
-    try:
-        async with Database.open(url) as database:
-            found = await find_revision(database)
-    except Unavailable as error:
-        raise CannotStart(
-            f"The database in INFRAWATCH_DATABASE_URL does not answer: {error}"
-        ) from None
+    found = await find_schema(url)
     if found != newest_revision():
         raise CannotStart(
             f"The database is at schema {found or 'none'}, and this version speaks "

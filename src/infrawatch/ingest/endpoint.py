@@ -15,7 +15,7 @@ from infrawatch.ingest.intake import Intake
 ToAnswer = Callable[[Request, InfraWatchError], Response]
 
 
-def _intake(request: Request) -> Intake:
+async def _intake(request: Request) -> Intake:  # FastAPI runs plain functions in a thread
     intake: Intake = request.state.intake
     return intake
 

@@ -30,6 +30,9 @@ Text = Annotated[StrictStr, Field(pattern=r"^[^\x00]*$", max_length=1_024)]
 Time = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
 Value = Annotated[StrictFloat, AllowInfNan(allow_inf_nan=False)]
 Sample = tuple[Time, Value]
+_SamplesOfOne = Annotated[
+    list[Sample], Field(min_length=1, max_length=MAX_BATCH_SAMPLES), FailFast()
+]
 
 # A misspelt field is an error, not a surprise. (`true` and "1.5" are no numbers either: the leaves
 # are strict, so that JSON and what was already read from JSON are held to the same.)
@@ -78,9 +81,7 @@ class _SeriesShape(TypedDict, total=False):
     type: MetricType
     unit: Text
     help: Text
-    samples: Required[
-        Annotated[list[Sample], Field(min_length=1, max_length=MAX_BATCH_SAMPLES), FailFast()]
-    ]
+    samples: Required[_SamplesOfOne]
 
 
 class _BatchShape(TypedDict):
@@ -95,20 +96,6 @@ class _Outline(_HeadIn):
     """`SeriesIn`, whose samples are looked at one by one."""
 
     samples: Annotated[list[object], Field(min_length=1)]
-
-
-class _Numbers(TypedDict):
-    """`SeriesIn` without all that names it."""
-
-    __pydantic_config__ = _STRICT  # type: ignore[misc]
-
-    samples: Annotated[list[Sample], Field(min_length=1, max_length=MAX_BATCH_SAMPLES), FailFast()]
-
-
-class _AllNumbers(TypedDict):
-    __pydantic_config__ = _STRICT  # type: ignore[misc]
-
-    series: Annotated[list[_Numbers], Field(min_length=1, max_length=MAX_BATCH_SERIES), FailFast()]
 
 
 class _Name(TypedDict, total=False):
@@ -184,7 +171,7 @@ SAMPLE: TypeAdapter[tuple[int, float]] = TypeAdapter(Sample)
 BATCH_SHAPE = TypeAdapter(_BatchShape)
 SERIES_SHAPE = TypeAdapter(_SeriesShape)
 HEAD = TypeAdapter(_HeadIn)
-ALL_NUMBERS = TypeAdapter(_AllNumbers)
+ALL_SAMPLES = TypeAdapter(Annotated[list[_SamplesOfOne], FailFast()])
 NAME = TypeAdapter(_Name)
 ENVELOPE = TypeAdapter(_Envelope)
 

@@ -82,6 +82,7 @@ class Hub:
         try:
             yield topic, mailbox
         finally:
+            mailbox.close()
             topic.mailboxes.discard(mailbox)
             if not topic.mailboxes and self._topics.get(key) is topic:
                 del self._topics[key]

@@ -32,7 +32,7 @@ class Mailbox:
         self._is_closed = False
 
     def put(self, update: Update) -> None:
-        if self._lost is not None:
+        if not self.is_whole:
             return
         self._waiting.append(update)
         self._samples += len(update.columns)
@@ -47,7 +47,8 @@ class Mailbox:
         self._arrived.set()
 
     def close(self) -> None:
-        """Nothing more will come, because the server stops."""
+        """Forget what waits and take nothing more: the viewer has left, or the server stops."""
+        self._empty()
         self._is_closed = True
         self._arrived.set()
 
@@ -57,10 +58,9 @@ class Mailbox:
 
     def take(self) -> Sequence[Update]:
         """Everything that waits, in order."""
-        waiting = self._empty()
-        if not (self._is_closed or self._lost):
+        if self.is_whole:
             self._arrived.clear()
-        return waiting
+        return self._empty()
 
     def restart(self) -> Reason | None:
         """Keep what comes from now on; whoever reads it takes a new snapshot afterwards.

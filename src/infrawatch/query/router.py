@@ -32,12 +32,12 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix="/v1", tags=["query"], responses=_PROBLEMS)
 
 
-def _reader(request: Request) -> Reader:
+async def _reader(request: Request) -> Reader:  # FastAPI runs plain functions in a thread
     reader: Reader = request.state.reader
     return reader
 
 
-def _asker(
+async def _asker(
     principal: CurrentPrincipal,
     wait_for: Annotated[
         str | None,
@@ -58,11 +58,11 @@ _MATCH = Query(
 )
 
 
-def _selector(match: Annotated[str, _MATCH]) -> Selector:
+async def _selector(match: Annotated[str, _MATCH]) -> Selector:
     return parse_selector(match)
 
 
-def _optional_selector(match: Annotated[str | None, _MATCH] = None) -> Selector | None:
+async def _optional_selector(match: Annotated[str | None, _MATCH] = None) -> Selector | None:
     return None if match is None else parse_selector(match)
 
 

@@ -39,10 +39,7 @@ _ARRAYS = ("times", "deltas", "raw")
 """NULL where they have no elements."""
 
 CHUNK_COLUMNS = (*_ALWAYS, *_UNEVEN, *_ARRAYS)
-"""What `to_copy` fills, in its order."""
-
 HEAD_COLUMNS = ("generation", *CHUNK_COLUMNS)
-"""What `to_copy` fills when it is given a generation."""
 
 _ARRAY_HEADER = np.dtype(
     [(name, ">i4") for name in ("bytes", "dimensions", "has_null", "type", "elements", "first")]
@@ -56,12 +53,12 @@ _ELEMENT_UNITS = copy.ELEMENT.itemsize // _UNIT.itemsize
 
 
 def _sent(column: str) -> str:
-    """SQL that sends a column of all rows as one string, without the 20 bytes of array header."""
+    """SQL that sends a column of all rows as one string; an array without its 20-byte header."""
     if column in _ARRAYS:
         return f"string_agg(substr(array_send(k.{column}), 21), '')"
     if column in ("start_at", "end_at"):
-        return f"substr(array_send(array_agg(k.{column})), 21)"
-    return f"substr(array_send(array_agg(CAST(coalesce(k.{column}, 0) AS bigint))), 21)"
+        return f"string_agg(timestamptz_send(k.{column}), '')"
+    return f"string_agg(int8send(coalesce(k.{column}, 0)), '')"
 
 
 _READ_COLUMNS = CHUNK_COLUMNS[1:]
@@ -69,7 +66,7 @@ _READ_COLUMNS = CHUNK_COLUMNS[1:]
 CHUNK_FIELDS = ", ".join(_sent(column) for column in _READ_COLUMNS)
 """The fields of one row for all selected chunks `k`, in the order in which they are met.
 
-It takes PostgreSQL 3 µs a chunk; a row for each chunk would take as long again to receive.
+It costs PostgreSQL no more than a row for each chunk, and whoever reads it 0.7 µs a chunk, not 3.3.
 """
 
 
@@ -96,7 +93,10 @@ class _Array(NamedTuple):
 
 
 def to_copy(chunks: Chunks, generation: int | None = None) -> bytes:
-    """Rows of binary COPY, without the header and the trailer of the stream."""
+    """Rows of binary COPY: of `CHUNK_COLUMNS`, or of `HEAD_COLUMNS` when given a generation.
+
+    The header and the trailer of the stream are not among them.
+    """
     head, grid, arrays = _head(chunks, generation), _grid(chunks.times), _arrays(chunks)
     is_uneven = chunks.times.time_bits > 0
     sizes = np.column_stack(
@@ -117,8 +117,9 @@ def to_copy(chunks: Chunks, generation: int | None = None) -> bytes:
 
 def from_row(fields: Sequence[bytes | None]) -> Chunks:
     """Read the answer to `CHUNK_FIELDS`; no chunks at all are all NULL."""
-    sent = dict(zip(_READ_COLUMNS, fields, strict=True))
-    columns = {name: copy.from_joined_elements(one or b"") for name, one in sent.items()}
+    columns = {
+        name: _received(name, sent or b"") for name, sent in zip(_READ_COLUMNS, fields, strict=True)
+    }
     raw = columns["raw"].view(np.float64)
     return Chunks(
         series_ids=columns["series_id"],
@@ -128,6 +129,12 @@ def from_row(fields: Sequence[bytes | None]) -> Chunks:
         times=ChunkTimes._make(columns[name] for name in ChunkTimes._fields),
         values=ChunkValues._make([*(columns[name] for name in ChunkValues._fields[:-1]), raw]),
     )
+
+
+def _received(column: str, sent: bytes) -> Int64s:
+    if column in _ARRAYS:
+        return copy.from_joined_elements(sent)
+    return np.frombuffer(sent, ">i8").astype(np.int64)
 
 
 def _head(chunks: Chunks, generation: int | None) -> NDArray[np.void]:

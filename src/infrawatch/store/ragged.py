@@ -9,7 +9,7 @@ from infrawatch.model.samples import Int64s
 
 Bools = NDArray[np.bool_]
 Positions = NDArray[np.intp]
-Scalar = TypeVar("Scalar", bound=np.generic)
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _PROBES = 8
 """Numbers of a run that are looked at first: so many random ones hardly ever share a divisor."""
@@ -48,7 +48,7 @@ class Runs(NamedTuple):
         """Some of the runs, left where they are."""
         return type(self)(self.starts[which], self.counts[which])
 
-    def spread(self, per_run: NDArray[Scalar]) -> NDArray[Scalar]:
+    def spread(self, per_run: NDArray[_Scalar]) -> NDArray[_Scalar]:
         """Say for each number what is given for its run."""
         return np.repeat(per_run, self.counts)
 

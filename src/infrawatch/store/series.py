@@ -34,6 +34,7 @@ SELECT (nextval('series_number') << 6) | new.shard, new.shard, :tenant, new.metr
 FROM unnest(CAST(:shards AS smallint[]), CAST(:fingerprints AS uuid[]), CAST(:metrics AS text[]),
     CAST(:labels AS text[])) AS new (shard, fingerprint, metric, labels)
 ON CONFLICT (tenant_id, shard, fingerprint) DO NOTHING
+RETURNING fingerprint, id
 """)
 
 
@@ -57,13 +58,14 @@ class SeriesRepository:
 
         Processes that create the same series at once all get the same ids.
         """
-        wanted = {UUID(bytes=name.fingerprint()): name for name in names}
+        marks = [UUID(bytes=name.fingerprint()) for name in names]
+        wanted = dict(zip(marks, names, strict=True))
         known = await self._find(wanted)
-        missing = {mark: name for mark, name in wanted.items() if mark not in known}
-        if missing:
-            await self._create(missing)
-            known |= await self._find(missing)
-        return [known[UUID(bytes=name.fingerprint())] for name in names]
+        if missing := _without(wanted, known):
+            known |= await self._create(missing)
+            if theirs := _without(missing, known):  # another process was faster
+                known |= await self._find(theirs)
+        return [known[mark] for mark in marks]
 
     async def select(self, selector: Selector, *, limit: int, after: int = 0) -> list[Series]:
         """At most `limit` of the series a selector means, by id, with ids above `after`."""
@@ -107,11 +109,12 @@ class SeriesRepository:
                 "shards": [name.shard() for name in wanted.values()],
             },
         )
-        return {UUID(str(mark)): series_id for mark, series_id in rows}
+        return {mark: series_id for mark, series_id in rows}  # noqa: C416  # dict() cannot type rows
 
-    async def _create(self, missing: Mapping[UUID, SeriesName]) -> None:
+    async def _create(self, missing: Mapping[UUID, SeriesName]) -> dict[UUID, int]:
+        """Ids of those that were created, not of those that another process created."""
         ordered = sorted(missing.items())
-        await self._connection.execute(
+        rows = await self._connection.execute(
             _CREATE,
             {
                 "tenant": self._tenant_id,
@@ -121,6 +124,7 @@ class SeriesRepository:
                 "labels": [json.dumps(dict(name.labels)) for _, name in ordered],
             },
         )
+        return {mark: series_id for mark, series_id in rows}  # noqa: C416
 
 
 async def list_all_ids(connection: AsyncConnection) -> Int64s:
@@ -134,6 +138,10 @@ async def find_names(connection: AsyncConnection, ids: Sequence[int]) -> list[tu
     shards = [shard_of(series_id) for series_id in ids]
     rows = await connection.execute(_NAMES, {"ids": list(ids), "shards": shards})
     return [(row.tenant_id, Series(row.id, row.metric, json.loads(row.labels))) for row in rows]
+
+
+def _without(names: Mapping[UUID, SeriesName], known: Mapping[UUID, int]) -> dict[UUID, SeriesName]:
+    return {mark: name for mark, name in names.items() if mark not in known}
 
 
 def _split(selector: Selector) -> tuple[str, dict[str, object], Selector]:

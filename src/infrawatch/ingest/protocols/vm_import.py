@@ -1,8 +1,180 @@
-"""POST /api/v1/import: the JSON lines VictoriaMetrics exports, so that one can move here from there.
+"""POST /api/v1/import: the JSON lines that VictoriaMetrics exports, to move here from there.
 
-Source: VictoriaMetrics, "How to import data in JSON line format"; `lib/protoparser/vmimport`.
+Source: VictoriaMetrics, "How to import data in JSON line format", and `lib/protoparser/vmimport`.
 
-A line is one series: `{"metric":{"__name__":"up","job":"node"},"values":[1,0],"timestamps":[…]}`,
-times in milliseconds. `null` is a stale marker, the only NaN that VictoriaMetrics stores.
+A line is one series, its times in milliseconds:
+`{"metric":{"__name__":"up","job":"node"},"values":[1,0],"timestamps":[1790000000000,…]}`.
+`null` is a stale marker: no other NaN is ever stored there.
 """
 
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import AllowInfNan, Field, StrictFloat, StrictStr, TypeAdapter, ValidationError
+from pydantic_core import to_json
+from typing_extensions import TypedDict
+
+from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.errors import BatchTooLarge, InvalidInput
+from infrawatch.ingest.bodies import read_body
+from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.endpoint import TheIntake, answering_with
+from infrawatch.ingest.intake import Wishes
+from infrawatch.ingest.names import Flaw, to_series_name
+from infrawatch.ingest.protocols import plain_text
+from infrawatch.ingest.schemas import Time
+from infrawatch.ingest.verdicts import Verdict, Verdicts
+from infrawatch.model.labels import SeriesName
+from infrawatch.model.samples import STALE_NAN_BITS, Float64s
+from infrawatch.model.selector import METRIC_LABEL
+
+FORMAT = "vm_import"
+
+_MS_NS = 1_000_000
+
+_MAX_LINES = 100_000
+_MAX_SAMPLES = 1_000_000
+"""What may wait for its commit at a time; a larger export has to be sent in parts anyway."""
+
+_Number = Annotated[StrictFloat, AllowInfNan(allow_inf_nan=False)]
+_Special = Literal["Infinity", "-Infinity", "Inf", "-Inf", "inf", "-inf", "NaN", "nan"]
+_Value = Annotated[_Number | _Special | None, Field(union_mode="left_to_right")]
+
+
+class _Line(TypedDict):
+    metric: dict[StrictStr, StrictStr]
+    values: Annotated[list[_Value], Field(min_length=1)]
+    timestamps: list[Time]
+
+
+_LINE = TypeAdapter(_Line)
+
+_CODES = {"json_invalid": "malformed_json", "missing": "missing_field", "too_short": "empty"}
+"""Pydantic's names of errors → ours; any other is `wrong_type`."""
+
+router = APIRouter(route_class=answering_with(plain_text.failed), tags=["ingest"])
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-ndjson": {
+                "schema": {"type": "string", "description": "One series a line."},
+                "example": '{"metric":{"__name__":"up","job":"node"},"values":[1,0],'
+                '"timestamps":[1790000000000,1790000015000]}\n',
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "/api/v1/import",
+    status_code=204,
+    response_class=Response,
+    responses=plain_text.RESPONSES,
+    openapi_extra=_BODY,
+)
+async def import_lines(
+    request: Request,
+    principal: CurrentPrincipal,
+    intake: TheIntake,
+    extra_label: Annotated[
+        Sequence[str], Query(description="`name=value`, added to every series; may be repeated.")
+    ] = (),
+) -> Response:
+    """Store what `/api/v1/export` of VictoriaMetrics writes, whatever its Content-Type.
+
+    The good lines of a bad body are stored; sending a body again is always safe.
+    """
+    body = await read_body(request, max_bytes=request.state.max_body_bytes)
+    decoded = decode(body, _read_labels(extra_label))
+    return plain_text.stored([await intake.take(decoded, principal, FORMAT, Wishes())])
+
+
+class _Series(NamedTuple):
+    """One line; lines count from 1."""
+
+    line: int
+    metric: Mapping[str, str]
+    values: Sequence[float | str | None]
+    times_ms: Sequence[int]
+
+    def to_name(self) -> SeriesName | Flaw:
+        labels = dict(self.metric)
+        return to_series_name(labels.pop(METRIC_LABEL, ""), labels.items())
+
+
+def decode(body: bytes, extra_labels: Mapping[str, str]) -> Decoded:
+    """Read one series a line, each with more labels; empty lines are passed over.
+
+    Raises:
+        BatchTooLarge: more than 100,000 lines or a million samples.
+    """
+    verdicts = Verdicts()
+    lines = body.split(b"\n", _MAX_LINES)
+    read = (_read(line, number, verdicts) for number, line in enumerate(lines, 1) if line.strip())
+    series = [one._replace(metric={**one.metric, **extra_labels}) for one in read if one]
+    counts = np.array([len(one.values) for one in series], np.intp)
+    if len(lines) > _MAX_LINES or counts.sum() > _MAX_SAMPLES:
+        raise BatchTooLarge(
+            f"a body holds at most {_MAX_LINES} lines and {_MAX_SAMPLES} samples: send it in "
+            "parts, as `split -l 1000` makes them"
+        )
+
+    def name_of(number: int) -> SeriesName | list[Verdict]:
+        one = series[number]
+        name = one.to_name()
+        if isinstance(name, SeriesName):
+            return name
+        return [Verdict(one.line, f"line {one.line}", *name, len(one.values))]
+
+    def locate(number: int, sample: int) -> tuple[int, str]:
+        line = series[number].line
+        return line, f"line {line}, /timestamps/{sample}"
+
+    return Decoded(
+        keys=[to_json(one.metric) for one in series],
+        name_of=name_of,
+        locate=locate,
+        counts=counts,
+        times=np.array(list(chain.from_iterable(one.times_ms for one in series)), np.int64),
+        values=_to_column(list(chain.from_iterable(one.values for one in series))),
+        unit_ns=_MS_NS,
+        verdicts=verdicts,
+    )
+
+
+def _read(line: bytes, number: int, verdicts: Verdicts) -> _Series | None:
+    try:
+        read = _LINE.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        pointer = "".join(f"/{part}" for part in first["loc"])
+        code = _CODES.get(first["type"], "wrong_type")
+        verdicts.add(Verdict(number, f"line {number}, {pointer}", code, first["msg"]))
+        return None
+    values, times_ms = read["values"], read["timestamps"]
+    if len(values) == len(times_ms):
+        return _Series(number, read["metric"], values, times_ms)
+    detail = f"{len(values)} values cannot have {len(times_ms)} timestamps"
+    verdicts.add(Verdict(number, f"line {number}", "length_mismatch", detail, len(values)))
+    return None
+
+
+def _to_column(values: Sequence[float | str | None]) -> Float64s:
+    column = np.array(values, np.float64)
+    if None in values:
+        column.view(np.int64)[[value is None for value in values]] = STALE_NAN_BITS
+    return column
+
+
+def _read_labels(written: Sequence[str]) -> dict[str, str]:
+    pairs = [one.partition("=") for one in written]
+    if not all(name and equals for name, equals, _ in pairs):
+        raise InvalidInput("an extra_label is written name=value")
+    return {name: value for name, _, value in pairs}

@@ -12,7 +12,7 @@ from infrawatch.model.labels import SeriesName
 
 # Everything is possessive (`++`): no part of a line can be read in two ways, so there is never a
 # reason to go back, and no line that takes long to refuse.
-MEASUREMENT = rb"(?!#)(?:[^\\, \n]++|\\++[^\\\n])++"
+MEASUREMENT = rb"(?![#\t])(?:[^\\, \n]++|\\++[^\\\n])++"
 WORD = rb"(?:[^\\,= \n]++|\\++[^\\\n])++"
 """The key of a tag or a field, or the value of a tag."""
 

@@ -12,9 +12,14 @@ _BOOLEANS = {
 _MAX_INTEGER_CHARACTERS = 40
 """Twice what the largest integer has; Python takes quadratic time to read very long ones."""
 
+_TOO_LARGE = 2**64
+
 _STRING = Flaw("string_field", "a string cannot be stored as a sample: make it a tag, or drop it")
 _NOT_FINITE = Flaw("not_finite", "NaN, infinities and numbers beyond float64 are not stored")
-_OUT_OF_RANGE = Flaw("out_of_range", "expected an integer of 64 bits")
+_NOT_SIGNED = Flaw(
+    "out_of_range", f"an integer ending in i lies between {-(2**63)} and {2**63 - 1}"
+)
+_NOT_UNSIGNED = Flaw("out_of_range", f"an integer ending in u lies between 0 and {2**64 - 1}")
 
 
 def to_number(value: bytes) -> float | Flaw:
@@ -24,9 +29,11 @@ def to_number(value: bytes) -> float | Flaw:
     """
     match value[-1:]:
         case b"i":
-            return _to_integer(value, -(2**63), 2**63)
+            integer = _to_integer(value)
+            return float(integer) if -(2**63) <= integer < 2**63 else _NOT_SIGNED
         case b"u":
-            return _to_integer(value, 0, 2**64)
+            integer = _to_integer(value)
+            return float(integer) if 0 <= integer < 2**64 else _NOT_UNSIGNED
         case b'"':
             return _STRING
     boolean = _BOOLEANS.get(value)
@@ -36,7 +43,5 @@ def to_number(value: bytes) -> float | Flaw:
     return number if math.isfinite(number) else _NOT_FINITE
 
 
-def _to_integer(value: bytes, start: int, end: int) -> float | Flaw:
-    if len(value) > _MAX_INTEGER_CHARACTERS or not start <= int(value[:-1]) < end:
-        return _OUT_OF_RANGE
-    return float(int(value[:-1]))
+def _to_integer(value: bytes) -> int:
+    return int(value[:-1]) if len(value) <= _MAX_INTEGER_CHARACTERS else _TOO_LARGE

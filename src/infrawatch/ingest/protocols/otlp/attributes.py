@@ -10,9 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.names import MAX_NAME_CHARACTERS, Flaw
 from infrawatch.ingest.protocols.otlp.names import label_name
 from infrawatch.model.selector import METRIC_LABEL
+
+_MAX_ATTRIBUTE_BYTES = 64 * 1024
+"""More than any value that fits into a label takes; what is larger is not even made into text."""
 
 
 class Entry(NamedTuple):
@@ -28,6 +31,8 @@ def to_entries(attributes: Iterable[KeyValue], *, prefix: str = "") -> list[Entr
     entries: list[Entry] = []
     for attribute in attributes:
         key = prefix + attribute.key
+        if len(key) > MAX_NAME_CHARACTERS or attribute.ByteSize() > _MAX_ATTRIBUTE_BYTES:
+            return Flaw("too_long", f"attribute {key[:100]!r} is too long for a label")
         label = label_name(key)
         if label is None or label == METRIC_LABEL:
             return Flaw("invalid_label_name", f"no label can be called {key[:100]!r}")

@@ -14,10 +14,13 @@ from infrawatch.ingest.protocols.otlp.distribution_points import DistributionPoi
 from infrawatch.ingest.protocols.otlp.families import MAX_SAMPLES, Family, Scope, too_large
 from infrawatch.ingest.protocols.otlp.number_points import NumberPoints
 from infrawatch.ingest.protocols.otlp.target_infos import TargetInfos
-from infrawatch.ingest.protocols.otlp.wire import Message, MetricsData
+from infrawatch.ingest.protocols.otlp.wire import Message, MetricsData, has_more_messages
 from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata
+
+_CHECKED_BYTES = 4 * 1024 * 1024
+"""Bodies up to here take 200 MB at most, whatever they hold; larger ones are looked at first."""
 
 _NO_POINT = -1
 _LATEST_NS = 2**63 - 1
@@ -28,7 +31,6 @@ class Metrics(Decoded):
     """A request, one sample a series.
 
     `points` says of which data point each sample is, or -1 for what a resource says of itself.
-    `metadata` fills while series are named: what is known already was described before.
     """
 
     points: NDArray[np.intp] = field(kw_only=True)
@@ -48,9 +50,11 @@ def decode(body: bytes, find: Find) -> Metrics:
 
     Raises:
         MalformedBody: it is not one.
-        BatchTooLarge: more than a million data points, or samples of histograms and summaries.
+        BatchTooLarge: more than a million metrics, data points or samples.
     """
     try:
+        if len(body) > _CHECKED_BYTES and has_more_messages(body, MAX_SAMPLES):
+            raise too_large()
         request = MetricsData.FromString(body)
     except DecodeError:
         raise MalformedBody(
@@ -69,6 +73,7 @@ class _Reading:
         self._infos = TargetInfos()
         self._points = np.empty(0, np.intp)
         self._metadata: dict[str, Metadata] = {}
+        self._names: dict[int, SeriesName | list[Verdict]] = {}
         for place, resource_metrics in enumerate(request.resource_metrics):
             self._add_resource(f"/resourceMetrics/{place}", resource_metrics)
 
@@ -89,8 +94,14 @@ class _Reading:
                 np.full(len(info_times), _NO_POINT),
             )
         )
+        keys = [*numbers.keys, *distributions.keys, *infos.keys]
+        self._names = {
+            sample: self._to_name(sample)
+            for sample, series_id in enumerate(find(keys))
+            if series_id is None
+        }
         return Metrics(
-            keys=[*numbers.keys, *distributions.keys, *infos.keys],
+            keys=keys,
             name_of=self._name_of,
             locate=self._locate,
             counts=np.ones(len(times), np.intp),
@@ -133,9 +144,13 @@ class _Reading:
         if field in ("gauge", "sum"):
             self._numbers.add((begin, scope, place, metric, field), list(points))
         else:
-            self._distributions.add(begin, Family(scope, place, metric, field), points)
+            self._distributions.add(begin, Family(scope, place, metric, field), list(points))
 
     def _name_of(self, sample: int) -> SeriesName | list[Verdict]:
+        name = self._names.get(sample)
+        return self._to_name(sample) if name is None else name
+
+    def _to_name(self, sample: int) -> SeriesName | list[Verdict]:
         part, place = self._at(sample)
         name = part.to_name(place)
         if isinstance(name, Flaw):

@@ -22,16 +22,22 @@ from infrawatch.ingest.protocols.otlp.histograms import (
     explode_summary,
     to_part,
 )
-from infrawatch.ingest.protocols.otlp.number_points import missing_time
-from infrawatch.ingest.protocols.otlp.wire import NO_RECORDED_VALUE, Message, encode_attributes
+from infrawatch.ingest.protocols.otlp.points import is_stale, parse_point
+from infrawatch.ingest.protocols.otlp.wire import (
+    ExponentialHistogramDataPoint,
+    HistogramDataPoint,
+    Message,
+    SummaryDataPoint,
+    encode_attributes,
+)
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import STALE_NAN_BITS, Float64s
 from infrawatch.store.metadata import Metadata
 
-_EXPLODE: Mapping[str, Explode] = {
-    "histogram": explode_histogram,
-    "exponential_histogram": explode_exponential,
-    "summary": explode_summary,
+_KINDS: Mapping[str, tuple[Message, Explode]] = {
+    "histogram": (HistogramDataPoint, explode_histogram),
+    "exponential_histogram": (ExponentialHistogramDataPoint, explode_exponential),
+    "summary": (SummaryDataPoint, explode_summary),
 }
 
 
@@ -53,30 +59,34 @@ class DistributionPoints:
         self._stale: list[slice] = []
         self._flaws: dict[int, Flaw] = {}
 
-    def add(self, begin: bytes, family: Family, points: Sequence[Message]) -> None:
-        explode, flaw = _EXPLODE[family.field], find_flaw(family.metric, family.field)
-        for place, point in enumerate(points):
+    def add(self, begin: bytes, family: Family, points: Sequence[bytes]) -> None:
+        """Take the data points of one metric, whose keys depend on `begin`.
+
+        Raises:
+            BatchTooLarge: there are too many samples by now.
+        """
+        kind, explode = _KINDS[family.field]
+        flaw = find_flaw(family.metric, family.field)
+        for place, encoded in enumerate(points):
             start = len(self.keys)
             self._starts.append(start)
             self._origins.append((family, place))
-            self.times.append(point.time_unix_nano)
-            attributes = encode_attributes(point.attributes)
-            self._attributes.append(attributes)
-            if family.field != "summary":
-                self.exemplars += len(point.exemplars)
-            exploded = flaw or missing_time(point) or explode(point)
+            point = parse_point(kind, encoded)
+            exploded = point if isinstance(point, Flaw) else flaw or explode(point)
             if isinstance(exploded, Flaw):
-                self._flaws[start] = exploded
-                self.keys.append(None)
-                self._values.append(0.0)
+                self._refuse(exploded)
                 continue
+            attributes = encode_attributes(point.attributes)
             mark = digest(begin, attributes)
             self.keys += [mark + part for part in exploded.marks]
+            self.times.append(point.time_unix_nano)
             self._values += exploded.values
+            self._attributes.append(attributes)
+            self.exemplars += exploded.exemplars
+            if is_stale(point):
+                self._stale.append(slice(start, len(self.keys)))
             if len(self.keys) > MAX_SAMPLES:
                 raise too_large()
-            if point.flags & NO_RECORDED_VALUE:
-                self._stale.append(slice(start, len(self.keys)))
 
     def counts(self) -> NDArray[np.intp]:
         """How many samples each point has."""
@@ -105,3 +115,10 @@ class DistributionPoints:
     def locator(self, sample: int) -> str:
         family, place = self._origins[bisect_right(self._starts, sample) - 1]
         return family.locator(place)
+
+    def _refuse(self, flaw: Flaw) -> None:
+        self._flaws[len(self.keys)] = flaw
+        self.keys.append(None)
+        self.times.append(0)
+        self._values.append(0.0)
+        self._attributes.append(b"")

@@ -26,9 +26,12 @@ MAX_SAMPLES = 1_000_000
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 
+_TEMPORALITIES: dict[int, str] = {CUMULATIVE: "cumulative", DELTA: "delta"}
+
 _LENGTHS = struct.Struct("<II")
 _HEAD = struct.Struct("<IIq")
 
+_MAX_NAME_BYTES = 1_024
 _MAX_TEXT_CHARACTERS = 1_024
 """Of a description; as in the native format."""
 
@@ -111,13 +114,22 @@ class Family:
             type={"sum": number, "exponential_histogram": "histogram"}.get(self.field, self.field),
             unit=unit_name(_text(self.metric.unit))[:_MAX_TEXT_CHARACTERS],
             help=_text(self.metric.description).replace("\0", "")[:_MAX_TEXT_CHARACTERS],
-            temporality="delta"
-            if temporality_of(self.metric, self.field) == DELTA
-            else "cumulative",
+            temporality=_TEMPORALITIES[temporality_of(self.metric, self.field)],
         )
 
     def to_name(self, attributes: bytes, part: "Part") -> SeriesName | Flaw:
         """Name one of its series: by encoded attributes, and which part of a data point it is."""
+        labels = self._to_labels(attributes)
+        if isinstance(labels, Flaw):
+            return labels
+        if len(self.metric.name) + len(self.metric.unit) > _MAX_NAME_BYTES:
+            return Flaw("too_long", "the metric's name and unit are too long for a name")
+        name = metric_name(_text(self.metric.name), _text(self.metric.unit), self.kind)
+        if not name:
+            return Flaw("invalid_metric", "no letter or digit is left of the metric's name")
+        return to_series_name(name + part.suffix, [*labels, *part.labels])
+
+    def _to_labels(self, attributes: bytes) -> list[tuple[str, str]] | Flaw:
         origin = read_resource(self.scope.resource)
         if isinstance(origin, Flaw):
             return origin
@@ -128,13 +140,7 @@ class Family:
             own = to_entries(decode_attributes(attributes))
         except DecodeError:
             return Flaw("invalid_label_value", "an attribute is not UTF-8, or no KeyValue at all")
-        if isinstance(own, Flaw):
-            return own
-        name = metric_name(_text(self.metric.name), _text(self.metric.unit), self.kind)
-        if not name:
-            return Flaw("invalid_metric", "no letter or digit is left of the metric's name")
-        labels = joined([*origin.entries, *scope, *own])
-        return to_series_name(name + part.suffix, [*labels, *part.labels])
+        return own if isinstance(own, Flaw) else joined([*origin.entries, *scope, *own])
 
 
 class Part(NamedTuple):
@@ -155,7 +161,7 @@ def temporality_of(metric: Message, field: str) -> int:
 def find_flaw(metric: Message, field: str) -> Flaw | None:
     """What is wrong with all data points of a metric."""
     temporality = temporality_of(metric, field)
-    if temporality in (CUMULATIVE, DELTA):
+    if temporality in _TEMPORALITIES:
         return None
     return Flaw(
         "unknown_value",

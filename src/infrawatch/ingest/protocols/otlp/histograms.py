@@ -18,7 +18,8 @@ import numpy as np
 from infrawatch.ingest.exponential import FINEST_SCALE, power
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.otlp.families import Part
-from infrawatch.ingest.protocols.otlp.wire import NO_RECORDED_VALUE, Message
+from infrawatch.ingest.protocols.otlp.points import is_stale
+from infrawatch.ingest.protocols.otlp.wire import Message
 
 _COUNT, _SUM = b"count", b"sum"
 """Marks of two of a point's samples; that of any other is its bound or quantile, as a double."""
@@ -34,6 +35,7 @@ class Exploded(NamedTuple):
 
     marks: list[bytes]
     values: list[float]
+    exemplars: int = 0
 
 
 Explode = Callable[[Message], Exploded | Flaw]
@@ -45,7 +47,7 @@ def explode_histogram(point: Message) -> Exploded | Flaw:
     is_ordered = all(map(math.isfinite, bounds)) and all(map(operator.lt, bounds, bounds[1:]))
     if not is_ordered:
         return Flaw("invalid_histogram", "explicitBounds must be finite and increase")
-    if len(counts) != len(bounds) + 1 and not (_is_stale(point) or not (counts or bounds)):
+    if len(counts) != len(bounds) + 1 and not (is_stale(point) or not (counts or bounds)):
         return Flaw(
             "invalid_histogram",
             f"{len(bounds)} explicitBounds need {len(bounds) + 1} bucketCounts, not {len(counts)}",
@@ -88,15 +90,13 @@ def to_part(mark: bytes, *, is_summary: bool) -> Part:
 def _exploded(point: Message, bounds: list[float], cumulated: Iterable[int]) -> Exploded:
     """Without a sum where the point has none; where a series ends, its sum ends too."""
     marks, values = [_COUNT], [point.count]
-    if point.HasField("sum") or _is_stale(point):
+    if point.HasField("sum") or is_stale(point):
         marks.append(_SUM)
         values.append(point.sum)
-    counts = [0] * len(bounds) if _is_stale(point) else cumulated
-    return Exploded([*marks, *_marks([*bounds, math.inf])], [*values, *counts, point.count])
-
-
-def _is_stale(point: Message) -> bool:
-    return bool(point.flags & NO_RECORDED_VALUE)
+    marks += _marks([*bounds, math.inf])
+    values += [0] * len(bounds) if is_stale(point) else cumulated
+    values.append(point.count)
+    return Exploded(marks, values, len(point.exemplars))
 
 
 def _marks(bounds: list[float]) -> list[bytes]:

@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
 from infrawatch.errors import MalformedBody
+from infrawatch.ingest.protocols.otlp.families import too_large
 from infrawatch.ingest.protocols.otlp.json_scalars import (
     Bool,
     Bytes,
@@ -28,6 +29,9 @@ from infrawatch.ingest.protocols.otlp.json_scalars import (
 _FORM = ConfigDict(alias_generator=to_camel)
 _UP_TO_THE_FIRST_ERROR = Field(fail_fast=True)
 
+_MAX_COMMAS = 4_000_000
+"""Each stands for a value that takes some thirty bytes while it is read."""
+
 # Everywhere null is the same as a field that is not there.
 
 
@@ -36,7 +40,10 @@ def to_protobuf(body: bytes) -> bytes:
 
     Raises:
         MalformedBody: it is not JSON, or not of the form of an `ExportMetricsServiceRequest`.
+        BatchTooLarge: more values than a million data points have.
     """
+    if len(body) > _MAX_COMMAS and body.count(b",") > _MAX_COMMAS:
+        raise too_large()
     try:
         document = _REQUEST.validate_json(body)
     except ValidationError as error:

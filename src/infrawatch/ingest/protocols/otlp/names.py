@@ -1,7 +1,6 @@
 """OpenTelemetry's names become Prometheus' names, the way Prometheus does it by default.
 
-Source: github.com/prometheus/otlptranslator, strategy UnderscoreEscapingWithSuffixes; units as the
-table in OpenTelemetry's "Prometheus and OpenMetrics Compatibility", Metric Metadata, has them.
+Source: github.com/prometheus/otlptranslator, strategy UnderscoreEscapingWithSuffixes.
 """
 
 import re
@@ -13,7 +12,6 @@ Kind = Literal["gauge", "counter", "other"]
 _TOKEN = re.compile(r"[a-zA-Z0-9:]+")
 _NOT_IN_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 
-# otlptranslator writes KBy and "tibibytes"; the table says kBy and "tebibytes". We read both kilos.
 _UNITS = {
     "d": "days",
     "h": "hours",
@@ -26,9 +24,9 @@ _UNITS = {
     "KiBy": "kibibytes",
     "MiBy": "mebibytes",
     "GiBy": "gibibytes",
-    "TiBy": "tebibytes",
-    "kBy": "kilobytes",
+    "TiBy": "tibibytes",  # Prometheus' spelling, so that its dashboards find it
     "KBy": "kilobytes",
+    "kBy": "kilobytes",  # what UCUM says; Prometheus knows only the other
     "MBy": "megabytes",
     "GBy": "gigabytes",
     "TBy": "terabytes",

@@ -11,18 +11,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.otlp.families import Family, Part, Scope, find_flaw
-from infrawatch.ingest.protocols.otlp.wire import (
-    NO_RECORDED_VALUE,
-    Message,
-    NumberDataPoint,
-    encode_attributes,
-)
+from infrawatch.ingest.protocols.otlp.points import is_stale, parse_point
+from infrawatch.ingest.protocols.otlp.wire import Message, NumberDataPoint, encode_attributes
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import STALE_NAN_BITS, Float64s
 from infrawatch.store.metadata import Metadata
@@ -44,7 +39,6 @@ _START = bytes([_START_TAG])
 _NO_START = bytes([_START_TAG]) + bytes(8)
 _SHORT = _HEAD.itemsize - len(_NO_START)
 
-_NO_TIME = Flaw("missing_field", "timeUnixNano is missing or 0: every data point needs its time")
 _NO_VALUE = Flaw("missing_field", "the data point has neither asDouble nor asInt")
 
 Times = NDArray[np.uint64]
@@ -131,34 +125,22 @@ class NumberPoints:
 
     def _read_carefully(self, number: int, times: Times, values: Float64s) -> None:
         """Read one point as any decoder would: fields in any order, with flags and exemplars."""
-        begin, _, _, metric, kind = self._blocks[bisect_right(self._starts, number) - 1]
-        try:
-            point = NumberDataPoint.FromString(self._points[number])
-        except DecodeError:
-            self._refuse(number, Flaw("malformed_point", "the data point is not valid protobuf"))
+        begin, _, _, metric, field = self._blocks[bisect_right(self._starts, number) - 1]
+        point = parse_point(NumberDataPoint, self._points[number])
+        flaw = point if isinstance(point, Flaw) else find_flaw(metric, field) or _find_flaw(point)
+        if flaw:
+            self.keys[number] = None
+            self._flaws[number] = flaw
+            times[number] = 0
             return
         self.exemplars += len(point.exemplars)
-        field = point.WhichOneof("value")
-        is_stale = point.flags & NO_RECORDED_VALUE
-        if (
-            flaw := find_flaw(metric, kind)
-            or missing_time(point)
-            or (None if field or is_stale else _NO_VALUE)
-        ):
-            self._refuse(number, flaw)
-            return
         self.keys[number] = begin + encode_attributes(point.attributes)
         times[number] = point.time_unix_nano
-        if is_stale:
+        if is_stale(point):
             values.view(np.int64)[number] = STALE_NAN_BITS
         else:
-            values[number] = getattr(point, field)
-
-    def _refuse(self, number: int, flaw: Flaw) -> None:
-        self.keys[number] = None
-        self._flaws[number] = flaw
+            values[number] = getattr(point, point.WhichOneof("value"))
 
 
-def missing_time(point: Message) -> Flaw | None:
-    """What is wrong with a data point that does not say when it was taken."""
-    return None if point.time_unix_nano else _NO_TIME
+def _find_flaw(point: Message) -> Flaw | None:
+    return None if point.WhichOneof("value") or is_stale(point) else _NO_VALUE

@@ -1,9 +1,9 @@
 """OTLP's messages, declared so that what names a series stays bytes until somebody asks.
 
 The same messages on the wire as opentelemetry-proto's, derived from its descriptors. But names,
-attributes, resources, scopes and exemplars are `bytes` here, and so are the data points of gauges
-and sums: reading those costs as much as all the rest of a steady stream of requests, only to find
-the labels it had before. Nor can a text that is not UTF-8 make a whole request unreadable.
+attributes, resources, scopes and exemplars are `bytes` here, and so are data points: reading all
+of it costs ten times as much as the numbers, only to find the labels there were before. Nor can a
+text that is not UTF-8 make a whole request unreadable.
 """
 
 from collections.abc import Iterable
@@ -18,16 +18,12 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2
 Message = Any
 """Classes made at run time have no types that a checker could know."""
 
-_LEFT_AS_BYTES = {
-    ("Gauge", "data_points"),
-    ("Sum", "data_points"),
-    ("NumberDataPoint", "exemplars"),
-    ("HistogramDataPoint", "exemplars"),
-    ("ExponentialHistogramDataPoint", "exemplars"),
-}
+_LEAVES = {"data_points", "exemplars"}
+_BRANCHES = {"resource_metrics", "scope_metrics", "metrics"}
 
 
-def _derive() -> DescriptorPool:
+def _derive(left_as_bytes: set[str]) -> DescriptorPool:
+    """The messages, with these fields as bytes, and all that are text or come from other files."""
     file = FileDescriptorProto()
     metrics_pb2.DESCRIPTOR.CopyToProto(file)
     file.ClearField("dependency")
@@ -35,7 +31,7 @@ def _derive() -> DescriptorPool:
         for field in message.field:
             is_foreign = field.type_name and not field.type_name.startswith(f".{file.package}.")
             is_text = field.type == FieldDescriptorProto.TYPE_STRING
-            if is_foreign or is_text or (message.name, field.name) in _LEFT_AS_BYTES:
+            if is_foreign or is_text or field.name in left_as_bytes:
                 field.type = FieldDescriptorProto.TYPE_BYTES
                 field.ClearField("type_name")
     pool = DescriptorPool()
@@ -43,23 +39,49 @@ def _derive() -> DescriptorPool:
     return pool
 
 
-def _class(name: str) -> Message:
-    return GetMessageClass(_POOL.FindMessageTypeByName(f"{metrics_pb2.DESCRIPTOR.package}.{name}"))
+def _class(pool: DescriptorPool, name: str) -> Message:
+    return GetMessageClass(pool.FindMessageTypeByName(f"{metrics_pb2.DESCRIPTOR.package}.{name}"))
 
 
-_POOL = _derive()
+_POOL = _derive(_LEAVES)
 
-MetricsData: Message = _class("MetricsData")
+MetricsData: Message = _class(_POOL, "MetricsData")
 """Has the one field that `ExportMetricsServiceRequest` has, under the same number."""
 
-NumberDataPoint: Message = _class("NumberDataPoint")
+NumberDataPoint: Message = _class(_POOL, "NumberDataPoint")
+HistogramDataPoint: Message = _class(_POOL, "HistogramDataPoint")
+ExponentialHistogramDataPoint: Message = _class(_POOL, "ExponentialHistogramDataPoint")
+SummaryDataPoint: Message = _class(_POOL, "SummaryDataPoint")
 
-_BEGINNINGS = [
-    NumberDataPoint(attributes=[bytes(size)]).SerializeToString()[:2] for size in range(128)
+_FLAT = _derive(_LEAVES | _BRANCHES)
+_LEVELS = [
+    (_class(_FLAT, "MetricsData"), "resource_metrics"),
+    (_class(_FLAT, "ResourceMetrics"), "scope_metrics"),
+    (_class(_FLAT, "ScopeMetrics"), "metrics"),
 ]
-"""Tag and length of attributes whose length is one byte: making a message costs twice as much."""
 
 NO_RECORDED_VALUE = metrics_pb2.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
+
+_BEGINNINGS = [NumberDataPoint(attributes=[bytes(n)]).SerializeToString()[:2] for n in range(128)]
+"""Tag and length of attributes whose length is one byte: making a message costs twice as much."""
+
+
+def has_more_messages(body: bytes, limit: int) -> bool:
+    """Whether a request has more resources, scopes and metrics than this; makes no object of each.
+
+    Two bytes are enough for one, and reading it takes a hundred.
+
+    Raises:
+        DecodeError: it is no request.
+    """
+    count, parts = 0, [body]
+    for level, field in _LEVELS:
+        fields = [getattr(level.FromString(part), field) for part in parts]
+        count += sum(map(len, fields))
+        if count > limit:
+            return True
+        parts = [part for one in fields for part in one]
+    return False
 
 
 def encode_attributes(attributes: Iterable[bytes]) -> bytes:

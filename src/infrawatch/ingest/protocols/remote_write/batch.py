@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.protocols.remote_write.fields import Samples
 from infrawatch.ingest.protocols.remote_write.labels import Pairs, describe, read_name
@@ -15,6 +16,10 @@ from infrawatch.store.metadata import Metadata
 from infrawatch.store.ragged import Positions, Runs
 
 MS_NS = 1_000_000
+
+MAX_SERIES = 200_000
+MAX_SAMPLES = 1_000_000
+"""What may wait for its commit at a time. Usual requests have up to 10,000 of both."""
 
 ToPairs = Callable[[bytes], Pairs]
 """Reads the labels that a key stands for.
@@ -45,12 +50,29 @@ class Request:
     metadata: Mapping[str, Metadata]
     verdicts: Verdicts
 
+    @property
+    def has_histograms(self) -> bool:
+        return any(one.histograms for one in self.careful.values())
+
+
+def too_large() -> BatchTooLarge:
+    return BatchTooLarge(
+        f"a request holds at most {MAX_SERIES} series and {MAX_SAMPLES} samples: send fewer at a "
+        "time (max_samples_per_send in Prometheus)"
+    )
+
 
 def to_decoded(request: Request) -> Decoded:
-    """All samples but those of histograms; series without any are left out."""
+    """All samples but those of histograms; series without any are left out.
+
+    Raises:
+        BatchTooLarge: more than a million samples.
+    """
     keys, samples = request.keys, request.samples
     if request.careful:
         keys, samples = _merged(request)
+    if len(samples.times_ms) > MAX_SAMPLES:
+        raise too_large()
     indexes: Sequence[int] = range(len(keys))
     counts = samples.counts
     if not counts.all():

@@ -11,7 +11,12 @@ import numpy as np
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.names import Flaw
-from infrawatch.ingest.protocols.remote_write.batch import Careful, Request
+from infrawatch.ingest.protocols.remote_write.batch import (
+    MAX_SERIES,
+    Careful,
+    Request,
+    too_large,
+)
 from infrawatch.ingest.protocols.remote_write.fields import Fields, Wire, read_samples
 from infrawatch.ingest.protocols.remote_write.labels import Pairs
 from infrawatch.ingest.protocols.remote_write.messages import (
@@ -38,11 +43,14 @@ def decode(body: bytes, find: Find) -> Request:
 
     Raises:
         MalformedBody: it is none.
+        BatchTooLarge: more than 200,000 series.
     """
     try:
         request = parse(WRITE_REQUEST, body)
     except ValueError as error:
         raise MalformedBody(f"the body is not a prometheus.WriteRequest: {error}") from None
+    if len(request.timeseries) > MAX_SERIES:
+        raise too_large()
     series = request.timeseries[:]
     if body and not series and not request.metadata:
         raise MalformedBody(

@@ -13,7 +13,12 @@ import numpy as np
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.names import Flaw
-from infrawatch.ingest.protocols.remote_write.batch import Careful, Request
+from infrawatch.ingest.protocols.remote_write.batch import (
+    MAX_SERIES,
+    Careful,
+    Request,
+    too_large,
+)
 from infrawatch.ingest.protocols.remote_write.fields import Fields, Wire, read_samples
 from infrawatch.ingest.protocols.remote_write.labels import METRIC, Pairs, read_name
 from infrawatch.ingest.protocols.remote_write.messages import METADATA, REQUEST, SERIES_2, parse
@@ -38,11 +43,14 @@ def decode(body: bytes, _find: Find) -> Request:
 
     Raises:
         MalformedBody: it is none.
+        BatchTooLarge: more than 200,000 series.
     """
     try:
         request = parse(REQUEST, body)
     except ValueError as error:
         raise MalformedBody(f"the body is not an io.prometheus.write.v2.Request: {error}") from None
+    if len(request.timeseries) > MAX_SERIES:
+        raise too_large()
     symbols, series = request.symbols[:], request.timeseries[:]
     if body and not symbols and not series:
         raise MalformedBody(

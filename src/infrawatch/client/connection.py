@@ -1,90 +1,31 @@
-"""The Python client: push and query."""
+"""The client itself: one server, asked over kept-alive connections."""
 
 import asyncio
 import gzip
-import ipaddress
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from importlib.metadata import version
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from infrawatch.client.live import LiveUpdate, Wish, follow
+from infrawatch.client.series import Answer, Found, Receipt, Sample, Series
+from infrawatch.client.url import is_loopback, parse_url, public_url, to_headers
 from infrawatch.errors import InvalidInput, RequestRefused, ServerUnavailable
 from infrawatch.model.timerange import from_us, to_us
 
-MetricType = Literal["gauge", "counter", "histogram", "summary", "unknown"]
 Precision = Literal["s", "ms", "us", "ns"]
 
-_USER_AGENT = f"infrawatch/{version('infrawatch')}"
 _CONNECT_TIMEOUT_S = 5.0
 _KEEPALIVE_S = 300.0  # longer than the usual pause between two batches
 _LATER = frozenset({408, 429})  # the only 4xx that mean "later" rather than "never"
 _GZIP_LEVEL = 1
 
 
-class Sample(NamedTuple):
-    """`at` is aware. In answers, `value` is None for a stale marker or an empty step."""
-
-    at: datetime
-    value: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Samples of one series, with what is known of its metric."""
-
-    metric: str
-    labels: Mapping[str, str]
-    samples: Sequence[Sample | tuple[datetime, float]]
-    type: MetricType | None = None
-    unit: str | None = None
-    help: str | None = None
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Verdict(_Answer):
-    """What became of one item: `pointer` (RFC 6901) is its place in the batch that was sent."""
-
-    pointer: str
-    code: str
-    detail: str = ""
-
-
-class Receipt(_Answer):
-    """Proof that `accepted` samples are on disk; `cursor` is for `query(wait_for=…)`.
-
-    `errors` names what was refused, the first hundred of them.
-    """
-
-    accepted: int
-    rejected: int
-    cursor: str | None = None
-    errors: tuple[Verdict, ...] = ()
-
-
-class _FoundSeries(_Answer):
-    metric: str
-    labels: dict[str, str]
-    samples: list[tuple[int, float | None]]
-
-    def to_series(self) -> Series:
-        samples = [Sample(from_us(at_us), value) for at_us, value in self.samples]
-        return Series(self.metric, self.labels, samples)
-
-
-class _Found(_Answer):
-    series: list[_FoundSeries]
-
-
-class _Problem(_Answer):
+class _Problem(Answer):
     """RFC 9457, as far as we read it."""
 
     code: str = ""
@@ -92,7 +33,7 @@ class _Problem(_Answer):
     detail: str = ""
 
 
-_AnswerT = TypeVar("_AnswerT", bound=_Answer)
+_AnswerT = TypeVar("_AnswerT", bound=Answer)
 
 
 class Client:
@@ -109,15 +50,17 @@ class Client:
     def __init__(
         self, url: str, *, key: str | None = None, timeout: timedelta = timedelta(seconds=30)
     ) -> None:
-        parsed = _parse_url(url)
+        parsed = parse_url(url)
         self._url = public_url(url)
+        self._address = parsed
+        self._headers = to_headers(key)
         self._timeout_s = timeout.total_seconds()
         self._http = httpx.AsyncClient(
             base_url=parsed,
-            headers=_headers(key),
+            headers=self._headers,
             timeout=httpx.Timeout(self._timeout_s, connect=_CONNECT_TIMEOUT_S),
             limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
-            trust_env=not _is_loopback(parsed.host),
+            trust_env=not is_loopback(parsed.host),
             # Reading the trusted certificates takes 15 ms, which plain HTTP has no use for.
             verify=parsed.scheme == "https",
         )
@@ -193,8 +136,23 @@ class Client:
             Series(
                 one.metric, one.labels, [Sample(from_us(at), value) for at, value in one.samples]
             )
-            for one in self._read(_Found, answer).series
+            for one in self._read(Found, answer).series
         ]
+
+    def live(
+        self, match: str, *, since: str | None = None, every: timedelta | None = None
+    ) -> AsyncGenerator[LiveUpdate, None]:
+        """Follow the series a selector matches: a snapshot, then every commit.
+
+        The snapshot has the last sample of each series, or all `since` a time; `every` asks for
+        an update at most so often, which loses nothing. When the connection is lost it is made
+        anew, also to another server, and goes on where it was.
+
+        Raises:
+            RequestRefused: the selector or `since` is wrong, or this key may not read.
+            ServerUnavailable: there is no server; once there was one, we wait for it.
+        """
+        return follow(self._address, self._headers, Wish(match, since, every))
 
     async def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
@@ -231,41 +189,6 @@ class Client:
             code = problem.code or f"http_{status}"
             return RequestRefused(message, answered_status=status, answered_code=code)
         return ServerUnavailable(message, retry_after=_read_retry_after(answer.headers))
-
-
-def public_url(url: str) -> str:
-    """The URL as it may be shown and logged: without user and password.
-
-    Raises:
-        InvalidInput: it is no http or https URL.
-    """
-    return str(_parse_url(url).copy_with(userinfo=b""))
-
-
-def _parse_url(url: str) -> httpx.URL:
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise InvalidInput(f"{url[:100]!r} is not a URL: {error}") from None
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise InvalidInput(f"{url[:100]!r} is not a URL such as https://metrics.example.org")
-    return parsed
-
-
-def _headers(key: str | None) -> dict[str, str]:
-    headers = {"User-Agent": _USER_AGENT}
-    if key is not None:
-        if not (key.isascii() and key.isprintable() and key.strip()):
-            raise InvalidInput("the key is empty or holds characters that no header can carry")
-        headers["Authorization"] = f"Bearer {key}"
-    return headers
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _to_wire(series: Series) -> dict[str, object]:

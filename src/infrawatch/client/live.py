@@ -1,0 +1,200 @@
+"""Following series live: connects again by itself, and goes on where it was."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from datetime import timedelta
+from random import SystemRandom
+from typing import Annotated, Literal, NamedTuple
+
+import httpx
+import structlog
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import to_json
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from infrawatch.client.series import Answer, Sample, Series
+from infrawatch.client.url import is_loopback
+from infrawatch.errors import RequestRefused, ServerUnavailable
+from infrawatch.model.timerange import from_us
+
+log = structlog.get_logger()
+
+SILENT_S = 20.0
+"""A server sends a heartbeat every 5 seconds; one that is silent for so long is gone."""
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 10.0
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+US_PER_MS = 1000
+
+_SUBSCRIPTION = "live"
+
+
+class LiveUpdate(NamedTuple):
+    """What was committed since the update before: of each series, its new samples.
+
+    Of samples with the same time, the one in the later update counts. A snapshot is everything
+    there is to know: whatever came before may be forgotten. It has a `gap`, the reason, if samples
+    were missed before it.
+    """
+
+    series: Sequence[Series]
+    is_snapshot: bool = False
+    gap: str | None = None
+
+
+class Wish(NamedTuple):
+    match: str
+    since: str | None
+    every: timedelta | None
+
+
+class _Name(Answer):
+    id: str
+    metric: str
+    labels: dict[str, str]
+
+
+class _Names(Answer):
+    type: Literal["subscribed", "series"]
+    series: list[_Name] = []
+    added: list[_Name] = []
+
+
+class _Samples(Answer):
+    type: Literal["snapshot", "update"]
+    cursor: str
+    samples: dict[str, list[tuple[int, float | None]]]
+
+
+class _Gap(Answer):
+    type: Literal["gap"]
+    reason: str
+
+
+class _Problem(Answer):
+    status: int
+    code: str
+    detail: str
+
+
+class _Error(Answer):
+    type: Literal["error"]
+    problem: _Problem
+
+
+class _Heartbeat(Answer):
+    type: Literal["heartbeat"]
+    cursor: str
+
+
+_Frame = _Names | _Samples | _Gap | _Error | _Heartbeat
+_FRAME: TypeAdapter[_Frame] = TypeAdapter(Annotated[_Frame, Field(discriminator="type")])
+
+
+async def follow(
+    url: httpx.URL, headers: Mapping[str, str], wish: Wish
+) -> AsyncGenerator[LiveUpdate, None]:
+    """Updates for ever; see `Client.live`."""
+    following = _Following(wish)
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            async with connect(
+                _live_url(url),
+                additional_headers=headers,
+                max_size=MAX_FRAME_BYTES,
+                proxy=None if is_loopback(url.host) else True,
+            ) as connection:
+                await connection.send(following.subscribe())
+                while True:
+                    async with asyncio.timeout(SILENT_S):
+                        text = await connection.recv()
+                    if (update := following.read(text)) is not None:
+                        pause_s = FIRST_PAUSE_S
+                        yield update
+        except (OSError, TimeoutError, WebSocketException, ServerUnavailable) as error:
+            _raise_if_final(error, has_begun=following.cursor is not None)
+            log.info("live_connection_lost", reason=str(error) or type(error).__name__)
+        # Not all at the same moment: a server that starts has many to greet.
+        await asyncio.sleep(SystemRandom().uniform(pause_s / 2, pause_s))
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+class _Following:
+    """What is known of a subscription, whichever connection it has."""
+
+    def __init__(self, wish: Wish) -> None:
+        self._wish = wish
+        self._names: dict[str, _Name] = {}
+        self._gap: str | None = None
+        self.cursor: str | None = None
+
+    def subscribe(self) -> str:
+        wish = self._wish
+        every_ms = None if wish.every is None else wish.every // timedelta(milliseconds=1)
+        optional = {"since": wish.since, "resume": self.cursor, "every_ms": every_ms}
+        frame = {"type": "subscribe", "id": _SUBSCRIPTION, "match": wish.match}
+        return to_json(frame | {name: one for name, one in optional.items() if one}).decode()
+
+    def read(self, text: str | bytes) -> LiveUpdate | None:
+        """Take note of a frame; gives an update if it is one.
+
+        Raises:
+            RequestRefused: the server says that it will not.
+            ServerUnavailable: it says that it cannot now, or it is not InfraWatch.
+        """
+        try:
+            frame = _FRAME.validate_json(text)
+        except ValidationError:
+            raise ServerUnavailable("the answer is not one of InfraWatch") from None
+        match frame:
+            case _Names():
+                self._names |= {one.id: one for one in (*frame.series, *frame.added)}
+            case _Gap():
+                self._gap = frame.reason
+            case _Heartbeat():
+                self.cursor = frame.cursor
+            case _Error():
+                raise _to_error(frame.problem)
+            case _Samples():
+                return self._to_update(frame)
+        return None
+
+    def _to_update(self, frame: _Samples) -> LiveUpdate | None:
+        self.cursor = frame.cursor
+        is_snapshot = frame.type == "snapshot"
+        if not (frame.samples or is_snapshot):
+            return None
+        gap, self._gap = self._gap, None
+        return LiveUpdate(list(self._to_series(frame)), is_snapshot, gap)
+
+    def _to_series(self, frame: _Samples) -> Iterable[Series]:
+        for series_id, samples in frame.samples.items():
+            name = self._names[series_id]
+            taken = [Sample(from_us(time * US_PER_MS), value) for time, value in samples]
+            yield Series(name.metric, name.labels, taken)
+
+
+def _live_url(url: httpx.URL) -> str:
+    path = f"{url.path.rstrip('/')}/v1/live"
+    return str(url.copy_with(scheme={"http": "ws", "https": "wss"}[url.scheme], path=path))
+
+
+def _raise_if_final(error: Exception, *, has_begun: bool) -> None:
+    """Raise what connecting again would not mend."""
+    if isinstance(error, InvalidStatus) and error.response.status_code < 500:  # noqa: PLR2004
+        status = error.response.status_code
+        said = f"the server answered {status}"
+        raise RequestRefused(said, answered_status=status, answered_code=f"http_{status}")
+    if not has_begun and not isinstance(error, ConnectionClosed):
+        raise ServerUnavailable(f"cannot follow: {error or type(error).__name__}") from error
+
+
+def _to_error(problem: _Problem) -> RequestRefused | ServerUnavailable:
+    if problem.status >= 500:  # noqa: PLR2004
+        return ServerUnavailable(problem.detail)
+    return RequestRefused(
+        problem.detail, answered_status=problem.status, answered_code=problem.code
+    )

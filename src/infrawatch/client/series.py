@@ -1,0 +1,71 @@
+"""What the client sends and is answered: series, their samples, receipts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from infrawatch.model.timerange import from_us
+
+MetricType = Literal["gauge", "counter", "histogram", "summary", "unknown"]
+
+
+class Sample(NamedTuple):
+    """`at` is aware. In answers, `value` is None for a stale marker or an empty step."""
+
+    at: datetime
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Samples of one series, with what is known of its metric."""
+
+    metric: str
+    labels: Mapping[str, str]
+    samples: Sequence[Sample | tuple[datetime, float]]
+    type: MetricType | None = None
+    unit: str | None = None
+    help: str | None = None
+
+
+class Answer(BaseModel):
+    """What a server of another version adds is left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Verdict(Answer):
+    """What became of one item: `pointer` (RFC 6901) is its place in the batch that was sent."""
+
+    pointer: str
+    code: str
+    detail: str = ""
+
+
+class Receipt(Answer):
+    """Proof that `accepted` samples are on disk; `cursor` is for `query(wait_for=…)`.
+
+    `errors` names what was refused, the first hundred of them.
+    """
+
+    accepted: int
+    rejected: int
+    cursor: str | None = None
+    errors: tuple[Verdict, ...] = ()
+
+
+class FoundSeries(Answer):
+    metric: str
+    labels: dict[str, str]
+    samples: list[tuple[int, float | None]]
+
+    def to_series(self) -> Series:
+        samples = [Sample(from_us(at_us), value) for at_us, value in self.samples]
+        return Series(self.metric, self.labels, samples)
+
+
+class Found(Answer):
+    series: list[FoundSeries]

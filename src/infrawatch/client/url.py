@@ -1,0 +1,56 @@
+"""Where a server is, and how to say it."""
+
+import ipaddress
+from importlib.metadata import version
+
+import httpx
+
+from infrawatch.errors import InvalidInput
+
+_USER_AGENT = f"infrawatch/{version('infrawatch')}"
+
+
+def public_url(url: str) -> str:
+    """The URL as it may be shown and logged: without user and password.
+
+    Raises:
+        InvalidInput: it is no http or https URL.
+    """
+    return str(parse_url(url).copy_with(userinfo=b""))
+
+
+def parse_url(url: str) -> httpx.URL:
+    """Read a URL.
+
+    Raises:
+        InvalidInput: it is no http or https URL.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise InvalidInput(f"{url[:100]!r} is not a URL: {error}") from None
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise InvalidInput(f"{url[:100]!r} is not a URL such as https://metrics.example.org")
+    return parsed
+
+
+def to_headers(key: str | None) -> dict[str, str]:
+    """Who we are.
+
+    Raises:
+        InvalidInput: the key cannot be a header.
+    """
+    headers = {"User-Agent": _USER_AGENT}
+    if key is not None:
+        if not (key.isascii() and key.isprintable() and key.strip()):
+            raise InvalidInput("the key is empty or holds characters that no header can carry")
+        headers["Authorization"] = f"Bearer {key}"
+    return headers
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, so that no proxy is on the way."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

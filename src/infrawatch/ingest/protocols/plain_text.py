@@ -1,0 +1,53 @@
+"""Answers to senders that read nothing but the status and log the text."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import PlainTextResponse, Response
+
+from infrawatch.errors import InfraWatchError
+from infrawatch.ingest.intake import Outcome
+from infrawatch.problems import RETRY_AFTER_S
+
+MAX_REASONS = 10
+"""As many as a log can bear."""
+
+_TEXT = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    204: {"description": "All of it is on disk."},
+    400: {
+        "description": "Unreadable, or only its good part is on disk; see the text.",
+        **_TEXT,
+    },
+    413: {"description": "The body is too large; send it in parts.", **_TEXT},
+    415: {"description": "A content type or encoding that is not read here.", **_TEXT},
+    503: {"description": "Try again after `Retry-After` seconds; it is always safe.", **_TEXT},
+}
+"""What a route that answers like this can answer, for its OpenAPI description."""
+
+
+def failed(_request: Request, error: InfraWatchError) -> Response:
+    """Nothing was stored, and why."""
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if error.retryable else None
+    return PlainTextResponse(f"{error.code}: {error}\n", error.status, headers)
+
+
+def stored(outcomes: Sequence[Outcome], headers: Mapping[str, str] | None = None) -> Response:
+    """What became of the batches of a request: 204, or 400 and reasons if some was refused.
+
+    The first line has the first reason, because some senders log no more than one line.
+    """
+    refusals = sum(outcome.verdicts.total for outcome in outcomes)
+    if not refusals:
+        return Response(status_code=204, headers=headers)
+    verdicts = chain.from_iterable(outcome.verdicts for outcome in outcomes)
+    lines = [f"{one.locator}: {one.code}: {one.detail}" for one in islice(verdicts, MAX_REASONS)]
+    rejected = sum(outcome.verdicts.rejected_samples for outcome in outcomes)
+    accepted = sum(outcome.accepted for outcome in outcomes)
+    lines[0] = f"{rejected} samples refused, {accepted} stored; {lines[0]}"
+    if refusals > MAX_REASONS:
+        lines.append(f"and {refusals - MAX_REASONS} more")
+    return PlainTextResponse("\n".join(lines) + "\n", 400, headers)

@@ -1,0 +1,257 @@
+"""PostgreSQL away, hanging or dying: senders are told to come back, and nothing said is untrue."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+import pytest
+from conftest import execute
+from database_proxy import AtCommit, DatabaseProxy, Road, proxied
+from httpx import AsyncClient, Response
+from integration.conftest import serving
+from pushing import find_values, now_ms, push, series
+
+from infrawatch.store.database import Database
+
+DEADLINE_S = 1.0
+BACKENDS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+@asynccontextmanager
+async def impatient(url: str, **settings: Any) -> AsyncGenerator[AsyncClient, None]:
+    """A client of a server whose senders are answered within a second."""
+    deadline = timedelta(seconds=DEADLINE_S)
+    async with (
+        serving(url, write_deadline=deadline, **settings) as base_url,
+        AsyncClient(base_url=base_url, timeout=30) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+async def proxy(database_url: str) -> AsyncIterator[DatabaseProxy]:
+    async with proxied(database_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def client(proxy: DatabaseProxy) -> AsyncIterator[AsyncClient]:
+    async with impatient(proxy.url) as client:
+        yield client
+
+
+async def pushed_when_it_is_back(client: AsyncClient, *all_series: object) -> Response:
+    """Send again and again, as senders do, until it is acknowledged."""
+    deadline = monotonic() + 15
+    while (answer := await push(client, *all_series)).status_code == 503:
+        assert monotonic() < deadline, answer.text
+    return answer
+
+
+def assert_later(answer: Response, *, within_s: float = DEADLINE_S) -> None:
+    assert answer.status_code == 503, answer.text
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.elapsed.total_seconds() < within_s + 0.5
+
+
+@pytest.mark.parametrize("road", [Road.CLOSED, Road.SILENT])
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_while_postgresql_is_away_senders_are_told_to_come_back(
+    client: AsyncClient, proxy: DatabaseProxy, database: Database, *, road: Road, is_known: bool
+) -> None:
+    now = now_ms()
+    assert (await push(client, series("away", [now, 1]))).status_code == 200
+    one = series("away" if is_known else "not_seen_before", [now + 1, 2])
+
+    if road is Road.CLOSED:
+        proxy.close()
+    proxy.road = road
+    answers = await asyncio.gather(*(push(client, one) for _ in range(10)))
+    again = await push(client, one)
+
+    for answer in (*answers, again):
+        assert_later(answer)
+    proxy.road = Road.OPEN
+    assert (await pushed_when_it_is_back(client, one)).status_code == 200
+    stored = await find_values(database, one["metric"])
+    assert stored.pop((now + 1) * 1_000) == 2
+    assert stored == ({now * 1_000: 1} if is_known else {})
+
+
+async def test_a_server_says_that_it_is_not_ready_and_becomes_ready_by_itself(
+    client: AsyncClient, proxy: DatabaseProxy
+) -> None:
+    assert (await client.get("/readyz")).json() == {"status": "ready", "failures": {}}
+
+    proxy.close()
+    away = await client.get("/readyz")
+
+    assert away.status_code == 503
+    assert "PostgreSQL" in away.json()["failures"]["database"]
+    assert (await client.get("/livez")).status_code == 200
+    assert (await client.get("/metrics")).status_code == 200
+    proxy.road = Road.OPEN
+    await pushed_when_it_is_back(client, series("back"))
+    assert (await client.get("/readyz")).status_code == 200
+
+
+@contextmanager
+def stopped(database_url: str) -> Iterator[None]:
+    """Every process that serves this database stands still (SIGSTOP)."""
+    pids = [int(pid) for pid in execute(database_url, BACKENDS).split()]
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_postgresql_that_stands_still_keeps_nobody_waiting(
+    client: AsyncClient, database: Database, database_url: str
+) -> None:
+    now = now_ms()
+    assert (await push(client, series("still", [now, 1]))).status_code == 200
+
+    with stopped(database_url):
+        assert_later(await push(client, series("still", [now, 2])))
+
+    await pushed_when_it_is_back(client, series("still", [now, 3]))
+    assert await find_values(database, "still") == {now * 1_000: 3}
+
+
+@asynccontextmanager
+async def locked(database: Database, table: str) -> AsyncGenerator[None, None]:
+    """Nobody can write to the table meanwhile."""
+    async with database.writing() as connection:
+        await connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE MODE")
+        yield
+
+
+@pytest.mark.parametrize("table", ["writers", "journal", "series", "metric_metadata"])
+async def test_whatever_hangs_the_deadline_holds(
+    client: AsyncClient, database: Database, table: str
+) -> None:
+    now = now_ms()
+    assert (await push(client, series("known"))).status_code == 200
+
+    async with locked(database, table):
+        assert_later(await push(client, series("hanging", [now, 1], type="gauge")))
+
+    await pushed_when_it_is_back(client, series("hanging", [now, 2], type="gauge"))
+    assert await find_values(database, "hanging") == {now * 1_000: 2}
+    known = (await client.get("/v1/metadata")).json()["metadata"]
+    assert known["hanging"]["type"] == "gauge", "metadata survives an answer of 503"
+
+
+@pytest.mark.parametrize("table", ["writers", "journal"])
+async def test_a_connection_that_is_cut_in_the_middle_of_a_group_costs_only_a_retry(
+    client: AsyncClient, database: Database, database_url: str, table: str
+) -> None:
+    now = now_ms()
+    assert (await push(client, series("cut", [now, 1]))).status_code == 200
+
+    async with locked(database, table), asyncio.TaskGroup() as tasks:
+        pushing = tasks.create_task(push(client, series("cut", [now, 2])))
+        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        while not (pid := await asyncio.to_thread(execute, database_url, waiting)):
+            pass
+        execute(database_url, f"SELECT pg_terminate_backend({pid})")
+
+    assert_later(pushing.result())
+    answer = await pushed_when_it_is_back(client, series("cut", [now, 3]))
+    assert answer.status_code == 200
+    assert await find_values(database, "cut") == {now * 1_000: 3}
+
+
+@pytest.mark.parametrize("fate", AtCommit)
+async def test_a_commit_of_unknown_outcome_is_answered_truthfully(
+    client: AsyncClient, proxy: DatabaseProxy, database: Database, database_url: str, fate: AtCommit
+) -> None:
+    now = now_ms()
+    first = await push(client, series("unknown", [now, 1]))
+
+    proxy.at_commit = fate
+    answer = await push(client, series("unknown", [now, 2]))
+
+    assert proxy.at_commit is None, "a COMMIT was lost"
+    if fate is AtCommit.SWALLOW_ANSWER:  # nobody can know before the deadline
+        assert_later(answer)
+    else:
+        assert answer.status_code == 200
+        assert await find_values(database, "unknown") == {now * 1_000: 2}
+        visible = await client.get(
+            "/v1/samples?match=unknown&start=-1m", params={"wait_for": answer.json()["cursor"]}
+        )
+        assert visible.status_code == 200
+    third = await pushed_when_it_is_back(client, series("unknown", [now, 3]))
+    assert third.json()["cursor"] != first.json()["cursor"]
+    assert await find_values(database, "unknown") == {now * 1_000: 3}
+    fenced = "SELECT count(*) FILTER (WHERE fenced), count(*) FROM writers"
+    assert execute(database_url, fenced) == "1|2"
+    by_writer = """
+    SELECT count(*) FROM writers JOIN (SELECT writer, max(seq) AS seq FROM journal GROUP BY 1) AS j
+    USING (writer) WHERE last_seq <> seq
+    """
+    assert execute(database_url, by_writer) == "0", "every commit that counts is in the journal"
+
+
+@pytest.mark.parametrize("statement", ["UPDATE writers SET fenced = true", "DELETE FROM writers"])
+async def test_a_writer_that_somebody_fenced_or_forgot_is_replaced(
+    client: AsyncClient, database: Database, database_url: str, statement: str
+) -> None:
+    now = now_ms()
+    await push(client, series("fenced", [now, 1]))
+    before = execute(database_url, "SELECT writer FROM writers")
+    execute(database_url, statement)
+
+    for value in (2, 3):
+        assert (await push(client, series("fenced", [now, value]))).status_code == 200
+
+    assert await find_values(database, "fenced") == {now * 1_000: 3}
+    written = "SELECT writer, count(*) FROM journal GROUP BY writer ORDER BY writer"
+    assert execute(database_url, written).split() == [f"{before}|1", f"{int(before) + 1}|2"]
+
+
+async def test_nothing_acknowledged_is_lost_however_often_connections_break(
+    client: AsyncClient, proxy: DatabaseProxy, database: Database
+) -> None:
+    start = now_ms() - 60_000
+    acknowledged: set[int] = set()
+    fates = [*AtCommit, *[None] * 4] * 3
+
+    async def send(lane: int) -> None:
+        for turn in range(12):
+            time = start + turn * 10 + lane
+            answer = await push(client, series("stormy", [time, time], [time - 30_000, time]))
+            if answer.status_code == 200:
+                acknowledged.add(time)
+            else:
+                assert_later(answer)
+
+    async def rage() -> None:
+        for fate in fates:
+            proxy.at_commit = fate
+            if fate is None:
+                proxy.close()
+                proxy.road = Road.OPEN
+            await push(client, series("meanwhile"))
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(rage())
+        for lane in range(4):
+            tasks.create_task(send(lane))
+
+    await pushed_when_it_is_back(client, series("calm"))
+    stored = await find_values(database, "stormy")
+    assert acknowledged
+    for time in acknowledged:
+        assert stored[time * 1_000] == stored[(time - 30_000) * 1_000] == time

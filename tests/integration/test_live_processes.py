@@ -1,0 +1,165 @@
+"""Several servers on one database, with Redis between them, and with a Redis that fails."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from httpx import AsyncClient
+from redis.asyncio import Redis
+from serving_live import live_server
+from viewing import Picture, Viewing, metric, now_ms, push, until, viewing
+
+from infrawatch.embedded.valkey import valkey_running
+from infrawatch.live import bus
+
+NOW = now_ms()
+
+
+@pytest.fixture
+async def redis_url(temporary_root: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    async with valkey_running(temporary_root / str(request.node.name)) as url:
+        yield url
+
+
+@asynccontextmanager
+async def two_servers(
+    database_url: str, redis_url: str | None
+) -> AsyncGenerator[tuple[str, str], None]:
+    async with (
+        live_server(database_url, redis_url=redis_url) as one,
+        live_server(database_url, redis_url=redis_url) as two,
+    ):
+        if redis_url is not None:
+            for url in (one, two):
+                await until_bus(url, "connected")
+        yield one, two
+
+
+async def details(url: str) -> dict[str, str]:
+    async with AsyncClient(base_url=url, verify=False) as client:
+        answer = await client.get("/readyz")
+    assert answer.status_code == 200  # Redis is optional
+    found: dict[str, str] = answer.json()["details"]
+    return found
+
+
+async def until_bus(url: str, how: str) -> None:
+    async def is_so() -> bool:
+        return how in (await details(url))["bus"]
+
+    await until(is_so)
+
+
+async def push_and_see(
+    servers: tuple[str, str], viewer: Viewing, picture: Picture, numbers: range
+) -> None:
+    """Each server commits some; the viewer gets them all."""
+    for number in numbers:
+        await push(servers[number % 2], "m", [(NOW + number, number)], writer=str(number % 2))
+    await viewer.until(lambda: set(numbers) <= set(picture.values()))
+
+
+@pytest.mark.parametrize("has_redis", [False, True])
+async def test_a_viewer_of_one_server_sees_what_another_committed(
+    database_url: str, has_redis: bool, request: pytest.FixtureRequest
+) -> None:
+    redis_url = None
+    async with AsyncExitStack() as stack:
+        if has_redis:
+            home = request.getfixturevalue("temporary_root") / "shared-redis"
+            redis_url = await stack.enter_async_context(valkey_running(home))
+        servers = await stack.enter_async_context(two_servers(database_url, redis_url))
+        viewer = await stack.enter_async_context(viewing(servers[0]))
+        picture = await viewer.subscribe("m")
+        await push_and_see(servers, viewer, picture, range(20))
+        assert picture.values() == [*range(0, 20, 2), *range(1, 20, 2)]
+        assert picture.gaps == []
+        assert await metric(servers[0], "infrawatch_live_lag_seconds") < 5
+
+
+async def test_with_redis_nobody_waits_for_the_poll(database_url: str, redis_url: str) -> None:
+    async with two_servers(database_url, redis_url) as servers, viewing(servers[0]) as viewer:
+        picture = await viewer.subscribe("m")
+        loop = asyncio.get_running_loop()
+        waits = []
+        for number in range(10):
+            await push(servers[1], "m", [(NOW + number, number)])
+            committed = loop.time()
+            await viewer.until_there_are(picture, number + 1)
+            waits.append(loop.time() - committed)
+    assert sorted(waits)[5] < 0.2  # the poll comes once a second
+
+
+async def test_redis_that_hangs_or_dies_and_comes_back_costs_no_sample(
+    database_url: str, redis_url: str
+) -> None:
+    def process() -> psutil.Process:
+        [found] = [
+            child
+            for child in psutil.Process().children(recursive=True)
+            if child.name() == "valkey-server"
+        ]
+        return found
+
+    async with two_servers(database_url, redis_url) as servers, viewing(servers[0]) as viewer:
+        picture = await viewer.subscribe("m")
+        await push_and_see(servers, viewer, picture, range(10))
+
+        hung = process()
+        hung.suspend()
+        try:
+            await push_and_see(servers, viewer, picture, range(10, 20))
+            for url in servers:
+                await until_bus(url, "does not answer")
+            await push_and_see(servers, viewer, picture, range(20, 30))
+        finally:
+            hung.resume()
+        for url in servers:
+            await until_bus(url, "connected")
+        await push_and_see(servers, viewer, picture, range(30, 40))
+
+        os.kill(hung.pid, signal.SIGKILL)
+        await push_and_see(servers, viewer, picture, range(40, 50))
+        for url in servers:  # its keeper has started it again
+            await until_bus(url, "connected")
+        await push_and_see(servers, viewer, picture, range(50, 60))
+
+    assert sorted(picture.values()) == list(range(60))
+    assert picture.gaps == []
+
+
+async def test_what_redis_does_not_deliver_comes_from_the_journal(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = iter([False, True, True, False, False, True] * 20)
+    deliver = bus.unpack
+
+    def losing(packed: object) -> object:
+        if next(lost):
+            raise ValueError("lost")
+        return deliver(packed)
+
+    monkeypatch.setattr(bus, "unpack", losing)
+    async with two_servers(database_url, redis_url) as servers, viewing(servers[0]) as viewer:
+        picture = await viewer.subscribe("m")
+        await push_and_see(servers, viewer, picture, range(30))
+    assert sorted(picture.values()) == list(range(30))
+    assert picture.gaps == []
+
+
+async def test_nonsense_on_the_bus_is_counted_and_forgotten(
+    database_url: str, redis_url: str
+) -> None:
+    async with two_servers(database_url, redis_url) as servers, viewing(servers[0]) as viewer:
+        picture = await viewer.subscribe("m")
+        async with Redis.from_url(redis_url) as redis:
+            [channel] = await redis.pubsub_channels()
+            for nonsense in ("", "x" * 100, b"\xff" * 56):
+                await redis.publish(channel, nonsense)
+        await push_and_see(servers, viewer, picture, range(4))
+        assert await metric(servers[0], "infrawatch_bus_errors_total") == 3

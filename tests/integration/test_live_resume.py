@@ -1,0 +1,157 @@
+"""Going on where one was: on any server, after a restart, and when that cannot be done."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from conftest import execute
+from serving_live import live_server
+from stored import named, store
+from viewing import Picture, Viewing, now_ms, push, viewing
+
+from infrawatch.live.mailbox import MAX_SAMPLES
+from infrawatch.model.cursor import Cursor
+from infrawatch.store.database import Database
+from infrawatch.store.writers import WriterRepository
+
+NOW = now_ms()
+
+
+@pytest.fixture
+async def server(database_url: str) -> AsyncIterator[str]:
+    async with live_server(database_url) as url:
+        yield url
+
+
+@pytest.fixture
+async def seen(server: str) -> Picture:
+    """What a viewer saw that has left: the samples 0 to 4."""
+    await push(server, "m", [(NOW, 0)])
+    async with viewing(server) as viewer:
+        picture = await viewer.subscribe("m")
+        for number in range(1, 5):
+            await push(server, "m", [(NOW + number, number)])
+        await viewer.until_there_are(picture, 5)
+        return picture
+
+
+async def resumed(viewer: Viewing, seen: Picture) -> Picture:
+    """Subscribe again, going on with what was seen."""
+    assert seen.cursor is not None
+    return await viewer.subscribe("m", resume=seen.cursor)
+
+
+async def test_another_server_goes_on_where_the_first_was_left(
+    server: str, seen: Picture, database_url: str
+) -> None:
+    async with live_server(database_url) as other:
+        await push(server, "m", [(NOW + 5, 5)])
+        await push(other, "m", [(NOW + 6, 6)], instance="new")
+        async with viewing(other) as viewer:
+            again = await resumed(viewer, seen)
+            await push(server, "m", [(NOW + 7, 7)])
+            await viewer.until(lambda: 7 in again.values())
+
+    assert sorted(again.values()) == [5, 6, 7]
+    assert (again.snapshots, again.gaps) == (0, [])
+
+
+async def test_a_restart_of_the_server_loses_nothing(database_url: str) -> None:
+    async with live_server(database_url) as server:
+        await push(server, "m", [(NOW, 0)])
+        async with viewing(server) as viewer:
+            picture = await viewer.subscribe("m")
+    async with live_server(database_url) as server:
+        await push(server, "m", [(NOW + 1, 1)])
+        async with viewing(server) as viewer:
+            again = await resumed(viewer, picture)
+    assert again.values() == [1]
+    assert (again.snapshots, again.gaps) == (0, [])
+
+
+async def test_who_has_missed_nothing_is_sent_nothing_again(server: str, seen: Picture) -> None:
+    async with viewing(server) as viewer:
+        again = await resumed(viewer, seen)
+    assert [frame["type"] for frame in viewer.frames] == ["subscribed", "update"]
+    assert again.values() == []
+
+
+async def test_what_the_journal_does_not_have_any_more_is_a_gap(
+    server: str, seen: Picture, database_url: str
+) -> None:
+    await push(server, "m", [(NOW + 5, 5)])
+    execute(database_url, "TRUNCATE journal")
+    await push(server, "m", [(NOW + 6, 6)])
+    async with viewing(server) as viewer:
+        again = await resumed(viewer, seen)
+    assert [frame["type"] for frame in viewer.frames] == ["subscribed", "gap", "snapshot"]
+    assert again.gaps == ["replay_window_passed"]
+    assert again.values() == [6]
+
+
+async def test_the_cursor_of_another_database_is_a_gap(server: str, seen: Picture) -> None:
+    assert seen.cursor is not None
+    cursor = Cursor.from_text(seen.cursor)
+    seen.cursor = Cursor(uuid4(), cursor.at_us, cursor.seqs).to_text()
+    async with viewing(server) as viewer:
+        again = await resumed(viewer, seen)
+    assert again.gaps == ["other_database"]
+    assert again.values() == [4]
+
+
+async def test_more_than_a_viewer_can_be_sent_is_a_gap(
+    server: str, seen: Picture, database: Database
+) -> None:
+    many = range(MAX_SAMPLES + 1)
+    await store(database, {named("m"): [(NOW * 1000 + 10_000 + n, float(n)) for n in many]})
+    async with viewing(server) as viewer:
+        again = await resumed(viewer, seen)
+    assert again.gaps == ["slow_viewer"]
+    assert again.values() == [MAX_SAMPLES]
+
+
+@pytest.mark.usefixtures("seen")
+async def test_what_was_lost_while_looking_is_a_gap_for_everybody(
+    server: str, database: Database
+) -> None:
+    async with viewing(server) as viewer, viewing(server) as other:
+        picture, also = await viewer.subscribe("m"), await other.subscribe("n")
+        async with database.writing() as connection:
+            writers = WriterRepository(connection)
+            await writers.advance(await writers.register(), 1)  # and no samples in the journal
+        await viewer.until(lambda: picture.gaps)
+        await other.until(lambda: also.gaps)
+        assert (picture.gaps, also.gaps) == (["journal_lost"], ["journal_lost"])
+        await push(server, "m", [(NOW + 5, 5)])
+        await viewer.until(lambda: 5 in picture.values())
+        assert picture.values() == [4, 5]
+
+
+@pytest.mark.usefixtures("seen")
+async def test_a_mailbox_that_runs_over_is_a_gap_and_a_snapshot(
+    server: str, database: Database
+) -> None:
+    async with viewing(server) as viewer:
+        picture = await viewer.subscribe("m")
+        many = range(MAX_SAMPLES + 1)
+        await store(database, {named("m"): [((NOW + 10 + n) * 1000, float(n)) for n in many]})
+        await viewer.until(lambda: picture.snapshots == 2)
+        assert picture.gaps == ["slow_viewer"]
+        assert picture.values() == [MAX_SAMPLES]
+
+
+@pytest.mark.usefixtures("seen")
+async def test_latest_keeps_the_newest_of_each_series_and_counts_the_others(
+    server: str, database: Database
+) -> None:
+    async with viewing(server) as viewer:
+        picture = await viewer.subscribe("m", delivery="latest")
+        half = range(MAX_SAMPLES // 2 + 1)
+        series = [named("m", instance=instance) for instance in ("a", "b")]
+        await store(
+            database, {name: [((NOW + 10 + n) * 1000, float(n)) for n in half] for name in series}
+        )
+        await viewer.until_there_are(picture, 3)
+        assert picture.gaps == []
+        assert picture.coalesced == 2 * (len(half) - 1)
+        assert picture.values() == [half[-1], half[-1], 4]

@@ -1,0 +1,63 @@
+"""A viewer that does not read is cut off, and nobody else notices."""
+
+import gc
+import json
+import socket
+from time import monotonic
+from urllib.parse import urlsplit
+
+import pytest
+from serving_live import live_server
+from told_server import eventually
+from viewing import now_ms, push, viewing
+from websockets.asyncio.client import connect
+
+from infrawatch.live.mailbox import Mailbox
+
+START = now_ms() - 24 * 3_600_000
+PER_BATCH = 40_000
+
+
+def mailboxes() -> int:
+    """How many still take updates; what waited in the others is free."""
+    return sum(isinstance(one, Mailbox) and not one.is_closed for one in gc.get_objects())
+
+
+def waiting_samples() -> int:
+    return sum(one._samples for one in gc.get_objects() if isinstance(one, Mailbox))
+
+
+def deaf_socket(url: str) -> socket.socket:
+    """A connection with so little room that whoever sends notices soon that nobody reads."""
+    parts = urlsplit(url)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect((parts.hostname, parts.port))
+    connection.setblocking(False)
+    return connection
+
+
+@pytest.mark.timeout(180)
+async def test_it_is_cut_off_in_time_and_costs_the_others_nothing(database_url: str) -> None:
+    async with live_server(database_url) as url, viewing(url) as healthy:
+        picture = await healthy.subscribe("m")
+        address = url.replace("http", "ws", 1) + "/v1/live"
+        stuck = await connect(
+            address, sock=deaf_socket(url), max_queue=1, ping_interval=None, proxy=None
+        )
+        await stuck.send(json.dumps({"type": "subscribe", "id": "a", "match": "m"}))
+        await eventually(lambda: mailboxes() == 2)
+
+        started, batch = monotonic(), 0
+        while mailboxes() == 2:
+            assert monotonic() - started < 20
+            samples = ((START + batch * PER_BATCH + n, n) for n in range(PER_BATCH))
+            pushed = monotonic()
+            await push(url, "m", list(samples))
+            batch += 1
+            await healthy.until_there_are(picture, batch * PER_BATCH)
+            assert monotonic() - pushed < 5
+        stuck.transport.abort()
+
+        assert picture.gaps == []
+        assert waiting_samples() < 2 * PER_BATCH

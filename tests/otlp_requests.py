@@ -1,0 +1,144 @@
+"""OTLP requests as senders make them, and what is read in them."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    AggregationTemporality,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+
+from infrawatch.ingest.protocols.otlp.decode import Metrics, decode
+from infrawatch.model.labels import SeriesName
+
+NOW_NS = 1_790_000_000_123_456_789
+
+CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+
+
+def to_any(value: object) -> AnyValue:
+    """A Python value as OpenTelemetry's SDK sends it."""
+    match value:
+        case AnyValue():
+            return value
+        case bool():
+            return AnyValue(bool_value=value)
+        case int():
+            return AnyValue(int_value=value)
+        case float():
+            return AnyValue(double_value=value)
+        case str():
+            return AnyValue(string_value=value)
+        case bytes():
+            return AnyValue(bytes_value=value)
+        case dict():
+            return AnyValue(kvlist_value={"values": to_attributes(value)})
+        case list():
+            return AnyValue(array_value={"values": map(to_any, value)})
+    return AnyValue()
+
+
+def to_attributes(values: Mapping[str, object]) -> list[KeyValue]:
+    return [KeyValue(key=key, value=to_any(value)) for key, value in values.items()]
+
+
+def number(
+    value: float | None, time_ns: int = NOW_NS, labels: Mapping[str, object] = {}, **more: Any
+) -> NumberDataPoint:
+    """A data point; of a start time, unless it says otherwise, and without a value for None."""
+    field = {} if value is None else {"as_int" if isinstance(value, int) else "as_double": value}
+    start = {"start_time_unix_nano": NOW_NS - 10**9}
+    fields = start | field | more
+    return NumberDataPoint(time_unix_nano=time_ns, attributes=to_attributes(labels), **fields)
+
+
+def gauge(name: str, *points: NumberDataPoint, **more: str) -> Metric:
+    return Metric(name=name, gauge=Gauge(data_points=points), **more)
+
+
+def counter(name: str, *points: NumberDataPoint, **more: Any) -> Metric:
+    how = {"aggregation_temporality": CUMULATIVE, "is_monotonic": True}
+    how |= {key: more.pop(key) for key in how if key in more}
+    return Metric(name=name, sum=Sum(data_points=points, **how), **more)
+
+
+def buckets(
+    counts: Sequence[int], bounds: Sequence[float], labels: Mapping[str, object] = {}, **more: Any
+) -> HistogramDataPoint:
+    """A histogram's data point; it counts what its buckets hold."""
+    fields: dict[str, Any] = {"count": sum(counts), "time_unix_nano": NOW_NS, **more}
+    return HistogramDataPoint(
+        bucket_counts=counts, explicit_bounds=bounds, attributes=to_attributes(labels), **fields
+    )
+
+
+def histogram(
+    name: str, *points: HistogramDataPoint, temporality: Any = CUMULATIVE, **more: str
+) -> Metric:
+    data = Histogram(data_points=points, aggregation_temporality=temporality)
+    return Metric(name=name, histogram=data, **more)
+
+
+def request(
+    *metrics: Metric,
+    resource: Mapping[str, object] = {},
+    scope: InstrumentationScope | None = None,
+    schema_url: str = "",
+) -> ExportMetricsServiceRequest:
+    """All metrics from one scope of one resource."""
+    scoped = ScopeMetrics(scope=scope, metrics=metrics, schema_url=schema_url)
+    described = Resource(attributes=to_attributes(resource))
+    return ExportMetricsServiceRequest(
+        resource_metrics=[ResourceMetrics(resource=described, scope_metrics=[scoped])]
+    )
+
+
+def nothing_known(keys: Sequence[Hashable]) -> list[int | None]:
+    return [None] * len(keys)
+
+
+def knowing() -> Callable[[Sequence[Hashable]], list[int | None]]:
+    """A cache: what it is asked for once, it knows from then on."""
+    known: dict[Hashable, int] = {}
+    ids = count(1)
+
+    def find(keys: Sequence[Hashable]) -> list[int | None]:
+        found = [known.get(key) for key in keys]
+        known.update((key, known.get(key) or next(ids)) for key in keys if key is not None)
+        return found
+
+    return find
+
+
+def read(sent: ExportMetricsServiceRequest) -> Metrics:
+    return decode(sent.SerializeToString(), nothing_known)
+
+
+def rows(metrics: Metrics) -> list[tuple[str, dict[str, str], float]]:
+    """Metric, labels and value of each sample that has a name."""
+    names = [metrics.name_of(n) for n in range(len(metrics.keys))]
+    return [
+        (name.metric, dict(name.labels), value)
+        for name, value in zip(names, metrics.values.tolist(), strict=True)
+        if isinstance(name, SeriesName)
+    ]
+
+
+def refusals(metrics: Metrics) -> list[tuple[int, str]]:
+    """Data point and code of each sample that is refused by name."""
+    names = [metrics.name_of(n) for n in range(len(metrics.keys))]
+    return [
+        (one.index, one.code) for name in names if not isinstance(name, SeriesName) for one in name
+    ]

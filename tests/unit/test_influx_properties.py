@@ -1,0 +1,194 @@
+"""Line protocol, read: what holds for any body."""
+
+import math
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.protocols.influx.lines import decode_lines
+from infrawatch.ingest.protocols.influx.reading import decode
+from infrawatch.ingest.protocols.influx.regular import decode_regular
+from infrawatch.ingest.verdicts import Verdict
+from infrawatch.model.labels import SeriesName
+
+Row = tuple[SeriesName | None, int, int, bytes]
+"""(series, line, time, value bit for bit)."""
+
+PIECES = [
+    *("m", "cpu,host=a", "cpu,host=b,x=1", r"a\ b,c\,d=e\=f", "#", "\\", "ü", "\x00", "m,a=1,a=2"),
+    *(" ", "  ", "\t", "\n", "\n", "\r\n", ",", "=", '"', "'"),
+    *("v=1", "v=1.5", "w=-0", "v=-0.0", "s=true", "n=42i", 's="x y"', 's="a\nb=1 5"', "v=1e999"),
+    *("v=NaN", "v=1_0", "v=.5", "v=null", "v=[1]", "v=1,w=2", "v= 1", "v=", "=1", "v=00", "v=1e5"),
+    *("5", "12", "-5", "1790000000000", "9223372036854775807", "9" * 19, "9" * 25, "1.5"),
+]
+LINES = [
+    *("m v=1 5", "m v=2 6", "m v=3 5", "m,host=a v=1.5 7", "m,host=b w=-0 7", r"m\ n v=1e3 9"),
+    *(
+        "m v=0.1 10",
+        "m v=5",
+        "m v=1  5",
+        "m v= 1 5",
+        "m v=1\t 5",
+        "m  v=1 5",
+        " m v=1 5",
+        "\tm v=1 5",
+        "m v=1 5 ",
+    ),
+    *(
+        "m a=1,b=2 5",
+        "m,a=1,a=2 v=1 5",
+        "#m v=1 5",
+        "m v=1 5\r",
+        'm s="a",v=1 5',
+        'm s="',
+        "m,\x00 v=1 5",
+    ),
+    *(
+        "m v=null 5",
+        "m v=true 5",
+        "m v=[] 5",
+        'm v="1" 5',
+        "m v=1e999 5",
+        "m v=007 5",
+        "",
+        "m=1 5",
+        "=1 5",
+    ),
+]
+
+texts = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from(r" ,=\"#"),
+    min_size=1,
+    max_size=8,
+)
+# A backslash at the end would hide what follows a name: the grammar has no way to write it.
+names = texts.filter(lambda text: not text.endswith("\\"))
+
+digits = st.integers(0, 10**40).map(str)
+numbers = st.builds(
+    "{}{}{}{}".format,
+    st.sampled_from(["", "-"]),
+    digits,
+    st.just("") | digits.map(".{}".format),
+    st.just("") | st.integers(-400, 400).map("e{}".format),
+) | st.floats(allow_nan=False, allow_infinity=False).map(repr)
+
+
+def unknown(keys: Sequence[object]) -> list[int | None]:
+    return [None] * len(keys)
+
+
+def rows(decoded: Decoded) -> list[Row]:
+    starts = np.cumsum(decoded.counts) - decoded.counts
+    found = []
+    for number, (start, count) in enumerate(
+        zip(starts.tolist(), decoded.counts.tolist(), strict=True)
+    ):
+        name = decoded.name_of(number)
+        for sample in range(count):
+            value = struct.pack("<d", decoded.values[start + sample])
+            line = decoded.locate(number, sample)[0]
+            time = int(decoded.times[start + sample])
+            found.append((name if isinstance(name, SeriesName) else None, line, time, value))
+    return found
+
+
+def refusals(decoded: Decoded) -> list[Verdict]:
+    refused = (decoded.name_of(number) for number in range(len(decoded.keys)))
+    named = [one for each in refused if not isinstance(each, SeriesName) for one in each]
+    return sorted([*decoded.verdicts, *named], key=lambda one: (one.index, one.locator))
+
+
+@given(
+    st.lists(st.sampled_from(LINES) | st.lists(st.sampled_from(PIECES)).map("".join), max_size=6)
+)
+@example(["m v=1 5", "m v=2 6"])
+@settings(max_examples=1000)
+def test_reading_all_at_once_finds_what_reading_line_by_line_finds(lines: list[str]) -> None:
+    for end in ("", "\n"):
+        body = ("\n".join(lines) + end).encode()
+        regular = decode_regular(body, 1, unknown)
+        if regular is not None:
+            careful = decode_lines(body, 1, 0)
+            assert rows(regular) == rows(careful)
+            assert refusals(regular) == refusals(careful)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            names.filter(lambda text: not text.startswith("#")),
+            st.dictionaries(names, names, max_size=3),
+            st.dictionaries(
+                names, st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=3
+            ),
+            st.integers(-(2**63) + 2, 2**63 - 2),
+        ),
+        max_size=5,
+    ),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_what_is_written_by_the_rules_is_read_back(
+    points: list[tuple[str, dict[str, str], dict[str, float], int]], end: str
+) -> None:
+    body = end.join(_to_line(*point) for point in points)
+
+    assert [
+        (name, time, value) for name, _, time, value in rows(decode_lines(body.encode(), 1, 0))
+    ] == [
+        (SeriesName.of(f"{measurement}_{field}", tags), time, struct.pack("<d", value))
+        for measurement, tags, fields, time in points
+        for field, value in fields.items()
+    ]
+
+
+def _to_line(measurement: str, tags: dict[str, str], fields: dict[str, float], time: int) -> str:
+    parts = [_escaped(measurement, ", "), *(f"{_word(k)}={_word(v)}" for k, v in tags.items())]
+    values = [f"{_word(key)}={value!r}" for key, value in fields.items()]
+    return f"{','.join(parts)} {','.join(values)} {time}"
+
+
+def _word(text: str) -> str:
+    return _escaped(text, ",= ")
+
+
+def _escaped(text: str, special: str) -> str:
+    for character in special:
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
+@given(st.lists(numbers, min_size=1, max_size=20))
+@example(["0.500000000000000166533453693773481063544750213623046875", "1e23", "8.5e22"])
+@example(["2.2250738585072011e-308", "4.9e-324", "2.4703282292062327e-324", "-0", "-0e5"])
+@settings(max_examples=300)
+def test_numbers_are_rounded_as_python_rounds_them(texts: list[str]) -> None:
+    body = "\n".join(f"m v={number} 5" for number in texts).encode()
+    finite = [float(number) for number in texts if math.isfinite(float(number))]
+
+    decoded = decode(body, 1, 0, unknown)
+
+    assert decoded.values.tobytes() == struct.pack(f"<{len(finite)}d", *finite)
+    assert decoded.verdicts.samples_by_code["not_finite"] == len(texts) - len(finite)
+
+
+@given(st.binary() | st.lists(st.sampled_from(PIECES)).map(lambda pieces: "".join(pieces).encode()))
+@settings(max_examples=1000)
+def test_no_line_is_lost_and_nothing_breaks(body: bytes) -> None:
+    decoded = decode(body, None, 10**18, unknown)
+
+    told = {line for _, line, _, _ in rows(decoded)} | {one.index for one in refusals(decoded)}
+    if b'"' not in body:  # in a string, an end of line is none
+        lines = enumerate(body.split(b"\n"), start=1)
+        assert told == {n for n, line in lines if line.strip(b" \t\r") and not _is_comment(line)}
+    assert all(
+        one.samples == 1 and one.detail for one in refusals(decoded) if one.code == "malformed_line"
+    )
+
+
+def _is_comment(line: bytes) -> bool:
+    return line.lstrip(b" \t").startswith(b"#")
