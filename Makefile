@@ -37,4 +37,4 @@ check:
 
 bench:
 	@$(SETUP) run
-	$(PYTHON) benchmarks/ingest.py $(ARGS)
+	$(PYTHON) benchmarks/bench_ingest.py $(ARGS)

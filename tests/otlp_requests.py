@@ -5,7 +5,13 @@ from itertools import count
 from typing import Any
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import (
+    AnyValue,
+    ArrayValue,
+    InstrumentationScope,
+    KeyValue,
+    KeyValueList,
+)
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AggregationTemporality,
     Gauge,
@@ -29,25 +35,18 @@ DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 
 
 def to_any(value: object) -> AnyValue:
-    """A Python value as OpenTelemetry's SDK sends it."""
-    match value:
-        case AnyValue():
-            return value
-        case bool():
-            return AnyValue(bool_value=value)
-        case int():
-            return AnyValue(int_value=value)
-        case float():
-            return AnyValue(double_value=value)
-        case str():
-            return AnyValue(string_value=value)
-        case bytes():
-            return AnyValue(bytes_value=value)
-        case dict():
-            return AnyValue(kvlist_value={"values": to_attributes(value)})
-        case list():
-            return AnyValue(array_value={"values": map(to_any, value)})
-    return AnyValue()
+    """A Python value as OpenTelemetry's SDK sends it; None is the empty value."""
+    fields: dict[type, Callable[[Any], AnyValue]] = {
+        bool: lambda it: AnyValue(bool_value=it),
+        int: lambda it: AnyValue(int_value=it),
+        float: lambda it: AnyValue(double_value=it),
+        str: lambda it: AnyValue(string_value=it),
+        bytes: lambda it: AnyValue(bytes_value=it),
+        list: lambda it: AnyValue(array_value=ArrayValue(values=map(to_any, it))),
+        dict: lambda it: AnyValue(kvlist_value=KeyValueList(values=to_attributes(it))),
+        type(None): lambda _: AnyValue(),
+    }
+    return fields[type(value)](value)
 
 
 def to_attributes(values: Mapping[str, object]) -> list[KeyValue]:
@@ -64,12 +63,12 @@ def number(
     return NumberDataPoint(time_unix_nano=time_ns, attributes=to_attributes(labels), **fields)
 
 
-def gauge(name: str, *points: NumberDataPoint, **more: str) -> Metric:
+def gauge(name: str, *points: NumberDataPoint, **more: Any) -> Metric:
     return Metric(name=name, gauge=Gauge(data_points=points), **more)
 
 
 def counter(name: str, *points: NumberDataPoint, **more: Any) -> Metric:
-    how = {"aggregation_temporality": CUMULATIVE, "is_monotonic": True}
+    how: dict[str, Any] = {"aggregation_temporality": CUMULATIVE, "is_monotonic": True}
     how |= {key: more.pop(key) for key in how if key in more}
     return Metric(name=name, sum=Sum(data_points=points, **how), **more)
 
@@ -85,7 +84,7 @@ def buckets(
 
 
 def histogram(
-    name: str, *points: HistogramDataPoint, temporality: Any = CUMULATIVE, **more: str
+    name: str, *points: HistogramDataPoint, temporality: Any = CUMULATIVE, **more: Any
 ) -> Metric:
     data = Histogram(data_points=points, aggregation_temporality=temporality)
     return Metric(name=name, histogram=data, **more)

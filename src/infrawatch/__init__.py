@@ -1,1 +1,1 @@
-"""InfraWatch: telemetry on PostgreSQL, validated at the edge and committed before it is acknowledged."""
+"""InfraWatch: telemetry on PostgreSQL, validated at the edge, committed before acknowledged."""

@@ -5,6 +5,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 Int64s = NDArray[np.int64]
 Float64s = NDArray[np.float64]
@@ -36,7 +37,8 @@ class Columns(NamedTuple):
             return cls.empty()
         return Columns(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def __len__(self) -> int:  # type: ignore[override]  # the number of samples, not of columns
+    @override
+    def __len__(self) -> int:  # the number of samples, not of columns
         return len(self.series_ids)
 
     def picked(self, which: NDArray[np.intp] | NDArray[np.bool_]) -> "Columns":

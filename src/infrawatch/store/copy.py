@@ -29,6 +29,8 @@ ELEMENT = np.dtype([("length", ">i4"), ("value", ">i8")])
 ARRAY_HEADER = struct.Struct(">iiiii")
 """Dimensions, has-null flag, element type, length, lower bound."""
 
+Piece = bytes | memoryview
+
 _PIECE_BYTES = 1 << 19
 """Large enough to be cheap, small enough that asyncpg's flow control can work."""
 
@@ -50,7 +52,7 @@ def from_joined_elements(sent: bytes) -> Int64s:
 
 
 async def copy_binary(
-    connection: AsyncConnection, table: str, columns: Sequence[str], parts: Sequence[bytes]
+    connection: AsyncConnection, table: str, columns: Sequence[str], parts: Sequence[Piece]
 ) -> None:
     """Append rows, given as the pieces of their binary form, within the open transaction."""
     # COPY goes past SQLAlchemy, which opens the transaction only at the first execute().
@@ -61,7 +63,7 @@ async def copy_binary(
     await driver.copy_to_table(table, source=_pieces(parts), columns=columns, format="binary")
 
 
-async def _pieces(parts: Sequence[bytes]) -> AsyncGenerator[memoryview, None]:
+async def _pieces(parts: Sequence[Piece]) -> AsyncGenerator[memoryview, None]:
     whole = memoryview(b"".join((HEADER, *parts, TRAILER)))
     for start in range(0, len(whole), _PIECE_BYTES):
         yield whole[start : start + _PIECE_BYTES]

@@ -112,7 +112,7 @@ def _received(series_ids: bytes, times: bytes, values: bytes) -> Columns:
     )
 
 
-def _rows(entry: Entry) -> Iterator[bytes]:
+def _rows(entry: Entry) -> Iterator[copy.Piece]:
     """Binary rows, one per shard that occurs; within a shard the order of arrival stays."""
     columns = entry.columns
     shards = (columns.series_ids & (SHARDS - 1)).astype(np.int16)
@@ -121,9 +121,9 @@ def _rows(entry: Entry) -> Iterator[bytes]:
     times = by_shard.times_us - copy.PG_EPOCH_US
     ends = np.cumsum(np.bincount(shards, minlength=SHARDS)).tolist()
     arrays = (
-        (copy.INT8_OID, memoryview(copy.to_elements(by_shard.series_ids)).cast("B")),
-        (copy.TIMESTAMPTZ_OID, memoryview(copy.to_elements(times)).cast("B")),
-        (copy.FLOAT8_OID, memoryview(copy.to_elements(by_shard.values.view(np.int64))).cast("B")),
+        (copy.INT8_OID, memoryview(copy.to_elements(by_shard.series_ids).tobytes())),
+        (copy.TIMESTAMPTZ_OID, memoryview(copy.to_elements(times).tobytes())),
+        (copy.FLOAT8_OID, memoryview(copy.to_elements(by_shard.values.view(np.int64)).tobytes())),
     )
     arrived = entry.at_us - copy.PG_EPOCH_US
     size = copy.ELEMENT.itemsize
@@ -141,7 +141,7 @@ def _rows(entry: Entry) -> Iterator[bytes]:
         start = end
 
 
-def _array(oid: int, elements: memoryview) -> Iterator[bytes]:
+def _array(oid: int, elements: memoryview) -> Iterator[copy.Piece]:
     count = len(elements) // copy.ELEMENT.itemsize
     yield _FIELD_LENGTH.pack(copy.ARRAY_HEADER.size + len(elements))
     yield copy.ARRAY_HEADER.pack(1, 0, oid, count, 1)

@@ -99,8 +99,8 @@ def _read_numbers(words: Sequence[bytes], now_ms: int) -> tuple[float, int] | Fl
     """Value and time, from what stands behind the name of a series."""
     if not words or not _VALUE.fullmatch(words[0]):
         return _NO_VALUE
-    value, is_number = float(words[0]), words[0][-1:].isdigit() or words[0].endswith(b".")
-    if is_number and not math.isfinite(value):
+    value = float(words[0])
+    if math.isinf(value) and b"i" not in words[0].lower():
         return _TOO_LARGE
     if len(words) == 1:
         return value, now_ms

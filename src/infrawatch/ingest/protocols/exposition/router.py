@@ -1,6 +1,5 @@
 """POST /v1/exposition, and the same for clients of the Pushgateway."""
 
-import asyncio
 import base64
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -12,7 +11,7 @@ from fastapi.responses import Response
 from infrawatch.access.principal import CurrentPrincipal, Principal
 from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
-from infrawatch.ingest.endpoint import TheIntake, answering_with
+from infrawatch.ingest.endpoint import TheIntake, answering_with, decode_apart
 from infrawatch.ingest.intake import Intake, Outcome, Wishes
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.exposition.reading import decode
@@ -144,9 +143,5 @@ async def _write(
             f"Content-Type {content_type[:50]!r} is not read here: send the text format, text/plain"
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
-    now_ms = now_us() // 1000
-    if len(body) > _OFF_LOOP_BYTES:
-        decoded = await asyncio.to_thread(decode, body, now_ms, labels)
-    else:
-        decoded = decode(body, now_ms, labels)
+    decoded = await decode_apart(decode, _OFF_LOOP_BYTES, body, now_us() // 1000, labels)
     return await intake.take(decoded, principal, FORMAT, Wishes())

@@ -1,6 +1,5 @@
 """POST /write, /api/v2/write and /api/v3/write_lp: line protocol, one route a version."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel
 
 from infrawatch.access.principal import CurrentPrincipal, Principal
 from infrawatch.ingest.bodies import read_body
-from infrawatch.ingest.endpoint import TheIntake, answering_with
+from infrawatch.ingest.endpoint import TheIntake, answering_with, decode_apart
 from infrawatch.ingest.intake import Intake, Outcome, Wishes
 from infrawatch.ingest.protocols.influx import answers, preliminaries
 from infrawatch.ingest.protocols.influx.reading import decode
@@ -148,11 +147,8 @@ async def _write(
     wishes: Wishes,
 ) -> tuple[Outcome, bytes]:
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
-    arguments = body, unit_ns, now_us() * 1000, intake.finder(principal, FORMAT)
-    if len(body) > _OFF_LOOP_BYTES:
-        decoded = await asyncio.to_thread(decode, *arguments)
-    else:
-        decoded = decode(*arguments)
+    find = intake.finder(principal, FORMAT)
+    decoded = await decode_apart(decode, _OFF_LOOP_BYTES, body, unit_ns, now_us() * 1000, find)
     return await intake.take(decoded, principal, FORMAT, wishes), body
 
 

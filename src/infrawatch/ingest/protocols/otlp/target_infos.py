@@ -1,5 +1,6 @@
 """`target_info`: a sample for each resource of a request, at the time of its latest data point."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -42,11 +43,11 @@ class TargetInfos:
 
     def read(self, numbers: Times, distributions: Times) -> Times:
         """Make the samples, given the times of all points; answers their times."""
-        ends = [one[2:] for one in self._resources[1:]] + [(len(numbers), len(distributions))]
-        for resource, (number_end, distribution_end) in zip(self._resources, ends, strict=True):
+        end = _Resource("", b"", len(numbers), len(distributions))
+        for resource, following in pairwise([*self._resources, end]):
             times = (
-                numbers[resource.first_number : number_end],
-                distributions[resource.first_distribution : distribution_end],
+                numbers[resource.first_number : following.first_number],
+                distributions[resource.first_distribution : following.first_distribution],
             )
             latest = max(int(part.max(initial=0)) for part in times)
             if latest:

@@ -1,5 +1,6 @@
 """Labels as remote write brings them: pairs of bytes, the metric's name among them."""
 
+import json
 from collections.abc import Sequence
 
 from infrawatch.ingest.names import Flaw, to_series_name
@@ -26,12 +27,14 @@ def read_name(pairs: Pairs) -> SeriesName | Flaw:
 
 
 def describe(pairs: Pairs) -> str:
-    """A series as people write it, cut to what fits a log line."""
-    labels = [(to_text(name), to_text(value)) for name, value in pairs]
-    metric = next((value for name, value in labels if name == METRIC_LABEL), "")
-    rest = ",".join(f'{name}="{value}"' for name, value in labels if name != METRIC_LABEL)
-    text = ascii(f"{metric}{{{rest}}}")[1:-1]
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+    """A series as people write it, in ASCII, cut to what fits a log line."""
+    labels = [(to_text(name), json.dumps(to_text(value))) for name, value in pairs]
+    metric = next((value[1:-1] for name, value in labels if name == METRIC_LABEL), "")
+    rest = ",".join(
+        f"{ascii(name)[1:-1]}={value}" for name, value in labels if name != METRIC_LABEL
+    )
+    text = f"{metric}{{{rest}}}" if rest else metric
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
 def to_text(text: bytes) -> str:

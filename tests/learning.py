@@ -1,0 +1,26 @@
+"""A decoder with a memory, as a running server has one."""
+
+from collections.abc import Callable, Hashable, Sequence
+
+from decoding import Told, told
+
+from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.model.labels import SeriesName
+
+
+class Learnt:
+    """Knows the keys of series that were told before and had good names."""
+
+    def __init__(self, decode: Callable[[bytes, Find], Decoded]) -> None:
+        self._decode = decode
+        self._ids: dict[Hashable, int] = {}
+
+    def find(self, keys: Sequence[Hashable]) -> list[int | None]:
+        return [self._ids.get(key) for key in keys]
+
+    def tell(self, body: bytes) -> Told:
+        decoded = self._decode(body, self.find)
+        for number, key in enumerate(decoded.keys):
+            if isinstance(decoded.name_of(number), SeriesName):
+                self._ids[key] = number
+        return told(decoded)
