@@ -4,7 +4,7 @@
 #                 make run ARGS="--port 8001 --data-dir elsewhere"
 #   make test     the whole suite, on a real PostgreSQL;  make test ARGS="-k label -x"
 #   make check    format, lint, types, arrows
-#   make bench    how fast it is
+#   make bench    how fast it is; bench-peers: next to VictoriaMetrics and others, where installed
 #   make setup    the setting up alone
 #
 # Paths are relative, so the checkout may be called anything.
@@ -14,7 +14,7 @@ SETUP := sh .ci/python .ci/setup.py
 # Becomes `infrawatch up`, and stops (SIGTERM) should make be killed.
 UNDER_MAKE := $(PYTHON) -I -S src/infrawatch/embedded/launcher.py $$PPID 15 -
 
-.PHONY: run setup test check bench
+.PHONY: run setup test check bench bench-peers
 .DEFAULT_GOAL := run
 
 run:
@@ -37,4 +37,8 @@ check:
 
 bench:
 	@$(SETUP) run
-	$(PYTHON) benchmarks/bench_ingest.py $(ARGS)
+	$(PYTHON) -m benchmarks.bench_ingest $(ARGS)
+
+bench-peers:
+	@$(SETUP) run
+	$(PYTHON) -m benchmarks.bench_peers $(ARGS)

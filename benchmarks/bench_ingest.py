@@ -23,10 +23,12 @@ from signal import SIGTERM
 import psutil
 
 from benchmarks.driver import Outcome, drive
+from benchmarks.encodings import NativeJson
 from benchmarks.workload import W1, W2, Shape, Workload
 from infrawatch.embedded.postgres import postgres_running
 from infrawatch.store.migrations import upgrade
 
+JSON = NativeJson()
 CONNECTIONS = 8
 HOSTS = 100
 ROUNDS = 300
@@ -64,7 +66,7 @@ def main(hosts: int, rounds: int, shapes: list[Shape]) -> None:
 
 async def measure(shape: Shape, workload: Workload, data_dir: Path) -> Cost:
     """What a shape costs a server that has never seen its series."""
-    batches = list(workload.batches(shape))
+    batches = list(workload.batches(shape, JSON))
     async with postgres_running(data_dir) as postgres:
         url = postgres.endpoint.url()
         await upgrade(url)
@@ -73,7 +75,9 @@ async def measure(shape: Shape, workload: Workload, data_dir: Path) -> Cost:
         async with serving(url) as (server, address):
             trees.append(server)
             before = [cpu_s(tree) for tree in trees]
-            outcome = await drive(f"{address}/v1/samples", batches, connections=CONNECTIONS)
+            outcome = await drive(
+                f"{address}/v1/samples", JSON.headers, batches, connections=CONNECTIONS
+            )
             await at_rest(trees)
             spent = [cpu_s(tree) - earlier for tree, earlier in zip(trees, before, strict=True)]
     return Cost(outcome, postgres_s=spent[0], api_s=spent[1])

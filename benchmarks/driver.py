@@ -5,7 +5,7 @@ not take from the server what is to be measured.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -33,7 +33,9 @@ class Outcome:
         return 1000 * ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
 
 
-async def drive(url: str, batches: Iterable[Batch], *, connections: int) -> Outcome:
+async def drive(
+    url: str, headers: Mapping[str, str], batches: Iterable[Batch], *, connections: int
+) -> Outcome:
     """Send every batch; those of one group over one connection, so that they arrive in order.
 
     Raises:
@@ -41,10 +43,10 @@ async def drive(url: str, batches: Iterable[Batch], *, connections: int) -> Outc
     """
     parts = urlsplit(url)
     assert parts.hostname is not None
-    head = (
-        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        "Content-Type: application/json\r\nContent-Length: "
-    ).encode()
+    target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    lines = {"Host": parts.netloc, **headers}.items()
+    fields = "".join(f"{name}: {value}\r\n" for name, value in lines)
+    head = f"POST {target} HTTP/1.1\r\n{fields}Content-Length: ".encode()
     lanes: list[list[Batch]] = [[] for _ in range(connections)]
     for batch in batches:
         lanes[batch.group % connections].append(batch)
@@ -103,16 +105,16 @@ class _Sender(asyncio.Protocol):
         self._transport.writelines((self._head, b"%d\r\n\r\n" % len(batch.body), batch.body))
 
     def _is_complete(self) -> bool:
-        """Whether the answer is here; ours to a batch always say how long they are."""
+        """Whether the answer is here: all say how long they are, or are empty (204)."""
         head, separator, body = self._received.partition(_HEAD_END)
         if not separator:
             return False
         length = head.lower().partition(_LENGTH)[2].partition(b"\r\n")[0]
-        return len(body) >= int(length)
+        return len(body) >= int(length or 0)
 
     def _note(self) -> None:
         self._outcome.latencies_s.append(perf_counter() - self._sent_at)
-        if self._received.startswith(b"HTTP/1.1 200 "):
+        if self._received.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 204 ")):
             self._outcome.samples += self._batch.samples
         elif not self._outcome.refused:
             self._outcome.refused.append(self._received)

@@ -1,4 +1,4 @@
-"""The reference workload: what a hundred hosts say of themselves, as native JSON batches.
+"""The reference workload: what a hundred hosts say of themselves.
 
 Each host has a hundred series, as an agent of node_exporter's kind names them, with four labels
 beside the device, and a sample every 15 seconds. The same samples are cut into requests two ways:
@@ -10,7 +10,6 @@ Values behave as those of real machines do, since their digits are what is sent 
 of bytes, counters of seconds with two decimals, sizes that move by pages, percentages that wander.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -19,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+
+from benchmarks.encodings import Encoding
 
 STEP_S = 15
 
@@ -126,38 +127,41 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Series by their JSON up to the samples, and the samples of each as JSON, oldest first."""
+    """Names of series, and the times (ms) and values of each one's samples, oldest first."""
 
-    heads: Sequence[str]
-    samples: Sequence[Sequence[str]]
+    names: Sequence[tuple[str, Mapping[str, str]]]
+    times: Sequence[Sequence[int]]
+    values: Sequence[Sequence[float]]
 
     @classmethod
     def generate(cls, *, hosts: int, rounds: int, end_ms: int, seed: int = 1) -> "Workload":
         """Make `rounds` samples of each series, the last ones at most 15 s before `end_ms`."""
         random = np.random.default_rng(seed)
-        heads: list[str] = []
-        samples: list[Sequence[str]] = []
+        names: list[tuple[str, Mapping[str, str]]] = []
+        all_times: list[Sequence[int]] = []
+        all_values: list[Sequence[float]] = []
         for host in range(hosts):
-            offset_ms = int(random.integers(STEP_S * 1000))
-            last_ms = end_ms - offset_ms
+            last_ms = end_ms - int(random.integers(STEP_S * 1000))
             times = [last_ms - 1000 * STEP_S * back for back in reversed(range(rounds))]
             for metric, labels, behaviour in _series(host):
-                named = json.dumps({"metric": metric, "labels": labels}, separators=(",", ":"))
-                heads.append(f'{named[:-1]},"samples":[')
-                values = behaviour(random, rounds).tolist()
-                samples.append([f"[{t},{v!r}]" for t, v in zip(times, values, strict=True)])
-        return cls(heads, samples)
+                names.append((metric, labels))
+                all_times.append(times)
+                all_values.append(behaviour(random, rounds).tolist())
+        return cls(names, all_times, all_values)
 
-    def batches(self, shape: Shape) -> Iterator[Batch]:
+    def batches(self, shape: Shape, encoding: Encoding) -> Iterator[Batch]:
         """All samples, cut to a shape: every group's next batch, then every group's next."""
-        series = range(len(self.heads))
-        for oldest in range(0, len(self.samples[0]), shape.samples):
+        heads = [encoding.head(metric, labels) for metric, labels in self.names]
+        series = range(len(heads))
+        for oldest in range(0, len(self.times[0]), shape.samples):
             part = slice(oldest, oldest + shape.samples)
             for group, first in enumerate(series[:: shape.series]):
                 members = series[first : first + shape.series]
-                objects = (f"{self.heads[n]}{','.join(self.samples[n][part])}]}}" for n in members)
-                body = f'{{"series":[{",".join(objects)}]}}'.encode()
-                yield Batch(group, len(members) * len(self.samples[0][part]), body)
+                body = encoding.body(
+                    encoding.series(heads[n], self.times[n][part], self.values[n][part])
+                    for n in members
+                )
+                yield Batch(group, len(members) * len(self.times[0][part]), body)
 
 
 def _series(host: int) -> Iterator[tuple[str, dict[str, str], Behaviour]]:

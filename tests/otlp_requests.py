@@ -1,7 +1,6 @@
 """OTLP requests as senders make them, and what is read in them."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from itertools import count
 from typing import Any
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -108,17 +107,22 @@ def nothing_known(keys: Sequence[Hashable]) -> list[int | None]:
     return [None] * len(keys)
 
 
-def knowing() -> Callable[[Sequence[Hashable]], list[int | None]]:
-    """A cache: what it is asked for once, it knows from then on."""
-    known: dict[Hashable, int] = {}
-    ids = count(1)
+class Known:
+    """A cache of keys, as the intake keeps it: it learns those of series that have a name."""
 
-    def find(keys: Sequence[Hashable]) -> list[int | None]:
-        found = [known.get(key) for key in keys]
-        known.update((key, known.get(key) or next(ids)) for key in keys if key is not None)
-        return found
+    def __init__(self) -> None:
+        self._ids: dict[Hashable, int] = {}
 
-    return find
+    def find(self, keys: Sequence[Hashable]) -> list[int | None]:
+        return [self._ids.get(key) for key in keys]
+
+    def read(self, body: bytes) -> Metrics:
+        """Read a body, knowing the series of those before."""
+        metrics = decode(body, self.find)
+        for number, key in enumerate(metrics.keys):
+            if isinstance(metrics.name_of(number), SeriesName):
+                self._ids.setdefault(key, len(self._ids) + 1)
+        return metrics
 
 
 def read(sent: ExportMetricsServiceRequest) -> Metrics:

@@ -155,3 +155,10 @@ def _read_varint(encoded: bytes, at: int) -> tuple[int, int]:
         if encoded[at] < 0x80:
             return number & 2**64 - 1, at + 1
         at, shift = at + 1, shift + 7
+
+
+def read_varints(encoded: bytes) -> Iterator[int]:
+    at = 0
+    while at < len(encoded):
+        number, at = _read_varint(encoded, at)
+        yield number

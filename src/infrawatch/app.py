@@ -117,9 +117,10 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             retention=settings.retention,
             replay_window=settings.replay_window,
         )
+        health = _health(database, plumbing, telemetry)
         endless = [
             tasks.create_task(_vital(run(), run.__qualname__))
-            for run in (*plumbing.runs, upkeep.run)
+            for run in (*plumbing.runs, upkeep.run, health.run)
         ]
         _settle_garbage_collection()
         yield State(
@@ -127,7 +128,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             intake=_intake(settings, database, writer, telemetry),
             reader=Reader(database, epoch, _limits(settings)),
             live=plumbing.live,
-            health=_health(database, plumbing, telemetry),
+            health=health,
             max_body_bytes=settings.max_body_bytes,
         )
         writer.close()  # leaving the group waits for the last commits

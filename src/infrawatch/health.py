@@ -22,6 +22,9 @@ log = structlog.get_logger()
 CHECK_DEADLINE_S = 3.0
 """Shorter than the patience of common probes (Kubernetes' default is set to 5 s in ours)."""
 
+REFRESH_S = 1.0
+"""How old a gauge may be in the /metrics of another worker."""
+
 Check = Callable[[], Awaitable[None]]
 """Returns when all is well; raises an InfraWatchError that says what is not."""
 
@@ -40,6 +43,12 @@ class Health:
         self.refresh = refresh
         self.details = details
         self._checks = checks
+
+    async def run(self) -> None:
+        """Keep fresh what another process of ours may show, for ever."""
+        while True:
+            self.refresh()
+            await asyncio.sleep(REFRESH_S)
 
     async def failures(self) -> dict[str, str]:
         """What is not ready and why; empty when everything is."""

@@ -57,6 +57,7 @@ class Settings(_Variables):
     database_url: SecretStr | None = None
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
     data_dir: Path = Path(".infrawatch")
     auth: Literal["off", "off-and-i-know-it-is-open"] = "off"
 

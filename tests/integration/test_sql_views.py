@@ -6,12 +6,16 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import execute
 from httpx import AsyncClient
 from stored import named, store
 
+from infrawatch.model.samples import Columns
 from infrawatch.store.database import Database
+from infrawatch.store.journal import Entry, JournalRepository
+from infrawatch.store.writers import WriterRepository
 
 SECOND = 1_000_000
 START = 1_790_000_000
@@ -22,21 +26,12 @@ ORDER = "ORDER BY series_id, at"
 Row = tuple[str, dict[str, str], str, int, str]
 
 # Enough rows for the planner to prefer an index by its own judgement: 20,000 series of 200 hosts,
-# and a journal of three minutes, in every slot, in which each shard has a group a second.
+# and a journal in which each shard has 180 groups of ten series.
 MANY_SERIES = """
 INSERT INTO series (id, shard, tenant_id, metric, labels, fingerprint)
 SELECT (n << 6) | (n % 64), n % 64, 1, 'metric_' || n % 100,
     jsonb_build_object('host', 'h' || n / 100, 'place', 'p' || n), gen_random_uuid()
-FROM generate_series(1024, 21023) AS n;
-INSERT INTO journal
-    (slot, shard, writer, seq, arrived_at, min_at, max_at, series_ids, times, "values")
-SELECT second % 8, shard, 1, second, clock_timestamp() - (180 - second) * interval '1 second',
-    to_timestamp({start} + second), to_timestamp({start} + second),
-    array_agg((n << 6) | shard), array_agg(to_timestamp({start} + second)), array_agg(n)
-FROM generate_series(0, 179) AS second, generate_series(0, 63) AS shard,
-    generate_series(1024 + shard, 1663, 64) AS n
-GROUP BY second, shard;
-ANALYZE series, journal, shards;
+FROM generate_series(1024, 21023) AS n
 """
 
 
@@ -132,8 +127,18 @@ def test_samples_join_with_a_table_of_the_users_own(database_url: str) -> None:
 
 
 @pytest.fixture
-def many_series(database_url: str) -> str:
-    execute(database_url, MANY_SERIES.format(start=START))
+async def many_series(database: Database, database_url: str) -> str:
+    execute(database_url, MANY_SERIES)
+    numbers = np.arange(1024, 1664)
+    series_ids, values = (numbers << 6) | (numbers % 64), numbers.astype(np.float64)
+    async with database.writing() as connection:
+        writer = await WriterRepository(connection).register()
+        for second in range(180):
+            columns = Columns(series_ids, np.full(640, (START + second) * SECOND), values)
+            at_us = await WriterRepository(connection).advance(writer, second + 1)
+            entry = Entry(writer, second + 1, at_us, columns)
+            await JournalRepository(connection).append(entry)
+    execute(database_url, "ANALYZE series, journal, shards")
     return database_url
 
 
@@ -165,10 +170,15 @@ def test_a_condition_on_names_reaches_the_indexes(
 ) -> None:
     plan = explained(many_series, f"{source} WHERE {condition}")
 
-    assert index in {node.get("Index Name") for node in plan}
-    read_whole = {node["Relation Name"] for node in plan if node["Node Type"] == "Seq Scan"}
+    indexes = {node.get("Index Name", "") for node in plan}
+    assert index in indexes
+    read_whole = {
+        node["Relation Name"]
+        for node in plan
+        if node["Node Type"] == "Seq Scan" and node["Actual Rows"] * node["Actual Loops"]
+    }
     assert read_whole <= {"shards"}  # 64 rows
-    assert {"journal_0_shard_arrived_at_idx"} <= {node.get("Index Name") for node in plan}
+    assert any(name.endswith("shard_arrived_at_idx") for name in indexes)
     assert plan[0]["Actual Rows"] > 0
 
 

@@ -11,11 +11,11 @@ from otlp_requests import (
     CUMULATIVE,
     DELTA,
     NOW_NS,
+    Known,
     buckets,
     counter,
     gauge,
     histogram,
-    knowing,
     nothing_known,
     number,
     read,
@@ -176,9 +176,9 @@ def test_no_recorded_value_is_a_stale_marker(labels: dict[str, str]) -> None:
 
 
 def test_a_series_that_is_known_can_still_end() -> None:
-    find = knowing()
+    known = Known()
     for flags in (0, 1, 0):
-        metrics = decode(request(gauge("a", number(1.0, flags=flags))).SerializeToString(), find)
+        metrics = known.read(request(gauge("a", number(1.0, flags=flags))).SerializeToString())
         assert is_stale(metrics.values).tolist() == [flags == 1]
 
 
@@ -238,7 +238,7 @@ def test_a_metric_of_an_unknown_kind_is_warned_about() -> None:
 
 
 def test_an_empty_request_is_a_good_one() -> None:
-    assert len(decode(b"", knowing()).keys) == 0
+    assert len(decode(b"", nothing_known).keys) == 0
     assert len(read(request()).keys) == 0
     assert len(read(request(gauge("a"), resource=SERVICE | {"x": "y"})).keys) == 0
 
@@ -255,7 +255,7 @@ def test_text_that_is_not_utf_8_costs_only_what_it_names(text: bytes) -> None:
 @pytest.mark.parametrize("body", [b"\x0a", b"\x0a\x05abc", b"{}", b"\xff" * 100])
 def test_what_is_no_protobuf_is_refused_as_a_whole(body: bytes) -> None:
     with pytest.raises(MalformedBody, match="ExportMetricsServiceRequest"):
-        decode(body, knowing())
+        decode(body, nothing_known)
 
 
 def test_a_time_beyond_2262_stays_in_the_future() -> None:

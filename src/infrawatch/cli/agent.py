@@ -6,21 +6,11 @@ from typing import Annotated
 import typer
 
 from infrawatch.agent.loop import AgentOptions, run
-from infrawatch.cli.options import read_settings
+from infrawatch.cli.options import KeyFile, Url, read_settings
 from infrawatch.cli.serving import run_until_stopped
 from infrawatch.settings import AgentSettings, LogSettings
 from infrawatch.telemetry import configure_logging
 
-Url = Annotated[str | None, typer.Option(help="The server [INFRAWATCH_URL; http://127.0.0.1:8000]")]
-KeyFile = Annotated[
-    Path | None,
-    typer.Option(
-        exists=True,
-        dir_okay=False,
-        readable=True,
-        help="A file with an API key; it may change while the agent runs [INFRAWATCH_KEY_FILE]",
-    ),
-]
 Interval = Annotated[
     str | None, typer.Option(help="How often to collect: 5s, 1m [INFRAWATCH_INTERVAL; 5s]")
 ]

@@ -7,7 +7,17 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typing_extensions import override
 
-_NAMES = ("up", "serve", "migrate", "agent", "compact", "database-url", "openapi", "healthcheck")
+_NAMES = (
+    "up",
+    "serve",
+    "migrate",
+    "agent",
+    "watch",
+    "compact",
+    "database-url",
+    "openapi",
+    "healthcheck",
+)
 
 
 class _Commands(TyperGroup):

@@ -21,6 +21,16 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on [INFRAWATCH
 Port = Annotated[
     int | None, typer.Option(help="Port to listen on; 0 is any free one [INFRAWATCH_PORT; 8000]")
 ]
+Url = Annotated[str | None, typer.Option(help="The server [INFRAWATCH_URL; http://127.0.0.1:8000]")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        help="A file with an API key; agents read it again when it changes [INFRAWATCH_KEY_FILE]",
+    ),
+]
 
 
 def read_settings(kind: type[AnySettings], **options: Any) -> AnySettings:

@@ -1,38 +1,62 @@
 """`infrawatch serve`: the server alone, on a PostgreSQL that somebody else runs."""
 
 import asyncio
+import socket
+from contextlib import AbstractAsyncContextManager, ExitStack
+from typing import Annotated
+
+import typer
 
 from infrawatch.app import create_app
 from infrawatch.cli.database import find_own_url, find_schema
 from infrawatch.cli.options import Host, Port, read_settings
 from infrawatch.cli.serving import listen, run_until_stopped, serving
+from infrawatch.cli.workers import working
 from infrawatch.errors import CannotStart
 from infrawatch.settings import LogSettings, Settings
 from infrawatch.store.migrations import newest_revision
 from infrawatch.telemetry import configure_logging
 
+Workers = Annotated[
+    int | None, typer.Option(help="Processes that share the port [INFRAWATCH_WORKERS; 1]")
+]
+# How a worker is told which of its parent's sockets is its own.
+Listener = Annotated[int | None, typer.Option(hidden=True)]
 
-def serve(host: Host = None, port: Port = None) -> None:
+
+def serve(
+    host: Host = None, port: Port = None, workers: Workers = None, listener: Listener = None
+) -> None:
     """Serve the API on the database in INFRAWATCH_DATABASE_URL.
 
     The database has to be migrated already. Any number of these may share one database.
     """
-    settings = read_settings(Settings, host=host, port=port)
+    settings = read_settings(Settings, host=host, port=port, workers=workers)
     logs = read_settings(LogSettings)
     configure_logging(logs.log_format, logs.log_level)
-    run_until_stopped(_serve(settings))
+    run_until_stopped(_serve(settings, listener))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, inherited: int | None) -> None:
     url = find_own_url(settings)
     if url is None:
         raise CannotStart(
             "`infrawatch serve` needs INFRAWATCH_DATABASE_URL, such as "
             "postgresql://user:password@host/database; `infrawatch up` brings its own PostgreSQL."
         )
-    with listen(settings) as listener:
-        await _check_schema(url)
-        async with serving(create_app(settings), listener, settings) as address:
+    with ExitStack() as stack:
+        running: AbstractAsyncContextManager[str]
+        if inherited is None and settings.workers > 1:
+            await _check_schema(url)
+            running = working(settings)
+        elif inherited is None:
+            listener = stack.enter_context(listen(settings))
+            await _check_schema(url)
+            running = serving(create_app(settings), listener, settings)
+        else:
+            listener = stack.enter_context(socket.socket(fileno=inherited))
+            running = serving(create_app(settings), listener, settings)
+        async with running as address:
             print(f"InfraWatch serves {address}", flush=True)
             await asyncio.Event().wait()
 

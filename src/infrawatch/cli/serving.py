@@ -39,8 +39,10 @@ def run_until_stopped(work: Coroutine[object, object, None]) -> None:
         runner.run(_cancelled_by_signals(work))
 
 
-def listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings, *, is_shared: bool = False) -> socket.socket:
     """Take the address, so that nobody else can; connections wait until somebody accepts.
+
+    A shared one can be taken again, by us; Linux then deals connections out among the listeners.
 
     Raises:
         CannotStart: it is taken, not ours, or open to others without authentication.
@@ -53,7 +55,9 @@ def listen(settings: Settings) -> socket.socket:
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server(
+            (host, port), family=family, backlog=_BACKLOG, reuse_port=is_shared
+        )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CannotStart(

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from infrawatch.client.live import LiveUpdate, Wish, follow
 from infrawatch.client.series import Answer, Found, Receipt, Sample, Series
-from infrawatch.client.url import is_loopback, parse_url, public_url, to_headers
+from infrawatch.client.url import LATER, is_loopback, parse_url, public_url, to_headers
 from infrawatch.errors import InvalidInput, RequestRefused, ServerUnavailable
 from infrawatch.model.timerange import from_us, to_us
 
@@ -21,7 +21,6 @@ Precision = Literal["s", "ms", "us", "ns"]
 
 _CONNECT_TIMEOUT_S = 5.0
 _KEEPALIVE_S = 300.0  # longer than the usual pause between two batches
-_LATER = frozenset({408, 429})  # the only 4xx that mean "later" rather than "never"
 _GZIP_LEVEL = 1
 
 
@@ -185,7 +184,7 @@ class Client:
         problem = _read_problem(answer)
         said = problem.detail or problem.title or answer.reason_phrase
         message = f"{self._url} answered {status}: {said}"
-        if answer.is_client_error and status not in _LATER:
+        if answer.is_client_error and status not in LATER:
             code = problem.code or f"http_{status}"
             return RequestRefused(message, answered_status=status, answered_code=code)
         return ServerUnavailable(message, retry_after=_read_retry_after(answer.headers))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import timedelta
+from http import HTTPStatus
 from random import SystemRandom
 from typing import Annotated, Literal, NamedTuple
 
@@ -14,7 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from infrawatch.client.series import Answer, Sample, Series
-from infrawatch.client.url import is_loopback
+from infrawatch.client.url import LATER, is_loopback
 from infrawatch.errors import RequestRefused, ServerUnavailable
 from infrawatch.model.timerange import from_us
 
@@ -58,8 +59,8 @@ class _Name(Answer):
 
 class _Names(Answer):
     type: Literal["subscribed", "series"]
-    series: list[_Name] = []
-    added: list[_Name] = []
+    series: tuple[_Name, ...] = ()
+    added: tuple[_Name, ...] = ()
 
 
 class _Samples(Answer):
@@ -184,16 +185,18 @@ def _live_url(url: httpx.URL) -> str:
 
 def _raise_if_final(error: Exception, *, has_begun: bool) -> None:
     """Raise what connecting again would not mend."""
-    if isinstance(error, InvalidStatus) and error.response.status_code < 500:  # noqa: PLR2004
+    if isinstance(error, InvalidStatus):
         status = error.response.status_code
-        said = f"the server answered {status}"
-        raise RequestRefused(said, answered_status=status, answered_code=f"http_{status}")
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in LATER:
+            said = f"the server answered {status}: is this the right URL, and may this key read?"
+            raise RequestRefused(said, answered_status=status, answered_code=f"http_{status}")
     if not has_begun and not isinstance(error, ConnectionClosed):
-        raise ServerUnavailable(f"cannot follow: {error or type(error).__name__}") from error
+        reason = str(error) or type(error).__name__
+        raise ServerUnavailable(f"cannot follow: {reason}") from error
 
 
 def _to_error(problem: _Problem) -> RequestRefused | ServerUnavailable:
-    if problem.status >= 500:  # noqa: PLR2004
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerUnavailable(problem.detail)
     return RequestRefused(
         problem.detail, answered_status=problem.status, answered_code=problem.code

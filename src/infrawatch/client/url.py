@@ -7,6 +7,9 @@ import httpx
 
 from infrawatch.errors import InvalidInput
 
+LATER = frozenset({408, 429})
+"""The only 4xx that mean "later" rather than "never"."""
+
 _USER_AGENT = f"infrawatch/{version('infrawatch')}"
 
 

@@ -5,19 +5,18 @@ receiver of the OpenTelemetry Collector makes.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import AllowInfNan, StrictFloat, StrictStr, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from infrawatch.access.principal import CurrentPrincipal
-from infrawatch.errors import MalformedBody
+from infrawatch.errors import MalformedBody, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.endpoint import TheIntake, answering_with, decode_apart
@@ -64,7 +63,186 @@ _METADATA: Mapping[str, Metadata] = {
     "absolute": Metadata("counter", temporality="delta"),  # what was counted since the last time
 }
 
-_CODES = {"missing": "missing_field", "finite_number": "not_finite", "literal_error": "unknown_value"}
+_CODES = {
+    "missing": "missing_field",
+    "finite_number": "not_finite",
+    "literal_error": "unknown_value",
+}
 """Pydantic's names of errors → ours; any other is `wrong_type`."""
 
 _WITH_LABELS = re.compile(r"([^\[]*)\[([^\]]*)\](.*)", re.DOTALL)
+"""A name that brings labels: `disk[rack=7,row=b]-sda` is `disk-sda` in rack 7, row b."""
+
+_EXAMPLE = [
+    {
+        "values": [197141504, 175136768],
+        "dstypes": ["derive", "derive"],
+        "dsnames": ["read", "write"],
+        "time": 1790000000.123,
+        "interval": 10,
+        "host": "web-1",
+        "plugin": "disk",
+        "plugin_instance": "sda",
+        "type": "disk_octets",
+        "type_instance": "",
+    }
+]
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "array", "items": {"type": "object"}},
+                "example": _EXAMPLE,
+            }
+        },
+    }
+}
+
+router = APIRouter(route_class=answering_with(plain_text.failed), tags=["ingest"])
+
+
+@router.post(
+    "/v1/collectd",
+    status_code=204,
+    response_class=Response,
+    responses=plain_text.RESPONSES,
+    openapi_extra=_BODY,
+)
+async def write_collectd(
+    request: Request, principal: CurrentPrincipal, intake: TheIntake
+) -> Response:
+    """Store what collectd's `write_http` sends with `Format "JSON"`.
+
+    The metric is `type`, `type_instance` and, where a record has several, the name of the data
+    source, joined by dots: `{"disk_octets.read", host="web-1", plugin="disk"}`. The good records
+    are stored, for collectd never sends again. Notifications are no samples and passed over.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise UnsupportedContent(
+            f"Content-Type {content_type[:50]!r} is not read here: write_http sends "
+            'application/json with Format "JSON"'
+        )
+    body = await read_body(request, max_bytes=request.state.max_body_bytes)
+    decoded = await decode_apart(decode, _OFF_LOOP_BYTES, body)
+    return plain_text.stored([await intake.take(decoded, principal, FORMAT, Wishes())])
+
+
+class _Place(NamedTuple):
+    """Where a sample stood: which value of which record of the body, both from 0."""
+
+    record: _Record
+    record_number: int
+    number: int
+
+    def to_key(self) -> bytes:
+        """All that the name is made of."""
+        record, dsnames = self.record, self.record["dsnames"]
+        instances = record.get("plugin_instance"), record.get("type_instance")
+        names = record["host"], record["plugin"], record["type"], *instances
+        return to_json((*names, dsnames[self.number], len(dsnames)))
+
+    def to_name(self) -> SeriesName | Flaw:
+        record, dsname = self.record, self.record["dsnames"][self.number]
+        is_only_one = len(record["dsnames"]) == 1
+        labels: dict[str, str] = {}
+        type_instance = _without_labels(record.get("type_instance", ""), labels)
+        plugin_instance = _without_labels(record.get("plugin_instance", ""), labels)
+        host = _without_labels(record["host"], labels)
+        labels |= {"plugin": record["plugin"], "plugin_instance": plugin_instance, "host": host}
+        if is_only_one:
+            labels["dsname"] = dsname
+        parts = (record["type"], type_instance, "" if is_only_one else dsname)
+        return to_series_name(".".join(filter(None, parts)), labels.items())
+
+    @property
+    def pointer(self) -> str:
+        return f"/{self.record_number}/values/{self.number}"
+
+
+def decode(body: bytes) -> Decoded:
+    """Read an array of records; the index of a verdict is that of its record, from 0.
+
+    Raises:
+        MalformedBody: it is not an array in JSON.
+    """
+    try:
+        document = from_json(body)
+    except ValueError as error:
+        raise MalformedBody(f"the body is not JSON: {error}") from None
+    if not isinstance(document, list):
+        raise MalformedBody("the body must be an array of records")
+    verdicts = Verdicts()
+    places = [place for index, one in enumerate(document) for place in _read(one, index, verdicts)]
+    return _to_decoded(places, verdicts)
+
+
+def _read(one: Any, index: int, verdicts: Verdicts) -> list[_Place]:
+    """The values of one record that are there."""
+    if isinstance(one, dict) and "severity" in one and "message" in one:
+        return []
+    try:
+        record = _RECORD.validate_python(one)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        pointer = "".join(f"/{part}" for part in (index, *first["loc"]))
+        code = _CODES.get(first["type"], "wrong_type")
+        verdicts.add(Verdict(index, pointer, code, first["msg"], _count_values(one)))
+        return []
+    lengths = {len(record["values"]), len(record["dsnames"]), len(record["dstypes"])}
+    if len(lengths) > 1:
+        detail = "values, dsnames and dstypes must be of one length"
+        verdicts.add(Verdict(index, f"/{index}", "length_mismatch", detail, max(lengths)))
+        return []
+    if abs(record["time"]) > _MAX_TIME_S:
+        detail = "the time is in seconds since 1970"
+        verdicts.add(Verdict(index, f"/{index}/time", "out_of_range", detail, max(lengths)))
+        return []
+    return [
+        _Place(record, index, n) for n, value in enumerate(record["values"]) if value is not None
+    ]
+
+
+def _count_values(one: Any) -> int:
+    values = one.get("values") if isinstance(one, dict) else None
+    return len(values) if isinstance(values, list) else 1
+
+
+def _without_labels(text: str, labels: dict[str, str]) -> str:
+    """The name without the labels it brings, which are added where there are none yet."""
+    found = _WITH_LABELS.fullmatch(text)
+    pairs = [one.split("=") for one in found[2].split(",")] if found else []
+    if found is None or not all(len(pair) == 2 and pair[0] for pair in pairs):  # noqa: PLR2004
+        return text
+    for name, value in pairs:
+        labels.setdefault(name, value)
+    return found[1] + found[3]
+
+
+def _to_decoded(places: list[_Place], verdicts: Verdicts) -> Decoded:
+    metadata: dict[str, Metadata] = {}
+
+    def name_of(number: int) -> SeriesName | list[Verdict]:
+        place = places[number]
+        name = place.to_name()
+        if isinstance(name, SeriesName):
+            metadata[name.metric] = _METADATA[place.record["dstypes"][place.number]]
+            return name
+        return [Verdict(place.record_number, place.pointer, name.code, name.detail)]
+
+    def locate(number: int, _sample: int) -> tuple[int, str]:
+        record_number = places[number].record_number
+        return record_number, f"/{record_number}/time"
+
+    return Decoded(
+        keys=[place.to_key() for place in places],
+        name_of=name_of,
+        locate=locate,
+        counts=np.ones(len(places), np.intp),
+        times=np.array([round(one.record["time"] * _MS_PER_S) for one in places], np.int64),
+        values=np.array([one.record["values"][one.number] for one in places], np.float64),
+        unit_ns=_MS_NS,
+        metadata=metadata,
+        verdicts=verdicts,
+    )

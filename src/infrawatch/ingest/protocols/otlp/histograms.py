@@ -64,8 +64,9 @@ def explode_exponential(point: Message) -> Exploded | Flaw:
     cumulated: dict[float, int] = {}
     last = -math.inf
     for bound, count in _edges(point):
-        if last <= bound < math.inf and bound != -math.inf:
-            last, cumulated[bound] = bound, count
+        last = max(last, bound)
+        if math.isfinite(last):
+            cumulated[last] = count
     return _exploded(point, list(cumulated), cumulated.values())
 
 

@@ -28,15 +28,16 @@ def read_name(pairs: Pairs) -> SeriesName | Flaw:
 
 def describe(pairs: Pairs) -> str:
     """A series as people write it, in ASCII, cut to what fits a log line."""
-    labels = [(to_text(name), json.dumps(to_text(value))) for name, value in pairs]
-    metric = next((value[1:-1] for name, value in labels if name == METRIC_LABEL), "")
-    rest = ",".join(
-        f"{ascii(name)[1:-1]}={value}" for name, value in labels if name != METRIC_LABEL
-    )
-    text = f"{metric}{{{rest}}}" if rest else metric
+    metric = next((_quoted(value) for name, value in pairs if name == METRIC), "")
+    labels = [f'{_quoted(name)}="{_quoted(value)}"' for name, value in pairs if name != METRIC]
+    text = f"{metric}{{{','.join(labels)}}}" if labels else metric
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
 def to_text(text: bytes) -> str:
     """What is not UTF-8 becomes lone surrogates, which are refused wherever they stand."""
     return text.decode(errors="surrogateescape")
+
+
+def _quoted(text: bytes) -> str:
+    return json.dumps(to_text(text))[1:-1]

@@ -1,0 +1,98 @@
+"""`infrawatch watch`: live samples in a terminal."""
+
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from infrawatch.cli.options import KeyFile, Url, read_settings
+from infrawatch.cli.serving import run_until_stopped
+from infrawatch.client.connection import Client
+from infrawatch.client.live import LiveUpdate
+from infrawatch.client.series import Sample, Series
+from infrawatch.settings import AgentSettings, LogSettings
+from infrawatch.telemetry import configure_logging
+
+Match = Annotated[str, typer.Argument(help="Which series: node_load1, up{job='node'}, …")]
+Since = Annotated[
+    str | None, typer.Option(help="Begin with all samples since then: -15m, a time; else the last")
+]
+
+
+def watch(match: Match, url: Url = None, key_file: KeyFile = None, since: Since = None) -> None:
+    """Show the samples of some series as they are committed, until Ctrl-C.
+
+    In a terminal it is a table of the last samples; elsewhere every sample is a line.
+    """
+    settings = read_settings(AgentSettings, url=url, key_file=key_file)
+    logs = read_settings(LogSettings)
+    configure_logging(logs.log_format, logs.log_level)
+    run_until_stopped(_watch(settings, match, since))
+
+
+async def _watch(settings: AgentSettings, match: str, since: str | None) -> None:
+    console = Console()
+    key = _read_key(settings.key_file)
+    async with (
+        Client(settings.url, key=key) as client,
+        aclosing(client.live(match, since=since)) as updates,
+    ):
+        if not console.is_terminal:
+            async for update in updates:
+                _print_lines(update)
+            return
+        picture = _Picture(match)
+        with Live(picture.table(), console=console) as shown:
+            async for update in updates:
+                picture.apply(update)
+                shown.update(picture.table())
+
+
+class _Picture:
+    """The last sample of each series."""
+
+    def __init__(self, match: str) -> None:
+        self._match = match
+        self._last: dict[str, Sample] = {}
+        self._gaps = 0
+
+    def apply(self, update: LiveUpdate) -> None:
+        self._gaps += update.gap is not None
+        for series in update.series:
+            newest = max((Sample(*one) for one in series.samples), key=lambda one: one.at)
+            name = _to_text(series)
+            if name not in self._last or newest.at >= self._last[name].at:
+                self._last[name] = newest
+
+    def table(self) -> Table:
+        gaps = f", {self._gaps} times too slow to be shown all" if self._gaps else ""
+        table = Table(title=f"{self._match}: {len(self._last)} series{gaps}", title_justify="left")
+        table.add_column("series", overflow="fold")
+        table.add_column("value", justify="right")
+        table.add_column("time")
+        for name, last in sorted(self._last.items()):
+            table.add_row(name, _to_value(last), f"{last.at.astimezone():%H:%M:%S.%f}"[:-3])
+        return table
+
+
+def _print_lines(update: LiveUpdate) -> None:
+    for series in update.series:
+        for at, value in series.samples:
+            print(at.isoformat(), _to_text(series), _to_value(Sample(at, value)), flush=True)
+
+
+def _to_text(series: Series) -> str:
+    labels = ",".join(f'{name}="{value}"' for name, value in sorted(series.labels.items()))
+    return f"{series.metric}{{{labels}}}" if labels else series.metric
+
+
+def _to_value(sample: Sample) -> str:
+    return "ended" if sample.value is None else f"{sample.value:g}"
+
+
+def _read_key(path: Path | None) -> str | None:
+    return None if path is None else path.read_text("utf-8").strip()

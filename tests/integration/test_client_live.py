@@ -1,0 +1,139 @@
+"""Following live with the client, and `infrawatch watch`."""
+
+import asyncio
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+from datetime import timedelta
+
+import pytest
+from conftest import execute
+from serving_live import live_server
+from viewing import DEADLINE_S, now_ms, push
+
+from infrawatch.client.connection import Client
+from infrawatch.client.live import LiveUpdate
+from infrawatch.errors import RequestRefused, ServerUnavailable
+from infrawatch.model.timerange import to_us
+
+NOW = now_ms()
+
+
+async def take(updates: AsyncGenerator[LiveUpdate, None]) -> LiveUpdate:
+    return await asyncio.wait_for(anext(updates), DEADLINE_S)
+
+
+def values(update: LiveUpdate) -> list[float | None]:
+    return [value for series in update.series for _, value in series.samples]
+
+
+async def test_it_begins_with_a_snapshot_and_goes_on_with_every_commit(database_url: str) -> None:
+    async with live_server(database_url) as url, Client(url) as client:
+        await push(url, "m", [(NOW, 1)], instance="a")
+        async with aclosing(client.live("m")) as updates:
+            snapshot = await take(updates)
+            await push(url, "m", [(NOW + 1, 2)], instance="b")
+            update = await take(updates)
+
+    assert (snapshot.is_snapshot, snapshot.gap, values(snapshot)) == (True, None, [1])
+    assert (update.is_snapshot, update.gap, values(update)) == (False, None, [2])
+    [series] = update.series
+    assert (series.metric, series.labels) == ("m", {"instance": "b"})
+    assert to_us(series.samples[0][0]) == (NOW + 1) * 1000
+
+
+async def test_it_takes_what_came_since_and_as_often_as_it_wants(database_url: str) -> None:
+    async with live_server(database_url) as url, Client(url) as client:
+        await push(url, "m", [(NOW - 1000, 1), (NOW, 2)])
+        often = timedelta(milliseconds=300)
+        async with aclosing(client.live("m", since="-1m", every=often)) as updates:
+            assert values(await take(updates)) == [1, 2]
+            for number in range(3, 10):
+                await push(url, "m", [(NOW + number, number)])
+            seen: list[float | None] = []
+            while len(seen) < 7:
+                seen += values(await take(updates))
+    assert seen == [3, 4, 5, 6, 7, 8, 9]
+
+
+async def test_a_restart_of_the_server_is_not_noticed(database_url: str) -> None:
+    async with AsyncExitStack() as first:
+        url = await first.enter_async_context(live_server(database_url))
+        port = int(url.rpartition(":")[2])
+        await push(url, "m", [(NOW, 0)])
+        async with Client(url) as client, aclosing(client.live("m")) as updates:
+            assert values(await take(updates)) == [0]
+            await first.aclose()
+            async with live_server(database_url, port=port), live_server(database_url) as other:
+                for number in range(1, 6):
+                    await push(other, "m", [(NOW + number, number)])
+                seen: list[float | None] = []
+                while len(seen) < 5:
+                    update = await take(updates)
+                    assert not update.is_snapshot
+                    seen += values(update)
+    assert seen == [1, 2, 3, 4, 5]
+
+
+async def test_a_gap_is_told_with_the_snapshot_that_follows(database_url: str) -> None:
+    async with AsyncExitStack() as first:
+        url = await first.enter_async_context(live_server(database_url))
+        port = int(url.rpartition(":")[2])
+        async with Client(url) as client, aclosing(client.live("m")) as updates:
+            await take(updates)
+            await first.aclose()
+            execute(database_url, "TRUNCATE journal")
+            async with live_server(database_url, port=port):
+                update = await take(updates)
+    assert (update.is_snapshot, update.gap) == (True, "replay_window_passed")
+
+
+async def test_what_will_never_work_is_an_error(database_url: str) -> None:
+    async with live_server(database_url) as url, Client(url) as client:
+        with pytest.raises(RequestRefused) as refused:
+            await take(client.live("rate(m[5m])"))
+        assert refused.value.answered_code == "invalid_selector"
+        async with Client(f"{url}/elsewhere") as lost:
+            with pytest.raises(RequestRefused, match="403"):
+                await take(lost.live("m"))
+
+
+async def test_no_server_to_begin_with_is_an_error() -> None:
+    async with Client("http://127.0.0.1:1") as client:
+        with pytest.raises(ServerUnavailable, match="cannot follow"):
+            await take(client.live("m"))
+
+
+async def test_watch_prints_a_line_for_every_sample(database_url: str) -> None:
+    async with live_server(database_url) as url:
+        await push(url, "m", [(NOW, 1)], instance="a")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "infrawatch", "watch", "m", "--url", url),
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        assert process.stdout is not None
+        lines = []
+        for number in (1, 2):
+            line = await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)
+            lines.append(line.decode().split())
+            await push(url, "m", [(NOW + number, 1 + number)], instance="a")
+        process.terminate()
+        _, complaints = await process.communicate()
+    assert [line[1:] for line in lines] == [['m{instance="a"}', "1"], ['m{instance="a"}', "2"]]
+    assert (process.returncode, complaints) == (0, b"")
+
+
+async def test_watch_says_what_is_wrong_in_one_line() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "infrawatch", "watch", "m", "--url", "http://127.0.0.1:1"),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    said, complaints = await process.communicate()
+    assert (process.returncode, said) == (1, b"")
+    assert complaints.startswith(b"infrawatch: cannot follow")
+    assert complaints.count(b"\n") == 1

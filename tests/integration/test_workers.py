@@ -1,0 +1,151 @@
+"""`infrawatch serve --workers`: several processes on one port."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from httpx import AsyncClient
+from told_server import eventually
+from viewing import metric, now_ms, push, until, viewing
+from websockets.exceptions import ConnectionClosed
+
+NOW = now_ms()
+WORKERS = 3
+READY_WITHIN_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    process: Process
+    url: str
+
+    def workers(self) -> set[int]:
+        return {child.pid for child in psutil.Process(self.process.pid).children()}
+
+
+@asynccontextmanager
+async def service(database_url: str, tmp: Path, port: int = 0) -> AsyncGenerator[Service, None]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "infrawatch", "serve", "--port", str(port)),
+        *("--workers", str(WORKERS)),
+        stdout=PIPE,
+        env=os.environ | {"INFRAWATCH_DATABASE_URL": database_url, "TMPDIR": str(tmp)},
+    )
+    try:
+        assert process.stdout is not None
+        said = await asyncio.wait_for(process.stdout.readline(), READY_WITHIN_S)
+        match = re.search(r"http://\S+", said.decode())
+        assert match is not None
+        yield Service(process, match[0].replace("localhost", "127.0.0.1"))
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await asyncio.wait_for(process.wait(), 30)
+
+
+async def test_they_share_the_port_and_what_they_count(database_url: str, tmp_path: Path) -> None:
+    async with service(database_url, tmp_path) as running:
+        assert len(running.workers()) == WORKERS
+        for number in range(30):  # each on a connection of its own
+            await push(running.url, "m", [(NOW + number, number)])
+        for _ in range(10):  # whichever worker answers
+            async with AsyncClient(base_url=running.url, verify=False) as client:
+                text = (await client.get("/metrics")).text
+            accepted = re.search(
+                r'^infrawatch_samples_accepted_total{.*"} (\S+)$', text, re.MULTILINE
+            )
+            assert accepted is not None
+            assert float(accepted[1]) == 30
+            assert "pid=" not in text
+            assert text.count("# HELP infrawatch_samples_accepted_total") == 1
+
+
+async def test_a_viewer_sees_what_every_worker_commits(database_url: str, tmp_path: Path) -> None:
+    async with service(database_url, tmp_path) as running, AsyncExitStack() as stack:
+        viewers = [await stack.enter_async_context(viewing(running.url)) for _ in range(6)]
+        pictures = [await viewer.subscribe("m") for viewer in viewers]
+        for number in range(20):
+            await push(running.url, "m", [(NOW + number, number)])
+        for viewer, picture in zip(viewers, pictures, strict=True):
+            await viewer.until_there_are(picture, 20)
+            assert picture.gaps == []
+
+        async def all_are_counted() -> bool:
+            return await metric(running.url, "infrawatch_live_subscriptions") == len(viewers)
+
+        await until(all_are_counted)
+
+
+async def test_a_worker_that_dies_is_started_again(database_url: str, tmp_path: Path) -> None:
+    async with service(database_url, tmp_path) as running:
+        before = running.workers()
+        async with viewing(running.url) as viewer:
+            await viewer.subscribe("m")
+            for number in range(10):
+                await push(running.url, "m", [(NOW + number, number)])
+            victim = min(before)
+            os.kill(victim, signal.SIGKILL)
+            await eventually(lambda: len(running.workers() - {victim}) == WORKERS)
+            # Nobody is turned away, and what the dead one counted is not forgotten.
+            for number in range(10, 30):
+                await push(running.url, "m", [(NOW + number, number)])
+            async with AsyncClient(base_url=running.url, verify=False) as client:
+                text = (await client.get("/metrics")).text
+            accepted = re.search(
+                r'^infrawatch_samples_accepted_total{.*"} (\S+)$', text, re.MULTILINE
+            )
+            assert accepted is not None
+            assert float(accepted[1]) == 30
+
+
+async def test_sigterm_drains_all_of_them(database_url: str, tmp_path: Path) -> None:
+    async with service(database_url, tmp_path) as running:
+        workers = running.workers()
+        async with viewing(running.url) as viewer:
+            await viewer.subscribe("m")
+            running.process.terminate()
+            with pytest.raises(ConnectionClosed) as closed:
+                await viewer.next("update")
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+        assert await asyncio.wait_for(running.process.wait(), 20) == 0
+    assert not [pid for pid in workers if psutil.pid_exists(pid)]
+    assert list(tmp_path.iterdir()) == []  # the directory of the metrics is gone
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: other systems have no such signal")
+async def test_when_their_parent_is_killed_they_leave_the_port(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with service(database_url, tmp_path) as running:
+        workers = running.workers()
+        port = int(running.url.rpartition(":")[2])
+        running.process.kill()
+        await running.process.wait()
+        await eventually(lambda: not any(psutil.pid_exists(pid) for pid in workers))
+    async with service(database_url, tmp_path, port) as again:
+        assert again.url == running.url
+
+
+async def test_a_port_in_use_is_refused_though_it_could_be_shared(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with service(database_url, tmp_path) as running:
+        port = running.url.rpartition(":")[2]
+        second = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "infrawatch", "serve", "--port", port, "--workers", "2"),
+            stderr=PIPE,
+            env=os.environ | {"INFRAWATCH_DATABASE_URL": database_url},
+        )
+        _, complaints = await asyncio.wait_for(second.communicate(), READY_WITHIN_S)
+    assert second.returncode == 1
+    assert f"Port {port} on 127.0.0.1 is in use" in complaints.decode()
