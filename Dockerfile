@@ -31,7 +31,9 @@ RUN poetry build --format wheel \
     && pip --python .venv/bin/python install --no-cache-dir --no-deps dist/*.whl
 
 FROM python:3.13-slim
-RUN useradd --system --create-home --home-dir /var/lib/infrawatch infrawatch
+# The spool belongs to who writes it, also where a volume is laid over it.
+RUN useradd --system --create-home --home-dir /var/lib/infrawatch infrawatch \
+    && install --directory --owner=infrawatch /var/lib/infrawatch/spool
 COPY --from=builder /app/.venv /app/.venv
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

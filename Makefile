@@ -4,7 +4,8 @@
 #                 make run ARGS="--port 8001 --data-dir elsewhere"
 #   make test     the whole suite, on a real PostgreSQL;  make test ARGS="-k label -x"
 #   make check    format, lint, types, arrows
-#   make bench    how fast it is; bench-peers: next to VictoriaMetrics and others, where installed
+#   make bench    how fast it is; bench-store: the store alone; bench-peers: next to VictoriaMetrics and others, where installed
+#   make chaos    a hundred crashes, and nothing is lost
 #   make setup    the setting up alone
 #
 # Paths are relative, so the checkout may be called anything.
@@ -14,7 +15,7 @@ SETUP := sh .ci/python .ci/setup.py
 # Becomes `infrawatch up`, and stops (SIGTERM) should make be killed.
 UNDER_MAKE := $(PYTHON) -I -S src/infrawatch/embedded/launcher.py $$PPID 15 -
 
-.PHONY: run setup test check bench bench-peers
+.PHONY: run setup test check bench bench-peers bench-live chaos-live bench-store chaos
 .DEFAULT_GOAL := run
 
 run:
@@ -28,6 +29,10 @@ test:
 	@$(SETUP) dev
 	$(PYTHON) -m pytest $(ARGS)
 
+chaos:
+	@$(SETUP) dev
+	$(PYTHON) -m pytest tests/chaos $(ARGS)
+
 check:
 	@$(SETUP) dev
 	$(PYTHON) -m ruff format --check .
@@ -39,6 +44,18 @@ bench:
 	@$(SETUP) run
 	$(PYTHON) -m benchmarks.bench_ingest $(ARGS)
 
+bench-store:
+	@$(SETUP) run
+	$(PYTHON) -m benchmarks.bench_store $(ARGS)
+
 bench-peers:
 	@$(SETUP) run
 	$(PYTHON) -m benchmarks.bench_peers $(ARGS)
+
+bench-live:
+	@$(SETUP) run
+	$(PYTHON) -m benchmarks.bench_live $(ARGS)
+
+chaos-live:
+	@$(SETUP) dev
+	PYTHONPATH=tests $(PYTHON) tests/chaos/live_chaos.py $(ARGS)

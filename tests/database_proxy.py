@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlsplit
 
+COPY = b'COPY "journal"'
 COMMIT = b"COMMIT;\0"
-"""How asyncpg ends a transaction: a simple query of just this."""
+"""How asyncpg writes a group, and ends its transaction: simple queries."""
 
 
 class Road(Enum):
@@ -19,7 +20,7 @@ class Road(Enum):
 
 
 class AtCommit(Enum):
-    """What befalls the next COMMIT."""
+    """What befalls the next COMMIT of a group."""
 
     LOSE_QUESTION = "it never arrives, and the connection is reset"
     LOSE_ANSWER = "it is done, and the connection is reset instead of saying so"
@@ -32,6 +33,7 @@ class _Link:
 
     near: StreamWriter
     far: StreamWriter
+    has_written: bool = False
     fate: AtCommit | None = None
     is_mute: bool = False
 
@@ -74,7 +76,9 @@ class DatabaseProxy:
     async def _carry_questions(self, reader: StreamReader, link: _Link) -> None:
         with suppress(OSError):
             while data := await self._read(reader, link):
-                if COMMIT in data and self.at_commit is not None:
+                link.has_written = link.has_written or COPY in data
+                if link.has_written and COMMIT in data:
+                    link.has_written = False
                     link.fate, self.at_commit = self.at_commit, None
                 if link.fate is AtCommit.LOSE_QUESTION:
                     break

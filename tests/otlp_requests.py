@@ -1,8 +1,9 @@
 """OTLP requests as senders make them, and what is read in them."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from decoding import nothing_known
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import (
     AnyValue,
@@ -23,6 +24,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     Sum,
 )
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from protobuf_wire import bytes_field
 
 from infrawatch.ingest.protocols.otlp.decode import Metrics, decode
 from infrawatch.model.labels import SeriesName
@@ -103,26 +105,15 @@ def request(
     )
 
 
-def nothing_known(keys: Sequence[Hashable]) -> list[int | None]:
-    return [None] * len(keys)
+def encoded_request(field: int, data: bytes) -> bytes:
+    """A request with one metric `m`, whose field with this number is given as bytes."""
+    metric = bytes_field(1, b"m") + bytes_field(field, data)
+    return bytes_field(1, bytes_field(2, bytes_field(2, metric)))
 
 
-class Known:
-    """A cache of keys, as the intake keeps it: it learns those of series that have a name."""
-
-    def __init__(self) -> None:
-        self._ids: dict[Hashable, int] = {}
-
-    def find(self, keys: Sequence[Hashable]) -> list[int | None]:
-        return [self._ids.get(key) for key in keys]
-
-    def read(self, body: bytes) -> Metrics:
-        """Read a body, knowing the series of those before."""
-        metrics = decode(body, self.find)
-        for number, key in enumerate(metrics.keys):
-            if isinstance(metrics.name_of(number), SeriesName):
-                self._ids.setdefault(key, len(self._ids) + 1)
-        return metrics
+def encoded_gauge(*points: bytes) -> bytes:
+    """A request with one gauge `m`, whose data points are given as bytes."""
+    return encoded_request(5, b"".join(bytes_field(1, point) for point in points))
 
 
 def read(sent: ExportMetricsServiceRequest) -> Metrics:

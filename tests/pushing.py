@@ -53,3 +53,9 @@ async def find_stored(database: Database, metric: str) -> list[tuple[dict[str, s
 async def find_values(database: Database, metric: str) -> dict[int, float]:
     """Values by time in µs of a metric that has one series."""
     return {at_us: value for _, at_us, value in await find_stored(database, metric)}
+
+
+async def find_count(client: AsyncClient, name: str) -> float:
+    """What a server's own /metrics says of one metric, given with its labels if it has any."""
+    lines = (await client.get("/metrics")).text.splitlines()
+    return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))

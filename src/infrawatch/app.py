@@ -22,7 +22,8 @@ from infrawatch.health import CountRequests, Health
 from infrawatch.ingest import router as ingest
 from infrawatch.ingest.bounds import TimeBounds
 from infrawatch.ingest.intake import Intake
-from infrawatch.ingest.protocols import vm_import
+from infrawatch.ingest.protocols import collectd, vm_import
+from infrawatch.ingest.protocols.exposition import router as exposition
 from infrawatch.ingest.protocols.influx import router as influx
 from infrawatch.ingest.protocols.otlp import router as otlp
 from infrawatch.ingest.protocols.remote_write import router as remote_write
@@ -62,6 +63,10 @@ POLL_WITH_BUS = timedelta(seconds=1)
 """How often it is asked what the bus has lost."""
 
 
+UPKEEP_DEADLINE = timedelta(minutes=1)
+"""For one statement of a merge, a second's work, on a machine that has much else to do."""
+
+
 class State(TypedDict):
     """What `lifespan` opens and dependencies read."""
 
@@ -79,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="InfraWatch",
         summary="Telemetry on PostgreSQL: acknowledged means committed.",
+        description="The frames of `WS /v1/live` are described at [/docs/live](/docs/live).",
         version=version("infrawatch"),
         lifespan=lambda _app: _lifespan(settings, telemetry),
         docs_url=None,
@@ -90,14 +96,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(CompressMiddleware, minimum_size=1_000)
     if settings.auth == "off":
         app.add_middleware(LoopbackOnly)
-    app.add_middleware(CountRequests, telemetry=telemetry)
     problems.install(app)
+    app.add_middleware(CountRequests, telemetry=telemetry)
     for router in (ingest.router, query.router, live.router, asyncapi.router, health.router):
         app.include_router(router)
     app.include_router(influx.router)
     app.include_router(otlp.router)
     app.include_router(remote_write.router)
     app.include_router(vm_import.router)
+    app.include_router(collectd.router)
+    app.include_router(exposition.router)
     web.install(app)
     _describe_bodies(app)
     return app
@@ -105,14 +113,18 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[State, None]:
-    async with _database(settings) as database, asyncio.TaskGroup() as tasks:
+    async with (
+        _database(settings) as database,
+        _upkeep_database(settings) as upkeep_database,
+        asyncio.TaskGroup() as tasks,
+    ):
         async with database.reading() as connection:
             epoch = await get_epoch(connection)
         plumbing = _plumbing(settings, database, epoch, telemetry)
         writer = _writer(settings, database, telemetry, plumbing.on_committed)
         tasks.create_task(_vital(writer.run(), "ingest.writer"))
         upkeep = Scheduler(
-            database,
+            upkeep_database,
             telemetry,
             retention=settings.retention,
             replay_window=settings.replay_window,
@@ -194,11 +206,20 @@ def _writer(
     )
 
 
-def _database(settings: Settings) -> AbstractAsyncContextManager[Database]:
+def _url(settings: Settings) -> str:
     if settings.database_url is None:
         raise ValueError("INFRAWATCH_DATABASE_URL is not set")
+    return settings.database_url.get_secret_value()
+
+
+def _upkeep_database(settings: Settings) -> AbstractAsyncContextManager[Database]:
+    """Connections of its own: a merge keeps no batch and no query waiting for one, nor they it."""
+    return Database.open(_url(settings), read_pool_size=2, write_deadline=UPKEEP_DEADLINE)
+
+
+def _database(settings: Settings) -> AbstractAsyncContextManager[Database]:
     return Database.open(
-        settings.database_url.get_secret_value(),
+        _url(settings),
         write_pool_size=settings.write_pool_size,
         read_pool_size=settings.read_pool_size,
         write_deadline=settings.write_deadline,

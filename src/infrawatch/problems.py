@@ -1,5 +1,6 @@
 """Errors become RFC 9457 answers (`application/problem+json`)."""
 
+import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -9,8 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infrawatch.errors import InfraWatchError, InvalidInput, NotFound
+from infrawatch.errors import InfraWatchError, InvalidInput, NotFound, ShuttingDown
 
 RETRY_AFTER_S = 2
 """Long enough for a restart of PostgreSQL, short enough that a spool stays small."""
@@ -30,8 +32,35 @@ def to_response(error: InfraWatchError, more: Mapping[str, object] | None = None
     return _problem(error.status, error.code, str(error), more, is_retryable=error.retryable)
 
 
+class AnswerWhenCutShort:
+    """Tells whoever is still waiting when the server stops to come back.
+
+    uvicorn cancels such requests, and would answer 500, after which senders drop what they sent.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_started = scope["type"] != "http"
+
+        async def noting_start(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_start)
+        except asyncio.CancelledError:
+            if has_started:
+                raise
+            error = ShuttingDown("the server is shutting down; send to another, or again shortly")
+            await to_response(error)(scope, receive, send)
+
+
 def install(app: FastAPI) -> None:
     """Let every error of an app leave as a problem."""
+    app.add_middleware(AnswerWhenCutShort)
     app.add_exception_handler(InfraWatchError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _routing)

@@ -1,6 +1,7 @@
 """The same as the test of this name among the others, for as long as it takes: `make chaos`."""
 
 import secrets
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,5 +14,6 @@ from infrawatch.embedded import processes
 async def test_what_was_acknowledged_is_there_after_each_of_a_hundred_crashes(
     temporary_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "FIRST_PAUSE", processes.FIRST_PAUSE / 100)
+    for pause in ("FIRST_PAUSE", "LONGEST_PAUSE"):
+        monkeypatch.setattr(processes, pause, timedelta(milliseconds=5))
     await crash_again_and_again(temporary_root / "crashes", rounds=100, seed=secrets.randbits(32))

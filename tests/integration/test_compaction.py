@@ -5,10 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import TimeRange, from_us, now_us
+from infrawatch.store.chunks import ChunkRepository
+from infrawatch.store.codec import Chunks
 from infrawatch.store.compaction import Backlog, CompactionRepository
 from infrawatch.store.database import Database
 from infrawatch.store.journal import Entry, JournalRepository
@@ -17,7 +20,8 @@ from infrawatch.store.samples import SampleRepository
 from infrawatch.store.series import SeriesRepository
 from infrawatch.store.writers import WriterRepository
 from infrawatch.upkeep import compaction
-from infrawatch.upkeep.slots import empty_all_slots, empty_slots
+from infrawatch.upkeep.days import drop_day
+from infrawatch.upkeep.slots import empty_all_slots, empty_slots, find_spent
 
 TENANT = 1
 HOUR_US = 3_600_000_000
@@ -109,7 +113,7 @@ async def test_random_work_in_random_order_leaves_exactly_the_last_arrivals(
                 for shard in {one % 64 for one in series_ids}:
                     await compaction.merge(database, shard, until)
             case _:
-                await empty_slots(database, datetime.now(UTC))
+                await empty_slots(database, await find_spent(database, datetime.now(UTC)))
     assert await read(database, series_ids) == writers.model
     assert await view(database) == writers.model
 
@@ -184,15 +188,94 @@ async def test_a_shard_with_more_than_a_pass_takes_is_compacted_in_several(
     assert await read(database, series_ids) == writers.model
 
 
+async def empty(database: Database, before: datetime) -> int:
+    return await empty_slots(database, await find_spent(database, before))
+
+
 async def test_a_slot_is_kept_while_anything_in_it_waits_for_compaction(
     database: Database, writers: Writers, series_ids: list[int]
 ) -> None:
+    hour = timedelta(hours=1)
     await writers.write(0, [(one, now_us(), 1.0) for one in series_ids])
-    assert await empty_slots(database, datetime.now(UTC) + timedelta(hours=1)) == 0
+    assert await empty(database, datetime.now(UTC) + hour) == 0
     await compaction.compact(database, ALL_SHARDS)
-    assert await empty_slots(database, datetime.now(UTC) - timedelta(hours=1)) == 0
-    assert await empty_slots(database, datetime.now(UTC) + timedelta(hours=1)) == 1
+    assert await empty(database, datetime.now(UTC) - hour) == 0
+    assert await empty(database, datetime.now(UTC) + hour) == 1
     assert await read(database, series_ids) == writers.model
+
+
+async def test_a_slot_is_kept_for_those_who_began_to_read_before_it_was_compacted(
+    database: Database, writers: Writers, series_ids: list[int]
+) -> None:
+    await writers.write(0, [(one, now_us(), 1.0) for one in series_ids])
+    async with database.reading() as connection:
+        reader = SampleRepository(connection, max_samples=1_000)
+        await reader.read([], TimeRange(0, 1))  # the snapshot is taken
+        await compaction.compact(database, ALL_SHARDS)
+        assert await empty(database, datetime.now(UTC)) == 0
+        found = await reader.read(series_ids, TimeRange(0, now_us() + HOUR_US))
+        assert len(found) == len(series_ids)
+    assert await empty(database, datetime.now(UTC)) == 1
+
+
+async def test_a_window_is_merged_as_a_whole_so_that_the_last_arrival_still_wins(
+    database: Database, writers: Writers, series_ids: list[int]
+) -> None:
+    one = series_ids[0]
+    start_us = (now_us() // (2 * HOUR_US) - 2) * 2 * HOUR_US
+    await writers.write(0, [(one, start_us + n * HOUR_US // 2, 0.0) for n in (2, 3)])
+    await compaction.compact(database, ALL_SHARDS)
+    await writers.write(0, [(one, start_us + n * HOUR_US // 2, 1.0) for n in (0, 1, 2)])
+    await compaction.compact(database, ALL_SHARDS)
+    await compaction.merge_until(database, from_us(start_us + HOUR_US))
+    assert await read(database, [one]) == writers.model
+    assert await view(database) == writers.model
+
+
+async def test_merging_everything_does_not_end_merging(database: Database) -> None:
+    await compaction.merge_until(database, compaction.EVERYTHING)
+    async with database.reading() as connection:
+        next_end = compaction.closed_until() + timedelta(hours=2)
+        assert len(await CompactionRepository(connection).unmerged(next_end)) == 64
+
+
+async def test_a_merge_is_cut_into_parts_by_windows_and_by_samples(
+    database: Database, writers: Writers, series_ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    append = ChunkRepository.append
+
+    async def noting(self: ChunkRepository, chunks: Chunks) -> None:
+        sizes.append(int(chunks.counts.sum()))
+        await append(self, chunks)
+
+    monkeypatch.setattr(ChunkRepository, "append", noting)
+    monkeypatch.setattr(compaction, "MERGE_SAMPLES", 25)
+    monkeypatch.setattr(compaction, "MERGE_WINDOWS", 4)
+    end_us = (now_us() // (2 * HOUR_US) - 2) * 2 * HOUR_US
+    samples = [(series_ids[0], end_us - n * HOUR_US // 5, float(n)) for n in range(100)]
+    samples += [(series_ids[1], end_us - n * 3 * HOUR_US, float(n)) for n in range(8)]
+    await writers.write(0, samples)
+    await compaction.compact(database, ALL_SHARDS)
+    await compaction.merge_until(database, compaction.EVERYTHING)
+    assert sum(sizes) == 108
+    assert max(sizes) <= 30
+    assert await read(database, series_ids) == writers.model
+
+
+async def test_no_arrival_is_overlooked_when_the_clock_is_set_back(
+    database: Database, writers: Writers, series_ids: list[int]
+) -> None:
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    async with database.writing() as connection:
+        await connection.execute(text("UPDATE shards SET compacted_until = :at"), {"at": ahead})
+    for value in (1.0, 2.0):
+        await writers.write(0, [(one, HOUR_US, value) for one in series_ids])
+        await compaction.compact(database, ALL_SHARDS)
+    assert await read(database, series_ids) == writers.model
+    async with database.reading() as connection:
+        passed = await connection.execute(text("SELECT min(compacted_until) FROM shards"))
+        assert passed.scalar_one() == ahead
 
 
 async def test_days_are_made_once_and_dropped_whole(
@@ -206,8 +289,7 @@ async def test_days_are_made_once_and_dropped_whole(
         partitions = PartitionRepository(connection)
         await partitions.make_days([from_us(old_us).date()])
         assert from_us(old_us).date() in await partitions.days()
-        gone = await partitions.drop_days_before((datetime.now(UTC) - timedelta(days=5)).date())
-    assert gone == [from_us(old_us).date()]
+    assert await drop_day(database, from_us(old_us).date())
     assert list((await read(database, series_ids)).values()) == [2.0]
 
 

@@ -1,5 +1,6 @@
 """Acknowledged means committed, whatever is killed and when."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,5 +12,6 @@ from infrawatch.embedded import processes
 async def test_what_was_acknowledged_is_there_after_each_of_five_crashes(
     temporary_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "FIRST_PAUSE", processes.FIRST_PAUSE / 100)
+    for pause in ("FIRST_PAUSE", "LONGEST_PAUSE"):
+        monkeypatch.setattr(processes, pause, timedelta(milliseconds=5))
     await crash_again_and_again(temporary_root / "crashes", rounds=5, seed=4)

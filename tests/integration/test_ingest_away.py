@@ -19,7 +19,9 @@ from pushing import find_values, now_ms, push, series
 from infrawatch.store.database import Database
 
 DEADLINE_S = 1.0
-BACKENDS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+BACKENDS = """
+SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 @asynccontextmanager
@@ -53,11 +55,11 @@ async def pushed_when_it_is_back(client: AsyncClient, *all_series: object) -> Re
     return answer
 
 
-def assert_later(answer: Response, *, within_s: float = DEADLINE_S) -> None:
+def assert_later(answer: Response) -> None:
     assert answer.status_code == 503, answer.text
     assert int(answer.headers["retry-after"]) > 0
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.elapsed.total_seconds() < within_s + 0.5
+    assert answer.elapsed.total_seconds() < DEADLINE_S + 1, "a hanging connection is closed first"
 
 
 @pytest.mark.parametrize("road", [Road.CLOSED, Road.SILENT])
@@ -87,7 +89,7 @@ async def test_while_postgresql_is_away_senders_are_told_to_come_back(
 async def test_a_server_says_that_it_is_not_ready_and_becomes_ready_by_itself(
     client: AsyncClient, proxy: DatabaseProxy
 ) -> None:
-    assert (await client.get("/readyz")).json() == {"status": "ready", "failures": {}}
+    assert (await client.get("/readyz")).json()["status"] == "ready"
 
     proxy.close()
     away = await client.get("/readyz")
@@ -188,10 +190,8 @@ async def test_a_commit_of_unknown_outcome_is_answered_truthfully(
     else:
         assert answer.status_code == 200
         assert await find_values(database, "unknown") == {now * 1_000: 2}
-        visible = await client.get(
-            "/v1/samples?match=unknown&start=-1m", params={"wait_for": answer.json()["cursor"]}
-        )
-        assert visible.status_code == 200
+        seen = {"match": "unknown", "wait_for": answer.json()["cursor"]}
+        assert (await client.get("/v1/latest", params=seen)).json()["series"][0]["value"] == 2
     third = await pushed_when_it_is_back(client, series("unknown", [now, 3]))
     assert third.json()["cursor"] != first.json()["cursor"]
     assert await find_values(database, "unknown") == {now * 1_000: 3}
@@ -226,32 +226,31 @@ async def test_nothing_acknowledged_is_lost_however_often_connections_break(
 ) -> None:
     start = now_ms() - 60_000
     acknowledged: set[int] = set()
-    fates = [*AtCommit, *[None] * 4] * 3
 
     async def send(lane: int) -> None:
-        for turn in range(12):
-            time = start + turn * 10 + lane
+        for time in range(start + lane, start + 120, 10):
             answer = await push(client, series("stormy", [time, time], [time - 30_000, time]))
             if answer.status_code == 200:
                 acknowledged.add(time)
             else:
                 assert_later(answer)
 
-    async def rage() -> None:
-        for fate in fates:
-            proxy.at_commit = fate
-            if fate is None:
-                proxy.close()
-                proxy.road = Road.OPEN
-            await push(client, series("meanwhile"))
-
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(rage())
         for lane in range(4):
             tasks.create_task(send(lane))
+        for fate in [*AtCommit, None] * 3:
+            await break_once(proxy, fate)
+            await push(client, series("meanwhile"))
 
     await pushed_when_it_is_back(client, series("calm"))
     stored = await find_values(database, "stormy")
     assert acknowledged
     for time in acknowledged:
         assert stored[time * 1_000] == stored[(time - 30_000) * 1_000] == time
+
+
+async def break_once(proxy: DatabaseProxy, fate: AtCommit | None) -> None:
+    proxy.at_commit = fate
+    if fate is None:
+        proxy.close()
+        proxy.road = Road.OPEN

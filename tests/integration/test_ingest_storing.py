@@ -10,7 +10,7 @@ import cramjam
 import pytest
 from conftest import execute
 from httpx import AsyncClient
-from pushing import batch, find_stored, find_values, now_ms, push, push_lines, series
+from pushing import batch, find_count, find_stored, find_values, now_ms, push, push_lines, series
 
 from infrawatch.store.database import Database
 
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 UNITS_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 INT64_EDGES = [2**63 - 1, -(2**63), 2**62, -(2**62), 0, -1, 10**18, 10**16, 10**13, 10**10]
+FOLDED = "infrawatch_samples_folded_total"
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "identity": bytes,
     "gzip": gzip.compress,
@@ -102,7 +103,7 @@ async def test_finer_times_that_fold_into_one_are_counted_and_the_last_wins(
     shared_client: AsyncClient, shared_database: Database
 ) -> None:
     second_ns = now_ms() // 1_000 * 10**9
-    before = await folded(shared_client)
+    before = await find_count(shared_client, FOLDED)
 
     answer = await push(
         shared_client,
@@ -117,13 +118,7 @@ async def test_finer_times_that_fold_into_one_are_counted_and_the_last_wins(
         second_us + 1: 1001.0,
         second_us + 2: 2000.0,
     }
-    assert await folded(shared_client) - before == 3
-
-
-async def folded(client: AsyncClient) -> float:
-    name = "infrawatch_samples_folded_total "
-    lines = (await client.get("/metrics")).text.splitlines()
-    return float(next(line.removeprefix(name) for line in lines if line.startswith(name)))
+    assert await find_count(shared_client, FOLDED) - before == 3
 
 
 @pytest.mark.parametrize("encoding", COMPRESSORS)

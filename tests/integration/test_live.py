@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from conftest import execute
 from httpx import AsyncClient
 from serving_live import live_server
 from stored import STALE, named, store
@@ -250,6 +251,21 @@ async def test_what_is_committed_while_subscribing_is_there(server: str) -> None
         assert await seen == list(range(series))
 
 
+async def test_what_another_tenant_stores_is_never_seen(
+    server: str, viewer: Viewing, database: Database, database_url: str
+) -> None:
+    execute(database_url, "INSERT INTO tenants (id, name) VALUES (2, 'other')")
+    theirs = {named("m", instance="a"): [(NOW * 1000, 1.0)], named("m"): [(NOW * 1000, 2.0)]}
+    await push(server, "m", [(NOW, 3)], instance="a")
+    await store(database, theirs, tenant_id=2)
+    picture = await viewer.subscribe("m", since="-1h")
+    await store(database, theirs, tenant_id=2)
+    await push(server, "m", [(NOW + 1, 4)], instance="a")
+    await viewer.until_there_are(picture, 2)
+    assert picture.values() == [3, 4]
+    assert list(picture.names.values()) == ["m{instance=a}"]
+
+
 async def test_when_all_viewers_have_left_nothing_is_kept(server: str) -> None:
     async def subscriptions() -> float:
         return await metric(server, "infrawatch_live_subscriptions")
@@ -267,6 +283,7 @@ async def test_the_protocol_is_described_for_programs_and_for_people(server: str
     async with AsyncClient(base_url=server) as client:
         document = (await client.get("/asyncapi.json")).json()
         page = (await client.get("/docs/live")).text
+        assert "(/docs/live)" in (await client.get("/openapi.json")).json()["info"]["description"]
     assert document["asyncapi"] == "3.0.0"
     messages = document["channels"]["live"]["messages"]
     for name, message in messages.items():

@@ -94,6 +94,7 @@ async def test_too_many_samples_are_refused_with_what_to_do(
 
             less = {**SPAN, "start": START + 1}
             assert (await client.get(path, params=less)).status_code == 200
+        await eventually_no_read_connection_is_in_use(client)
 
 
 async def test_too_many_steps_are_refused_with_what_to_do(

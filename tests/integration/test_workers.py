@@ -19,7 +19,7 @@ from viewing import metric, now_ms, push, until, viewing
 from websockets.exceptions import ConnectionClosed
 
 NOW = now_ms()
-WORKERS = 3
+WORKERS = 2
 READY_WITHIN_S = 60
 
 
@@ -52,32 +52,29 @@ async def service(database_url: str, tmp: Path, port: int = 0) -> AsyncGenerator
             await asyncio.wait_for(process.wait(), 30)
 
 
-async def test_they_share_the_port_and_what_they_count(database_url: str, tmp_path: Path) -> None:
-    async with service(database_url, tmp_path) as running:
-        assert len(running.workers()) == WORKERS
-        for number in range(30):  # each on a connection of its own
-            await push(running.url, "m", [(NOW + number, number)])
-        for _ in range(10):  # whichever worker answers
-            async with AsyncClient(base_url=running.url, verify=False) as client:
-                text = (await client.get("/metrics")).text
-            accepted = re.search(
-                r'^infrawatch_samples_accepted_total{.*"} (\S+)$', text, re.MULTILINE
-            )
-            assert accepted is not None
-            assert float(accepted[1]) == 30
-            assert "pid=" not in text
-            assert text.count("# HELP infrawatch_samples_accepted_total") == 1
+async def accepted(url: str) -> float:
+    async with AsyncClient(base_url=url, verify=False) as client:
+        text = (await client.get("/metrics")).text
+    assert "pid=" not in text
+    assert text.count("# HELP infrawatch_samples_accepted_total") == 1
+    found = re.search(r"(?m)^infrawatch_samples_accepted_total{.*} (\S+)$", text)
+    assert found is not None
+    return float(found[1])
 
 
-async def test_a_viewer_sees_what_every_worker_commits(database_url: str, tmp_path: Path) -> None:
+async def test_they_share_the_port_the_samples_and_what_they_count(
+    database_url: str, tmp_path: Path
+) -> None:
     async with service(database_url, tmp_path) as running, AsyncExitStack() as stack:
+        assert len(running.workers()) == WORKERS
         viewers = [await stack.enter_async_context(viewing(running.url)) for _ in range(6)]
         pictures = [await viewer.subscribe("m") for viewer in viewers]
-        for number in range(20):
+        for number in range(20):  # each on a connection of its own
             await push(running.url, "m", [(NOW + number, number)])
         for viewer, picture in zip(viewers, pictures, strict=True):
             await viewer.until_there_are(picture, 20)
             assert picture.gaps == []
+        assert {await accepted(running.url) for _ in range(10)} == {20}  # whoever answers
 
         async def all_are_counted() -> bool:
             return await metric(running.url, "infrawatch_live_subscriptions") == len(viewers)
@@ -85,31 +82,26 @@ async def test_a_viewer_sees_what_every_worker_commits(database_url: str, tmp_pa
         await until(all_are_counted)
 
 
-async def test_a_worker_that_dies_is_started_again(database_url: str, tmp_path: Path) -> None:
+async def test_one_that_dies_is_started_again_and_nobody_is_turned_away(
+    database_url: str, tmp_path: Path
+) -> None:
     async with service(database_url, tmp_path) as running:
-        before = running.workers()
-        async with viewing(running.url) as viewer:
-            await viewer.subscribe("m")
-            for number in range(10):
-                await push(running.url, "m", [(NOW + number, number)])
-            victim = min(before)
-            os.kill(victim, signal.SIGKILL)
-            await eventually(lambda: len(running.workers() - {victim}) == WORKERS)
-            # Nobody is turned away, and what the dead one counted is not forgotten.
-            for number in range(10, 30):
-                await push(running.url, "m", [(NOW + number, number)])
-            async with AsyncClient(base_url=running.url, verify=False) as client:
-                text = (await client.get("/metrics")).text
-            accepted = re.search(
-                r'^infrawatch_samples_accepted_total{.*"} (\S+)$', text, re.MULTILINE
-            )
-            assert accepted is not None
-            assert float(accepted[1]) == 30
+        for number in range(10):
+            await push(running.url, "m", [(NOW + number, number)])
+        victim = min(running.workers())
+        os.kill(victim, signal.SIGKILL)
+        await eventually(lambda: not psutil.pid_exists(victim))
+        for number in range(10, 30):
+            await push(running.url, "m", [(NOW + number, number)])
+        await eventually(lambda: len(running.workers()) == WORKERS)
+        assert await accepted(running.url) == 30  # what the dead one counted is not forgotten
 
 
 async def test_sigterm_drains_all_of_them(database_url: str, tmp_path: Path) -> None:
     async with service(database_url, tmp_path) as running:
+        assert files_in(tmp_path)
         workers = running.workers()
+        await refuse_the_same_port(running, database_url)
         async with viewing(running.url) as viewer:
             await viewer.subscribe("m")
             running.process.terminate()
@@ -119,7 +111,24 @@ async def test_sigterm_drains_all_of_them(database_url: str, tmp_path: Path) -> 
         assert closed.value.rcvd.code == 1012
         assert await asyncio.wait_for(running.process.wait(), 20) == 0
     assert not [pid for pid in workers if psutil.pid_exists(pid)]
-    assert list(tmp_path.iterdir()) == []  # the directory of the metrics is gone
+    assert files_in(tmp_path) == []  # the directory of the metrics is gone
+
+
+def files_in(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
+
+
+async def refuse_the_same_port(running: Service, database_url: str) -> None:
+    """Though it could be shared."""
+    port = running.url.rpartition(":")[2]
+    second = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "infrawatch", "serve", "--port", port, "--workers", "2"),
+        stderr=PIPE,
+        env=os.environ | {"INFRAWATCH_DATABASE_URL": database_url},
+    )
+    _, complaints = await asyncio.wait_for(second.communicate(), READY_WITHIN_S)
+    assert second.returncode == 1
+    assert f"Port {port} on 127.0.0.1 is in use" in complaints.decode()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: other systems have no such signal")
@@ -134,18 +143,3 @@ async def test_when_their_parent_is_killed_they_leave_the_port(
         await eventually(lambda: not any(psutil.pid_exists(pid) for pid in workers))
     async with service(database_url, tmp_path, port) as again:
         assert again.url == running.url
-
-
-async def test_a_port_in_use_is_refused_though_it_could_be_shared(
-    database_url: str, tmp_path: Path
-) -> None:
-    async with service(database_url, tmp_path) as running:
-        port = running.url.rpartition(":")[2]
-        second = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "infrawatch", "serve", "--port", port, "--workers", "2"),
-            stderr=PIPE,
-            env=os.environ | {"INFRAWATCH_DATABASE_URL": database_url},
-        )
-        _, complaints = await asyncio.wait_for(second.communicate(), READY_WITHIN_S)
-    assert second.returncode == 1
-    assert f"Port {port} on 127.0.0.1 is in use" in complaints.decode()

@@ -6,12 +6,14 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from infrawatch.live.bus import pack, unpack
 from infrawatch.live.mailbox import MAX_SAMPLES, MAX_UPDATES, Mailbox
 from infrawatch.live.schemas import SERVER_FRAME
 from infrawatch.live.schemas import Update as UpdateFrame
-from infrawatch.live.update import Position, Update, encode_samples, folded, joined
+from infrawatch.live.update import FEW, Position, Update, encode_samples, folded, joined
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.samples import STALE_NAN_BITS, Columns
 from infrawatch.store.journal import Entry
@@ -108,6 +110,20 @@ def test_samples_are_by_series_by_time_and_the_last_arrival_wins() -> None:
         np.array([2, 1, 1, 1]), np.array([5000, 9000, 3000, 9000]), np.array([stale, 1, 2, np.inf])
     )
     assert json.loads(encode_samples(columns)) == {"1": [[3, 2], [9, "+Inf"]], "2": [[5, None]]}
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 3), st.integers(0, 3000), st.floats()), max_size=FEW, min_size=1
+    )
+)
+def test_few_samples_are_encoded_like_many(told: list[tuple[int, int, float]]) -> None:
+    ids, times, values = zip(*told, strict=True)
+    few = Columns(np.array(ids), np.array(times), np.array(values, float))
+    # Copies of all of them, earlier: the same samples are the last to arrive.
+    many = Columns.joined([few] * (FEW // len(few) + 1))
+    assert len(many) > FEW
+    assert encode_samples(few) == encode_samples(many)
 
 
 def test_a_frame_of_shared_parts_is_what_its_model_would_give() -> None:

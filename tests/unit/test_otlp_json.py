@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import pytest
+from decoding import nothing_known
 from google.protobuf.json_format import MessageToJson
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
@@ -16,7 +17,6 @@ from otlp_requests import (
     counter,
     gauge,
     histogram,
-    nothing_known,
     number,
     request,
     to_any,

@@ -2,23 +2,25 @@
 
 import json
 import struct
-from collections.abc import Sequence
+from functools import partial
 
+from decoding import nothing_known
 from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
+from learning import Learnt
 from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint
 from otlp_requests import (
     NOW_NS,
-    Known,
     buckets,
     counter,
+    encoded_gauge,
     gauge,
     histogram,
-    nothing_known,
     number,
     request,
 )
+from protobuf_wire import bits_field, bytes_field, double_field
 
 from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.protocols.otlp.attributes import joined, to_entries
@@ -34,40 +36,19 @@ VALID = request(
     resource={"service.name": "r", "host.name": "h"},
 ).SerializeToString()
 
-EIGHT_BYTES = st.binary(min_size=8, max_size=8) | st.just(struct.pack("<Q", NOW_NS))
-
-
-def field(tag: int, contents: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    return contents.map(lambda content: bytes([tag]) + content)
-
-
-def sized(tag: int, contents: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    return contents.map(lambda content: bytes([tag, len(content)]) + content)
-
+KEY = bytes_field(1, b"k")
+VALUE = bytes_field(2, bytes_field(1, b"v"))
+BITS = st.integers(0, 2**64 - 1) | st.just(NOW_NS)
 
 FIELDS = st.one_of(
-    field(0x11, EIGHT_BYTES),
-    field(0x19, EIGHT_BYTES),
-    field(0x21, EIGHT_BYTES),
-    field(0x31, EIGHT_BYTES),
-    sized(0x2A, st.sampled_from([b"", b"\x21" + bytes(8)])),  # exemplars are not looked into
-    sized(0x3A, st.sampled_from([b"", b"\x0a\x01k", b"\x0a\x01k\x12\x03\x0a\x01v", b"\xff"])),
-    field(0x40, st.sampled_from([b"\x00", b"\x01", b"\x02", b"\x81\x00"])),
-    sized(0x72, st.binary(max_size=20)),
+    *(BITS.map(partial(bits_field, number)) for number in (2, 3, 4, 6)),
+    st.sampled_from([b"", double_field(3, 1.0)]).map(partial(bytes_field, 5)),
+    st.sampled_from([b"", KEY, KEY + VALUE, b"\xff"]).map(partial(bytes_field, 7)),
+    st.sampled_from([b"\x40\x00", b"\x40\x01", b"\x40\x02", b"\x40\x81\x00"]),
+    st.binary(max_size=20).map(partial(bytes_field, 14)),
 )
 POINTS = st.lists(FIELDS, max_size=8).map(b"".join) | st.binary(max_size=40)
-USUAL = b"\x11" + bytes(8) + b"\x19" + struct.pack("<Q", NOW_NS) + b"\x21" + struct.pack("<d", 1.5)
-
-
-def wrapped(points: Sequence[bytes]) -> bytes:
-    """A gauge `g` that has these data points."""
-
-    def sized(tag: int, content: bytes) -> bytes:
-        length = len(content)
-        return bytes([tag, length & 0x7F | 0x80, length >> 7]) + content
-
-    data = b"".join(sized(0x0A, point) for point in points)
-    return sized(0x0A, sized(0x12, sized(0x12, b"\x0a\x01g" + sized(0x2A, data))))
+USUAL = bits_field(2, 1) + bits_field(3, NOW_NS) + double_field(4, 1.5)
 
 
 def expected(encoded: bytes) -> tuple[tuple[tuple[str, str], ...], int, bytes] | None:
@@ -102,16 +83,17 @@ def found(metrics: Metrics) -> list[tuple[tuple[tuple[str, str], ...], int, byte
 @given(st.lists(POINTS, min_size=1, max_size=6))
 @example([USUAL, USUAL[9:], USUAL[:-1], b""])
 @example([b"", USUAL])
-@example([USUAL[9:] + b"\x3a\x03\x0a\x01k", b"\x3a\x03\x0a\x01k" + USUAL])
-@example([USUAL + b"\x3a\x00" + b"\x19" + bytes(8)])
-@example([b"\x3a\x07\x0a\x01k\x12\x02\x0a\x00" + USUAL[9:], USUAL])
+@example([USUAL[9:] + bytes_field(7, KEY), bytes_field(7, KEY) + USUAL])
+@example([USUAL + bytes_field(7, b"") + bits_field(3, 0)])
+@example([bytes_field(7, KEY + bytes_field(2, b"\n\0")) + USUAL[9:], USUAL])
 def test_a_point_is_read_as_protobuf_reads_it_known_or_not(points: list[bytes]) -> None:
     """Fields in any order, twice, missing, unknown or cut off; the second time keys are known."""
-    body = wrapped(points)
-    known = Known()
+    body = encoded_gauge(*points)
+    learnt = Learnt(decode)
 
     for _ in range(2):
-        assert found(known.read(body)) == [expected(point) for point in points]
+        assert found(decode(body, learnt.find)) == [expected(point) for point in points]
+        learnt.tell(body)
 
 
 @given(st.floats(), st.integers(-(2**63), 2**63 - 1))
@@ -126,7 +108,7 @@ def test_every_bit_of_a_value_is_kept(real: float, whole: int) -> None:
 def test_a_stale_marker_that_comes_as_a_value_keeps_its_bits() -> None:
     marker = struct.pack("<Q", STALE_NAN_BITS)
 
-    [value] = decode(wrapped([USUAL[:19] + marker]), nothing_known).values
+    [value] = decode(encoded_gauge(USUAL[:19] + marker), nothing_known).values
 
     assert struct.pack("<d", value) == marker
 

@@ -230,7 +230,14 @@ def test_an_empty_request_is_one() -> None:
 
 def test_a_request_with_absurdly_many_series_is_refused_before_they_are_read() -> None:
     with pytest.raises(BatchTooLarge):
-        decode(bytes_field(1, b"") * 200_001, nothing_known)
+        decode(bytes_field(1, b"") * 50_001, nothing_known)
+
+
+@pytest.mark.parametrize("field", [label(b"", b""), sample(), bytes_field(3, b"")])
+def test_a_series_of_absurdly_many_fields_is_refused(field: bytes) -> None:
+    body = write_request(labels("up") + field * 100_000 + number_field(9, 1))
+
+    assert [code for _, _, code in tell(body).wrong] == ["malformed_series"]
 
 
 def test_a_known_key_is_never_found_in_the_middle_of_something_else() -> None:

@@ -45,14 +45,14 @@ async def _watch(settings: AgentSettings, match: str, since: str | None) -> None
             async for update in updates:
                 _print_lines(update)
             return
-        picture = _Picture(match)
+        picture = Picture(match)
         with Live(picture.table(), console=console) as shown:
             async for update in updates:
                 picture.apply(update)
                 shown.update(picture.table())
 
 
-class _Picture:
+class Picture:
     """The last sample of each series."""
 
     def __init__(self, match: str) -> None:
@@ -69,8 +69,8 @@ class _Picture:
                 self._last[name] = newest
 
     def table(self) -> Table:
-        gaps = f", {self._gaps} times too slow to be shown all" if self._gaps else ""
-        table = Table(title=f"{self._match}: {len(self._last)} series{gaps}", title_justify="left")
+        title = f"{self._match}: {len(self._last)} series, {self._gaps} gaps"
+        table = Table(title=title, title_justify="left")
         table.add_column("series", overflow="fold")
         table.add_column("value", justify="right")
         table.add_column("time")

@@ -177,10 +177,10 @@ ENVELOPE = TypeAdapter(_Envelope)
 
 
 def openapi_components() -> dict[str, Any]:
-    """`BatchIn` and `SeriesIn` as components of an OpenAPI document, from the same models.
+    """`BatchIn`, `SeriesIn` and `Problem` as components of an OpenAPI document, from the models.
 
-    Routes read raw bytes, so FastAPI does not see these models by itself.
+    Routes read raw bytes and errors are answered elsewhere, so FastAPI does not see these itself.
     """
     reference = "#/components/schemas/{model}"
     schema = BATCH.json_schema(ref_template=reference)
-    return {**schema.pop("$defs"), "BatchIn": schema}
+    return {**schema.pop("$defs"), "BatchIn": schema, "Problem": Problem.model_json_schema()}

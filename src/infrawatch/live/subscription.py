@@ -86,11 +86,13 @@ class Subscription:
 
     async def _news(self, teller: "_Teller", seqs: Mapping[int, int]) -> Iterable[str]:
         """Wait for what comes after a state that stands at `seqs`; gives its frames."""
-        heartbeat = self._wish.heartbeat
         self._is_waiting = True
         try:
-            async with asyncio.timeout(None if heartbeat is None else heartbeat.total_seconds()):
+            if self._wish.heartbeat is None:
                 await self._mailbox.wait()
+            else:
+                async with asyncio.timeout(self._wish.heartbeat.total_seconds()):
+                    await self._mailbox.wait()
         except TimeoutError:
             return [heartbeat_frame(self._hub)]
         finally:

@@ -28,6 +28,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     422: {"description": "The question is wrong, or too broad; it says how.", "content": _PROBLEM},
     503: {"description": "Try again after `Retry-After` seconds.", "content": _PROBLEM},
 }
+_NO_SUCH_LABEL = {"description": "No label can be called that.", "content": _PROBLEM}
 
 router = APIRouter(prefix="/v1", tags=["query"], responses=_PROBLEMS)
 
@@ -116,7 +117,7 @@ async def list_labels(
     )
 
 
-@router.get("/labels/{name:path}/values")
+@router.get("/labels/{name:path}/values", responses={404: _NO_SUCH_LABEL})
 async def list_label_values(
     reader: TheReader,
     asker: TheAsker,

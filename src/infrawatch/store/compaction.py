@@ -24,14 +24,17 @@ GROUP BY h.shard, h.active_series
 ORDER BY age_s DESC
 """)
 
-# The lock is the mutual exclusion of passes; who comes second leaves the shard to the first.
+# The lock is the mutual exclusion of passes; who comes second leaves the shards to the first.
 _LOCK = text("""
 SELECT shard, generation, merged_until FROM shards
 WHERE shard = ANY(CAST(:shards AS smallint[])) ORDER BY shard FOR UPDATE SKIP LOCKED
 """)
 
+_LOCK_ONE = text("SELECT shard FROM shards WHERE shard = :shard FOR UPDATE")
+
 _PATIENCE = text("SET LOCAL lock_timeout = '1s'")
-_CLOCK = text("SELECT clock_timestamp()")
+# Should the clock have been set back, nothing arrives before what is compacted, and the cut stays.
+_CLOCK = text("SELECT greatest(clock_timestamp(), max(compacted_until)) FROM shards")
 
 # Waits for every transaction that has taken its time of arrival and not committed yet.
 _WAIT_FOR_WRITERS = text("""
@@ -71,16 +74,33 @@ FROM unnest(CAST(:shards AS smallint[]), CAST(:series AS integer[])) AS active (
 WHERE shards.shard = active.shard
 """)
 
-_SERIES_IN_HEAD = text("""
-SELECT DISTINCT series_id FROM chunks_head
-WHERE shard = :shard AND series_id > :after AND start_at < :until ORDER BY series_id LIMIT :most
+# Goes along the primary key from where the part before ended, no further than a part reaches.
+_NEXT_WINDOWS = text("""
+SELECT series_id, (extract(epoch FROM at) * 1000000)::bigint
+FROM (
+    SELECT series_id, at, sum(count) AS samples,
+        sum(sum(count)) OVER (ORDER BY series_id, at) AS total
+    FROM (
+        SELECT series_id, count,
+            date_bin(interval '2 hours', start_at, timestamptz '1970-01-01 00:00Z') AS at
+        FROM chunks_head
+        WHERE shard = :shard AND (series_id, start_at) >= (:series_id, CAST(:at AS timestamptz))
+            AND start_at < :until
+        ORDER BY series_id, start_at LIMIT :most_chunks
+    ) AS next
+    GROUP BY series_id, at
+) AS counted
+WHERE total - samples < :most_samples ORDER BY series_id, at LIMIT :most_windows
 """)
 
+# One index descent for each window; later generations come later, so that they win.
 _TAKE_HEAD = text(f"""
 WITH taken AS (
-    DELETE FROM chunks_head
-    WHERE shard = :shard AND series_id = ANY(CAST(:ids AS bigint[])) AND start_at < :until
-    RETURNING *
+    DELETE FROM chunks_head c
+    USING unnest(CAST(:ids AS bigint[]), CAST(:windows AS timestamptz[])) AS closed (series_id, at)
+    WHERE c.shard = :shard AND c.series_id = closed.series_id
+        AND c.start_at >= closed.at AND c.start_at < closed.at + interval '2 hours'
+    RETURNING c.*
 )
 SELECT {CHUNK_FIELDS} FROM (SELECT * FROM taken ORDER BY generation) AS k
 """)
@@ -101,6 +121,9 @@ SELECT {CHUNK_FIELDS} FROM taken AS k
 _UNMERGED = text("SELECT shard FROM shards WHERE merged_until < :until ORDER BY shard")
 
 _MERGED = text("UPDATE shards SET merged_until = :until WHERE shard = :shard")
+
+_MOST_CHUNKS = 60_000
+"""Chunks of the head a part of a merge looks at: about 20 MB."""
 
 
 class Backlog(NamedTuple):
@@ -124,6 +147,18 @@ class Locked(NamedTuple):
     merged_until: datetime
 
 
+class Windows(NamedTuple):
+    """Windows of series: series `ids[i]` from `starts_us[i]` on, by id and time."""
+
+    ids: Int64s
+    starts_us: Int64s
+
+    @property
+    def end(self) -> tuple[int, int]:
+        """The series of the last one, and where that ends."""
+        return int(self.ids[-1]), int(self.starts_us[-1]) + WINDOW_US
+
+
 class CompactionRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -136,6 +171,10 @@ class CompactionRepository:
         """Hold those of the shards that nobody else holds, until the transaction ends."""
         rows = await self._connection.execute(_LOCK, {"shards": list(shards)})
         return [Locked(*row) for row in rows]
+
+    async def lock_one(self, shard: int) -> None:
+        """Hold the shard until the transaction ends, once nobody else does."""
+        await self._connection.execute(_LOCK_ONE, {"shard": shard})
 
     async def cut(self, shards: Sequence[int], *, most_samples: int) -> datetime:
         """A moment before which nothing can arrive any more, and so nothing be overlooked.
@@ -182,21 +221,33 @@ class CompactionRepository:
             },
         )
 
-    async def series_in_head(
-        self, shard: int, *, after: int, until: datetime, most: int
-    ) -> list[int]:
-        """The next series, by id, that have chunks in the head which begin before `until`."""
-        wanted = {"shard": shard, "after": after, "until": until, "most": most}
-        return list((await self._connection.execute(_SERIES_IN_HEAD, wanted)).scalars())
+    async def find_windows(
+        self, shard: int, after: tuple[int, int], until: datetime, *, most: int, most_samples: int
+    ) -> Windows:
+        """The head's next windows after that series and time that begin before `until`.
 
-    async def take_head(self, shard: int, ids: Sequence[int], until: datetime) -> Chunks:
-        """Remove these series' chunks that begin before `until` from the head; oldest first."""
-        return await self._take(_TAKE_HEAD, shard, {"ids": list(ids), "until": until})
+        At most so many, and no more once they hold so many samples; but one if there is any.
+        """
+        series_id, at_us = after
+        wanted = {
+            "shard": shard,
+            "series_id": series_id,
+            "at": from_us(at_us),
+            "until": until,
+            "most_chunks": _MOST_CHUNKS,
+            "most_samples": most_samples,
+            "most_windows": most,
+        }
+        rows = (await self._connection.execute(_NEXT_WINDOWS, wanted)).all()
+        return Windows(*np.array(rows, np.int64).reshape(-1, 2).T)
 
-    async def take_closed(self, shard: int, ids: Int64s, windows_us: Int64s) -> Chunks:
-        """Remove what is closed already of these windows, each of the series beside it."""
-        windows = [from_us(window) for window in windows_us.tolist()]
-        return await self._take(_TAKE_CLOSED, shard, {"ids": ids.tolist(), "windows": windows})
+    async def take_head(self, shard: int, windows: Windows) -> Chunks:
+        """Remove these windows from the head; what was compacted first comes first."""
+        return await self._take(_TAKE_HEAD, shard, windows)
+
+    async def take_closed(self, shard: int, windows: Windows) -> Chunks:
+        """Remove what is closed already of these windows."""
+        return await self._take(_TAKE_CLOSED, shard, windows)
 
     async def unmerged(self, until: datetime) -> list[int]:
         """The shards whose head has not been merged up to then."""
@@ -205,12 +256,7 @@ class CompactionRepository:
     async def note_merged(self, shard: int, until: datetime) -> None:
         await self._connection.execute(_MERGED, {"shard": shard, "until": until})
 
-    async def _take(self, statement: TextClause, shard: int, wanted: dict[str, object]) -> Chunks:
-        return from_row(
-            (await self._connection.execute(statement, {"shard": shard, **wanted})).one()
-        )
-
-
-def window_of(times_us: Int64s) -> Int64s:
-    """The beginning of the window each time falls into."""
-    return times_us // WINDOW_US * WINDOW_US
+    async def _take(self, statement: TextClause, shard: int, windows: Windows) -> Chunks:
+        starts = [from_us(start) for start in windows.starts_us.tolist()]
+        wanted = {"shard": shard, "ids": windows.ids.tolist(), "windows": starts}
+        return from_row((await self._connection.execute(statement, wanted)).one())

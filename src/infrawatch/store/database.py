@@ -5,21 +5,38 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Self
 
+import asyncpg
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
+from typing_extensions import override
 
 from infrawatch.errors import DeadlineExceeded, InfraWatchError, StoreUnavailable
 
 CONNECT_TIMEOUT_S = 5.0
 """A server that does not answer by then is as good as down; senders keep their samples."""
 
+CLOSE_TIMEOUT_S = 0.5
+"""A server that is gone without a word never says goodbye, and somebody waits for an answer."""
+
 _LIBPQ_ONLY = ("channel_binding", "gssencmode", "target_session_attrs", "sslcert", "sslkey")
 _QUERY_CANCELED = "57014"
 _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 """SQLSTATE classes that say something about the server, not about the statement (Appendix A)."""
+
+
+_Raw = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What COPY raises, which goes past SQLAlchemy."""
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """Closes within a bound; SQLAlchemy's pools would wait for ever."""
+
+    @override
+    async def close(self, *, timeout: float | None = None) -> None:
+        await super().close(timeout=min(timeout or CLOSE_TIMEOUT_S, CLOSE_TIMEOUT_S))
 
 
 def to_asyncpg_url(url: str) -> tuple[URL, dict[str, object]]:
@@ -50,6 +67,7 @@ def create_engine(
     defaults = arguments["server_settings"]
     assert isinstance(defaults, dict)
     arguments["server_settings"] = {**defaults, **(server_settings or {})}
+    arguments["connection_class"] = _Connection
     return create_async_engine(
         parsed,
         connect_args=arguments,
@@ -88,6 +106,7 @@ class Database:
             pool_size=write_pool_size,
             server_settings={
                 "synchronous_commit": "on",
+                "default_transaction_isolation": "read committed",
                 "statement_timeout": _milliseconds(write_deadline),
                 "idle_in_transaction_session_timeout": _milliseconds(write_deadline),
             },
@@ -155,14 +174,16 @@ def _driver_errors_are_ours() -> Generator[None, None, None]:
             "PostgreSQL cannot be reached; nothing is lost if you send again"
         ) from error
     except DBAPIError as error:
-        raise _translated(error) from error
+        raise _translated(error, error.orig, is_gone=error.connection_invalidated) from error
+    except _Raw as error:
+        raise _translated(error, error, is_gone=False) from error
 
 
-def _translated(error: DBAPIError) -> Exception:
-    state = str(getattr(error.orig, "sqlstate", None) or "")
+def _translated(error: Exception, cause: BaseException | None, *, is_gone: bool) -> Exception:
+    state = str(getattr(cause, "sqlstate", None) or "")
     if state == _QUERY_CANCELED:
         return DeadlineExceeded("PostgreSQL took longer than the deadline allows")
-    if error.connection_invalidated or not state or state[:2] in _UNAVAILABLE_CLASSES:
+    if is_gone or not state or state[:2] in _UNAVAILABLE_CLASSES:
         return StoreUnavailable(f"PostgreSQL refuses work for now (SQLSTATE {state or 'none'})")
     return error
 

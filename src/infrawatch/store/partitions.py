@@ -45,8 +45,6 @@ FROM pg_stat_activity
 WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND datname = current_database()
 """)
 
-_LATE_IN_HEAD = text("DELETE FROM chunks_head WHERE start_at < :before")
-
 
 class PartitionRepository:
     def __init__(self, connection: AsyncConnection) -> None:
@@ -69,19 +67,14 @@ class PartitionRepository:
             attach = _ATTACH_DAY.format(name=name, start=f"{day} UTC", end=f"{end} UTC")
             await self._connection.execute(text(attach))
 
-    async def drop_days_before(self, first: date) -> list[date]:
-        """Drop the days that end before `first` begins; tell which.
+    async def drop_day(self, day: date) -> None:
+        """Drop a day, with all that is in it.
 
         Raises:
             StoreUnavailable: somebody reads; nothing was dropped, try again soon.
         """
-        gone = sorted(day for day in await self.days() if day < first)
         await self._connection.execute(_SHORT_PATIENCE)
-        for day in gone:
-            await self._connection.execute(text(f"DROP TABLE {_to_name(day)}"))
-        before = datetime.combine(first, datetime.min.time(), UTC)
-        await self._connection.execute(_LATE_IN_HEAD, {"before": before})
-        return gone
+        await self._connection.execute(text(f"DROP TABLE IF EXISTS {_to_name(day)}"))
 
     async def newest_transaction(self) -> int:
         """A number that is above all transactions that have committed."""
@@ -96,25 +89,26 @@ class PartitionRepository:
         """The journal's partitions."""
         return list((await self._connection.execute(_SLOTS)).scalars())
 
+    async def is_spent(self, slot: str, before: datetime) -> bool:
+        """Whether a slot holds anything, all of it compacted and arrived before then."""
+        statement = text(_IS_SPENT.format(slot=slot))
+        answer = await self._connection.execute(statement, {"before": before})
+        return bool(answer.scalar_one())
+
     async def empty_slot(self, slot: str, *, before: datetime) -> bool:
         """Empty a slot if nothing in it arrived since `before` or waits for compaction.
 
         Raises:
             StoreUnavailable: somebody uses it; it was left alone.
         """
-        if not await self._is_spent(slot, before):
+        if not await self.is_spent(slot, before):
             return False
         await self._connection.execute(_SHORT_PATIENCE)
         await self._connection.execute(text(f"LOCK TABLE {slot} IN ACCESS EXCLUSIVE MODE"))
-        if not await self._is_spent(slot, before):
+        if not await self.is_spent(slot, before):
             return False
         await self._connection.execute(text(f"TRUNCATE {slot}"))
         return True
-
-    async def _is_spent(self, slot: str, before: datetime) -> bool:
-        statement = text(_IS_SPENT.format(slot=slot))
-        answer = await self._connection.execute(statement, {"before": before})
-        return bool(answer.scalar_one())
 
 
 def _to_name(day: date) -> str:

@@ -1,7 +1,6 @@
 """Writers: who commits, and how often each has; what makes commits countable without holes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -48,11 +47,8 @@ JOIN writers USING (writer) WHERE writers.last_seq >= wanted.seq
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class Fenced(Exception):  # a condition between store and ingest, not an answer
-    """This writer may not commit any more; take a new one."""
-
-    writer: int
+class Fenced(Exception):
+    """This writer may not commit any more; take a new one. Between store and ingest, no answer."""
 
 
 class Positions(NamedTuple):
@@ -81,7 +77,7 @@ class WriterRepository:
         answer = await self._connection.execute(_ADVANCE, {"writer": writer, "seq": seq})
         at_us: int | None = answer.scalar_one_or_none()
         if at_us is None:
-            raise Fenced(writer)
+            raise Fenced(f"writer {writer}")
         return at_us
 
     async def fence(self, writer: int) -> int:

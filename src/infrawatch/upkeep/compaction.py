@@ -10,10 +10,10 @@ import numpy as np
 
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns, latest_arrivals
-from infrawatch.model.timerange import from_us, now_us
+from infrawatch.model.timerange import duration_us, from_us, now_us, to_us
 from infrawatch.store.chunks import ChunkRepository
 from infrawatch.store.codec import WINDOW_US, Chunks, decode, encode
-from infrawatch.store.compaction import Backlog, CompactionRepository, window_of
+from infrawatch.store.compaction import Backlog, CompactionRepository
 from infrawatch.store.database import Database
 from infrawatch.store.partitions import PartitionRepository
 
@@ -32,9 +32,12 @@ MOST_AGE_S = 120.0
 GRACE = timedelta(minutes=10)
 """How long after its end a window is closed: samples that are late by less cost nothing extra."""
 
-MERGE_SERIES = 2_000
-"""Merged in one transaction: with a sample a second, 14 million samples would be too many, but such
-series have many chunks; at one in 15 s it is about a million."""
+MERGE_WINDOWS = 2_000
+MERGE_SAMPLES = 1_000_000
+"""What one transaction merges at most. Late samples bring with them all that is closed of their
+windows: for each, that is 480 at one in 15 s."""
+
+TRY_AGAIN_S = 0.1
 
 EVERYTHING = from_us(4_102_444_800_000_000)  # 2100-01-01
 
@@ -79,37 +82,35 @@ async def compact(database: Database, shards: Sequence[int]) -> Compacted:
 
 
 async def merge(database: Database, shard: int, until: datetime) -> Compacted:
-    """Move the head's chunks that begin before `until` into the closed ones, a part at a time.
+    """Move the head's windows that end by `until` into the closed ones, a part at a time.
 
     What was closed before of the same windows is merged with what came late. Each part is one
-    transaction.
+    transaction. A window moves as a whole: what stayed in the head would outrank what moved.
 
     Raises:
         Unavailable: the parts so far are merged; try again later.
     """
-    done, after = Compacted(0, 0), 0
+    until = from_us(window_of(to_us(until)))
+    done, after = Compacted(0, 0), (0, 0)
     while True:
         async with database.writing() as connection:
             compaction = CompactionRepository(connection)
-            if not await compaction.lock([shard]):
-                return done
-            ids = await compaction.series_in_head(
-                shard, after=after, until=until, most=MERGE_SERIES
+            await compaction.lock_one(shard)
+            windows = await compaction.find_windows(
+                shard, after, until, most=MERGE_WINDOWS, most_samples=MERGE_SAMPLES
             )
-            if not ids:
-                await compaction.note_merged(shard, until)
+            if len(windows.ids) == 0:
+                # Windows that are merged while they are open will have to be merged again.
+                await compaction.note_merged(shard, min(until, closed_until()))
                 return done
-            head = await compaction.take_head(shard, ids, until)
-            windows = np.unique(
-                np.stack((head.series_ids, window_of(head.starts_us)), axis=1), axis=0
-            )
-            closed = await compaction.take_closed(shard, windows[:, 0], windows[:, 1])
+            closed = await compaction.take_closed(shard, windows)
+            head = await compaction.take_head(shard, windows)
             chunks = await asyncio.to_thread(_merged, closed, head)
-            days = {from_us(day).date() for day in np.unique(windows[:, 1]).tolist()}
+            days = {from_us(start).date() for start in np.unique(windows.starts_us).tolist()}
             await PartitionRepository(connection).make_days(days)
             await ChunkRepository(connection).append(chunks)
         done = Compacted(done.samples + int(chunks.counts.sum()), done.chunks + len(chunks))
-        after = ids[-1]
+        after = windows.end
 
 
 async def compact_until(database: Database, moment: datetime) -> Compacted:
@@ -126,6 +127,8 @@ async def compact_until(database: Database, moment: datetime) -> Compacted:
         if not backlogs:
             return done
         passed = await compact(database, _as_many(backlogs))
+        if passed.samples == 0:
+            await asyncio.sleep(TRY_AGAIN_S)  # somebody else is at it
         done = Compacted(done.samples + passed.samples, done.chunks + passed.chunks)
 
 
@@ -144,7 +147,12 @@ async def merge_until(database: Database, until: datetime) -> Compacted:
 
 def closed_until() -> datetime:
     """The end of the last window that is closed by now."""
-    return from_us((now_us() - GRACE // timedelta(microseconds=1)) // WINDOW_US * WINDOW_US)
+    return from_us(window_of(now_us() - duration_us(GRACE)))
+
+
+def window_of(time_us: int) -> int:
+    """The beginning of the window a time falls into."""
+    return time_us // WINDOW_US * WINDOW_US
 
 
 def _as_many(backlogs: Sequence[Backlog]) -> list[int]:

@@ -14,7 +14,8 @@ from infrawatch.store.partitions import PartitionRepository
 from infrawatch.store.writers import WriterRepository
 from infrawatch.telemetry import Telemetry
 from infrawatch.upkeep import compaction
-from infrawatch.upkeep.slots import empty_slots
+from infrawatch.upkeep.days import drop_day
+from infrawatch.upkeep.slots import Spent, empty_slots, find_spent
 
 log = structlog.get_logger()
 
@@ -48,6 +49,7 @@ class Scheduler:
         self._telemetry = telemetry
         self._retention = retention
         self._replay_window = replay_window
+        self._spent: Spent | None = None
 
     async def run(self) -> None:
         """Work for ever."""
@@ -80,8 +82,14 @@ class Scheduler:
             self._telemetry.merged_samples.inc(merged.samples)
 
     async def empty_slots(self) -> None:
-        """Empty the journal's slots that nobody can ask for any more."""
-        await empty_slots(self._database, datetime.now(UTC) - self._replay_window)
+        """Empty the journal's slots that were spent the last time already.
+
+        TRUNCATE takes them from those too who began to read when they were not compacted yet.
+        """
+        if self._spent is not None:
+            await empty_slots(self._database, self._spent)
+        before = datetime.now(UTC) - self._replay_window
+        self._spent = await find_spent(self._database, before)
 
     async def retain(self) -> None:
         """Make the partitions of the coming days; drop those that retention has passed."""
@@ -90,12 +98,11 @@ class Scheduler:
             ahead = (today + timedelta(days=days) for days in range(DAYS_AHEAD + 1))
             await PartitionRepository(connection).make_days(ahead)
             await WriterRepository(connection).forget_silent(WRITER_KEPT)
-        if self._retention is None:
-            return
-        async with self._database.writing() as connection:
+            days = await PartitionRepository(connection).days()
+        if self._retention is not None:
             first = (datetime.now(UTC) - self._retention).date()
-            for day in await PartitionRepository(connection).drop_days_before(first):
-                log.info("day_dropped", day=str(day))
+            for day in sorted(day for day in days if day < first):
+                await drop_day(self._database, day)
 
     async def _compact(self, shards: list[int]) -> int:
         done = await compaction.compact(self._database, shards)

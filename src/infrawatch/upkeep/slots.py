@@ -1,7 +1,9 @@
 """Slots of the journal: emptied when nobody can ask for what is in them any more."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import structlog
 
@@ -15,33 +17,51 @@ TRIES = 20
 TRY_AGAIN_S = 0.1
 
 
-async def empty_slots(database: Database, before: datetime) -> int:
-    """Empty the slots of which everything is compacted and arrived before then; count them.
+class Spent(NamedTuple):
+    """Slots of which everything was compacted, and had arrived before `before`, when we looked.
+
+    Whoever began to read before `transaction` may not know that it is compacted, and need them.
+    """
+
+    slots: Sequence[str]
+    before: datetime
+    transaction: int
+
+
+async def find_spent(database: Database, before: datetime) -> Spent:
+    """The slots to empty as soon as nobody reads them any more."""
+    async with database.reading() as connection:
+        partitions = PartitionRepository(connection)
+        slots = [one for one in await partitions.slots() if await partitions.is_spent(one, before)]
+        return Spent(slots, before, await partitions.newest_transaction())
+
+
+async def empty_slots(database: Database, spent: Spent) -> int:
+    """Empty the slots, unless somebody still reads who needs them; count them.
 
     A slot that somebody uses at the moment is left for the next time.
     """
     async with database.reading() as connection:
-        slots = await PartitionRepository(connection).slots()
+        if not await PartitionRepository(connection).are_all_newer(spent.transaction):
+            return 0
     emptied = 0
-    for slot in slots:
+    for slot in spent.slots:
         try:
             async with database.writing() as connection:
-                emptied += await PartitionRepository(connection).empty_slot(slot, before=before)
+                partitions = PartitionRepository(connection)
+                emptied += await partitions.empty_slot(slot, before=spent.before)
         except StoreUnavailable as error:
             log.debug("journal_slot_in_use", slot=slot, reason=str(error))
     return emptied
 
 
 async def empty_all_slots(database: Database) -> int:
-    """Empty every slot of which everything is compacted, once nobody reads it any more.
-
-    What began to read before everything was compacted still needs the journal.
-    """
-    async with database.reading() as connection:
-        horizon = await PartitionRepository(connection).newest_transaction()
+    """Empty every slot of which everything is compacted; wait a little for those who read."""
+    spent = await find_spent(database, datetime.now(UTC))
+    emptied = 0
     for _ in range(TRIES):
-        async with database.reading() as connection:
-            if await PartitionRepository(connection).are_all_newer(horizon):
-                return await empty_slots(database, datetime.now(UTC))
+        emptied += await empty_slots(database, spent)
+        if emptied == len(spent.slots):
+            break
         await asyncio.sleep(TRY_AGAIN_S)
-    return 0
+    return emptied

@@ -76,7 +76,7 @@ _BODY = {
     "/api/v1/import",
     status_code=204,
     response_class=Response,
-    responses=plain_text.RESPONSES,
+    responses={**plain_text.RESPONSES, 422: {"description": "A parameter that does not fit."}},
     openapi_extra=_BODY,
 )
 async def import_lines(
@@ -154,9 +154,9 @@ def _read(line: bytes, number: int, verdicts: Verdicts) -> _Series | None:
         read = _LINE.validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        pointer = "".join(f"/{part}" for part in first["loc"])
+        where = ", " + "".join(f"/{part}" for part in first["loc"][:2]) if first["loc"] else ""
         code = _CODES.get(first["type"], "wrong_type")
-        verdicts.add(Verdict(number, f"line {number}, {pointer}", code, first["msg"]))
+        verdicts.add(Verdict(number, f"line {number}{where}", code, first["msg"]))
         return None
     values, times_ms = read["values"], read["timestamps"]
     if len(values) == len(times_ms):

@@ -4,7 +4,7 @@ import json
 import math
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,11 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from infrawatch.ingest.names import MAX_NAME_CHARACTERS, Flaw
 from infrawatch.ingest.protocols.otlp.names import label_name
+from infrawatch.ingest.schemas import MAX_LABELS
 from infrawatch.model.selector import METRIC_LABEL
+
+MAX_ATTRIBUTES = 1_000
+"""More than become labels; of more than that not even the collisions are looked for."""
 
 _MAX_ATTRIBUTE_BYTES = 64 * 1024
 """More than any value that fits into a label takes; what is larger is not even made into text."""
@@ -26,8 +30,10 @@ class Entry(NamedTuple):
     value: str
 
 
-def to_entries(attributes: Iterable[KeyValue], *, prefix: str = "") -> list[Entry] | Flaw:
+def to_entries(attributes: Sequence[KeyValue], *, prefix: str = "") -> list[Entry] | Flaw:
     """The labels attributes become, each by itself; or what is wrong with the first wrong one."""
+    if len(attributes) > MAX_ATTRIBUTES:
+        return Flaw("too_many_labels", f"at most {MAX_LABELS} labels")
     entries: list[Entry] = []
     for attribute in attributes:
         key = prefix + attribute.key

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from infrawatch.problems import MEDIA_TYPE
+
 
 def _contents(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     binary = {"type": "string", "format": "binary", "description": description}
@@ -35,6 +37,12 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     413: _failure("The body is too large; send smaller batches."),
     415: _failure("A content type or encoding that is not read here."),
     503: _failure("Try again after `Retry-After` seconds; it is always safe."),
+}
+ONLY_METRICS: dict[int | str, dict[str, Any]] = {
+    404: {
+        "description": "Always; `detail` says how to send metrics only.",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
 }
 _EXAMPLE = {
     "resourceMetrics": [

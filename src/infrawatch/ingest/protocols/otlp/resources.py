@@ -4,6 +4,7 @@ Source: OpenTelemetry, "Prometheus and OpenMetrics Compatibility", Resource Attr
 Instrumentation Scope.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,7 +18,13 @@ from infrawatch.ingest.names import (
     Flaw,
     to_series_name,
 )
-from infrawatch.ingest.protocols.otlp.attributes import Entry, joined, to_entries, to_text
+from infrawatch.ingest.protocols.otlp.attributes import (
+    MAX_ATTRIBUTES,
+    Entry,
+    joined,
+    to_entries,
+    to_text,
+)
 from infrawatch.ingest.schemas import MAX_LABELS
 from infrawatch.model.labels import SeriesName
 
@@ -49,7 +56,7 @@ class Origin(NamedTuple):
     `warning` says which of its attributes are stored nowhere; empty when all of them are.
     """
 
-    entries: list[Entry]
+    entries: Sequence[Entry]
     target_info: SeriesName | None = None
     warning: str = ""
 
@@ -60,7 +67,7 @@ def read_resource(encoded: bytes) -> Origin | Flaw:
     return read(encoded)
 
 
-def read_scope(encoded: bytes, schema_url: bytes) -> list[Entry] | Flaw:
+def read_scope(encoded: bytes, schema_url: bytes) -> Sequence[Entry] | Flaw:
     """The labels of a serialised `InstrumentationScope`."""
     is_small = len(encoded) + len(schema_url) <= _REMEMBERED_BYTES
     read = _read_scope if is_small else _read_scope.__wrapped__
@@ -90,32 +97,32 @@ def _describe(identity: list[Entry], attributes: list[KeyValue]) -> tuple[Series
     if not own and attributes:
         return None, _ANONYMOUS
     name = to_series_name(TARGET_INFO, own + labels) if labels else None
-    warning = f"{_LEFT_OUT} {', '.join(sorted(left_out))[:_WARNING_CHARACTERS]}" if left_out else ""
+    keys = ", ".join(key[:MAX_NAME_CHARACTERS] for key in sorted(left_out))
+    warning = f"{_LEFT_OUT} {keys[:_WARNING_CHARACTERS]}" if keys else ""
     return name if isinstance(name, SeriesName) else None, warning
 
 
 def _fitting(attributes: list[KeyValue]) -> tuple[list[tuple[str, str]], list[str]]:
     """Which labels `target_info` has room for, and the keys of attributes that it has not."""
+    left_out = [attribute.key for attribute in attributes[MAX_ATTRIBUTES:]]
     entries: list[Entry] = []
-    left_out: list[str] = []
-    for attribute in attributes:
+    for attribute in attributes[:MAX_ATTRIBUTES]:
         read = to_entries([attribute])
         if isinstance(read, Flaw) or read[0].label in _IDENTITY:
             left_out.append(attribute.key)
         else:
             entries += read
-    labels: list[tuple[str, str]] = []
+    labels: dict[str, str] = {}
     for label, value in joined(entries):
         is_good = isinstance(to_series_name(TARGET_INFO, [(label, value)]), SeriesName)
         if is_good and len(labels) < MAX_LABELS - len(_IDENTITY):
-            labels.append((label, value))
-        else:
-            left_out += [entry.key for entry in entries if entry.label == label]
-    return labels, left_out
+            labels[label] = value
+    left_out += [entry.key for entry in entries if entry.value and entry.label not in labels]
+    return list(labels.items()), left_out
 
 
 @lru_cache(_REMEMBERED)
-def _read_scope(encoded: bytes, schema_url: bytes) -> list[Entry] | Flaw:
+def _read_scope(encoded: bytes, schema_url: bytes) -> Sequence[Entry] | Flaw:
     try:
         scope = InstrumentationScope.FromString(encoded)
     except DecodeError:

@@ -14,8 +14,8 @@ from infrawatch.ingest.intake import Wishes
 from infrawatch.ingest.protocols.otlp.answers import Encoding, encoding_of, to_answer, to_error
 from infrawatch.ingest.protocols.otlp.decode import Metrics, decode
 from infrawatch.ingest.protocols.otlp.json_form import to_protobuf
-from infrawatch.ingest.protocols.otlp.openapi import BODY, RESPONSES
-from infrawatch.problems import MEDIA_TYPE, to_response
+from infrawatch.ingest.protocols.otlp.openapi import BODY, ONLY_METRICS, RESPONSES
+from infrawatch.problems import to_response
 
 router = APIRouter(prefix="/v1", route_class=answering_with(to_error), tags=["ingest"])
 
@@ -27,13 +27,11 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 _OFF_LOOP_BYTES = 64 * 1024
 """Reading this much takes a millisecond, 20 where all series are new; more is read in a thread."""
 
-
-_ONLY_METRICS = (
+_HOW_TO_SEND_METRICS = (
     "only metrics are taken here: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT to this server's "
     "/v1/metrics instead of OTEL_EXPORTER_OTLP_ENDPOINT, and OTEL_TRACES_EXPORTER and "
     "OTEL_LOGS_EXPORTER to none or to who takes them"
 )
-_PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
 
 
 @router.post("/metrics", responses=RESPONSES, response_model=None, openapi_extra=BODY)
@@ -60,11 +58,11 @@ async def write_metrics(
     return to_answer(metrics, outcome, encoding)
 
 
-@router.post("/traces", status_code=404, responses={404: {"content": {MEDIA_TYPE: _PROBLEM}}})
-@router.post("/logs", status_code=404, responses={404: {"content": {MEDIA_TYPE: _PROBLEM}}})
+@router.post("/traces", status_code=404, response_class=Response, responses=ONLY_METRICS)
+@router.post("/logs", status_code=404, response_class=Response, responses=ONLY_METRICS)
 async def refuse_signal() -> Response:
     """Say where to send only metrics; traces and logs are not stored here."""
-    return to_response(NotFound(_ONLY_METRICS))
+    return to_response(NotFound(_HOW_TO_SEND_METRICS))
 
 
 def _read(body: bytes, encoding: Encoding, find: Find) -> Metrics:

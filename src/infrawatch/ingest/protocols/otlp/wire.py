@@ -6,7 +6,7 @@ of it costs ten times as much as the numbers, only to find the labels there were
 text that is not UTF-8 make a whole request unreadable.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
@@ -96,7 +96,7 @@ def encode_attributes(attributes: Iterable[bytes]) -> bytes:
     )
 
 
-def decode_attributes(encoded: bytes) -> Iterable[KeyValue]:
+def decode_attributes(encoded: bytes) -> Sequence[KeyValue]:
     """What `encode_attributes` was given, read to the end.
 
     Raises:

@@ -1,8 +1,8 @@
 """From series, read quickly or carefully, to one batch: what both versions have in common."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,9 +17,14 @@ from infrawatch.store.ragged import Positions, Runs
 
 MS_NS = 1_000_000
 
-MAX_SERIES = 200_000
+MAX_SERIES = 50_000
 MAX_SAMPLES = 1_000_000
-"""What may wait for its commit at a time. Usual requests have up to 10,000 of both."""
+MAX_HISTOGRAMS = 50_000
+"""In one request. vmagent sends at most 10,000 samples at a time and Prometheus 2,000, unless
+somebody says otherwise; no more than a million may wait for their commit."""
+
+MAX_KEY_BYTES = 64 * 1024 * 1024
+"""All keys of a request together: in 2.0 they are larger than what refers to their texts."""
 
 ToPairs = Callable[[bytes], Pairs]
 """Reads the labels that a key stands for.
@@ -35,7 +40,7 @@ class Careful(NamedTuple):
     key: bytes = b""
     times_ms: Sequence[int] = ()
     value_bits: Sequence[int] = ()
-    histograms: Sequence[Any] = ()
+    histograms: Sequence[bytes] = ()
     exemplars: int = 0
 
 
@@ -55,10 +60,28 @@ class Request:
         return any(one.histograms for one in self.careful.values())
 
 
+def gather(read: Callable[[int], Careful], indexes: Iterable[int]) -> dict[int, Careful]:
+    """Read some series of a request carefully.
+
+    Raises:
+        BatchTooLarge: they are too much together.
+    """
+    gathered: dict[int, Careful] = {}
+    samples = histograms = key_bytes = 0
+    for index in indexes:
+        one = gathered[index] = read(index)
+        samples += len(one.times_ms)
+        histograms += len(one.histograms)
+        key_bytes += len(one.key)
+        if samples > MAX_SAMPLES or histograms > MAX_HISTOGRAMS or key_bytes > MAX_KEY_BYTES:
+            raise too_large()
+    return gathered
+
+
 def too_large() -> BatchTooLarge:
     return BatchTooLarge(
-        f"a request holds at most {MAX_SERIES} series and {MAX_SAMPLES} samples: send fewer at a "
-        "time (max_samples_per_send in Prometheus)"
+        f"a request holds at most {MAX_SERIES} series, {MAX_SAMPLES} samples and {MAX_HISTOGRAMS} "
+        "histograms: send fewer at a time (max_samples_per_send in Prometheus)"
     )
 
 

@@ -1,22 +1,26 @@
 """The native histograms of a request, as the samples of classic ones."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.names import Flaw, to_series_name
 from infrawatch.ingest.protocols.remote_write.batch import MS_NS, Request
-from infrawatch.ingest.protocols.remote_write.histograms import Part, to_classic
+from infrawatch.ingest.protocols.remote_write.histograms import Classic, Part, read_histogram
 from infrawatch.ingest.protocols.remote_write.labels import Pairs, describe, read_name
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.ragged import Positions
 
-_MAX_SAMPLES = 200_000
-"""What the histograms of one request may become: a few bytes of them can make many samples."""
+_ROOM_BYTES = 64 * 1024 * 1024
+_SAMPLE_BYTES = 300
+"""What the histograms of one request may become in memory: a byte of theirs can be a sample of a
+series of its own, and each of those has a key as long as the histogram's."""
+
+_TOO_MANY = Flaw("too_many_buckets", "the request's histograms are too many: send fewer at a time")
 
 _LE = "le"
 
@@ -36,22 +40,21 @@ class _Histogram:
     locator: str
     key: bytes
     name: SeriesName
-    time_ms: int
-    parts: Sequence[Part]
+    classic: Classic
 
 
 def to_classics(request: Request) -> Classics:
     """The histograms of a request, each as one sample each of several series."""
     verdicts = Verdicts()
     histograms = list(_read_all(request, verdicts))
-    ends = np.cumsum([len(one.parts) for one in histograms], dtype=np.intp)
-    samples = [(one, part) for one in histograms for part in one.parts]
+    ends = np.cumsum([len(one.classic.parts) for one in histograms], dtype=np.intp)
+    samples = [(one, part) for one in histograms for part in one.classic.parts]
     decoded = Decoded(
         keys=[_to_key(one, part) for one, part in samples],
         name_of=lambda number: _to_name(*samples[number]),
         locate=lambda number, _: (samples[number][0].index, samples[number][0].locator),
         counts=np.ones(len(samples), np.intp),
-        times=np.array([one.time_ms for one, _ in samples], np.int64),
+        times=np.array([one.classic.time_ms for one, _ in samples], np.int64),
         values=np.array([part.value for _, part in samples], np.float64),
         unit_ns=MS_NS,
         verdicts=verdicts,
@@ -61,18 +64,23 @@ def to_classics(request: Request) -> Classics:
 
 def _read_all(request: Request, verdicts: Verdicts) -> Iterator[_Histogram]:
     """Histograms that can be stored; those that cannot become verdicts."""
-    room = _MAX_SAMPLES
+    room = _ROOM_BYTES
     for index, series in request.careful.items():
-        pairs = request.to_pairs(series.key) if series.histograms else ()
-        name = _read_name(pairs)
-        for place, native in enumerate(series.histograms):
-            locator = f"series {index}, histogram {place} of {describe(pairs)}"
-            parts = name if isinstance(name, Flaw) else _to_parts(native, room)
-            if isinstance(name, Flaw) or isinstance(parts, Flaw):
-                verdicts.add(Verdict(index, locator, *parts))
+        if not series.histograms:
+            continue
+        pairs = request.to_pairs(series.key)
+        name, described = _read_name(pairs), describe(pairs)
+        for place, encoded in enumerate(series.histograms):
+            locator = f"series {index}, histogram {place} of {described}"
+            classic = name if isinstance(name, Flaw) else read_histogram(encoded)
+            if isinstance(name, Flaw) or isinstance(classic, Flaw):
+                verdicts.add(Verdict(index, locator, *classic))
                 continue
-            room -= len(parts)
-            yield _Histogram(index, locator, series.key, name, native.timestamp, parts)
+            room -= len(classic.parts) * (len(series.key) + _SAMPLE_BYTES)
+            if room < 0:
+                verdicts.add(Verdict(index, locator, *_TOO_MANY))
+                continue
+            yield _Histogram(index, locator, series.key, name, classic)
 
 
 def _read_name(pairs: Pairs) -> SeriesName | Flaw:
@@ -82,16 +90,6 @@ def _read_name(pairs: Pairs) -> SeriesName | Flaw:
         return name
     longest = to_series_name(f"{name.metric}_bucket", [*name.labels, (_LE, "+Inf")])
     return longest if isinstance(longest, Flaw) else name
-
-
-def _to_parts(native: Any, room: int) -> Sequence[Part] | Flaw:
-    parts = to_classic(native)
-    if not isinstance(parts, Flaw) and len(parts) > room:
-        return Flaw(
-            "too_many_buckets",
-            f"the histograms of a request may become {_MAX_SAMPLES} samples: send fewer at a time",
-        )
-    return parts
 
 
 def _to_key(histogram: _Histogram, part: Part) -> bytes:

@@ -11,13 +11,14 @@ stale marker ends `_sum`, `_count` and the bucket `+Inf`.
 import math
 import struct
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.protocols.remote_write.messages import HISTOGRAM, parse
 from infrawatch.model.samples import STALE_NAN_BITS
 
 _CUSTOM_BUCKETS = -53
@@ -30,6 +31,10 @@ _ROOTS = (1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429)
 """2 to the 0/4, 1/4, 2/4, 3/4, written out so that bounds are the same on every machine."""
 
 
+_MAX_BYTES = 64 * 1024
+"""Ten thousand buckets; a usual histogram has a hundred."""
+
+
 class Part(NamedTuple):
     """One sample of a classic histogram: the suffix of its metric, its `le` if it is a bucket."""
 
@@ -38,19 +43,41 @@ class Part(NamedTuple):
     value: float
 
 
-def to_classic(histogram: Any) -> list[Part] | Flaw:
-    """One native histogram as samples of a classic one: buckets by their bound, sum, count."""
-    (total,) = struct.unpack("<d", struct.pack("<Q", histogram.sum))
-    if histogram.sum == STALE_NAN_BITS:
-        return _to_parts({}, total, total)
+class Classic(NamedTuple):
+    """Samples of one time: buckets by their bound, then sum and count."""
+
+    time_ms: int
+    parts: list[Part]
+
+
+def read_histogram(encoded: bytes) -> Classic | Flaw:
+    """Read one native histogram, of either version, as what it is as a classic one."""
+    if len(encoded) > _MAX_BYTES:
+        return Flaw("invalid_histogram", f"it has more than {_MAX_BYTES} bytes")
     try:
-        held: defaultdict[float, float] = defaultdict(int)
-        for bound, observations in _read_buckets(histogram):
-            held[bound] += observations
-        count = _read_count(histogram, sum(held.values()), is_exact=not math.isnan(total))
+        histogram = parse(HISTOGRAM, encoded)
+        return Classic(histogram.timestamp, _to_parts(histogram))
     except ValueError as error:
         return Flaw("invalid_histogram", f"not a native histogram: {error}")
-    return _to_parts(held, total, count)
+
+
+def _to_parts(histogram: Any) -> list[Part]:
+    (total,) = struct.unpack("<d", struct.pack("<Q", histogram.sum))
+    if histogram.sum == STALE_NAN_BITS:
+        return _ending(total, total)
+    held: defaultdict[float, float] = defaultdict(int)
+    for bound, observations in _read_buckets(histogram):
+        held[bound] += observations
+    count = _read_count(histogram, sum(held.values()), is_exact=not math.isnan(total))
+    bounds = sorted(bound for bound in held if bound < math.inf)
+    below = accumulate(held[bound] for bound in bounds)
+    buckets = [Part("_bucket", to_le(le), float(n)) for le, n in zip(bounds, below, strict=True)]
+    return buckets + _ending(total, float(count))
+
+
+def _ending(total: float, count: float) -> list[Part]:
+    last = Part("_bucket", to_le(math.inf), count)
+    return [last, Part("_sum", None, total), Part("_count", None, count)]
 
 
 def to_le(bound: float) -> str:
@@ -60,17 +87,6 @@ def to_le(bound: float) -> str:
     if bound == 0 or 1e-4 <= abs(bound) < 1e6:  # noqa: PLR2004  # where Go's %g needs no exponent
         return repr(bound)
     return np.format_float_scientific(bound, trim="-", exp_digits=2)
-
-
-def _to_parts(held: Mapping[float, float], total: float, count: float) -> list[Part]:
-    bounds = sorted(bound for bound in held if bound < math.inf)
-    counts = accumulate(held[bound] for bound in bounds)
-    return [
-        *(Part("_bucket", to_le(le), float(n)) for le, n in zip(bounds, counts, strict=True)),
-        Part("_bucket", to_le(math.inf), float(count)),
-        Part("_sum", None, total),
-        Part("_count", None, float(count)),
-    ]
 
 
 def _read_count(histogram: Any, held: float, *, is_exact: bool) -> float:

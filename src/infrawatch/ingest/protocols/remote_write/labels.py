@@ -4,12 +4,18 @@ import json
 from collections.abc import Sequence
 
 from infrawatch.ingest.names import Flaw, to_series_name
+from infrawatch.ingest.schemas import MAX_LABELS
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.selector import METRIC_LABEL
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
 METRIC = METRIC_LABEL.encode()
+
+MAX_PAIRS = MAX_LABELS + 1
+"""The metric's name among them, and empty ones: the specifications do not allow those anyway."""
+
+TOO_MANY = Flaw("too_many_labels", f"at most {MAX_LABELS} labels")
 
 _SHOWN_CHARACTERS = 120
 """Enough to tell one series from another, short enough for a sender's log."""

@@ -20,7 +20,9 @@ from google.protobuf.message_factory import GetMessageClass
 
 _PACKAGE = "infrawatch.remote_write"
 
-_SAMPLE = {"value": "1 fixed64", "timestamp": "2 int64"}
+_MANY_BYTES = 64 * 1024
+_MAX_FIELDS = 100_000
+"""In memory a field is up to a hundred times as large as on the wire."""
 
 _HISTOGRAM = {
     "count_int": "1 uint64",
@@ -46,7 +48,7 @@ _MESSAGES: Mapping[str, Mapping[str, str]] = {
         "labels": "1 Label*",
         "samples": "2 Sample*",
         "exemplars": "3 bytes*",
-        "histograms": "4 Histogram*",
+        "histograms": "4 bytes*",
     },
     "MetricMetadata": {
         "type": "1 int32",
@@ -58,14 +60,15 @@ _MESSAGES: Mapping[str, Mapping[str, str]] = {
     "Series2": {
         "labels_refs": "1 uint32*",
         "samples": "2 Sample*",
-        "histograms": "3 Histogram*",
+        "histograms": "3 bytes*",
         "exemplars": "4 bytes*",
         "metadata": "5 bytes",
     },
     "Metadata": {"type": "1 int32", "help_ref": "3 uint32", "unit_ref": "4 uint32"},
     "Label": {"name": "1 bytes", "value": "2 bytes"},
-    "Sample": _SAMPLE,
+    "Sample": {"value": "1 fixed64", "timestamp": "2 int64"},
     "Histogram": _HISTOGRAM,
+    "Shape": {"first": "1 bytes*", "second": "2 bytes*", "third": "3 bytes*", "fourth": "4 bytes*"},
     "BucketSpan": {"offset": "1 sint32", "length": "2 uint32"},
 }
 """Field → number and type; `*` says that there may be many.
@@ -75,16 +78,29 @@ and a histogram's reset hint.
 """
 
 
-def parse(kind: type[Message], data: bytes) -> Any:
+def parse(kind: type[Message], encoded: bytes) -> Any:
     """Read a message.
 
     Raises:
         ValueError: the bytes are no such message.
     """
     try:
-        return kind.FromString(data)
+        return kind.FromString(encoded)
     except DecodeError as error:
         raise ValueError(str(error)) from None
+
+
+def parse_series(kind: type[Message], encoded: bytes) -> Any:
+    """Read a series, of version 1 or 2.
+
+    Raises:
+        ValueError: the bytes are no series, or one of more fields than anybody sends.
+    """
+    if len(encoded) > _MANY_BYTES:
+        shape = parse(_SHAPE, encoded)
+        if sum(map(len, (shape.first, shape.second, shape.third, shape.fourth))) > _MAX_FIELDS:
+            raise ValueError(f"it has more than {_MAX_FIELDS} fields")
+    return parse(kind, encoded)
 
 
 def _declared() -> dict[str, type[Message]]:
@@ -130,3 +146,5 @@ METRIC_METADATA = _CLASSES["MetricMetadata"]
 REQUEST = _CLASSES["Request"]
 SERIES_2 = _CLASSES["Series2"]
 METADATA = _CLASSES["Metadata"]
+HISTOGRAM = _CLASSES["Histogram"]
+_SHAPE = _CLASSES["Shape"]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.ingest.protocols.remote_write.fields import Wire
+from infrawatch.ingest.protocols.remote_write.labels import MAX_PAIRS
 from infrawatch.model.samples import Int64s
 from infrawatch.store.ragged import Bools, Positions, Runs
 
@@ -17,6 +18,9 @@ _MAX_SHIFT = 28
 """A reference has 32 bits, and a varint seven in each byte."""
 
 _BEYOND = 2**32
+
+_MAX_BYTES = 512
+"""Room for as many references as a series may have, to a table of two million texts."""
 
 
 class References(NamedTuple):
@@ -34,20 +38,21 @@ def find_references(wire: Wire) -> tuple[Runs, Bools]:
     sizes = np.where(is_long, low - _MORE + (high << 7), low)
     firsts = starts + 2 + is_long
     is_there = (wire.bytes[starts] == _TAG) & (sizes > 0) & (firsts + sizes <= ends)
-    is_there &= ~is_long | (high < _MORE)
+    is_there &= sizes <= _MAX_BYTES
     return Runs(firsts, np.where(is_there, sizes, 0)), is_there
 
 
 def read_references(wire: Wire, runs: Runs, symbols: int) -> tuple[References, Bools]:
     """Decode runs of references, none of them empty.
 
-    Also tells which runs are pairs of references to symbols there are; the others are left out.
+    Also tells which runs are pairs of references to symbols there are, and not too many; the
+    others are left out.
     """
     encoded = wire.bytes[runs.positions()]
     runs = Runs.of(runs.counts)
     counts, values = _read_varints(encoded, runs)
     is_sound = (encoded[runs.lasts] < _MORE) & (counts % 2 == 0)
-    is_sound &= Runs.of(counts).largest(values) < symbols
+    is_sound &= (counts <= 2 * MAX_PAIRS) & (Runs.of(counts).largest(values) < symbols)
     if is_sound.all():
         return References(counts, values), is_sound
     return References(counts[is_sound], values[Runs.of(counts).spread(is_sound)]), is_sound

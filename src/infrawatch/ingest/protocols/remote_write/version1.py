@@ -15,15 +15,17 @@ from infrawatch.ingest.protocols.remote_write.batch import (
     MAX_SERIES,
     Careful,
     Request,
+    gather,
     too_large,
 )
 from infrawatch.ingest.protocols.remote_write.fields import Fields, Wire, read_samples
-from infrawatch.ingest.protocols.remote_write.labels import Pairs
+from infrawatch.ingest.protocols.remote_write.labels import MAX_PAIRS, TOO_MANY, Pairs
 from infrawatch.ingest.protocols.remote_write.messages import (
     METRIC_METADATA,
     SERIES_1,
     WRITE_REQUEST,
     parse,
+    parse_series,
 )
 from infrawatch.ingest.protocols.remote_write.metadata import read_metric, to_metadata
 from infrawatch.ingest.verdicts import Verdict, Verdicts
@@ -43,13 +45,13 @@ def decode(body: bytes, find: Find) -> Request:
 
     Raises:
         MalformedBody: it is none.
-        BatchTooLarge: more than 200,000 series.
+        BatchTooLarge: more than 50,000 series.
     """
     try:
         request = parse(WRITE_REQUEST, body)
     except ValueError as error:
         raise MalformedBody(f"the body is not a prometheus.WriteRequest: {error}") from None
-    if len(request.timeseries) > MAX_SERIES:
+    if max(len(request.timeseries), len(request.metadata)) > MAX_SERIES:
         raise too_large()
     series = request.timeseries[:]
     if body and not series and not request.metadata:
@@ -66,7 +68,7 @@ def decode(body: bytes, find: Find) -> Request:
     return Request(
         keys=keys,
         samples=samples,
-        careful={index: _read_carefully(series[index], index, verdicts) for index in irregular},
+        careful=gather(lambda index: _read_carefully(series[index], index, verdicts), irregular),
         to_pairs=_to_pairs,
         metadata=_read_metadata(request.metadata, verdicts),
         verdicts=verdicts,
@@ -100,14 +102,14 @@ def _end_in_zeros(wire: Wire) -> list[int]:
 
 
 def _end_of_labels(series: bytes) -> int:
-    """Where the label fields end that a series begins with."""
+    """Where the label fields end that a series begins with, if there are not too many."""
     at, end = 0, len(series)
-    while at + 2 < end and series[at] == _LABEL_TAG:
+    for _ in range(MAX_PAIRS):
+        if at + 2 >= end or series[at] != _LABEL_TAG:
+            break
         size, start = series[at + 1], at + 2
-        if size & _MORE:
+        if size & _MORE:  # more than two bytes are left to the careful way
             size, start = size & ~_MORE | series[at + 2] << 7, at + 3
-            if series[at + 2] & _MORE:
-                break
         if start + size > end:
             break
         at = start + size
@@ -117,9 +119,13 @@ def _end_of_labels(series: bytes) -> int:
 def _read_carefully(series: bytes, index: int, verdicts: Verdicts) -> Careful:
     """Read a series whose fields are in another order, or other fields."""
     try:
-        message = parse(SERIES_1, series)
+        message = parse_series(SERIES_1, series)
     except ValueError as error:
         verdicts.add(Verdict(index, f"series {index}", "malformed_series", str(error)))
+        return Careful()
+    if len(message.labels) > MAX_PAIRS:
+        samples = len(message.samples) + len(message.histograms)
+        verdicts.add(Verdict(index, f"series {index}", *TOO_MANY, samples))
         return Careful()
     return Careful(
         key=SERIES_1(labels=message.labels).SerializeToString(),

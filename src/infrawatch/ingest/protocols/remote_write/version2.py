@@ -14,14 +14,29 @@ from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.remote_write.batch import (
+    MAX_KEY_BYTES,
+    MAX_SAMPLES,
     MAX_SERIES,
     Careful,
     Request,
+    gather,
     too_large,
 )
 from infrawatch.ingest.protocols.remote_write.fields import Fields, Wire, read_samples
-from infrawatch.ingest.protocols.remote_write.labels import METRIC, Pairs, read_name
-from infrawatch.ingest.protocols.remote_write.messages import METADATA, REQUEST, SERIES_2, parse
+from infrawatch.ingest.protocols.remote_write.labels import (
+    MAX_PAIRS,
+    METRIC,
+    TOO_MANY,
+    Pairs,
+    read_name,
+)
+from infrawatch.ingest.protocols.remote_write.messages import (
+    METADATA,
+    REQUEST,
+    SERIES_2,
+    parse,
+    parse_series,
+)
 from infrawatch.ingest.protocols.remote_write.metadata import read_metric, to_metadata
 from infrawatch.ingest.protocols.remote_write.references import (
     References,
@@ -43,13 +58,13 @@ def decode(body: bytes, _find: Find) -> Request:
 
     Raises:
         MalformedBody: it is none.
-        BatchTooLarge: more than 200,000 series.
+        BatchTooLarge: more than 50,000 series.
     """
     try:
         request = parse(REQUEST, body)
     except ValueError as error:
         raise MalformedBody(f"the body is not an io.prometheus.write.v2.Request: {error}") from None
-    if len(request.timeseries) > MAX_SERIES:
+    if len(request.timeseries) > MAX_SERIES or len(request.symbols) > MAX_SAMPLES:
         raise too_large()
     symbols, series = request.symbols[:], request.timeseries[:]
     if body and not symbols and not series:
@@ -81,12 +96,13 @@ class _Reading:
         references, is_sound = read_references(wire, runs.picked(regular), len(self._symbols))
         regular = regular[is_sound]
         self._name(regular, references)
-        self._describe(regular, references, fields.ends - wire.starts)
-        irregular = sorted(set(range(len(self._series))).difference(regular.tolist()))
+        self._describe(regular, references, wire.ends - fields.ends)
+        is_irregular = np.ones(len(self._series), np.bool_)
+        is_irregular[regular] = False
         return Request(
             keys=self._keys,
             samples=samples,
-            careful={index: self._read_carefully(index) for index in irregular},
+            careful=gather(self._read_carefully, np.flatnonzero(is_irregular).tolist()),
             to_pairs=_to_pairs,
             metadata=self._metadata,
             verdicts=self._verdicts,
@@ -97,21 +113,23 @@ class _Reading:
         table = np.empty(len(self._symbols), object)
         table[:] = [symbol + _END for symbol in self._symbols]
         lengths = np.fromiter(map(len, table), np.intp, len(table))[references.values]
+        if lengths.sum() > MAX_KEY_BYTES:
+            raise too_large()
         joined = b"".join(table[references.values].tolist())
         ends = np.cumsum(lengths)[Runs.of(references.counts).lasts].tolist()
         for index, (start, end) in zip(regular.tolist(), pairwise([0, *ends]), strict=True):
             self._keys[index] = joined[start:end]
 
-    def _describe(self, regular: Positions, references: References, ends: Positions) -> None:
-        """Read the metadata of one series of each metric: they are all the same."""
+    def _describe(self, regular: Positions, references: References, sizes: Positions) -> None:
+        """Read the metadata of the last series of each metric: they should all be the same."""
         is_metric = np.array([symbol == METRIC for symbol in self._symbols], np.bool_)
-        which = np.flatnonzero(is_metric[references.values[::2]])
-        owners = Runs.of(references.counts // 2).spread(regular)[which]
+        owners = Runs.of(references.counts // 2).spread(regular)
+        which = np.flatnonzero(is_metric[references.values[::2]] & (sizes[owners] > 0))
         metrics = references.values[1::2][which]
-        for metric, index in dict(zip(metrics.tolist(), owners.tolist(), strict=True)).items():
-            said = self._series[index][ends[index] + 2 :]
-            if said:
-                self._add_metadata(index, self._symbols[metric], said)
+        last = dict(zip(metrics.tolist(), owners[which].tolist(), strict=True))
+        for metric, index in last.items():
+            encoded = self._series[index][2 - sizes[index] :]
+            self._add_metadata(index, self._symbols[metric], encoded)
 
     def _add_metadata(self, index: int, metric: bytes, encoded: bytes) -> None:
         name = read_metric(metric)
@@ -129,7 +147,7 @@ class _Reading:
     def _read_carefully(self, index: int) -> Careful:
         """Read a series whose fields are in another order, or other fields."""
         try:
-            message = parse(SERIES_2, self._series[index])
+            message = parse_series(SERIES_2, self._series[index])
         except ValueError as error:
             self._verdicts.add(Verdict(index, f"series {index}", "malformed_series", str(error)))
             return Careful()
@@ -150,7 +168,9 @@ class _Reading:
         )
 
     def _resolve(self, references: Sequence[int]) -> Pairs | Flaw:
-        """The labels that a series refers to, if keys can be made of their texts."""
+        """The labels that a series refers to, if a key can be made of their texts."""
+        if len(references) > 2 * MAX_PAIRS:
+            return TOO_MANY
         try:
             texts = [self._symbols[reference] for reference in references]
             pairs = list(zip(texts[::2], texts[1::2], strict=True))

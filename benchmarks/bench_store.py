@@ -1,0 +1,280 @@
+"""What the store costs: `make bench-store`, or `make bench-store ARGS="--hosts 20"`.
+
+Starts an embedded PostgreSQL, commits the reference workload (workload.py) to the journal in groups
+of 10,000, compacts and merges it, and asks it questions; then the same for four windows compacted
+every four minutes of their time, as a running server would. Prints what each costs beside its aim.
+CPU is that of this process and of PostgreSQL's together.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import httpx
+import numpy as np
+import psutil
+from sqlalchemy import text
+
+from benchmarks.bench_ingest import cpu_s, serving
+from benchmarks.workload import STEP_S, Workload
+from infrawatch.embedded.postgres import postgres_running
+from infrawatch.model.labels import SeriesName
+from infrawatch.model.samples import Columns, Float64s, Int64s
+from infrawatch.model.timerange import from_us
+from infrawatch.store.codec import WINDOW_US
+from infrawatch.store.database import Database, create_engine
+from infrawatch.store.journal import Entry, JournalRepository
+from infrawatch.store.migrations import upgrade
+from infrawatch.store.samples import EVER, SampleRepository
+from infrawatch.store.series import SeriesRepository
+from infrawatch.store.writers import WriterRepository
+from infrawatch.upkeep import compaction
+from infrawatch.upkeep.slots import empty_all_slots
+
+HOSTS = 100
+ROUNDS = 300
+GROUP_SAMPLES = 10_000
+STEADY_HOSTS = 20
+STEADY_ROUNDS = 4 * WINDOW_US // 1_000_000 // STEP_S
+ROUNDS_A_PASS = 16
+TENANT = 1
+TIMES = 15
+
+_BYTES = text("""
+SELECT sum(pg_total_relation_size(relid)) + pg_total_relation_size('chunks_head')
+FROM pg_partition_tree('chunks')
+""")
+_DECODE = text("SELECT count(value) FROM samples")
+_BETWEEN = text("""
+SELECT count(value) FROM samples_between(:start, :end) WHERE series_id = :id
+""")
+
+
+class Question(NamedTuple):
+    """Asked over the last 75 minutes of the workload; `match` may name a `{host}`."""
+
+    name: str
+    aim_ms: float
+    path: str
+    match: str
+    parameters: Mapping[str, str] = MappingProxyType({})
+
+
+_RATE = MappingProxyType({"step": "1m", "fn": "rate", "by": "host", "across": "sum"})
+_MAX = MappingProxyType({"step": "1m", "fn": "max", "by": "host", "across": "max"})
+
+QUESTIONS = (
+    Question("1 series, raw", 4, "/v1/samples", 'node_load1{{host="{host}"}}'),
+    Question(
+        *("100 series, avg 1m", 8, "/v1/range", '{{host="{host}"}}'),
+        MappingProxyType({"step": "1m", "fn": "avg"}),
+    ),
+    Question("300 series, rate", 12, "/v1/range", "node_network_receive_bytes_total", _RATE),
+    Question("800 series, rate", 25, "/v1/range", "node_cpu_user_seconds_total", _RATE),
+    Question("10,000 series, max", 250, "/v1/range", '{{env="production"}}', _MAX),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """The workload as numbers: a row for each series, a column for each round."""
+
+    names: list[SeriesName]
+    times_us: Int64s
+    values: Float64s
+
+    @classmethod
+    def of(cls, workload: Workload) -> "Matrix":
+        return cls(
+            [SeriesName.of(metric, labels) for metric, labels in workload.names],
+            np.array(workload.times) * 1_000,
+            np.array(workload.values),
+        )
+
+    def groups(self, ids: Int64s, rounds: range) -> Iterator[Columns]:
+        """The samples of some rounds as they arrive, round by round, in groups."""
+        for number in rounds:
+            for start in range(0, len(ids), GROUP_SAMPLES):
+                part = slice(start, start + GROUP_SAMPLES)
+                yield Columns(ids[part], self.times_us[part, number], self.values[part, number])
+
+
+class Bench:
+    """A database, and what is spent on it."""
+
+    def __init__(self, url: str, database: Database, postmaster: psutil.Process) -> None:
+        self.url = url
+        self._database = database
+        self._postmaster = postmaster
+        self._turn = (0, 0)
+
+    async def spent(self, work: Awaitable[object]) -> tuple[float, float]:
+        """CPU seconds of ours and of PostgreSQL's that some work takes."""
+        before = time.process_time(), cpu_s(self._postmaster)
+        await work
+        return time.process_time() - before[0], cpu_s(self._postmaster) - before[1]
+
+    async def register(self, names: list[SeriesName]) -> Int64s:
+        async with self._database.writing() as connection:
+            ids = await SeriesRepository(connection, TENANT).resolve(names)
+            self._turn = await WriterRepository(connection).register(), 0
+        return np.array(ids, np.int64)
+
+    async def write(self, matrix: Matrix, ids: Int64s, rounds: range) -> None:
+        writer, seq = self._turn
+        for columns in matrix.groups(ids, rounds):
+            seq += 1
+            async with self._database.writing() as connection:
+                at_us = await WriterRepository(connection).advance(writer, seq)
+                await JournalRepository(connection).append(Entry(writer, seq, at_us, columns))
+        self._turn = writer, seq
+
+    async def compact(self) -> None:
+        await compaction.compact_until(self._database, datetime.now(UTC))
+
+    async def compact_all(self) -> None:
+        await self.compact()
+        await compaction.merge_until(self._database, compaction.EVERYTHING)
+        await empty_all_slots(self._database)
+
+    async def live_through(self, matrix: Matrix, ids: Int64s) -> None:
+        """Compact every `ROUNDS_A_PASS` rounds, merge windows as they close; writing excluded."""
+        rounds = matrix.values.shape[1]
+        for start in range(0, rounds, ROUNDS_A_PASS):
+            await self.write(matrix, ids, range(start, min(start + ROUNDS_A_PASS, rounds)))
+            await self.compact()
+            now_us = int(matrix.times_us[:, min(start + ROUNDS_A_PASS, rounds) - 1].min())
+            before_us = now_us - ROUNDS_A_PASS * STEP_S * 1_000_000
+            if now_us // WINDOW_US != before_us // WINDOW_US:
+                await compaction.merge_until(self._database, from_us(now_us))
+
+    async def bytes_on_disk(self) -> int:
+        """Of chunks and head, indexes included, once autovacuum has been there."""
+        engine = create_engine(self.url).execution_options(isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            await connection.execute(text("VACUUM chunks_head, chunks"))
+        await engine.dispose()
+        async with self._database.reading() as connection:
+            return int((await connection.execute(_BYTES)).scalar_one())
+
+    async def read_s(self, ids: Int64s) -> float:
+        async with self._database.reading() as connection:
+            repository = SampleRepository(connection, max_samples=10_000_000)
+            return await _median_s(lambda: repository.read(ids, EVER))
+
+    async def decode_s(self) -> float:
+        async with self._database.reading() as connection:
+            started = time.perf_counter()
+            await connection.execute(_DECODE)
+            return time.perf_counter() - started
+
+    async def between_s(self, series_id: int, end_us: int) -> float:
+        start_us = end_us - 3_600_000_000
+        span = {"id": series_id, "start": from_us(start_us), "end": from_us(end_us)}
+        async with self._database.reading() as connection:
+            return await _median_s(lambda: connection.execute(_BETWEEN, span))
+
+
+async def main(hosts: int, rounds: int) -> None:
+    """Measure and print."""
+    end_ms = time.time_ns() // 1_000_000
+    with tempfile.TemporaryDirectory(prefix="infrawatch-bench-") as directory:
+        Path(directory).chmod(0o711)  # PostgreSQL runs as another user when we are root
+        matrix = Matrix.of(Workload.generate(hosts=hosts, rounds=rounds, end_ms=end_ms))
+        await _measured(Path(directory) / "bulk", matrix, measure_bulk)
+        steady = Workload.generate(
+            hosts=min(hosts, STEADY_HOSTS), rounds=STEADY_ROUNDS, end_ms=end_ms
+        )
+        await _measured(Path(directory) / "steady", Matrix.of(steady), measure_steady)
+
+
+async def measure_bulk(bench: Bench, matrix: Matrix) -> None:
+    """Everything arrives, is compacted at once, and read."""
+    ids = await bench.register(matrix.names)
+    millions = matrix.values.size / 1e6
+    print(f"{len(ids):,} series of {matrix.values.shape[1]} samples, compacted at once")
+    _, postgres_s = await bench.spent(bench.write(matrix, ids, range(matrix.values.shape[1])))
+    _show("journal, PostgreSQL alone", postgres_s / millions, "s/M", 0.25)
+    ours_s, postgres_s = await bench.spent(bench.compact_all())
+    _show("compaction and merge", (ours_s + postgres_s) / millions, "s/M", 0.45)
+    _show("on disk", await bench.bytes_on_disk() / matrix.values.size, "bytes a sample", 3.2)
+    some = ids[:1_000]
+    per_s = len(some) * matrix.values.shape[1] / await bench.read_s(some) / 1e6
+    _show("1,000 series into numpy", per_s, "M samples/s", 10, is_least=True)
+    _show("view samples", millions / await bench.decode_s(), "M samples/s", 1.8, is_least=True)
+    end_us = int(matrix.times_us.max())
+    _show("samples_between, an hour", 1000 * await bench.between_s(int(ids[0]), end_us), "ms", 5)
+    async with serving(bench.url) as (_, address), httpx.AsyncClient(base_url=address) as client:
+        host = dict(matrix.names[0].labels)["host"]
+        span = {"start": str(end_us / 1e6 - 4_500), "end": str(end_us / 1e6)}
+        for question in QUESTIONS:
+            wanted = {"match": question.match.format(host=host), **span, **question.parameters}
+            asked = client.build_request("GET", question.path, params=wanted)
+            _show(
+                question.name,
+                1000 * await _median_s(partial(_ask, client, asked)),
+                "ms",
+                question.aim_ms,
+            )
+
+
+async def measure_steady(bench: Bench, matrix: Matrix) -> None:
+    """Four windows of a scrape every 15 s; what writing costs is taken off."""
+    ids = await bench.register(matrix.names)
+    millions = matrix.values.size / 1e6
+    print(f"{len(ids):,} series for {STEADY_ROUNDS * STEP_S // 3600} hours, as they come")
+    both_s = sum(await bench.spent(bench.live_through(matrix, ids)))
+    await bench.compact_all()
+    written = Matrix(matrix.names, matrix.times_us + 1, matrix.values)
+    writing_s = sum(await bench.spent(bench.write(written, ids, range(STEADY_ROUNDS))))
+    _show("compaction and merge", (both_s - writing_s) / millions, "s/M", 0.6)
+    _show("on disk", await bench.bytes_on_disk() / matrix.values.size, "bytes a sample", 3.2)
+
+
+async def _measured(
+    data_dir: Path, matrix: Matrix, measure: Callable[[Bench, Matrix], Awaitable[None]]
+) -> None:
+    async with postgres_running(data_dir) as postgres:
+        url = postgres.endpoint.url()
+        await upgrade(url)
+        pid = (postgres.home.cluster / "postmaster.pid").read_text("utf-8").split()[0]
+        async with Database.open(url) as database:
+            await measure(Bench(url, database, psutil.Process(int(pid))), matrix)
+
+
+async def _ask(client: httpx.AsyncClient, asked: httpx.Request) -> None:
+    answer = await client.send(asked)
+    answer.raise_for_status()
+    assert answer.json()["series"]
+
+
+async def _median_s(work: Callable[[], Awaitable[object]]) -> float:
+    times: list[float] = []
+    for _ in range(TIMES):
+        started = time.perf_counter()
+        await work()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def _show(name: str, found: float, unit: str, aim: float, *, is_least: bool = False) -> None:
+    is_met = found >= aim if is_least else found <= aim
+    bound = ">=" if is_least else "<="
+    print(f"  {name:34} {found:>9.2f} {unit:15} {bound} {aim:<6g} {'' if is_met else 'missed'}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="What the store costs.")
+    parser.add_argument("--hosts", type=int, default=HOSTS, help="with a hundred series each")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="samples of each series")
+    options = parser.parse_args()
+    asyncio.run(main(options.hosts, options.rounds))

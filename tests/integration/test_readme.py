@@ -1,0 +1,87 @@
+"""The README's examples work when pasted, and what it says of this checkout is true."""
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from infrawatch.embedded.binaries import find_binaries
+from infrawatch.settings import AgentSettings, LogSettings, Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+ALL_SETTINGS: Sequence[type[BaseSettings]] = (Settings, AgentSettings, LogSettings)
+
+
+class Example(NamedTuple):
+    language: str
+    code: str
+    answers: list[str]
+
+
+def examples() -> list[Example]:
+    """The blocks marked `tested`; lines of theirs that begin with `# ` are what is answered."""
+    found = re.findall(r"^```(sh|python) tested\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [
+        Example(language, code, re.findall(r"^# (.+)$", code, re.MULTILINE))
+        for language, code in found
+    ]
+
+
+def fits(answer: str, output: str) -> bool:
+    """Whether the output has a line like this; `…` stands for anything."""
+    pattern = "[^\n]*".join(re.escape(part).replace("\\ ", " +") for part in answer.split("…"))
+    return re.search(pattern, output) is not None
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here to paste into")
+async def test_the_examples_of_the_readme_work_when_pasted(server: str, database_url: str) -> None:
+    programs = (Path(sys.executable).parent, find_binaries().root / "bin", os.environ["PATH"])
+    environment = {**os.environ, "PATH": os.pathsep.join(map(str, programs))}
+    interpreters = {"sh": ["sh", "-eu", "-c"], "python": [sys.executable, "-c"]}
+    assert len(examples()) == 6
+
+    for language, code, answers in examples():
+        here = code.replace("http://127.0.0.1:8000", server)
+        here = here.replace("$(.venv/bin/infrawatch database-url)", database_url)
+        process = await asyncio.create_subprocess_exec(
+            *interpreters[language], here, env=environment, stdout=PIPE, stderr=STDOUT
+        )
+        output = (await process.communicate())[0].decode()
+
+        assert process.returncode == 0, output
+        assert answers
+        for answer in answers:
+            assert fits(answer, output), f"{answer}\n\nwas not answered, but\n\n{output}"
+
+
+def test_the_readme_names_every_setting_and_no_other() -> None:
+    named = set(re.findall(r"INFRAWATCH_[A-Z_]+", README))
+
+    assert named == {
+        f"INFRAWATCH_{name.upper()}" for one in ALL_SETTINGS for name in one.model_fields
+    }
+
+
+def test_the_readme_names_tests_that_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", README))
+    sources = "".join(one.read_text(encoding="utf-8") for one in ROOT.glob("tests/*/test_*.py"))
+
+    assert len(named) > 10
+    assert named <= set(re.findall(r"def (test_\w+)\(", sources))
+
+
+def test_the_readme_links_to_files_that_exist() -> None:
+    linked = re.findall(r"\]\((?!http)([^)]+)\)", README)
+
+    assert linked
+    assert all((ROOT / path).exists() for path in linked)

@@ -1,0 +1,73 @@
+"""The jobs of upkeep, as a server runs them."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from httpx import AsyncClient
+from pushing import find_values, now_ms, push, series
+from sqlalchemy import text
+
+from infrawatch.errors import InfraWatchError
+from infrawatch.store.database import Database
+from infrawatch.store.partitions import PartitionRepository
+from infrawatch.telemetry import Telemetry
+from infrawatch.upkeep.days import drop_day
+from infrawatch.upkeep.scheduler import DAYS_AHEAD, Scheduler
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def upkeep(database: Database) -> Scheduler:
+    return Scheduler(
+        database, Telemetry(), retention=2 * DAY, replay_window=timedelta(microseconds=1)
+    )
+
+
+async def test_a_writer_that_was_silent_for_long_goes_on_under_another_number(
+    client: AsyncClient, database: Database, upkeep: Scheduler
+) -> None:
+    at = now_ms()
+    assert (await push(client, series("m", [at, 1]))).status_code == 200
+    async with database.writing() as connection:
+        await connection.execute(text("UPDATE writers SET last_at = last_at - interval '2 days'"))
+    await upkeep.retain()
+    assert (await push(client, series("m", [at + 1, 2]))).status_code == 200
+    assert list((await find_values(database, "m")).values()) == [1, 2]
+
+
+async def test_days_are_there_before_they_begin_and_gone_when_retention_has_passed_them(
+    database: Database, upkeep: Scheduler
+) -> None:
+    today = datetime.now(UTC).date()
+    async with database.writing() as connection:
+        await PartitionRepository(connection).make_days([today - 3 * DAY, today - 2 * DAY])
+    await upkeep.retain()
+    async with database.reading() as connection:
+        days = await PartitionRepository(connection).days()
+    assert days == {today - 2 * DAY} | {today + n * DAY for n in range(DAYS_AHEAD + 1)}
+
+
+async def test_a_day_that_is_read_is_dropped_between_two_queries(database: Database) -> None:
+    day = datetime.now(UTC).date() - 9 * DAY
+    async with database.writing() as connection:
+        await PartitionRepository(connection).make_days([day])
+    async with database.reading() as connection:
+        await connection.execute(text("SELECT count(*) FROM chunks"))
+        with pytest.raises(InfraWatchError):
+            async with database.writing() as other:
+                await PartitionRepository(other).drop_day(day)
+    assert await drop_day(database, day)
+
+
+async def test_the_journal_is_emptied_the_second_time_it_is_found_spent(
+    client: AsyncClient, database: Database, upkeep: Scheduler
+) -> None:
+    await push(client, series("m", [now_ms(), 1]))
+    async with database.writing() as connection:
+        await connection.execute(text("UPDATE shards SET compacted_until = clock_timestamp()"))
+    for left in (1, 0):
+        await upkeep.empty_slots()
+        async with database.reading() as connection:
+            count = await connection.execute(text("SELECT count(*) FROM journal"))
+            assert count.scalar_one() == left

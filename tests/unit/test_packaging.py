@@ -1,0 +1,180 @@
+"""The image, the compose file and the workflow say what is so in this checkout."""
+
+import json
+import re
+import runpy
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from pydantic_settings import BaseSettings
+from typer import Context
+from typer.main import get_group
+
+from infrawatch.cli.commands import app
+from infrawatch.settings import AgentSettings, LogSettings, Settings
+
+ROOT = Path(__file__).parents[2]
+SETUP = runpy.run_path(str(ROOT / ".ci" / "setup.py"))
+
+ALL_SETTINGS: Sequence[type[BaseSettings]] = (Settings, AgentSettings, LogSettings)
+VARIABLES = {f"INFRAWATCH_{name.upper()}" for one in ALL_SETTINGS for name in one.model_fields}
+
+
+class Instruction(NamedTuple):
+    stage: int
+    name: str
+    rest: str
+
+
+def read_dockerfile() -> Iterator[Instruction]:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    lines = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ")
+    stage = -1
+    for line in filter(str.strip, lines.splitlines()):
+        name, _, rest = line.partition(" ")
+        stage += name == "FROM"
+        yield Instruction(stage, name, rest.strip())
+
+
+DOCKERFILE = list(read_dockerfile())
+LAST_STAGE = DOCKERFILE[-1].stage
+
+
+def said(name: str, *, stage: int | None = None) -> list[str]:
+    return [one.rest for one in DOCKERFILE if one.name == name and stage in (None, one.stage)]
+
+
+def is_left_out(path: str) -> bool:
+    """What .dockerignore says of a path: the last pattern that fits it or a parent of it wins."""
+    parts = [path, *map(str, PurePosixPath(path).parents)]
+    left_out = False
+    for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():
+        pattern = line.removeprefix("!")
+        if line and not line.startswith("#") and any(fnmatch(part, pattern) for part in parts):
+            left_out = not line.startswith("!")
+    return left_out
+
+
+def test_what_the_image_copies_is_there() -> None:
+    copied = [rest.split() for rest in said("COPY") if not rest.startswith("--from")]
+
+    assert len(copied) > 3
+    for *sources, _ in copied:
+        for source in sources:
+            assert (ROOT / source).exists(), source
+            assert not is_left_out(source), source
+
+
+def test_what_only_this_machine_needs_is_left_out_of_the_image() -> None:
+    for path in (".env", ".git", ".venv", "tests", "dashboard/node_modules", ".infrawatch"):
+        assert is_left_out(path), path
+    assert is_left_out("src/infrawatch/store/__pycache__")
+    assert is_left_out("src/infrawatch/web/dist")
+
+
+def test_the_image_has_the_scripts_that_a_checkout_has() -> None:
+    [copying] = [rest for rest in said("RUN", stage=0) if " cp " in rest]
+
+    assert re.findall(r"\S+\.(?:js|css|png)", copying) == list(SETUP["PAGE_FILES"])
+
+
+def test_the_image_is_installed_by_the_poetry_that_a_checkout_is() -> None:
+    assert f"pip install --no-cache-dir {SETUP['POETRY'][0]}" in said("RUN")
+
+
+def test_the_image_has_one_python_and_it_is_one_we_run_on() -> None:
+    pythons = {base.split()[0] for base in said("FROM") if base.startswith("python:")}
+
+    [python] = pythons
+    match = re.fullmatch(r"python:3\.(\d+)-slim", python)
+    assert match is not None
+    assert 11 <= int(match[1]) < 15
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    last = [one.name for one in DOCKERFILE if one.stage == LAST_STAGE]
+
+    [user] = said("USER", stage=LAST_STAGE)
+    assert user not in {"root", "0"}
+    assert "RUN" not in last[last.index("USER") :]
+    assert any("useradd --system --create-home" in rest and user in rest for rest in said("RUN"))
+
+
+@pytest.mark.parametrize("name", ["ENTRYPOINT", "CMD", "HEALTHCHECK"])
+def test_what_the_image_starts_is_started_without_a_shell(name: str) -> None:
+    [rest] = said(name, stage=LAST_STAGE)
+
+    command = json.loads(rest.rpartition("CMD ")[2])
+    assert command
+    assert all(isinstance(word, str) for word in command)
+
+
+def test_the_image_is_healthy_when_the_server_says_so() -> None:
+    assert said("HEALTHCHECK")[0].endswith('CMD ["infrawatch", "healthcheck"]')
+
+
+def test_the_image_sets_variables_that_exist() -> None:
+    names = re.findall(r"\bINFRAWATCH_\w+", " ".join(said("ENV")))
+
+    assert len(names) > 1
+    assert VARIABLES.issuperset(names)
+
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def test_compose_starts_everything_there_is() -> None:
+    assert set(SERVICES) == {"postgres", "redis", "migrate", "api", "agent"}
+    assert SERVICES["postgres"]["image"] == "postgres:18"
+
+
+def test_compose_publishes_nothing_beyond_this_machine() -> None:
+    ports = [port for one in SERVICES.values() for port in one.get("ports", ())]
+
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_compose_calls_commands_that_exist_with_variables_that_exist() -> None:
+    commands = {
+        name: one["command"][0] for name, one in SERVICES.items() if one["image"] == "infrawatch"
+    }
+
+    assert commands == {"migrate": "migrate", "api": "serve", "agent": "agent"}
+    group = get_group(app)
+    assert set(group.list_commands(Context(group))).issuperset(commands.values())
+    for name in commands:
+        assert VARIABLES.issuperset(SERVICES[name]["environment"])
+
+
+def test_compose_waits_for_what_a_service_needs() -> None:
+    for name, one in SERVICES.items():
+        for needed, how in one.get("depends_on", {}).items():
+            is_checked = how["condition"] == "service_healthy"
+            assert needed in SERVICES, name
+            assert is_checked or SERVICES[needed]["restart"] == "no"
+            disabled = SERVICES[needed].get("healthcheck", {}).get("disable", False)
+            assert not (is_checked and disabled)
+
+
+def test_compose_keeps_data_in_volumes_that_it_declares() -> None:
+    mounted = {mount.split(":")[0] for one in SERVICES.values() for mount in one.get("volumes", ())}
+
+    assert mounted == set(COMPOSE["volumes"])
+    # The image of PostgreSQL 18 refuses to start on anything below this.
+    assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql"]
+
+
+def test_the_workflow_runs_what_a_checkout_runs() -> None:
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text)
+
+    assert workflow["permissions"] == {"contents": "read"}
+    assert {"run": ".ci/run"} in workflow["jobs"]["test"]["steps"]
+    for version in workflow["jobs"]["test"]["strategy"]["matrix"]["python"]:
+        assert 11 <= int(version.removeprefix("3.")) < 15
