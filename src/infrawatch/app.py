@@ -3,11 +3,11 @@
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -32,20 +32,17 @@ from infrawatch.ingest.series_cache import SeriesCache
 from infrawatch.ingest.writer import GroupWriter, OnCommitted
 from infrawatch.live import asyncapi
 from infrawatch.live import router as live
-from infrawatch.live.bus import Bus
-from infrawatch.live.hub import Hub
-from infrawatch.live.state import StateReader
+from infrawatch.live.plumbing import LiveOptions, Plumbing
 from infrawatch.live.subscription import Live
-from infrawatch.live.tail import Tail
 from infrawatch.model.timerange import now_us
 from infrawatch.query import router as query
 from infrawatch.query.plan import Limits, Reader
 from infrawatch.settings import Settings
 from infrawatch.store import migrations
+from infrawatch.store.buckets import FIVE_MINUTES, HOUR
 from infrawatch.store.database import Database
 from infrawatch.store.installation import get_epoch
-from infrawatch.store.journal import Entry
-from infrawatch.store.series import Series, find_names
+from infrawatch.store.partitions import CHUNKS, ROLLUPS, Partitioned
 from infrawatch.telemetry import Telemetry
 from infrawatch.upkeep.scheduler import Scheduler
 from infrawatch.web import router as web
@@ -54,14 +51,6 @@ log = structlog.get_logger()
 
 GC_THRESHOLD = 100_000
 """A large batch makes this many dicts; with CPython's 700 the collector would run all the time."""
-
-
-POLL_ALONE = timedelta(milliseconds=250)
-"""How often the journal is asked what other processes committed, when no bus tells."""
-
-POLL_WITH_BUS = timedelta(seconds=1)
-"""How often it is asked what the bus has lost."""
-
 
 UPKEEP_DEADLINE = timedelta(minutes=1)
 """For one statement of a merge, a second's work, on a machine that has much else to do."""
@@ -107,7 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(collectd.router)
     app.include_router(exposition.router)
     web.install(app)
-    _describe_bodies(app)
+    _describe(app, settings)
     return app
 
 
@@ -120,13 +109,13 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
     ):
         async with database.reading() as connection:
             epoch = await get_epoch(connection)
-        plumbing = _plumbing(settings, database, epoch, telemetry)
+        plumbing = Plumbing(database, epoch, telemetry, _live_options(settings))
         writer = _writer(settings, database, telemetry, plumbing.on_committed)
         tasks.create_task(_vital(writer.run(), "ingest.writer"))
         upkeep = Scheduler(
             upkeep_database,
             telemetry,
-            retention=settings.retention,
+            retentions=_retentions(settings),
             replay_window=settings.replay_window,
         )
         health = _health(database, plumbing, telemetry)
@@ -148,49 +137,13 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             task.cancel()
 
 
-class _Plumbing(NamedTuple):
-    """How committed entries reach viewers: writer → tail (and bus) → hub → topics."""
-
-    hub: Hub
-    tail: Tail
-    bus: Bus | None
-    live: Live
-    on_committed: OnCommitted
-    runs: Sequence[Callable[[], Coroutine[object, object, None]]]
-
-
-def _plumbing(
-    settings: Settings, database: Database, epoch: UUID, telemetry: Telemetry
-) -> _Plumbing:
-    async def names_of(ids: Sequence[int]) -> Sequence[tuple[int, Series]]:
-        async with database.reading() as connection:
-            return await find_names(connection, ids)
-
-    hub = Hub(epoch, names_of, settings.replay_window)
-    has_bus = settings.redis_url is not None
-    tail = Tail(
-        database,
-        hub,
-        poll=POLL_WITH_BUS if has_bus else POLL_ALONE,
-        replay_window=settings.replay_window,
-    )
-    states = StateReader(
-        database,
-        tail,
-        epoch,
+def _live_options(settings: Settings) -> LiveOptions:
+    redis_url = settings.redis_url
+    return LiveOptions(
         replay_window=settings.replay_window,
         max_series=settings.read_max_series,
+        redis_url=None if redis_url is None else redis_url.get_secret_value(),
     )
-    if settings.redis_url is None:
-        return _Plumbing(hub, tail, None, Live(hub, states), tail.offer, [tail.run])
-    bus = Bus(settings.redis_url.get_secret_value(), str(epoch), telemetry, tail.offer)
-
-    def on_committed(entry: Entry) -> None:
-        tail.offer(entry)
-        bus.publish(entry)
-
-    runs = [tail.run, bus.run_publishing, bus.run_listening]
-    return _Plumbing(hub, tail, bus, Live(hub, states), on_committed, runs)
 
 
 def _writer(
@@ -248,7 +201,15 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _health(database: Database, plumbing: _Plumbing, telemetry: Telemetry) -> Health:
+def _retentions(settings: Settings) -> Mapping[Partitioned, timedelta | None]:
+    return {
+        CHUNKS: settings.retention,
+        ROLLUPS[FIVE_MINUTES]: settings.rollup_5m_retention,
+        ROLLUPS[HOUR]: settings.rollup_1h_retention,
+    }
+
+
+def _health(database: Database, plumbing: Plumbing, telemetry: Telemetry) -> Health:
     async def database_answers() -> None:
         found = await migrations.find_revision(database)
         if found != migrations.newest_revision():
@@ -260,23 +221,20 @@ def _health(database: Database, plumbing: _Plumbing, telemetry: Telemetry) -> He
     def refresh() -> None:
         for pool, connections in database.connections().items():
             telemetry.pool_connections.labels(pool).set(connections)
-        telemetry.viewers.set(plumbing.hub.viewers)
-        telemetry.live_lag_seconds.set(plumbing.tail.lag_s())
+        plumbing.refresh()
 
-    def details() -> dict[str, str]:
-        live = f"{plumbing.hub.viewers} subscriptions, {plumbing.tail.lag_s():.3f} s behind"
-        return {"live": live} | ({} if plumbing.bus is None else {"bus": plumbing.bus.describe()})
-
-    return Health(telemetry, {"database": database_answers}, refresh, details)
+    return Health(telemetry, {"database": database_answers}, refresh, plumbing.describe)
 
 
-def _describe_bodies(app: FastAPI) -> None:
-    """Add to the OpenAPI document what routes read as raw bytes."""
+def _describe(app: FastAPI, settings: Settings) -> None:
+    """Add to the OpenAPI document what FastAPI does not see: raw bodies, and problems."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document["components"]["schemas"] |= openapi_components()
+        for kind, components in openapi_components(now_us() // 1000).items():
+            document["components"].setdefault(kind, {}).update(components)
+        problems.describe(document, is_loopback_only=settings.auth == "off")
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
+from itertools import chain
+from typing import Annotated, Any
 
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,7 +22,34 @@ RETRY_AFTER_S = 2
 
 MEDIA_TYPE = "application/problem+json"
 
+_NOT_HTTP = "The request is not HTTP, or its first line is longer than 64 KiB."
+_FASTAPIS_OWN = {"$ref": "#/components/schemas/HTTPValidationError"}
+
 log = structlog.get_logger()
+
+
+class Problem(BaseModel):
+    """What went wrong, as RFC 9457 has it."""
+
+    type: Annotated[str, Field(examples=["urn:infrawatch:too_old"])]
+    title: str
+    status: int
+    code: Annotated[str, Field(description="Stable; meant for programs.")]
+    detail: Annotated[str, Field(description="What to do about it; meant for people.")]
+
+
+class ParameterRefusal(BaseModel):
+    """A parameter that does not fit."""
+
+    parameter: str
+    code: str
+    detail: str
+
+
+class ParameterProblem(Problem):
+    """Parameters do not fit; each is named."""
+
+    errors: list[ParameterRefusal]
 
 
 def to_members(error: InfraWatchError) -> dict[str, object]:
@@ -65,6 +95,32 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _routing)
     app.add_exception_handler(Exception, _unexpected)
+
+
+def describe(document: dict[str, Any], *, is_loopback_only: bool) -> None:
+    """Say in an OpenAPI document what routes answer that FastAPI knows nothing of."""
+    schemas = document["components"]["schemas"]
+    for model in (Problem, ParameterProblem):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= {**schema.pop("$defs", {}), model.__name__: schema}
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for operation in chain.from_iterable(map(dict.values, document["paths"].values())):
+        answers = operation["responses"]
+        said = answers.get("422", {}).get("content", {}).get("application/json", {})
+        if said.get("schema") == _FASTAPIS_OWN:
+            answers["422"] = to_answer("A parameter does not fit.", ParameterProblem)
+        not_http = answers.setdefault("400", {"description": _NOT_HTTP, "content": {}})
+        not_http["content"]["text/plain"] = {"schema": {"type": "string"}}
+        if is_loopback_only:
+            answers["403"] = to_answer("Authentication is off, and this came from elsewhere.")
+
+
+def to_answer(description: str, *models: type[Problem]) -> dict[str, Any]:
+    """One answer of an OpenAPI document that is a problem: of these kinds, or any."""
+    references = [{"$ref": f"#/components/schemas/{one.__name__}"} for one in models or (Problem,)]
+    schema = references[0] if len(references) == 1 else {"anyOf": references}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 async def _ours(_request: Request, error: Exception) -> Response:

@@ -26,6 +26,7 @@ def _to_labels(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_to_timedelta), Field(gt=timedelta(0))]
+Retention = Annotated[timedelta | None, BeforeValidator(_to_retention)]
 MIB = 1024 * 1024
 
 
@@ -61,7 +62,9 @@ class Settings(_Variables):
     data_dir: Path = Path(".infrawatch")
     auth: Literal["off", "off-and-i-know-it-is-open"] = "off"
 
-    retention: Annotated[timedelta | None, BeforeValidator(_to_retention)] = timedelta(days=15)
+    retention: Retention = timedelta(days=15)
+    rollup_5m_retention: Retention = timedelta(days=90)
+    rollup_1h_retention: Retention = timedelta(days=730)
     max_future: Duration = timedelta(minutes=10)
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * MIB
 

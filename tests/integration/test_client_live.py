@@ -17,8 +17,6 @@ from infrawatch.client.live import LiveUpdate
 from infrawatch.errors import RequestRefused, ServerUnavailable
 from infrawatch.model.timerange import to_us
 
-NOW = now_ms()
-
 
 async def take(updates: AsyncGenerator[LiveUpdate, None]) -> LiveUpdate:
     return await asyncio.wait_for(anext(updates), DEADLINE_S)
@@ -29,28 +27,30 @@ def values(update: LiveUpdate) -> list[float | None]:
 
 
 async def test_it_begins_with_a_snapshot_and_goes_on_with_every_commit(database_url: str) -> None:
+    now = now_ms()
     async with live_server(database_url) as url, Client(url) as client:
-        await push(url, "m", [(NOW, 1)], instance="a")
+        await push(url, "m", [(now, 1)], instance="a")
         async with aclosing(client.live("m")) as updates:
             snapshot = await take(updates)
-            await push(url, "m", [(NOW + 1, 2)], instance="b")
+            await push(url, "m", [(now + 1, 2)], instance="b")
             update = await take(updates)
 
     assert (snapshot.is_snapshot, snapshot.gap, values(snapshot)) == (True, None, [1])
     assert (update.is_snapshot, update.gap, values(update)) == (False, None, [2])
     [series] = update.series
     assert (series.metric, series.labels) == ("m", {"instance": "b"})
-    assert to_us(series.samples[0][0]) == (NOW + 1) * 1000
+    assert to_us(series.samples[0][0]) == (now + 1) * 1000
 
 
 async def test_it_takes_what_came_since_and_as_often_as_it_wants(database_url: str) -> None:
+    now = now_ms()
     async with live_server(database_url) as url, Client(url) as client:
-        await push(url, "m", [(NOW - 1000, 1), (NOW, 2)])
+        await push(url, "m", [(now - 1000, 1), (now, 2)])
         often = timedelta(milliseconds=300)
-        async with aclosing(client.live("m", since="-1m", every=often)) as updates:
+        async with aclosing(client.live("m", since="-1h", every=often)) as updates:
             assert values(await take(updates)) == [1, 2]
             for number in range(3, 10):
-                await push(url, "m", [(NOW + number, number)])
+                await push(url, "m", [(now + number, number)])
             seen: list[float | None] = []
             while len(seen) < 7:
                 seen += values(await take(updates))
@@ -58,16 +58,17 @@ async def test_it_takes_what_came_since_and_as_often_as_it_wants(database_url: s
 
 
 async def test_a_restart_of_the_server_is_not_noticed(database_url: str) -> None:
+    now = now_ms()
     async with AsyncExitStack() as first:
         url = await first.enter_async_context(live_server(database_url))
         port = int(url.rpartition(":")[2])
-        await push(url, "m", [(NOW, 0)])
+        await push(url, "m", [(now, 0)])
         async with Client(url) as client, aclosing(client.live("m")) as updates:
             assert values(await take(updates)) == [0]
             await first.aclose()
             async with live_server(database_url, port=port), live_server(database_url) as other:
                 for number in range(1, 6):
-                    await push(other, "m", [(NOW + number, number)])
+                    await push(other, "m", [(now + number, number)])
                 seen: list[float | None] = []
                 while len(seen) < 5:
                     update = await take(updates)
@@ -83,6 +84,7 @@ async def test_a_gap_is_told_with_the_snapshot_that_follows(database_url: str) -
         async with Client(url) as client, aclosing(client.live("m")) as updates:
             await take(updates)
             await first.aclose()
+            execute(database_url, "UPDATE shards SET compacted_until = clock_timestamp()")
             execute(database_url, "TRUNCATE journal")
             async with live_server(database_url, port=port):
                 update = await take(updates)
@@ -106,8 +108,9 @@ async def test_no_server_to_begin_with_is_an_error() -> None:
 
 
 async def test_watch_prints_a_line_for_every_sample(database_url: str) -> None:
+    now = now_ms()
     async with live_server(database_url) as url:
-        await push(url, "m", [(NOW, 1)], instance="a")
+        await push(url, "m", [(now, 1)], instance="a")
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "infrawatch", "watch", "m", "--url", url),
             stdin=DEVNULL,
@@ -119,7 +122,7 @@ async def test_watch_prints_a_line_for_every_sample(database_url: str) -> None:
         for number in (1, 2):
             line = await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)
             lines.append(line.decode().split())
-            await push(url, "m", [(NOW + number, 1 + number)], instance="a")
+            await push(url, "m", [(now + number, 1 + number)], instance="a")
         process.terminate()
         _, complaints = await process.communicate()
     assert [line[1:] for line in lines] == [['m{instance="a"}', "1"], ['m{instance="a"}', "2"]]

@@ -15,12 +15,12 @@ from infrawatch.store.codec import Chunks
 from infrawatch.store.compaction import Backlog, CompactionRepository
 from infrawatch.store.database import Database
 from infrawatch.store.journal import Entry, JournalRepository
-from infrawatch.store.partitions import PartitionRepository
+from infrawatch.store.partitions import CHUNKS, PartitionRepository
 from infrawatch.store.samples import SampleRepository
 from infrawatch.store.series import SeriesRepository
 from infrawatch.store.writers import WriterRepository
 from infrawatch.upkeep import compaction
-from infrawatch.upkeep.days import drop_day
+from infrawatch.upkeep.retention import drop
 from infrawatch.upkeep.slots import empty_all_slots, empty_slots, find_spent
 
 TENANT = 1
@@ -287,9 +287,9 @@ async def test_days_are_made_once_and_dropped_whole(
     await compaction.merge_until(database, compaction.EVERYTHING)
     async with database.writing() as connection:
         partitions = PartitionRepository(connection)
-        await partitions.make_days([from_us(old_us).date()])
-        assert from_us(old_us).date() in await partitions.days()
-    assert await drop_day(database, from_us(old_us).date())
+        await partitions.make(CHUNKS, [from_us(old_us).date()])
+        assert from_us(old_us).date() in await partitions.find(CHUNKS)
+    assert await drop(database, CHUNKS, from_us(old_us).date())
     assert list((await read(database, series_ids)).values()) == [2.0]
 
 

@@ -82,7 +82,7 @@ async def test_requests_are_counted_under_their_route_never_under_their_path(
 
     text = (await shared_client.get("/metrics")).text
 
-    template = "/v1/labels/{name}/values"
+    template = "/v1/labels/{name:path}/values"
     requests = f'infrawatch_http_requests_total{{method="GET",route="{template}",status="200"}} 2.0'
     assert requests in text
     assert 'route="/v1/samples",status="422"' in text

@@ -16,8 +16,6 @@ from websockets.exceptions import ConnectionClosed
 from infrawatch.live.viewer import MAX_BAD_FRAMES, MAX_SUBSCRIPTIONS
 from infrawatch.store.database import Database
 
-NOW = now_ms()
-
 
 @pytest.fixture
 async def server(database_url: str) -> AsyncIterator[str]:
@@ -34,9 +32,10 @@ async def viewer(server: str) -> AsyncIterator[Viewing]:
 async def test_a_subscription_begins_with_its_series_and_their_last_samples(
     server: str, viewer: Viewing
 ) -> None:
-    await push(server, "m", [(NOW - 1000, 1), (NOW, 2)], instance="a")
-    await push(server, "m", [(NOW, 3)], instance="b")
-    await push(server, "other", [(NOW, 4)])
+    now = now_ms()
+    await push(server, "m", [(now - 1000, 1), (now, 2)], instance="a")
+    await push(server, "m", [(now, 3)], instance="b")
+    await push(server, "other", [(now, 4)])
 
     picture = await viewer.subscribe("m")
 
@@ -46,13 +45,14 @@ async def test_a_subscription_begins_with_its_series_and_their_last_samples(
 
 
 async def test_every_commit_is_an_update(server: str, viewer: Viewing) -> None:
-    await push(server, "m", [(NOW, 0)])
+    now = now_ms()
+    await push(server, "m", [(now, 0)])
     picture = await viewer.subscribe('m{instance=""}')
     for number in range(1, 6):
-        await push(server, "m", [(NOW + number, number)])
+        await push(server, "m", [(now + number, number)])
         update = await viewer.next()
         assert update["type"] == "update"
-        assert list(update["samples"].values()) == [[[NOW + number, number]]]
+        assert list(update["samples"].values()) == [[[now + number, number]]]
         assert "coalesced" not in update or update["coalesced"] is None
 
     assert picture.values() == [0, 1, 2, 3, 4, 5]
@@ -60,28 +60,31 @@ async def test_every_commit_is_an_update(server: str, viewer: Viewing) -> None:
 
 
 async def test_since_says_where_the_snapshot_begins(server: str, viewer: Viewing) -> None:
-    await push(server, "m", [(NOW - minutes * 60_000, minutes) for minutes in (30, 20, 10, 0)])
+    now = now_ms()
+    await push(server, "m", [(now - minutes * 60_000, minutes) for minutes in (30, 20, 10, 0)])
     assert (await viewer.subscribe("m", since="-25m")).values() == [20, 10, 0]
     assert (await viewer.subscribe("m", id="none")).values() == [0]
 
 
 async def test_a_later_arrival_replaces_the_value_of_its_time(server: str, viewer: Viewing) -> None:
-    await push(server, "m", [(NOW, 1)])
+    now = now_ms()
+    await push(server, "m", [(now, 1)])
     picture = await viewer.subscribe("m")
-    await push(server, "m", [(NOW, 2)])
+    await push(server, "m", [(now, 2)])
     await viewer.next("update")
     assert picture.values() == [2]
 
 
 async def test_series_that_begin_to_match_join(server: str, viewer: Viewing) -> None:
+    now = now_ms()
     picture = await viewer.subscribe('m{instance=~"web-.*"}')
     assert picture.names == {}
 
-    await push(server, "m", [(NOW, 1)], instance="web-1")
+    await push(server, "m", [(now, 1)], instance="web-1")
     assert (await viewer.next())["type"] == "series"
     assert (await viewer.next())["type"] == "update"
-    await push(server, "m", [(NOW, 2)], instance="db-1")
-    await push(server, "m", [(NOW, 3)], instance="web-2")
+    await push(server, "m", [(now, 2)], instance="db-1")
+    await push(server, "m", [(now, 3)], instance="web-2")
     await viewer.until_there_are(picture, 2)
 
     assert sorted(picture.names.values()) == ["m{instance=web-1}", "m{instance=web-2}"]
@@ -91,19 +94,21 @@ async def test_series_that_begin_to_match_join(server: str, viewer: Viewing) -> 
 async def test_what_json_has_no_number_for_is_text_or_null(
     viewer: Viewing, database: Database
 ) -> None:
+    now = now_ms()
     picture = await viewer.subscribe("m")
     values = [float("nan"), float("inf"), float("-inf"), STALE, -0.0]
     await store(
-        database, {named("m"): [((NOW + n) * 1000, value) for n, value in enumerate(values)]}
+        database, {named("m"): [((now + n) * 1000, value) for n, value in enumerate(values)]}
     )
     await viewer.until(lambda: len(picture.samples) == len(values))
     assert [str(value) for value in picture.values()] == ["NaN", "+Inf", "-Inf", "None", "-0.0"]
 
 
 async def test_every_ms_sends_less_often_and_loses_nothing(server: str, viewer: Viewing) -> None:
+    now = now_ms()
     picture = await viewer.subscribe("m", every_ms=400)
     for number in range(20):
-        await push(server, "m", [(NOW + number, number)])
+        await push(server, "m", [(now + number, number)])
     await viewer.until_there_are(picture, 20)
 
     assert picture.values() == list(range(20))
@@ -113,13 +118,14 @@ async def test_every_ms_sends_less_often_and_loses_nothing(server: str, viewer: 
 
 
 async def test_subscriptions_of_one_connection_are_apart(server: str, viewer: Viewing) -> None:
+    now = now_ms()
     first, second = await viewer.subscribe("m", id="1"), await viewer.subscribe("n", id="2")
-    await push(server, "m", [(NOW, 1)])
-    await push(server, "n", [(NOW, 2)])
+    await push(server, "m", [(now, 1)])
+    await push(server, "n", [(now, 2)])
     await viewer.until(lambda: first.samples and second.samples)
     await viewer.send({"type": "unsubscribe", "id": "1"})
-    await push(server, "m", [(NOW + 1, 3)])
-    await push(server, "n", [(NOW + 1, 4)])
+    await push(server, "m", [(now + 1, 3)])
+    await push(server, "n", [(now + 1, 4)])
     await viewer.until_there_are(second, 2)
 
     assert (first.values(), second.values()) == ([1], [2, 4])
@@ -127,8 +133,9 @@ async def test_subscriptions_of_one_connection_are_apart(server: str, viewer: Vi
 
 
 async def test_a_heartbeat_says_how_far_everything_was_sent(server: str, viewer: Viewing) -> None:
+    now = now_ms()
     picture = await viewer.subscribe("m")
-    cursor = await push(server, "n", [(NOW, 1)])
+    cursor = await push(server, "n", [(now, 1)])
     heartbeat = await viewer.next("heartbeat")
     assert picture.cursor == heartbeat["cursor"]
     async with AsyncClient(base_url=server) as client:
@@ -160,13 +167,14 @@ async def test_a_heartbeat_says_how_far_everything_was_sent(server: str, viewer:
 async def test_a_bad_frame_is_answered_with_what_is_wrong(
     server: str, viewer: Viewing, frame: Any, field: str
 ) -> None:
+    now = now_ms()
     await viewer.send(frame)
     answer = await viewer.next()
     assert answer["type"] == "error"
     assert field in answer["problem"]["detail"]
     assert answer["problem"]["status"] == 422
 
-    await push(server, "m", [(NOW, 1)])  # and the connection goes on
+    await push(server, "m", [(now, 1)])  # and the connection goes on
     assert (await viewer.subscribe("m")).values() == [1]
 
 
@@ -209,9 +217,10 @@ async def test_an_id_is_taken_until_it_is_given_back(viewer: Viewing) -> None:
 
 
 async def test_too_many_series_are_refused_for_that_subscription_alone(database_url: str) -> None:
+    now = now_ms()
     async with live_server(database_url, read_max_series=2) as url, viewing(url) as viewer:
         for instance in ("a", "b", "c"):
-            await push(url, "m", [(NOW, 1)], instance=instance)
+            await push(url, "m", [(now, 1)], instance=instance)
         await viewer.send({"type": "subscribe", "id": "all", "match": "m"})
         refused = await viewer.next("error")
         assert (refused["id"], refused["problem"]["code"]) == ("all", "query_too_broad")
@@ -219,10 +228,11 @@ async def test_too_many_series_are_refused_for_that_subscription_alone(database_
 
 
 async def test_many_viewers_of_one_selector_get_the_same(server: str) -> None:
+    now = now_ms()
     async with viewing(server) as one, viewing(server) as two, viewing(server) as three:
         viewers = (one, two, three)
         pictures = [await viewer.subscribe("m") for viewer in viewers]
-        await asyncio.gather(*(push(server, "m", [(NOW + n, n)]) for n in range(30)))
+        await asyncio.gather(*(push(server, "m", [(now + n, n)]) for n in range(30)))
         for viewer, picture in zip(viewers, pictures, strict=True):
             await viewer.until_there_are(picture, 30)
             assert picture.values() == list(range(30))
@@ -230,6 +240,7 @@ async def test_many_viewers_of_one_selector_get_the_same(server: str) -> None:
 
 async def test_what_is_committed_while_subscribing_is_there(server: str) -> None:
     """Whatever falls between the subscription and its snapshot, or into both."""
+    now = now_ms()
 
     async def view(number: int) -> list[float]:
         async with viewing(server) as viewer:
@@ -244,7 +255,7 @@ async def test_what_is_committed_while_subscribing_is_there(server: str) -> None
     async with asyncio.TaskGroup() as tasks:
         views = [tasks.create_task(view(number)) for number in range(len(moments))]
         for number in range(series):  # each a series that nobody has seen before
-            tasks.create_task(push(server, "m", [(NOW, number)], n=str(number)))
+            tasks.create_task(push(server, "m", [(now, number)], n=str(number)))
             moments[number * len(moments) // series].set()
             await asyncio.sleep(0)
     for seen in views:
@@ -254,13 +265,14 @@ async def test_what_is_committed_while_subscribing_is_there(server: str) -> None
 async def test_what_another_tenant_stores_is_never_seen(
     server: str, viewer: Viewing, database: Database, database_url: str
 ) -> None:
+    now = now_ms()
     execute(database_url, "INSERT INTO tenants (id, name) VALUES (2, 'other')")
-    theirs = {named("m", instance="a"): [(NOW * 1000, 1.0)], named("m"): [(NOW * 1000, 2.0)]}
-    await push(server, "m", [(NOW, 3)], instance="a")
+    theirs = {named("m", instance="a"): [(now * 1000, 1.0)], named("m"): [(now * 1000, 2.0)]}
+    await push(server, "m", [(now, 3)], instance="a")
     await store(database, theirs, tenant_id=2)
     picture = await viewer.subscribe("m", since="-1h")
     await store(database, theirs, tenant_id=2)
-    await push(server, "m", [(NOW + 1, 4)], instance="a")
+    await push(server, "m", [(now + 1, 4)], instance="a")
     await viewer.until_there_are(picture, 2)
     assert picture.values() == [3, 4]
     assert list(picture.names.values()) == ["m{instance=a}"]

@@ -17,8 +17,6 @@ from viewing import Picture, Viewing, metric, now_ms, push, until, viewing
 from infrawatch.embedded.valkey import valkey_running
 from infrawatch.live import bus
 
-NOW = now_ms()
-
 
 @pytest.fixture
 async def redis_url(temporary_root: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
@@ -59,8 +57,9 @@ async def push_and_see(
     servers: tuple[str, str], viewer: Viewing, picture: Picture, numbers: range
 ) -> None:
     """Each server commits some; the viewer gets them all."""
+    now = now_ms()
     for number in numbers:
-        await push(servers[number % 2], "m", [(NOW + number, number)], writer=str(number % 2))
+        await push(servers[number % 2], "m", [(now + number, number)], writer=str(number % 2))
     await viewer.until(lambda: set(numbers) <= set(picture.values()))
 
 
@@ -83,12 +82,13 @@ async def test_a_viewer_of_one_server_sees_what_another_committed(
 
 
 async def test_with_redis_nobody_waits_for_the_poll(database_url: str, redis_url: str) -> None:
+    now = now_ms()
     async with two_servers(database_url, redis_url) as servers, viewing(servers[0]) as viewer:
         picture = await viewer.subscribe("m")
         loop = asyncio.get_running_loop()
         waits = []
         for number in range(10):
-            await push(servers[1], "m", [(NOW + number, number)])
+            await push(servers[1], "m", [(now + number, number)])
             committed = loop.time()
             await viewer.until_there_are(picture, number + 1)
             waits.append(loop.time() - committed)

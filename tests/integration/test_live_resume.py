@@ -1,8 +1,10 @@
 """Going on where one was: on any server, after a restart, and when that cannot be done."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from conftest import execute
 from serving_live import live_server
@@ -11,10 +13,13 @@ from viewing import Picture, Viewing, now_ms, push, viewing
 
 from infrawatch.live.mailbox import MAX_SAMPLES
 from infrawatch.model.cursor import Cursor
+from infrawatch.model.samples import Columns
 from infrawatch.store.database import Database
+from infrawatch.store.journal import Entry, JournalRepository
 from infrawatch.store.writers import WriterRepository
 
-NOW = now_ms()
+EMPTY_JOURNAL = "UPDATE shards SET compacted_until = clock_timestamp(); TRUNCATE journal"
+"""What upkeep does, but that nothing has been compacted: the samples are gone."""
 
 
 @pytest.fixture
@@ -26,11 +31,12 @@ async def server(database_url: str) -> AsyncIterator[str]:
 @pytest.fixture
 async def seen(server: str) -> Picture:
     """What a viewer saw that has left: the samples 0 to 4."""
-    await push(server, "m", [(NOW, 0)])
+    now = now_ms()
+    await push(server, "m", [(now, 0)])
     async with viewing(server) as viewer:
         picture = await viewer.subscribe("m")
         for number in range(1, 5):
-            await push(server, "m", [(NOW + number, number)])
+            await push(server, "m", [(now + number, number)])
         await viewer.until_there_are(picture, 5)
         return picture
 
@@ -44,12 +50,13 @@ async def resumed(viewer: Viewing, seen: Picture) -> Picture:
 async def test_another_server_goes_on_where_the_first_was_left(
     server: str, seen: Picture, database_url: str
 ) -> None:
+    now = now_ms()
     async with live_server(database_url) as other:
-        await push(server, "m", [(NOW + 5, 5)])
-        await push(other, "m", [(NOW + 6, 6)], instance="new")
+        await push(server, "m", [(now + 5, 5)])
+        await push(other, "m", [(now + 6, 6)], instance="new")
         async with viewing(other) as viewer:
             again = await resumed(viewer, seen)
-            await push(server, "m", [(NOW + 7, 7)])
+            await push(server, "m", [(now + 7, 7)])
             await viewer.until(lambda: 7 in again.values())
 
     assert sorted(again.values()) == [5, 6, 7]
@@ -57,12 +64,13 @@ async def test_another_server_goes_on_where_the_first_was_left(
 
 
 async def test_a_restart_of_the_server_loses_nothing(database_url: str) -> None:
+    now = now_ms()
     async with live_server(database_url) as server:
-        await push(server, "m", [(NOW, 0)])
+        await push(server, "m", [(now, 0)])
         async with viewing(server) as viewer:
             picture = await viewer.subscribe("m")
     async with live_server(database_url) as server:
-        await push(server, "m", [(NOW + 1, 1)])
+        await push(server, "m", [(now + 1, 1)])
         async with viewing(server) as viewer:
             again = await resumed(viewer, picture)
     assert again.values() == [1]
@@ -76,12 +84,27 @@ async def test_who_has_missed_nothing_is_sent_nothing_again(server: str, seen: P
     assert again.values() == []
 
 
+async def test_a_journal_that_was_always_empty_has_lost_nothing(database_url: str) -> None:
+    now = now_ms()
+    async with live_server(database_url) as server:
+        async with viewing(server) as viewer:
+            picture = await viewer.subscribe("m")
+        async with viewing(server) as viewer:
+            again = await resumed(viewer, picture)
+            await push(server, "m", [(now, 0)])  # arrives after the cursor: the first there is
+            await viewer.until_there_are(again, 1)
+        async with viewing(server) as viewer:
+            also = await resumed(viewer, picture)
+    assert (again.gaps, also.gaps, also.values()) == ([], [], [0])
+
+
 async def test_what_the_journal_does_not_have_any_more_is_a_gap(
     server: str, seen: Picture, database_url: str
 ) -> None:
-    await push(server, "m", [(NOW + 5, 5)])
-    execute(database_url, "TRUNCATE journal")
-    await push(server, "m", [(NOW + 6, 6)])
+    now = now_ms()
+    await push(server, "m", [(now + 5, 5)])
+    execute(database_url, EMPTY_JOURNAL)
+    await push(server, "m", [(now + 6, 6)])
     async with viewing(server) as viewer:
         again = await resumed(viewer, seen)
     assert [frame["type"] for frame in viewer.frames] == ["subscribed", "gap", "snapshot"]
@@ -102,8 +125,9 @@ async def test_the_cursor_of_another_database_is_a_gap(server: str, seen: Pictur
 async def test_more_than_a_viewer_can_be_sent_is_a_gap(
     server: str, seen: Picture, database: Database
 ) -> None:
+    now = now_ms()
     many = range(MAX_SAMPLES + 1)
-    await store(database, {named("m"): [(NOW * 1000 + 10_000 + n, float(n)) for n in many]})
+    await store(database, {named("m"): [(now * 1000 + 10_000 + n, float(n)) for n in many]})
     async with viewing(server) as viewer:
         again = await resumed(viewer, seen)
     assert again.gaps == ["slow_viewer"]
@@ -114,6 +138,7 @@ async def test_more_than_a_viewer_can_be_sent_is_a_gap(
 async def test_what_was_lost_while_looking_is_a_gap_for_everybody(
     server: str, database: Database
 ) -> None:
+    now = now_ms()
     async with viewing(server) as viewer, viewing(server) as other:
         picture, also = await viewer.subscribe("m"), await other.subscribe("n")
         async with database.writing() as connection:
@@ -122,19 +147,70 @@ async def test_what_was_lost_while_looking_is_a_gap_for_everybody(
         await viewer.until(lambda: picture.gaps)
         await other.until(lambda: also.gaps)
         assert (picture.gaps, also.gaps) == (["journal_lost"], ["journal_lost"])
-        await push(server, "m", [(NOW + 5, 5)])
+        await push(server, "m", [(now + 5, 5)])
         await viewer.until(lambda: 5 in picture.values())
         assert picture.values() == [4, 5]
+
+
+async def test_what_arrived_first_and_was_committed_last_replaces_nothing(
+    server: str, database: Database
+) -> None:
+    """Neither for who was there before both commits, nor for who came between them."""
+    now = now_ms()
+    ids = await store(database, {named("m"): [(now * 1000, 0.0)]})
+    async with AsyncExitStack() as stack:
+        before = await stack.enter_async_context(viewing(server))
+        seen_before = await before.subscribe("m")
+        late = await stack.enter_async_context(under_way(database, ids[named("m")], now, 1.0))
+        await store(database, {named("m"): [(now * 1000, 2.0)]})
+        between = await stack.enter_async_context(viewing(server))
+        seen_between = await between.subscribe("m")
+        await late.aclose()
+        await push(server, "m", [(now + 1, 3)])
+        for viewer, picture in ((before, seen_before), (between, seen_between)):
+            await viewer.until_there_are(picture, 2)
+            assert picture.values() == [2, 3]
+
+
+async def test_a_hub_that_starts_between_two_commits_knows_which_arrived_first(
+    server: str, database: Database
+) -> None:
+    now = now_ms()
+    ids = await store(database, {named("m"): [(now * 1000, 0.0)]})
+    async with under_way(database, ids[named("m")], now, 1.0) as late:
+        await store(database, {named("m"): [(now * 1000, 2.0)]})
+        async with viewing(server) as viewer:
+            picture = await viewer.subscribe("m")
+            await late.aclose()
+            await push(server, "m", [(now + 1, 3)])
+            await viewer.until_there_are(picture, 2)
+            assert picture.values() == [2, 3]
+
+
+@asynccontextmanager
+async def under_way(
+    database: Database, series_id: int, time_ms: int, value: float
+) -> AsyncGenerator[AsyncExitStack, None]:
+    """A group that has arrived; it is committed when what is given is closed."""
+    async with AsyncExitStack() as stack:
+        async with database.writing() as connection:
+            writer = await WriterRepository(connection).register()
+        connection = await stack.enter_async_context(database.writing())
+        at_us = await WriterRepository(connection).advance(writer, 1)
+        columns = Columns(np.array([series_id]), np.array([time_ms * 1000]), np.array([value]))
+        await JournalRepository(connection).append(Entry(writer, 1, at_us, columns))
+        yield stack
 
 
 @pytest.mark.usefixtures("seen")
 async def test_a_mailbox_that_runs_over_is_a_gap_and_a_snapshot(
     server: str, database: Database
 ) -> None:
+    now = now_ms()
     async with viewing(server) as viewer:
         picture = await viewer.subscribe("m")
         many = range(MAX_SAMPLES + 1)
-        await store(database, {named("m"): [((NOW + 10 + n) * 1000, float(n)) for n in many]})
+        await store(database, {named("m"): [((now + 10 + n) * 1000, float(n)) for n in many]})
         await viewer.until(lambda: picture.snapshots == 2)
         assert picture.gaps == ["slow_viewer"]
         assert picture.values() == [MAX_SAMPLES]
@@ -144,12 +220,13 @@ async def test_a_mailbox_that_runs_over_is_a_gap_and_a_snapshot(
 async def test_latest_keeps_the_newest_of_each_series_and_counts_the_others(
     server: str, database: Database
 ) -> None:
+    now = now_ms()
     async with viewing(server) as viewer:
         picture = await viewer.subscribe("m", delivery="latest")
         half = range(MAX_SAMPLES // 2 + 1)
         series = [named("m", instance=instance) for instance in ("a", "b")]
         await store(
-            database, {name: [((NOW + 10 + n) * 1000, float(n)) for n in half] for name in series}
+            database, {name: [((now + 10 + n) * 1000, float(n)) for n in half] for name in series}
         )
         await viewer.until_there_are(picture, 3)
         assert picture.gaps == []

@@ -11,8 +11,6 @@ from serving_live import live_server
 from viewing import DEADLINE_S, Frame, Picture, check, now_ms, push, viewing
 from websockets.exceptions import ConnectionClosed
 
-NOW = now_ms()
-
 
 @asynccontextmanager
 async def following(url: str, cursor: str | None = None) -> AsyncGenerator[Response, None]:
@@ -65,12 +63,13 @@ async def test_a_server_that_stops_tells_viewers_to_come_back(database_url: str)
 
 
 async def test_nothing_is_lost_by_a_stop_while_samples_come(database_url: str) -> None:
+    now = now_ms()
     picture = Picture()
     sent: set[int] = set()
 
     async def send(url: str, numbers: range) -> None:
         for number in numbers:
-            await push(url, "m", [(NOW + number, number)])
+            await push(url, "m", [(now + number, number)])
             sent.add(number)
 
     async with live_server(database_url) as other:
@@ -88,24 +87,26 @@ async def test_nothing_is_lost_by_a_stop_while_samples_come(database_url: str) -
 
 
 async def test_events_carry_the_same_frames(database_url: str) -> None:
+    now = now_ms()
     async with live_server(database_url) as url:
-        await push(url, "m", [(NOW, 0)])
+        await push(url, "m", [(now, 0)])
         async with following(url) as answer, aclosing(events(answer)) as frames:
             assert (await anext(frames))["type"] == "subscribed"
-            assert list((await anext(frames))["samples"].values()) == [[[NOW, 0]]]
-            await push(url, "m", [(NOW + 1, 1)])
-            assert list((await anext(frames))["samples"].values()) == [[[NOW + 1, 1]]]
+            assert list((await anext(frames))["samples"].values()) == [[[now, 0]]]
+            await push(url, "m", [(now + 1, 1)])
+            assert list((await anext(frames))["samples"].values()) == [[[now + 1, 1]]]
             assert (await anext(frames))["type"] == "heartbeat"
 
 
 async def test_the_id_of_the_last_event_is_where_it_goes_on(database_url: str) -> None:
+    now = now_ms()
     async with live_server(database_url) as url, live_server(database_url) as other:
-        await push(url, "m", [(NOW, 0)])
+        await push(url, "m", [(now, 0)])
         picture, again = Picture(), Picture()
         async with following(url) as answer:
             await until(picture, answer, 1)
         for number in range(1, 4):
-            await push(url, "m", [(NOW + number, number)])
+            await push(url, "m", [(now + number, number)])
         async with following(other, picture.cursor) as answer:
             await until(again, answer, 3)
     assert (again.values(), again.snapshots, again.gaps) == ([1, 2, 3], 0, [])

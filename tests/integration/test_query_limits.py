@@ -197,14 +197,14 @@ async def eventually_no_read_connection_is_in_use(client: AsyncClient) -> None:
             await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/nothing", "/v1/samples/1", "/api/v1/query"])
-async def test_an_unknown_path_is_a_problem(client: AsyncClient, path: str) -> None:
-    answer = await client.get(path)
+async def test_an_unknown_path_is_a_problem(client: AsyncClient) -> None:
+    for path in ("/v1", "/v1/", "/v1/nothing", "/v1/samples/1", "/api/v1/nothing"):
+        answer = await client.get(path)
 
-    assert answer.status_code == 404
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["code"] == "not_found"
-    assert path in answer.json()["detail"]
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["code"] == "not_found"
+        assert path in answer.json()["detail"]
 
 
 async def test_a_method_that_does_not_fit_is_a_problem(client: AsyncClient) -> None:

@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pytest
 from httpx import AsyncClient, Response
 from stored import STALE, named, store
 
@@ -103,9 +102,8 @@ async def test_times_are_rfc_3339_seconds_or_a_distance_from_now(
     assert await times(client, start=rfc.replace("+00:00", "Z"), end="now") == [now - 1800, now]
 
 
-@pytest.mark.parametrize(
-    ("start", "end"),
-    [
+async def test_a_span_that_makes_no_sense_is_refused(client: AsyncClient) -> None:
+    for start, end in (
         ("yesterday", "now"),
         ("2026-01-31T12:00:00", "now"),
         ("now", "-1h"),
@@ -115,16 +113,12 @@ async def test_times_are_rfc_3339_seconds_or_a_distance_from_now(
         ("2026-02-30T00:00:00Z", "now"),
         ("-99999999999y", "now"),
         ("0", "+Inf"),
-    ],
-)
-async def test_a_span_that_makes_no_sense_is_refused(
-    client: AsyncClient, start: str, end: str
-) -> None:
-    for path in ("/v1/samples", "/v1/range"):
-        answer = await client.get(path, params={"match": "up", "start": start, "end": end})
+    ):
+        for path in ("/v1/samples", "/v1/range"):
+            answer = await client.get(path, params={"match": "up", "start": start, "end": end})
 
-        assert answer.status_code == 422
-        assert answer.json()["code"] == "invalid_time"
+            assert answer.status_code == 422, start
+            assert answer.json()["code"] == "invalid_time"
 
 
 async def test_the_same_samples_come_as_ndjson(client: AsyncClient, database: Database) -> None:
@@ -197,19 +191,17 @@ async def test_every_bit_of_a_value_survives_the_journal(database: Database) -> 
     assert read.values.view(np.int64).tolist() == bits.tolist()
 
 
-@pytest.mark.parametrize(
-    ("precision", "scale"), [("s", 1e-6), ("ms", 1e-3), ("us", 1), ("ns", 1000)]
-)
 async def test_times_are_integers_in_the_precision_asked_for(
-    client: AsyncClient, database: Database, precision: str, scale: float
+    client: AsyncClient, database: Database
 ) -> None:
     await store(database, {named("up"): [(NOON_US + 123_456, 1.0)]})
 
-    [series] = (await ask(client, precision=precision)).json()["series"]
+    for precision, scale in {"s": 1e-6, "ms": 1e-3, "us": 1, "ns": 1000}.items():
+        [series] = (await ask(client, precision=precision)).json()["series"]
 
-    [[time, _]] = series["samples"]
-    assert isinstance(time, int)
-    assert time == math.floor((NOON_US + 123_456) * scale)
+        [[time, _]] = series["samples"]
+        assert isinstance(time, int)
+        assert time == math.floor((NOON_US + 123_456) * scale)
 
 
 async def test_the_later_arrival_wins_whichever_writer_took_it(

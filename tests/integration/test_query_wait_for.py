@@ -122,12 +122,12 @@ async def test_a_cursor_of_another_database_is_refused(client: AsyncClient) -> N
         assert "another database" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "eyJ9", "W10", "a" * 16_384, "%%%"])
-async def test_what_is_no_cursor_is_refused(client: AsyncClient, cursor: str) -> None:
-    answer = await client.get("/v1/latest", params={"match": "up", "wait_for": cursor})
+async def test_what_is_no_cursor_is_refused(client: AsyncClient) -> None:
+    for cursor in ("", "x", "eyJ9", "W10", "a" * 16_384, "%%%"):
+        answer = await client.get("/v1/latest", params={"match": "up", "wait_for": cursor})
 
-    assert answer.status_code == 422
-    assert answer.json()["code"] == "invalid_cursor"
+        assert answer.status_code == 422, cursor
+        assert answer.json()["code"] == "invalid_cursor"
 
 
 async def test_a_cursor_of_several_writers_waits_for_all_of_them(

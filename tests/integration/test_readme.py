@@ -65,7 +65,7 @@ async def test_the_examples_of_the_readme_work_when_pasted(server: str, database
 
 
 def test_the_readme_names_every_setting_and_no_other() -> None:
-    named = set(re.findall(r"INFRAWATCH_[A-Z_]+", README))
+    named = set(re.findall(r"INFRAWATCH_[A-Z0-9_]+", README))
 
     assert named == {
         f"INFRAWATCH_{name.upper()}" for one in ALL_SETTINGS for name in one.model_fields

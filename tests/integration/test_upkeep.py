@@ -9,9 +9,9 @@ from sqlalchemy import text
 
 from infrawatch.errors import InfraWatchError
 from infrawatch.store.database import Database
-from infrawatch.store.partitions import PartitionRepository
+from infrawatch.store.partitions import CHUNKS, PartitionRepository
 from infrawatch.telemetry import Telemetry
-from infrawatch.upkeep.days import drop_day
+from infrawatch.upkeep.retention import drop
 from infrawatch.upkeep.scheduler import DAYS_AHEAD, Scheduler
 
 DAY = timedelta(days=1)
@@ -20,7 +20,7 @@ DAY = timedelta(days=1)
 @pytest.fixture
 def upkeep(database: Database) -> Scheduler:
     return Scheduler(
-        database, Telemetry(), retention=2 * DAY, replay_window=timedelta(microseconds=1)
+        database, Telemetry(), retentions={CHUNKS: 2 * DAY}, replay_window=timedelta(microseconds=1)
     )
 
 
@@ -41,23 +41,23 @@ async def test_days_are_there_before_they_begin_and_gone_when_retention_has_pass
 ) -> None:
     today = datetime.now(UTC).date()
     async with database.writing() as connection:
-        await PartitionRepository(connection).make_days([today - 3 * DAY, today - 2 * DAY])
+        await PartitionRepository(connection).make(CHUNKS, [today - 3 * DAY, today - 2 * DAY])
     await upkeep.retain()
     async with database.reading() as connection:
-        days = await PartitionRepository(connection).days()
+        days = await PartitionRepository(connection).find(CHUNKS)
     assert days == {today - 2 * DAY} | {today + n * DAY for n in range(DAYS_AHEAD + 1)}
 
 
 async def test_a_day_that_is_read_is_dropped_between_two_queries(database: Database) -> None:
     day = datetime.now(UTC).date() - 9 * DAY
     async with database.writing() as connection:
-        await PartitionRepository(connection).make_days([day])
+        await PartitionRepository(connection).make(CHUNKS, [day])
     async with database.reading() as connection:
         await connection.execute(text("SELECT count(*) FROM chunks"))
         with pytest.raises(InfraWatchError):
             async with database.writing() as other:
-                await PartitionRepository(other).drop_day(day)
-    assert await drop_day(database, day)
+                await PartitionRepository(other).drop(CHUNKS, day)
+    assert await drop(database, CHUNKS, day)
 
 
 async def test_the_journal_is_emptied_the_second_time_it_is_found_spent(

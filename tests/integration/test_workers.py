@@ -18,7 +18,6 @@ from told_server import eventually
 from viewing import metric, now_ms, push, until, viewing
 from websockets.exceptions import ConnectionClosed
 
-NOW = now_ms()
 WORKERS = 2
 READY_WITHIN_S = 60
 
@@ -65,12 +64,13 @@ async def accepted(url: str) -> float:
 async def test_they_share_the_port_the_samples_and_what_they_count(
     database_url: str, tmp_path: Path
 ) -> None:
+    now = now_ms()
     async with service(database_url, tmp_path) as running, AsyncExitStack() as stack:
         assert len(running.workers()) == WORKERS
         viewers = [await stack.enter_async_context(viewing(running.url)) for _ in range(6)]
         pictures = [await viewer.subscribe("m") for viewer in viewers]
         for number in range(20):  # each on a connection of its own
-            await push(running.url, "m", [(NOW + number, number)])
+            await push(running.url, "m", [(now + number, number)])
         for viewer, picture in zip(viewers, pictures, strict=True):
             await viewer.until_there_are(picture, 20)
             assert picture.gaps == []
@@ -85,14 +85,15 @@ async def test_they_share_the_port_the_samples_and_what_they_count(
 async def test_one_that_dies_is_started_again_and_nobody_is_turned_away(
     database_url: str, tmp_path: Path
 ) -> None:
+    now = now_ms()
     async with service(database_url, tmp_path) as running:
         for number in range(10):
-            await push(running.url, "m", [(NOW + number, number)])
+            await push(running.url, "m", [(now + number, number)])
         victim = min(running.workers())
         os.kill(victim, signal.SIGKILL)
         await eventually(lambda: not psutil.pid_exists(victim))
         for number in range(10, 30):
-            await push(running.url, "m", [(NOW + number, number)])
+            await push(running.url, "m", [(now + number, number)])
         await eventually(lambda: len(running.workers()) == WORKERS)
         assert await accepted(running.url) == 30  # what the dead one counted is not forgotten
 

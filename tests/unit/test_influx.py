@@ -160,6 +160,7 @@ def test_a_line_that_is_none_is_refused_with_its_column(line: str, detail: str) 
     assert (verdict.index, verdict.code) == (2, "malformed_line")
     assert detail in verdict.detail
     assert [value for *_, value in rows(decoded)] == [1.0, 2.0]
+    assert codes(f"good v=1 5\n{line}") == [(2, "malformed_line")]
 
 
 @pytest.mark.parametrize(

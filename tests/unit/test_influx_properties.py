@@ -107,6 +107,7 @@ def refusals(decoded: Decoded) -> list[Verdict]:
     st.lists(st.sampled_from(LINES) | st.lists(st.sampled_from(PIECES)).map("".join), max_size=6)
 )
 @example(["m v=1 5", "m v=2 6"])
+@example(["m v=1 5", "m v="])
 @settings(max_examples=1000)
 def test_reading_all_at_once_finds_what_reading_line_by_line_finds(lines: list[str]) -> None:
     for end in ("", "\n"):

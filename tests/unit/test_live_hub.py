@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infrawatch.live import topic as topics
-from infrawatch.live.hub import Hub
+from infrawatch.live.hub import Hub, Start
 from infrawatch.live.mailbox import Mailbox
 from infrawatch.live.recent import MAX_SAMPLES, RECENT_US, Recent
 from infrawatch.live.topic import Index, Topic, TopicKey
@@ -60,7 +60,7 @@ class Stored:
 
 def hub_of(stored: Stored, seqs: Mapping[int, int] | None = None, *known: int) -> Hub:
     hub = Hub(EPOCH, stored.names_of, timedelta(minutes=10))
-    hub.start(Positions(seqs or {}, START_US), seqs or {}, np.array(known, np.int64))
+    hub.start(Start(Positions(seqs or {}, START_US), seqs or {}, np.array(known, np.int64), []))
     return hub
 
 
@@ -137,7 +137,7 @@ async def test_the_last_to_leave_takes_the_topic_along() -> None:
 
 async def test_the_position_names_the_writers_of_the_replay_window_only() -> None:
     hub = Hub(EPOCH, Stored({}).names_of, timedelta(minutes=10))
-    hub.start(Positions({1: 5, 2: 9}, START_US), [2], np.empty(0, np.int64))
+    hub.start(Start(Positions({1: 5, 2: 9}, START_US), [2], np.empty(0, np.int64), []))
     assert hub.position().seqs == {2: 9}
     await hub.apply(entry(3, 1, at_us=START_US + US))
     assert hub.position().seqs == {2: 9, 3: 1}

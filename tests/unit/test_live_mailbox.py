@@ -13,9 +13,12 @@ from infrawatch.live.bus import pack, unpack
 from infrawatch.live.mailbox import MAX_SAMPLES, MAX_UPDATES, Mailbox
 from infrawatch.live.schemas import SERVER_FRAME
 from infrawatch.live.schemas import Update as UpdateFrame
+from infrawatch.live.subscription import _Teller
+from infrawatch.live.topic import Topic, TopicKey
 from infrawatch.live.update import FEW, Position, Update, encode_samples, folded, joined
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.samples import STALE_NAN_BITS, Columns
+from infrawatch.model.selector import parse_selector
 from infrawatch.store.journal import Entry
 
 EPOCH = UUID(int=1)
@@ -95,6 +98,18 @@ def test_an_update_is_within_a_snapshot_that_has_all_of_it() -> None:
     assert both.is_within({1: 3, 2: 8})
     assert not both.is_within({1: 3, 2: 6})
     assert not both.is_within({1: 3})
+
+
+def test_what_a_snapshot_has_is_left_out_until_something_comes_that_it_has_not() -> None:
+    topic = Topic(TopicKey(1, parse_selector("m")))
+    teller = _Teller("a", topic)
+    seqs = {1: 6, 2: 5}
+    had = update(5, samples(1), writer=2)
+    assert list(teller.news([had], seqs)) == []
+
+    earlier = update(7, samples(0), writer=1)  # arrived before `had`, and was committed after it
+    [frame] = teller.news([had, earlier, had], seqs)
+    assert SERVER_FRAME.validate_json(frame).samples == {"1": [(0, 1.0)]}  # type: ignore[union-attr]
 
 
 def test_folding_counts_what_was_left_out_before() -> None:

@@ -35,6 +35,10 @@ from infrawatch.model.samples import STALE_NAN_BITS
 from infrawatch.store.metadata import Metadata
 
 NOON = 1_790_000_000_000
+ENDLESS_TIME = double_field(1, 1.0) + b"\x10" + b"\x80" * 6
+LATER_TIME = double_field(1, 1.0) + b"\x10\x05" + b"\x80" * 4 + b"\x01"
+"""Of usual length; the one breaks off, the other goes on with a field that breaks off."""
+
 ONE, TWO = struct.pack("<d", 1.0), struct.pack("<d", 2.0)
 
 
@@ -183,6 +187,8 @@ def test_metadata_that_nobody_can_store_are_named_or_made_storable() -> None:
         (labels("up", **{f"l{n}": "x" for n in range(65)}), "too_many_labels"),
         (bytes_field(1, b"\x0a"), "malformed_series"),
         (labels("up") + b"\x07", "malformed_series"),
+        (labels("up") + bytes_field(2, ENDLESS_TIME), "malformed_series"),
+        (labels("up") + bytes_field(2, LATER_TIME), "malformed_series"),
     ],
 )
 def test_a_bad_series_is_named_and_the_good_ones_are_read(fields: bytes, code: str) -> None:
@@ -240,6 +246,27 @@ def test_a_series_of_absurdly_many_fields_is_refused(field: bytes) -> None:
     assert [code for _, _, code in tell(body).wrong] == ["malformed_series"]
 
 
+def test_what_is_usual_is_never_read_field_by_field() -> None:
+    """Neither when a series is new nor when it is known: that is what makes it cheap."""
+    learnt = Learnt(decode)
+    usual = [
+        sample(1.0, NOON),
+        sample(None, NOON),
+        sample(1.0, NOON) * 60,
+        sample(None, NOON) * 60,
+        sample(1.0, NOON, NOON),
+        sample(None, NOON, NOON),
+    ]
+    body = write_request(*(labels("up", n=str(n)) + one for n, one in enumerate(usual)))
+
+    new = version1.decode(body, learnt.find)
+    learnt.tell(body)
+    known = version1.decode(body, learnt.find)
+
+    assert new.careful == known.careful == {}
+    assert told(to_decoded(new)) == told(to_decoded(known))
+
+
 def test_a_known_key_is_never_found_in_the_middle_of_something_else() -> None:
     """What follows a known key is read as fields, whatever it looks like from its end."""
     learnt = Learnt(decode)
@@ -262,10 +289,25 @@ UNKNOWN = [
 ]
 
 
+LOOKALIKES = [
+    bytes_field(2, number_field(2, NOON) + double_field(1, 1.0)),
+    bytes_field(2, double_field(1, 1.0) + number_field(9, NOON)),
+    bytes_field(2, double_field(9, 1.0) + number_field(2, NOON)),
+    bytes_field(2, double_field(1, 1.0) + number_field(2, NOON) + number_field(2, NOON + 1)),
+    bytes_field(2, number_field(2, NOON) + number_field(2, NOON + 1)),
+    bytes_field(2, double_field(1, 1.0) + number_field(2, 1) + bytes_field(9, b"abc")),
+    bytes_field(2, bytes_field(9, b"12345")),
+    bytes_field(9, double_field(1, 1.0) + number_field(2, NOON)),
+]
+"""As long as usual samples, and something else."""
+
+
 @st.composite
 def sample_fields(draw: DrawFn) -> bytes:
     if draw(st.booleans()):
         return sample(draw(st.sampled_from((None, 1.0, 2.5))), NOON + draw(st.integers(0, 9)))
+    if draw(st.booleans()):
+        return draw(st.sampled_from(LOOKALIKES))
     bits = st.integers(0, 2**64 - 1).map(lambda number: bits_field(1, number))
     times = st.sampled_from(TIMES).map(lambda number: number_field(2, number))
     starts = st.sampled_from(TIMES).map(lambda number: number_field(3, number))
@@ -304,6 +346,7 @@ def _read_label(field: Field) -> tuple[bytes, bytes]:
     return parts.get(1, b""), parts.get(2, b"")
 
 
+@example([labels("up") + one for one in LOOKALIKES])
 @given(st.lists(all_series(), max_size=6))
 def test_short_cuts_find_what_a_plain_reader_finds(series: list[bytes]) -> None:
     learnt = Learnt(decode)

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 from decoding import Told, nothing_known, told
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from learning import Learnt
@@ -194,10 +194,12 @@ def test_metadata_that_cannot_be_read_cost_no_sample() -> None:
     [
         (b"", "invalid_metric"),
         (packed_field(1, [3, 4]), "invalid_metric"),
+        (bytes_field(8, b"\x01\x02"), "invalid_metric"),
         (packed_field(1, [1, 0]), "invalid_metric"),
         (packed_field(1, [1, 5]), "invalid_metric"),
         (packed_field(1, [1, 2, 3]), "invalid_reference"),
-        (packed_field(1, [1, 99]), "invalid_reference"),
+        (packed_field(1, [1, 7]), "invalid_reference"),
+        (packed_field(1, [1, 300]), "invalid_reference"),
         (packed_field(1, [1, 2**32 - 1]), "invalid_reference"),
         (packed_field(1, [1, 2, 3, 4, 3, 2]), "duplicate_label"),
         (packed_field(1, [1, 2, 1, 2]), "duplicate_label"),
@@ -226,6 +228,20 @@ def test_a_bad_series_is_named_and_the_good_ones_are_read(
 def test_what_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedBody):
         decode(body, nothing_known)
+
+
+def test_what_is_usual_is_never_read_field_by_field() -> None:
+    table = Table()
+    usual = [
+        sample(1.0, NOON),
+        sample(None, NOON) + table.metadata(1, "help", "unit"),
+        sample(1.0, NOON) * 60 + table.metadata(1),
+        sample(1.0, NOON, NOON),
+        sample(None, NOON, NOON) + table.metadata(2, "help"),
+    ]
+    body = table.request(*(table.labels("up", n=str(n)) + one for n, one in enumerate(usual)))
+
+    assert version2.decode(body, nothing_known).careful == {}
 
 
 def test_an_empty_request_is_one() -> None:
@@ -257,7 +273,16 @@ def test_a_series_of_absurdly_many_references_is_refused() -> None:
 
 SYMBOLS = [b"", b"__name__", b"up", b"down", b"a", b"b", b"\x12\x10\x09", "ü".encode(), b"b"]
 TIMES = [NOON, NOON + 15_000, 0, -1, 2**35 - 1, 2**42, 2**63 - 1]
-UNKNOWN = [number_field(9, 1), bytes_field(8, b"\x12\x00"), bytes_field(4, b""), number_field(6, 5)]
+UNKNOWN = [number_field(9, 1), bytes_field(8, b"\x01\x02"), bytes_field(4, b""), number_field(6, 5)]
+
+
+LOOKALIKES = [
+    bytes_field(2, number_field(2, NOON) + double_field(1, 1.0)),
+    bytes_field(2, double_field(1, 1.0) + number_field(2, NOON) + number_field(2, NOON + 1)),
+    bytes_field(2, number_field(2, NOON) + number_field(2, NOON + 1)),
+    bytes_field(2, number_field(3, NOON) + number_field(2, NOON)),
+]
+"""As long as usual samples, and something else."""
 
 
 @st.composite
@@ -267,6 +292,8 @@ def sample_fields(draw: DrawFn) -> bytes:
         return sample(
             draw(st.sampled_from((None, 1.0, 2.5))), NOON + draw(st.integers(0, 9)), start
         )
+    if draw(st.booleans()):
+        return draw(st.sampled_from(LOOKALIKES))
     bits = st.integers(0, 2**64 - 1).map(lambda number: bits_field(1, number))
     times = st.sampled_from(TIMES).map(lambda number: number_field(2, number))
     starts = st.sampled_from(TIMES).map(lambda number: number_field(3, number))
@@ -316,6 +343,7 @@ def read_plainly(series: bytes) -> tuple[SeriesName, list[tuple[int, bytes]]] | 
     return (name, samples) if isinstance(name, SeriesName) else None
 
 
+@example([packed_field(1, [1, 2]) + one for one in LOOKALIKES])
 @given(st.lists(all_series(), max_size=6))
 def test_short_cuts_find_what_a_plain_reader_finds(series: list[bytes]) -> None:
     learnt = Learnt(decode)

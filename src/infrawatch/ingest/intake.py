@@ -17,7 +17,7 @@ from infrawatch.ingest.series_cache import SeriesCache, Space
 from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.ingest.writer import Commit, GroupWriter
 from infrawatch.model.labels import SeriesName
-from infrawatch.model.samples import Columns
+from infrawatch.model.samples import Columns, latest_arrivals
 from infrawatch.store.database import Database
 from infrawatch.store.metadata import Metadata, MetadataRepository
 from infrawatch.store.series import SeriesRepository
@@ -192,9 +192,5 @@ class Intake:
         if kept is not None:
             columns = columns.picked(kept)
         if decoded.unit_ns < 1000:  # noqa: PLR2004  # finer than what is stored
-            self._telemetry.folded.inc(len(columns) - _count_distinct(columns))
+            self._telemetry.folded.inc(len(columns) - len(latest_arrivals(columns)))
         return columns
-
-
-def _count_distinct(columns: Columns) -> int:
-    return len(set(zip(columns.series_ids.tolist(), columns.times_us.tolist(), strict=True)))

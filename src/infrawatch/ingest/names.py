@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from infrawatch.ingest.schemas import MAX_LABELS
 from infrawatch.model.labels import Labels, SeriesName
+from infrawatch.model.selector import METRIC_LABEL
 
 MAX_NAME_CHARACTERS = 200
 MAX_VALUE_CHARACTERS = 4_096
@@ -45,6 +46,7 @@ def _find_flaw(metric: str, labels: list[tuple[str, str]]) -> Flaw | None:
         (len(labels) > MAX_LABELS, "too_many_labels", f"at most {MAX_LABELS} labels"),
         (len(set(names)) < len(names), "duplicate_label", "a series has each label once"),
         (any(not n or _CONTROL.search(n) for n in names), "invalid_label_name", _NAME),
+        (METRIC_LABEL in names, "invalid_label_name", f"{METRIC_LABEL} is the metric, no label"),
         (any(_UNSTORABLE.search(v) for _, v in labels), "invalid_label_value", _VALUE),
         (longest > MAX_NAME_CHARACTERS, "too_long", f"names: {MAX_NAME_CHARACTERS} characters"),
         (

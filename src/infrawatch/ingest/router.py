@@ -14,10 +14,10 @@ from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.endpoint import TheIntake
 from infrawatch.ingest.intake import Outcome, Wishes
-from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Problem, Receipt, Refusal
+from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Receipt, Refusal
 from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.model.cursor import Cursor
-from infrawatch.problems import MEDIA_TYPE, to_response
+from infrawatch.problems import ParameterProblem, to_answer, to_response
 
 router = APIRouter(prefix="/v1", tags=["ingest"])
 
@@ -38,30 +38,27 @@ class BatchRejected(InvalidInput):
     code = "batch_rejected"
 
 
-def _problem_schema(model: type[Problem], description: str) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
-
-
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"model": Receipt, "description": "All of it is on disk."},
     207: {"model": PartialReceipt, "description": "With `partial`: the good part is on disk."},
-    400: _problem_schema(Problem, "The body cannot be read."),
-    413: _problem_schema(Problem, "The body or the batch is too large; send it in parts."),
-    415: _problem_schema(Problem, "A content type or encoding that is not read here."),
-    422: {"model": BatchProblem, "description": "Nothing was stored; `errors` says why."},
-    503: _problem_schema(Problem, "Try again after `Retry-After` seconds; it is always safe."),
+    400: to_answer("The body cannot be read."),
+    413: to_answer("The body or the batch is too large; send it in parts."),
+    415: to_answer("A content type or encoding that is not read here."),
+    422: to_answer("Nothing was stored; `errors` says why.", BatchProblem, ParameterProblem),
+    503: to_answer("Try again after `Retry-After` seconds; it is always safe."),
 }
 
 _BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": {"$ref": "#/components/schemas/BatchIn"}},
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/BatchIn"},
+                "examples": {"batch": {"$ref": "#/components/examples/Batch"}},
+            },
             "application/x-ndjson": {
                 "schema": {"type": "string", "description": "One `SeriesIn` object a line."},
-                "example": '{"metric": "node_load1", "labels": {"host": "web-1"}, '
-                '"samples": [[1790000000000, 0.42]]}\n',
+                "examples": {"lines": {"$ref": "#/components/examples/Lines"}},
             },
         },
     }

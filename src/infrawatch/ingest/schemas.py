@@ -1,5 +1,6 @@
 """What clients send to `POST /v1/samples`, and what they get back."""
 
+import json
 from typing import Annotated, Any, Literal, Required
 
 from pydantic import (
@@ -14,6 +15,8 @@ from pydantic import (
     TypeAdapter,
 )
 from typing_extensions import TypedDict
+
+from infrawatch.problems import Problem
 
 MAX_BATCH_SERIES = 10_000
 MAX_BATCH_SAMPLES = 50_000
@@ -115,16 +118,6 @@ class _Envelope(TypedDict):
     series: Annotated[list[object], Field(min_length=1)]
 
 
-class Problem(BaseModel):
-    """What went wrong, as RFC 9457 has it."""
-
-    type: Annotated[str, Field(examples=["urn:infrawatch:too_old"])]
-    title: str
-    status: int
-    code: Annotated[str, Field(description="Stable; meant for programs.")]
-    detail: Annotated[str, Field(description="What to do about it; meant for people.")]
-
-
 class Refusal(BaseModel):
     """One item of a batch that was refused."""
 
@@ -176,11 +169,21 @@ NAME = TypeAdapter(_Name)
 ENVELOPE = TypeAdapter(_Envelope)
 
 
-def openapi_components() -> dict[str, Any]:
-    """`BatchIn`, `SeriesIn` and `Problem` as components of an OpenAPI document, from the models.
+def openapi_components(now_ms: int) -> dict[str, dict[str, Any]]:
+    """What FastAPI does not see, as components of an OpenAPI document, from the same models.
 
-    Routes read raw bytes and errors are answered elsewhere, so FastAPI does not see these itself.
+    The examples are of this moment, so that they are accepted when pasted.
     """
     reference = "#/components/schemas/{model}"
-    schema = BATCH.json_schema(ref_template=reference)
-    return {**schema.pop("$defs"), "BatchIn": schema, "Problem": Problem.model_json_schema()}
+    batch = BATCH.json_schema(ref_template=reference)
+    problem = BatchProblem.model_json_schema(ref_template=reference)
+    shared = batch.pop("$defs") | problem.pop("$defs")
+    load = {"metric": "node_load1", "labels": {"host": "web-1"}, "type": "gauge", "unit": "1"}
+    series = {**load, "samples": [[now_ms - 10_000, 0.42], [now_ms, 0.44]]}
+    return {
+        "schemas": {**shared, "BatchIn": batch, "BatchProblem": problem},
+        "examples": {
+            "Batch": {"summary": "Two samples", "value": {"series": [series]}},
+            "Lines": {"summary": "One series a line", "value": f"{json.dumps(series)}\n"},
+        },
+    }

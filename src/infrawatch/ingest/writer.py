@@ -104,7 +104,8 @@ class GroupWriter:
         """
         if self._is_closed:
             raise _shutting_down()
-        if self._waiting_samples + samples > self._backlog_samples:
+        # One batch larger than the backlog has room when nothing else waits: else it never had.
+        if self._waiting_samples and self._waiting_samples + samples > self._backlog_samples:
             raise Overloaded(f"{self._waiting_samples} samples wait for their commit already")
         self._count(samples)
         try:

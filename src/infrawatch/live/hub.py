@@ -1,8 +1,9 @@
 """The hub: takes entries in order, hands each topic its part. Without viewers it does nothing."""
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -19,6 +20,18 @@ from infrawatch.store.writers import Positions
 
 NamesOf = Callable[[Sequence[int]], Awaitable[Sequence[tuple[int, Series]]]]
 """Reads series by id, whatever their tenant: (tenant id, series)."""
+
+
+class Start(NamedTuple):
+    """All from one snapshot: `active` are the writers that committed within the replay window."""
+
+    positions: Positions
+    active: Collection[int]
+    series_ids: Int64s
+    """Of all series there are, ascending."""
+
+    recent: Sequence[Entry]
+    """What arrived last: entries still under way may have arrived before it."""
 
 
 class Hub:
@@ -41,16 +54,15 @@ class Hub:
         self.is_active = False
         self._is_closed = False
 
-    def start(self, positions: Positions, active: Iterable[int], series_ids: Int64s) -> None:
-        """Begin where the writers stand in a snapshot that has these series, in ascending order.
-
-        `active` are the writers that committed within the replay window.
-        """
-        self.seqs = dict(positions.seqs)
-        self.at_us = positions.at_us
-        self._last_at_us = dict.fromkeys(active, positions.at_us)
-        self._seen = series_ids
+    def start(self, start: Start) -> None:
+        """Begin where the writers stand in a snapshot of the database."""
+        self.seqs = dict(start.positions.seqs)
+        self.at_us = start.positions.at_us
+        self._last_at_us = dict.fromkeys(start.active, self.at_us)
+        self._seen = start.series_ids
         self._recent.clear()
+        for entry in start.recent:
+            self._recent.add(entry)
         self.is_active = True
 
     def stop(self) -> None:

@@ -106,10 +106,8 @@ class StateReader:
         """Why the journal cannot tell what came after a cursor; None when it can."""
         if resume.epoch != self._epoch:
             return "other_database"
-        floor_us = await journal.find_floor()
-        if floor_us is None or resume.at_us < floor_us:
-            return "replay_window_passed"
-        return None
+        # This also locks the journal, so that nothing is emptied before it has been read.
+        return "replay_window_passed" if resume.at_us < await journal.floor() else None
 
 
 async def _samples(snapshot: Snapshot, wish: Wish, ids: Int64s) -> Columns:

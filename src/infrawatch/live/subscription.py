@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import dropwhile
 
 from pydantic_core import to_json
 
@@ -113,12 +114,14 @@ class _Teller:
         self._id = subscription_id
         self._topic = topic
         self._told = 0
+        self._is_past = False
 
     def all_series(self) -> str:
         return schemas.Subscribed(id=self._id, series=self._untold()).model_dump_json()
 
     def beginning(self, state: State, samples_json: str) -> Iterator[str]:
         """A gap if there is one, then the snapshot, or what was missed since the cursor."""
+        self._is_past = False
         if state.lost is not None:
             yield schemas.Gap(id=self._id, reason=state.lost).model_dump_json()
         yield from self._new_series()
@@ -126,10 +129,17 @@ class _Teller:
         yield self._samples(kind, state.position.text, samples_json)
 
     def news(self, updates: Sequence[Update], seqs: Mapping[int, int]) -> Iterator[str]:
-        """What a snapshot that stands at `seqs` does not have."""
-        unseen = tuple(one for one in updates if not one.is_within(seqs))
+        """What comes after a state that stands at `seqs`.
+
+        What the state has is left out, but not after something that it does not have: of two
+        writers the one may have replaced what the other wrote, and the later arrival shall win.
+        """
+        unseen = tuple(
+            updates if self._is_past else dropwhile(lambda one: one.is_within(seqs), updates)
+        )
         if not unseen:
             return
+        self._is_past = True
         yield from self._new_series()
         update = self._topic.joined(unseen)
         more = f',"coalesced":{update.coalesced}' if update.coalesced else ""

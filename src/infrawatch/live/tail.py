@@ -9,7 +9,7 @@ from datetime import timedelta
 import structlog
 
 from infrawatch.errors import Unavailable
-from infrawatch.live.hub import Hub
+from infrawatch.live.hub import Hub, Start
 from infrawatch.model.timerange import US, now_us
 from infrawatch.store.database import Database
 from infrawatch.store.journal import Entry, JournalRepository
@@ -20,6 +20,9 @@ log = structlog.get_logger()
 
 SLACK_US = 60 * US
 """How far back the journal is read before what is known: a transaction's deadline, and more."""
+
+UNDER_WAY_US = 2 * US
+"""How long a transaction takes at most, unless something is wrong."""
 
 MAX_WAITING_SAMPLES = 1_000_000
 """24 MB of entries not applied yet; the journal has whatever finds no place here."""
@@ -81,13 +84,20 @@ class Tail:
             if self._hub.is_active:
                 return
             async with self._database.reading() as connection:
-                writers = WriterRepository(connection)
-                positions = await writers.positions()
-                active = await writers.positions(self._window)
-                series_ids = await list_all_ids(connection)
+                start = await self._read_start(JournalRepository(connection))
             self._checked_at = asyncio.get_running_loop().time()
             self._lag_s = 0.0
-            self._hub.start(positions, active.seqs, series_ids)
+            self._hub.start(start)
+
+    async def _read_start(self, journal: JournalRepository) -> Start:
+        writers = WriterRepository(journal.connection)
+        positions = await writers.positions()
+        active = await writers.positions(self._window)
+        entries = journal.replay({}, since_us=positions.at_us - UNDER_WAY_US)
+        async with aclosing(entries):
+            recent = [entry async for entry in entries]
+        series_ids = await list_all_ids(journal.connection)
+        return Start(positions, active.seqs, series_ids, recent)
 
     async def run(self) -> None:
         """Apply entries for ever."""

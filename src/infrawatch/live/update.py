@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import pairwise
 from uuid import UUID
 
+import numpy as np
 from pydantic_core import to_json
 
 from infrawatch.model.cursor import Cursor
@@ -80,8 +81,11 @@ def encode_samples(columns: Columns) -> str:
 
 def _few_by_series(columns: Columns) -> _BySeries:
     ids, times = columns.series_ids.tolist(), columns.times_us.tolist()
+    values: list[WireValue] = columns.values.tolist()
+    if not np.isfinite(columns.values).all():
+        values = to_wire_values(columns.values)
     found: dict[int, dict[int, WireValue]] = {}
-    for series_id, time, value in zip(ids, times, to_wire_values(columns.values), strict=True):
+    for series_id, time, value in zip(ids, times, values, strict=True):
         found.setdefault(series_id, {})[time] = value  # the last arrival stays
     return {
         str(series_id): [(time // US_PER["ms"], value) for time, value in sorted(samples.items())]

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
@@ -19,7 +20,9 @@ from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange
 from infrawatch.query.across import Across, combine
 from infrawatch.query.aggregate import aggregate, lookback_us, series_in
 from infrawatch.query.functions import Function
+from infrawatch.query.rolled import aggregate_buckets, find_resolution
 from infrawatch.query.steps import Steps, Table
+from infrawatch.store.buckets import Buckets
 from infrawatch.store.database import Database
 from infrawatch.store.metadata import Metadata
 from infrawatch.store.reading import Snapshot
@@ -168,8 +171,6 @@ class Reader:
                 f"{steps.count} steps are more than {MAX_STEPS}: ask for a longer step or a "
                 "shorter span"
             )
-        before_us = lookback_us(question.function, steps.step_us)
-        span = TimeRange(max(steps.span.start_us - before_us, 0), steps.span.end_us)
         async with self._snapshot(asker) as snapshot:
             series = await self._select(snapshot, question.selector)
             if len(series) * steps.count > self._limits.samples:
@@ -178,12 +179,19 @@ class Reader:
                     f"{self._limits.samples} values: ask for a longer step or fewer series, or "
                     "raise INFRAWATCH_READ_MAX_SAMPLES"
                 )
-            columns = await snapshot.samples.read([one.id for one in series], span)
+            known = {one.id: one for one in series}
+            resolution = find_resolution(question.function, steps)
+            if resolution is not None:
+                buckets = await snapshot.rolled.read(list(known), steps.span, resolution)
+                return await _computed(
+                    len(buckets.times_us), partial(_from_buckets, known, buckets, question)
+                )
+            before_us = lookback_us(question.function, steps.step_us)
+            span = TimeRange(max(steps.span.start_us - before_us, 0), steps.span.end_us)
+            columns = await snapshot.samples.read(list(known), span)
             metadata = await snapshot.metadata.list(sorted({one.metric for one in series}))
-        found = Found({one.id: one for one in series}, columns)
-        if len(columns) > _OFF_LOOP_SAMPLES:
-            return await asyncio.to_thread(_to_ranges, found, metadata, question)
-        return _to_ranges(found, metadata, question)
+        found = Found(known, columns)
+        return await _computed(len(columns), partial(_from_samples, found, metadata, question))
 
     async def _select(self, snapshot: Snapshot, selector: Selector) -> list[Series]:
         series = await snapshot.series.select(selector, limit=self._limits.series + 1)
@@ -224,13 +232,32 @@ class Reader:
             ) from None
 
 
-def _to_ranges(found: Found, metadata: Mapping[str, Metadata], question: RangeQuestion) -> Ranges:
+async def _computed(numbers: int, work: Callable[[], Ranges]) -> Ranges:
+    """Do some arithmetic, beside the event loop if it takes long."""
+    return await asyncio.to_thread(work) if numbers > _OFF_LOOP_SAMPLES else work()
+
+
+def _from_buckets(
+    series: Mapping[int, Series], buckets: Buckets, question: RangeQuestion
+) -> Ranges:
+    rows = [series[series_id] for series_id in np.unique(buckets.series_ids).tolist()]
+    table = aggregate_buckets(buckets, question.steps, question.function)
+    return _to_ranges(rows, table, question)
+
+
+def _from_samples(
+    found: Found, metadata: Mapping[str, Metadata], question: RangeQuestion
+) -> Ranges:
     rows = [found.series[series_id] for series_id in series_in(found.columns).tolist()]
     deltas = {metric for metric, said in metadata.items() if said.temporality == "delta"}
     is_delta = np.fromiter((one.metric in deltas for one in rows), np.bool_, len(rows))
     table = aggregate(found.columns, question.steps, question.function, is_delta=is_delta)
+    return _to_ranges(rows, table, question)
+
+
+def _to_ranges(every: Sequence[Series], table: Table, question: RangeQuestion) -> Ranges:
     seen = np.flatnonzero(~table.empty.all(axis=1))
-    rows = [rows[place] for place in seen.tolist()]
+    rows = [every[place] for place in seen.tolist()]
     table = Table(table.values[seen], table.empty[seen])
     if question.across is None:
         return Ranges([Group(*one) for one in rows], question.steps, table)

@@ -45,9 +45,10 @@ WHERE j.shard IN (SELECT shard FROM shards) AND j.arrived_at >= :since
 ORDER BY j.arrived_at, j.writer, j.seq, j.shard
 """)
 
-# The oldest row of each shard is the first of its index.
+# The oldest row of each shard is the first of its index. What is not compacted yet is never emptied:
+# a journal that is young, or empty because nothing comes, has not lost anything.
 _FLOOR = text("""
-SELECT (extract(epoch FROM min(oldest.arrived_at)) * 1000000)::bigint
+SELECT (extract(epoch FROM least(min(oldest.arrived_at), max(h.compacted_until))) * 1000000)::bigint
 FROM shards h
 CROSS JOIN LATERAL (
     SELECT min(arrived_at) AS arrived_at FROM journal j WHERE j.shard = h.shard
@@ -98,10 +99,9 @@ class JournalRepository:
         if head is not None:
             yield Entry(*head, Columns.joined(parts))
 
-    async def find_floor(self) -> int | None:
-        """The oldest arrival still in the journal, in µs; None when it is empty."""
-        floor: int | None = (await self.connection.execute(_FLOOR)).scalar_one()
-        return floor
+    async def floor(self) -> int:
+        """The moment, in µs, since which every arrival is still in the journal."""
+        return int((await self.connection.execute(_FLOOR)).scalar_one())
 
 
 def _received(series_ids: bytes, times: bytes, values: bytes) -> Columns:

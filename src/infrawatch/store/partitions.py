@@ -1,24 +1,27 @@
-"""Partitions: days of chunks, made ahead and dropped whole; slots of the journal, emptied whole."""
+"""Partitions: of chunks and rollups, dropped whole; slots of the journal, emptied whole."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-_DAYS = text("""
+from infrawatch.store.buckets import FIVE_MINUTES, HOUR
+
+_NAMES = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-WHERE i.inhparent = CAST('chunks' AS regclass)
-""")
+WHERE i.inhparent = CAST('{table}' AS regclass)
+"""
 
 # Attaching waits for no reader and no writer; CREATE TABLE … PARTITION OF would stop them all.
-_MAKE_DAY = """
-CREATE TABLE {name} (LIKE chunks INCLUDING ALL)
+_MAKE = "CREATE TABLE {name} (LIKE {table} INCLUDING ALL)"
+_ATTACH = """
+ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{start} UTC') TO ('{end} UTC')
 """
-_ATTACH_DAY = "ALTER TABLE chunks ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}')"
 
 _SHORT_PATIENCE = text("SET LOCAL lock_timeout = '50ms'")
-_ONE_AT_A_TIME = text("LOCK TABLE chunks IN SHARE UPDATE EXCLUSIVE MODE")
+_ONE_AT_A_TIME = "LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE"
 
 # A slot may go when all of it is compacted, and has been for so long that nobody reads it any more:
 # TRUNCATE does not care for snapshots that still see what it removes.
@@ -46,35 +49,64 @@ WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND datname = current
 """)
 
 
+@dataclass(frozen=True, slots=True)
+class Partitioned:
+    """A table that is cut into days, or into months if it is small; they are named by `form`."""
+
+    table: str
+    form: str
+
+    def start_of(self, day: date) -> date:
+        """The first day of the partition that a day belongs to."""
+        return self.from_name(self.to_name(day))
+
+    def end_of(self, start: date) -> date:
+        """The first day of the partition after this one."""
+        longest = timedelta(days=1 if "%d" in self.form else 31)
+        return self.start_of(start + longest)
+
+    def to_name(self, day: date) -> str:
+        return f"{self.table}_{day.strftime(self.form)}"
+
+    def from_name(self, name: str) -> date:
+        form = f"{self.table}_{self.form}"
+        return datetime.strptime(name, form).replace(tzinfo=UTC).date()
+
+
+CHUNKS = Partitioned("chunks", "%Y%m%d")
+ROLLUPS = {resolution: Partitioned(resolution.table, "%Y%m") for resolution in (FIVE_MINUTES, HOUR)}
+
+
 class PartitionRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def days(self) -> set[date]:
-        """The days that chunks have a partition for."""
-        return {_to_day(name) for name in (await self._connection.execute(_DAYS)).scalars()}
+    async def find(self, parted: Partitioned) -> set[date]:
+        """The first days of the partitions there are."""
+        names = await self._connection.execute(text(_NAMES.format(table=parted.table)))
+        return {parted.from_name(name) for name in names.scalars()}
 
-    async def make_days(self, wanted: Iterable[date]) -> None:
-        """Make the partitions that are missing; two processes at once make each one once."""
-        missing = set(wanted) - await self.days()
-        if not missing:
+    async def make(self, parted: Partitioned, days: Iterable[date]) -> None:
+        """Make those partitions for these days that are missing; two processes make each once."""
+        wanted = {parted.start_of(day) for day in days}
+        if not wanted - await self.find(parted):
             return
-        await self._connection.execute(_ONE_AT_A_TIME)
-        for day in sorted(missing - await self.days()):
-            name = _to_name(day)
-            await self._connection.execute(text(_MAKE_DAY.format(name=name)))
-            end = day + timedelta(days=1)
-            attach = _ATTACH_DAY.format(name=name, start=f"{day} UTC", end=f"{end} UTC")
+        table = parted.table
+        await self._connection.execute(text(_ONE_AT_A_TIME.format(table=table)))
+        for start in sorted(wanted - await self.find(parted)):
+            name = parted.to_name(start)
+            await self._connection.execute(text(_MAKE.format(table=table, name=name)))
+            attach = _ATTACH.format(table=table, name=name, start=start, end=parted.end_of(start))
             await self._connection.execute(text(attach))
 
-    async def drop_day(self, day: date) -> None:
-        """Drop a day, with all that is in it.
+    async def drop(self, parted: Partitioned, start: date) -> None:
+        """Drop a partition, with all that is in it.
 
         Raises:
             StoreUnavailable: somebody reads; nothing was dropped, try again soon.
         """
         await self._connection.execute(_SHORT_PATIENCE)
-        await self._connection.execute(text(f"DROP TABLE IF EXISTS {_to_name(day)}"))
+        await self._connection.execute(text(f"DROP TABLE IF EXISTS {parted.to_name(start)}"))
 
     async def newest_transaction(self) -> int:
         """A number that is above all transactions that have committed."""
@@ -109,11 +141,3 @@ class PartitionRepository:
             return False
         await self._connection.execute(text(f"TRUNCATE {slot}"))
         return True
-
-
-def _to_name(day: date) -> str:
-    return f"chunks_{day:%Y%m%d}"
-
-
-def _to_day(name: str) -> date:
-    return datetime.strptime(name, "chunks_%Y%m%d").replace(tzinfo=UTC).date()

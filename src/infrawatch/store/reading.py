@@ -6,6 +6,7 @@ from typing import Self
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.store.metadata import MetadataRepository
+from infrawatch.store.rolled import RolledRepository
 from infrawatch.store.samples import SampleRepository
 from infrawatch.store.series import SeriesRepository
 from infrawatch.store.writers import WriterRepository
@@ -17,6 +18,7 @@ class Snapshot:
 
     series: SeriesRepository
     samples: SampleRepository
+    rolled: RolledRepository
     metadata: MetadataRepository
     writers: WriterRepository
 
@@ -25,6 +27,7 @@ class Snapshot:
         return cls(
             SeriesRepository(connection, tenant_id),
             SampleRepository(connection, max_samples=max_samples),
+            RolledRepository(connection, max_samples=max_samples),
             MetadataRepository(connection, tenant_id),
             WriterRepository(connection),
         )

@@ -13,9 +13,10 @@ from infrawatch.model.samples import Columns, latest_arrivals
 from infrawatch.model.timerange import duration_us, from_us, now_us, to_us
 from infrawatch.store.chunks import ChunkRepository
 from infrawatch.store.codec import WINDOW_US, Chunks, decode, encode
-from infrawatch.store.compaction import Backlog, CompactionRepository
+from infrawatch.store.compaction import Backlog, CompactionRepository, Windows
 from infrawatch.store.database import Database
-from infrawatch.store.partitions import PartitionRepository
+from infrawatch.store.partitions import CHUNKS, PartitionRepository
+from infrawatch.upkeep.rollups import roll_up
 
 PASS_SAMPLES = 2_000_000
 """What one pass takes: a second of work, and 50 MB of columns."""
@@ -105,10 +106,12 @@ async def merge(database: Database, shard: int, until: datetime) -> Compacted:
                 return done
             closed = await compaction.take_closed(shard, windows)
             head = await compaction.take_head(shard, windows)
-            chunks = await asyncio.to_thread(_merged, closed, head)
+            merged, chunks = await asyncio.to_thread(_merged, closed, head)
             days = {from_us(start).date() for start in np.unique(windows.starts_us).tolist()}
-            await PartitionRepository(connection).make_days(days)
+            await PartitionRepository(connection).make(CHUNKS, days)
             await ChunkRepository(connection).append(chunks)
+            had_samples = Windows(closed.series_ids, closed.starts_us)
+            await roll_up(connection, merged, shard, windows, had_samples)
         done = Compacted(done.samples + int(chunks.counts.sum()), done.chunks + len(chunks))
         after = windows.end
 
@@ -171,8 +174,9 @@ def _encoded(columns: Columns) -> Chunks:
     return encode(latest_arrivals(columns))
 
 
-def _merged(closed: Chunks, head: Chunks) -> Chunks:
-    return _encoded(Columns.joined([decode(closed), decode(head)]))
+def _merged(closed: Chunks, head: Chunks) -> tuple[Columns, Chunks]:
+    merged = latest_arrivals(Columns.joined([decode(closed), decode(head)]))
+    return merged, encode(merged)
 
 
 def _count_series(chunks: Chunks, shards: Sequence[int]) -> dict[int, int]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -10,11 +10,11 @@ import structlog
 from infrawatch.errors import Unavailable
 from infrawatch.store.compaction import CompactionRepository
 from infrawatch.store.database import Database
-from infrawatch.store.partitions import PartitionRepository
+from infrawatch.store.partitions import CHUNKS, Partitioned, PartitionRepository
 from infrawatch.store.writers import WriterRepository
 from infrawatch.telemetry import Telemetry
 from infrawatch.upkeep import compaction
-from infrawatch.upkeep.days import drop_day
+from infrawatch.upkeep.retention import retain
 from infrawatch.upkeep.slots import Spent, empty_slots, find_spent
 
 log = structlog.get_logger()
@@ -34,6 +34,8 @@ WRITER_KEPT = timedelta(days=1)
 class Scheduler:
     """Does everything that keeps the store small; two of them never do the same thing twice.
 
+    `retentions` say for how long each table is kept; None is for ever.
+
     A job that finds the database away, or someone else at work, comes again at its next time.
     """
 
@@ -42,12 +44,12 @@ class Scheduler:
         database: Database,
         telemetry: Telemetry,
         *,
-        retention: timedelta | None,
+        retentions: Mapping[Partitioned, timedelta | None],
         replay_window: timedelta,
     ) -> None:
         self._database = database
         self._telemetry = telemetry
-        self._retention = retention
+        self._retentions = retentions
         self._replay_window = replay_window
         self._spent: Spent | None = None
 
@@ -96,13 +98,11 @@ class Scheduler:
         today = datetime.now(UTC).date()
         async with self._database.writing() as connection:
             ahead = (today + timedelta(days=days) for days in range(DAYS_AHEAD + 1))
-            await PartitionRepository(connection).make_days(ahead)
+            await PartitionRepository(connection).make(CHUNKS, ahead)
             await WriterRepository(connection).forget_silent(WRITER_KEPT)
-            days = await PartitionRepository(connection).days()
-        if self._retention is not None:
-            first = (datetime.now(UTC) - self._retention).date()
-            for day in sorted(day for day in days if day < first):
-                await drop_day(self._database, day)
+        for parted, retention in self._retentions.items():
+            if retention is not None:
+                await retain(self._database, parted, retention)
 
     async def _compact(self, shards: list[int]) -> int:
         done = await compaction.compact(self._database, shards)

@@ -1,1 +1,1 @@
-"""What browsers get: API pages that work offline."""
+"""What browsers get: the dashboard, and API pages that work offline."""

@@ -1,22 +1,57 @@
-"""GET /docs and /redoc, with scripts and styles of our own: nothing comes from elsewhere."""
+"""GET /, /docs and /redoc, with scripts and styles of our own: nothing comes from elsewhere."""
 
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.types import Scope
+from typing_extensions import override
 
-ASSETS = Path(__file__).parent / "dist"
-"""Made by `make setup` from the packages pinned in dashboard/package-lock.json."""
+BUILT = Path(__file__).parent / "dist"
+"""Made by `make setup` from dashboard/ and the packages its package-lock.json pins."""
+
+DASHBOARD = BUILT / "page"
 
 router = APIRouter(include_in_schema=False)
 
+# Nothing inline, nothing from elsewhere; 'self' covers the WebSocket of the same origin too.
+DASHBOARD_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
+)
+
 # Both pages configure themselves with a script in the page; Redoc works in a worker made of a blob.
-CONTENT_SECURITY_POLICY = (
+API_PAGES_POLICY = (
     "default-src 'self'; img-src 'self' data:; worker-src blob:; "
     "script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 )
+
+NOT_BUILT = (
+    "The dashboard has not been built here: run `make setup` in the checkout (it needs the network "
+    "once), then load this page again.\n"
+)
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+
+
+@router.get("/")
+async def dashboard() -> Response:
+    """The page; it names its scripts by their content, so it alone must always be asked for."""
+    page = DASHBOARD / "index.html"
+    if not page.exists():
+        return PlainTextResponse(NOT_BUILT, status_code=404)
+    return FileResponse(
+        page,
+        headers={
+            "Cache-Control": "no-cache",
+            "Content-Security-Policy": DASHBOARD_POLICY,
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
 
 
 @router.get("/docs")
@@ -43,13 +78,27 @@ async def redoc() -> HTMLResponse:
     return _guarded(page)
 
 
+class _Hashed(StaticFiles):
+    """Files with a hash of their content in their name, which may be kept for ever."""
+
+    @override
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = IMMUTABLE
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
 def install(app: FastAPI) -> None:
-    """Serve the pages, and what they are made of below /static."""
+    """Serve the pages; what they are made of lies below /assets and /static/docs."""
     app.include_router(router)
-    app.mount("/static", StaticFiles(directory=ASSETS, check_dir=False), name="static")
+    assets = _Hashed(directory=DASHBOARD / "assets", check_dir=False)
+    app.mount("/assets", assets, name="assets")
+    scripts = StaticFiles(directory=BUILT / "docs", check_dir=False)
+    app.mount("/static/docs", scripts, name="scripts")
 
 
 def _guarded(page: HTMLResponse) -> HTMLResponse:
     """Let the browser load nothing from elsewhere, whatever the page asks for."""
-    page.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    page.headers["Content-Security-Policy"] = API_PAGES_POLICY
     return page

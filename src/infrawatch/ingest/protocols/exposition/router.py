@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
@@ -41,13 +41,15 @@ _BODY = {
     }
 }
 
-_PUSHED = {
-    **{
-        status: said
-        for status, said in plain_text.RESPONSES.items()
-        if status != HTTPStatus.NO_CONTENT
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    **plain_text.RESPONSES,
+    422: {
+        "description": "The labels in the address are not written as they should be.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
     },
-    200: {"description": "All of it is on disk."},
+}
+_PUSHED = {
+    200 if status == HTTPStatus.NO_CONTENT else status: _RESPONSES[status] for status in _RESPONSES
 }
 
 router = APIRouter(route_class=answering_with(plain_text.failed), tags=["ingest"])
@@ -57,7 +59,7 @@ router = APIRouter(route_class=answering_with(plain_text.failed), tags=["ingest"
     "/v1/exposition",
     status_code=204,
     response_class=Response,
-    responses=plain_text.RESPONSES,
+    responses=_RESPONSES,
     openapi_extra=_BODY,
 )
 async def write_exposition(

@@ -14,7 +14,7 @@ from infrawatch.ingest.intake import Outcome
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.problems import RETRY_AFTER_S
 
-_SHOWN_CHARACTERS = 200
+_SHOWN_BYTES = 200
 """Of a refused line: enough to find it by, and no megabyte comes back."""
 
 
@@ -70,9 +70,9 @@ def stored() -> Response:
 
 def refused_v1(outcome: Outcome, body: bytes) -> Response:
     lines = "\n".join(
-        f"line {line.number}: {line.reasons}"
-        if not line.is_malformed
-        else f"line {line.number}: unable to parse '{line.text}': {line.reasons}"
+        f"line {line.number}: unable to parse '{line.text}': {line.reasons}"
+        if line.is_malformed
+        else f"line {line.number}: {line.reasons}"
         for line in _refused_lines(outcome.verdicts, body)
     )
     dropped = outcome.verdicts.rejected_samples
@@ -139,7 +139,7 @@ def _refused_lines(verdicts: Verdicts, body: bytes) -> Iterator[RefusedLine]:
     lines = body.split(b"\n")
     for number, found in groupby(sorted(verdicts, key=_line_of), key=_line_of):
         on_line = list(found)
-        text = lines[number - 1].decode(errors="replace")[:_SHOWN_CHARACTERS]
+        text = lines[number - 1][:_SHOWN_BYTES].decode(errors="replace").rstrip("\r")
         reasons = dict.fromkeys(map(_to_reason, on_line))  # once, though each field is too old
         is_malformed = any(verdict.code == "malformed_line" for verdict in on_line)
         yield RefusedLine(number, text, "; ".join(reasons), is_malformed)

@@ -6,7 +6,7 @@ from re import Match
 import numpy as np
 
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.names import MAX_NAME_CHARACTERS, Flaw
 from infrawatch.ingest.protocols.influx import grammar
 from infrawatch.ingest.protocols.influx.explain import explain
 from infrawatch.ingest.protocols.influx.values import to_number
@@ -74,7 +74,8 @@ def _read(line: Match[bytes], number: int, now: int, samples: _Samples) -> None:
             samples.values.append(value)
             samples.lines.append(number)
         else:
-            samples.refuse(number, f"field {key.decode(errors='replace')}", value)
+            shown = key[:MAX_NAME_CHARACTERS].decode(errors="replace")
+            samples.refuse(number, f"field {shown}", value)
 
 
 def _to_time(digits: bytes) -> int | None:

@@ -55,7 +55,9 @@ class QueryResults(BaseModel):
 
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": answers.ErrorV1, "description": "Not a statement about databases."}
+    400: {"model": answers.ErrorV1, "description": "Not a statement about databases."},
+    413: {"model": answers.ErrorV1, "description": "The statement is too long."},
+    415: {"model": answers.ErrorV1, "description": "A content encoding that is not read here."},
 }
 
 
@@ -72,7 +74,7 @@ async def health() -> HealthCheck:
     return HealthCheck()
 
 
-@router.get("/query", responses=_ERRORS)
+@router.get("/query", responses={400: _ERRORS[400]})
 async def query_databases(_principal: CurrentPrincipal, q: _Statement = "") -> QueryResults:
     """Agree that a database exists: there is no need to create one."""
     return _answer(q)

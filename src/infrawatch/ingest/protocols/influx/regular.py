@@ -36,9 +36,10 @@ _POWERS_OF_TEN = 10 ** np.arange(_MAX_WIDTH - 1, -1, -1, dtype=np.uint64)
 
 def decode_regular(body: bytes, unit_ns: int, find: Find) -> Decoded | None:
     """Read a body of the regular form; None when it is of another form, or something is wrong."""
-    parts = [line.rpartition(b"=") for line in body.split(b"\n")]
-    if parts[-1][2] == b"":
-        parts.pop()
+    lines = body.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    parts = [line.rpartition(b"=") for line in lines]
     numbers = _read_numbers(list(map(itemgetter(2), parts)))
     if numbers is None:
         return None

@@ -1,6 +1,5 @@
 """POST /write, /api/v2/write and /api/v3/write_lp: line protocol, one route a version."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -22,7 +21,6 @@ PrecisionV2 = Literal["ns", "us", "ms", "s"]
 PrecisionV3 = Literal[
     "auto", "nanosecond", "microsecond", "millisecond", "second", "ns", "us", "ms", "s"
 ]
-Refused = Callable[[Outcome, bytes], Response]
 
 _UNIT_NS = {
     **dict.fromkeys(("n", "ns", "nanosecond"), 1),
@@ -85,7 +83,9 @@ async def write_v1(
     """Store line protocol as InfluxDB 1 does.
 
     Each field that is a number becomes a sample of the metric `measurement_field`, with the tags
-    as labels; true is 1, false 0. Strings are refused by name, and what is good is stored.
+    as labels: `cpu,host=web-1 usage_idle=97.4` is `cpu_usage_idle{host="web-1"}`. Integers beyond
+    2^53 become the nearest float64; true is 1, false 0. Strings are refused by name, and what is
+    good is stored. Lines without a time are of this moment.
     """
     outcome, body = await _write(request, principal, intake, _UNIT_NS[precision], Wishes())
     return answers.refused_v1(outcome, body) if outcome.verdicts else answers.stored()

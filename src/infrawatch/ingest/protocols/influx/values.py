@@ -10,9 +10,10 @@ _BOOLEANS = {
 }
 
 _MAX_INTEGER_CHARACTERS = 40
-"""Twice what the largest integer has; Python takes quadratic time to read very long ones."""
+"""Twice what the largest has, for zeros in front; Python refuses to read very long ones."""
 
 _TOO_LARGE = 2**64
+"""Stands for integers that are not even read."""
 
 _STRING = Flaw("string_field", "a string cannot be stored as a sample: make it a tag, or drop it")
 _NOT_FINITE = Flaw("not_finite", "NaN, infinities and numbers beyond float64 are not stored")

@@ -129,22 +129,23 @@ class _Reading:
                 self._add_metric(scope, number, metric)
 
     def _add_metric(self, scope: Scope, place: int, metric: Message) -> None:
-        field = metric.WhichOneof("data")
-        if field is None:
+        which = metric.WhichOneof("data")
+        if which is None:
             name = metric.name.decode(errors="replace")[:200]
             self._infos.warnings[f"metric {name!r} is of no kind that is known here"] = None
             return
-        data = getattr(metric, field)
+        data = getattr(metric, which)
         points = data.data_points
-        if not points:
+        count = len(points)
+        if count == 0:
             return
-        if len(points) + len(self._numbers.keys) > MAX_SAMPLES:
+        if count + len(self._numbers.keys) > MAX_SAMPLES:
             raise too_large()
-        begin = scope.key_of(metric, field, data)
-        if field in ("gauge", "sum"):
-            self._numbers.add((begin, scope, place, metric, field), list(points))
+        begin = scope.key_of(metric, which, data)
+        if which in ("gauge", "sum"):
+            self._numbers.add((begin, scope, place, metric, which), list(points))
         else:
-            self._distributions.add(begin, Family(scope, place, metric, field), list(points))
+            self._distributions.add(begin, Family(scope, place, metric, which), list(points))
 
     def _name_of(self, sample: int) -> SeriesName | list[Verdict]:
         name = self._names.get(sample)

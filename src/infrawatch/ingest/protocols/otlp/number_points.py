@@ -37,7 +37,8 @@ _START_TAG, _TIME_TAG, _DOUBLE_TAG, _INT_TAG = 0x11, 0x19, 0x21, 0x31
 
 _START = bytes([_START_TAG])
 _NO_START = bytes([_START_TAG]) + bytes(8)
-_SHORT = _HEAD.itemsize - len(_NO_START)
+_LONG = _HEAD.itemsize
+_SHORT = _LONG - len(_NO_START)
 
 _NO_VALUE = Flaw("missing_field", "the data point has neither asDouble nor asInt")
 
@@ -63,18 +64,18 @@ class NumberPoints:
         self._flaws: dict[int, Flaw] = {}
 
     def add(self, block: _Block, points: Sequence[bytes]) -> None:
-        """Take the data points of one metric, of which there is at least one."""
+        """Take the data points of one metric."""
+        keys, heads, begin = self.keys, self._heads, block[0]
         self._blocks.append(block)
-        self._starts.append(len(self.keys))
+        self._starts.append(len(keys))
         self._points += points
-        key = block[0]
-        if points[0][:1] == _START:
-            size = _HEAD.itemsize
-            self._heads += [point[:size] for point in points]
-            self.keys += [key + point[size:] for point in points]
-        else:
-            self._heads += [_NO_START + point[:_SHORT] for point in points]
-            self.keys += [key + point[_SHORT:] for point in points]
+        for point in points:
+            if point[:1] == _START:
+                heads.append(point[:_LONG])
+                keys.append(begin + point[_LONG:])
+            else:
+                heads.append(_NO_START + point[:_SHORT])
+                keys.append(begin + point[_SHORT:])
 
     def read(self, find: Find) -> tuple[Times, Float64s]:
         """The time of each point in nanoseconds, and its value."""
@@ -119,8 +120,8 @@ class NumberPoints:
 
     def _joined_heads(self) -> NDArray[np.void]:
         joined = b"".join(self._heads)
-        if len(joined) < len(self._heads) * _HEAD.itemsize:  # a point may be cut short: never plain
-            joined = b"".join(head.rjust(_HEAD.itemsize, b"\0") for head in self._heads)
+        if len(joined) < len(self._heads) * _LONG:  # a point may be cut short: never plain
+            joined = b"".join(head.rjust(_LONG, b"\0") for head in self._heads)
         return np.frombuffer(joined, _HEAD)
 
     def _read_carefully(self, number: int, times: Times, values: Float64s) -> None:

@@ -50,7 +50,7 @@ async def write_metrics(
     max_bytes = max(MAX_BODY_BYTES, request.state.max_body_bytes)
     body = await read_body(request, max_bytes=max_bytes)
     find = intake.finder(principal, FORMAT)
-    if len(body) > _OFF_LOOP_BYTES:
+    if len(body) > _OFF_LOOP_BYTES:  # what `find` reads are dicts, so it may be asked from there
         metrics = await asyncio.to_thread(_read, body, encoding, find)
     else:
         metrics = _read(body, encoding, find)

@@ -1,0 +1,97 @@
+/** Questions to the server over HTTP; the shapes are those of its OpenAPI document. */
+
+import type { components } from "./wire";
+
+type Schemas = components["schemas"];
+export type Labels = Record<string, string>;
+export type Series = Schemas["SeriesOut"];
+export type Metadata = Schemas["MetadataOut"]["metadata"];
+export type LatestSample = Schemas["LatestSample"];
+export type Group = Schemas["GroupSamples"];
+export type WireValue = number | string | null;
+
+/** What the server said was wrong (RFC 9457), or that it could not be reached. */
+export class Problem extends Error {
+  constructor(
+    message: string,
+    readonly status: number,
+  ) {
+    super(message);
+  }
+}
+
+export interface RangeParameters {
+  match: string;
+  fn: string;
+  step: string;
+  start: string;
+  end: string;
+  by?: string;
+  across?: string;
+}
+
+export const api = {
+  series: async (match: string, signal?: AbortSignal): Promise<Series[]> => {
+    const found: Series[] = [];
+    let cursor: string | null = null;
+    do {
+      const page: Schemas["SeriesPage"] = await get("/v1/series", { match, limit: "5000", cursor }, signal);
+      found.push(...page.series);
+      cursor = page.next_cursor;
+    } while (cursor !== null && found.length < MOST_SERIES);
+    return found;
+  },
+  labels: (match: string | null, signal?: AbortSignal): Promise<Schemas["LabelNames"]> =>
+    get("/v1/labels", { match }, signal),
+  labelValues: (name: string, match: string | null, signal?: AbortSignal): Promise<Schemas["LabelValues"]> =>
+    get(`/v1/labels/${encodeURIComponent(name)}/values`, { match }, signal),
+  metadata: (signal?: AbortSignal): Promise<Schemas["MetadataOut"]> => get("/v1/metadata", {}, signal),
+  latest: (match: string, maxAge: string, signal?: AbortSignal): Promise<Schemas["Latest"]> =>
+    get("/v1/latest", { match, max_age: maxAge }, signal),
+  range: (parameters: RangeParameters, signal?: AbortSignal): Promise<Schemas["RangeOut"]> =>
+    get("/v1/range", { ...parameters }, signal),
+  metrics: async (signal?: AbortSignal): Promise<string> => (await answered("/metrics", signal)).text(),
+};
+
+/** A page of the dashboard has no use for more. */
+const MOST_SERIES = 20_000;
+
+/** The path and query of a question, without parameters that are empty. */
+export function pathOf(path: string, parameters: Record<string, string | null | undefined>): string {
+  const set = Object.entries(parameters).filter((pair): pair is [string, string] => !!pair[1]);
+  return set.length ? `${path}?${new URLSearchParams(set)}` : path;
+}
+
+/** A wire value as a number to draw; what cannot be drawn is null. */
+export function drawable(value: WireValue | undefined): number | null {
+  return typeof value === "number" ? value : null;
+}
+
+let clockOffsetMs = 0;
+
+/** The server's time, as far as its `Date` header tells: a viewer's clock may be wrong. */
+export const serverNow = (): number => Date.now() + clockOffsetMs;
+
+async function get<T>(
+  path: string,
+  parameters: Record<string, string | null | undefined>,
+  signal?: AbortSignal,
+): Promise<T> {
+  return (await answered(pathOf(path, parameters), signal)).json() as Promise<T>;
+}
+
+async function answered(url: string, signal?: AbortSignal): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(url, signal ? { signal } : {});
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Problem("The server cannot be reached. Is it running?", 0);
+  }
+  const offsetMs = Date.parse(response.headers.get("date") ?? "") - Date.now();
+  // The header counts whole seconds and travelled for a while.
+  clockOffsetMs = Math.abs(offsetMs) > 3_000 ? offsetMs : 0;
+  if (response.ok) return response;
+  const said = (await response.json().catch(() => null)) as { detail?: string } | null;
+  throw new Problem(said?.detail ?? `The server answered ${response.status}.`, response.status);
+}

@@ -1,0 +1,241 @@
+/** A chart of a picture: synchronised cursor, zoom by dragging, keys for all of it, a legend in text. */
+
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+import type { Labels } from "./api";
+import type { Line, Picture } from "./query";
+import { moved, NOW_15M, scaled, type Span, zoomed } from "./span";
+import { colour, LINE_COLOURS, lineColour, watchTheme } from "./theme";
+import { formatted, type Unit } from "./units";
+
+export interface ChartProps {
+  title: string;
+  note?: string;
+  picture: Picture;
+  unit: Unit;
+  isRate?: boolean;
+  /** Lines on top of each other, as parts of a whole. */
+  isStacked?: boolean;
+  /** The top of the scale, where it is known: 1 for a ratio. */
+  most?: number;
+  height?: number;
+  span: Span;
+  onSpan: (span: Span) => void;
+}
+
+/** All charts of the page share one cursor. */
+const CURSOR = uPlot.sync("page");
+const LEGEND_ROOM = 6;
+
+export function Chart(props: ChartProps) {
+  const { title, note, picture, unit, isRate = false, height = 180, span, onSpan } = props;
+  const lines = useMemo(() => ordered(picture.lines, !!props.isStacked), [picture]);
+  const [at, setAt] = useState<number | null>(null);
+  const canvas = useRef<HTMLDivElement>(null);
+  usePlot(canvas, { ...props, lines, height, setAt });
+  const index = at ?? lastIndex(lines);
+  const nameOf = nameIn(lines);
+  const shown = lines.length > LEGEND_ROOM ? lines.slice(0, LEGEND_ROOM - 1) : lines;
+  return (
+    <figure class="chart" tabIndex={0} aria-label={`${title}. ${KEYS}`} onKeyDown={(event) => onKey(event, span, onSpan)}>
+      <figcaption>
+        <h3>{title}</h3>
+        {note && <span class="note" title={note}>{note}</span>}
+      </figcaption>
+      <div class="plot" ref={canvas} style={{ height: `${height}px` }}>
+        {lines.length === 0 && <p class="hint">{HINTS[picture.status](picture)}</p>}
+      </div>
+      <ul class="legend">
+        {shown.map((line, number) => (
+          <li key={line.key}>
+            <i class={`swatch line-${number % LINE_COLOURS}`} />
+            <span class="name" title={nameOf(line)}>{nameOf(line)}</span>
+            <b>{formatted(line.values[index], unit, isRate)}</b>
+          </li>
+        ))}
+        {lines.length > shown.length && <li class="more">and {lines.length - shown.length} more</li>}
+      </ul>
+    </figure>
+  );
+}
+
+const KEYS = "Arrow keys move in time, plus and minus zoom, 0 goes back to now.";
+
+const HINTS: Record<Picture["status"], (picture: Picture) => string> = {
+  loading: () => "Loading…",
+  ready: () => "No samples in this time.",
+  failed: (picture) => picture.problem,
+};
+
+function onKey(event: KeyboardEvent, span: Span, onSpan: (span: Span) => void): void {
+  const to: Record<string, () => Span> = {
+    ArrowLeft: () => moved(span, -0.25),
+    ArrowRight: () => moved(span, 0.25),
+    "+": () => scaled(span, 0.5),
+    "-": () => scaled(span, 2),
+    "0": () => NOW_15M,
+    Escape: () => NOW_15M,
+  };
+  const go = to[event.key];
+  if (!go || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  onSpan(go());
+}
+
+/** The largest first; parts of a whole in the order of their names, so that none jumps. */
+function ordered(lines: readonly Line[], isStacked: boolean): Line[] {
+  if (isStacked) return [...lines];
+  const weights = new Map(lines.map((line) => [line, line.values.reduce<number>((sum, v) => sum + Math.abs(v ?? 0), 0)]));
+  // By name among equals and near-equals: colours shall not change with every sample.
+  const rank = (line: Line) => Math.round(Math.log2((weights.get(line) ?? 0) + 1e-9));
+  return [...lines].sort((a, b) => rank(b) - rank(a) || (a.key < b.key ? -1 : 1));
+}
+
+function lastIndex(lines: readonly Line[]): number {
+  const length = lines[0]?.values.length ?? 0;
+  for (let at = length - 1; at > length - 8 && at >= 0; at--)
+    if (lines.some((line) => typeof line.values[at] === "number")) return at;
+  return length - 1;
+}
+
+/** Names of lines by what tells them apart. */
+export function nameIn(lines: readonly Line[]): (line: Line) => string {
+  const values = new Map<string, Set<string>>();
+  for (const line of lines)
+    for (const [name, value] of Object.entries({ ...line.labels, __name__: line.metric ?? "" }))
+      (values.get(name) ?? values.set(name, new Set()).get(name))?.add(value);
+  const differs = (name: string) => (values.get(name)?.size ?? 0) > 1;
+  const short = shortened([...(values.get("__name__") ?? [])]);
+  return (line) => {
+    const all = Object.entries(line.labels);
+    const told = all.length === 1 ? all : all.filter(([name]) => differs(name));
+    const parts = told.length === 1 ? told.map(([, value]) => value) : told.map(([name, value]) => `${name}=${value}`);
+    if (differs("__name__") && line.metric) parts.unshift(short.get(line.metric) ?? line.metric);
+    return parts.join(" ") || line.metric || plainLabels(line.labels) || "all";
+  };
+}
+
+/** Metrics without the words they all begin or end with: `MemFree` of `node_memory_MemFree_bytes`. */
+function shortened(metrics: readonly string[]): Map<string, string> {
+  if (metrics.length < 2) return new Map();
+  const words = metrics.map((metric) => metric.split("_"));
+  const first = words[0] ?? [];
+  const fewest = Math.min(...words.map((one) => one.length));
+  let [head, tail] = [0, 0];
+  while (head < fewest - 1 && words.every((one) => one[head] === first[head])) head++;
+  while (tail < fewest - head - 1 && words.every((one) => one[one.length - 1 - tail] === first[first.length - 1 - tail])) tail++;
+  return new Map(metrics.map((metric, at) => [metric, (words[at] ?? []).slice(head, (words[at] ?? []).length - tail).join("_")]));
+}
+
+export const plainLabels = (labels: Labels): string =>
+  Object.entries(labels).map(([name, value]) => `${name}=${value}`).join(" ");
+
+interface Plotted extends ChartProps {
+  lines: Line[];
+  height: number;
+  setAt: (at: number | null) => void;
+}
+
+function usePlot(canvas: { current: HTMLDivElement | null }, props: Plotted): void {
+  const plot = useRef<uPlot | null>(null);
+  const now = useRef(props);
+  now.current = props;
+  const shape = props.lines.map((line) => line.key).join("\n");
+  const [palette, setPalette] = useState(0);
+  useEffect(() => watchTheme(() => setPalette((n) => n + 1)), []);
+  useEffect(() => {
+    const element = canvas.current;
+    if (!element || shape === "") return;
+    const made = new uPlot(options(element.clientWidth, now), toData(now.current), element);
+    plot.current = made;
+    const resized = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: now.current.height }));
+    resized.observe(element);
+    return () => {
+      resized.disconnect();
+      made.destroy();
+      plot.current = null;
+    };
+  }, [shape, palette, props.unit, props.isStacked]);
+  useEffect(() => plot.current?.setData(toData(now.current)), [props.picture]);
+}
+
+/** One row of times, then one row a line; stacked lines are sums with those below them. */
+function toData({ picture, lines, isStacked }: Plotted): uPlot.AlignedData {
+  if (!isStacked) return [picture.times, ...lines.map((line) => line.values)] as uPlot.AlignedData;
+  const sums = new Array<number>(picture.times.length).fill(0);
+  const rows = lines.map((line) =>
+    line.values.map((value, at) => (typeof value === "number" ? (sums[at] = (sums[at] ?? 0) + value) : value)),
+  );
+  return [picture.times, ...rows] as uPlot.AlignedData;
+}
+
+function options(width: number, now: { current: Plotted }): uPlot.Options {
+  const { lines, unit, isRate, isStacked, height, most } = now.current;
+  const grid = { stroke: colour("grid"), width: 1 };
+  const axis = { stroke: colour("muted"), font: `11px ${colour("font")}`, grid, ticks: { show: false } };
+  const series = lines.map((_, at): uPlot.Series => {
+    const stroke = lineColour(at);
+    const isAlone = lines.length === 1 || (isStacked && at === 0);
+    return { stroke, width: 1.5, points: { show: false }, ...(isAlone ? { fill: alpha(stroke, isStacked ? "66" : "1f") } : {}) };
+  });
+  return {
+    width,
+    height,
+    padding: [8, 8, 0, 0],
+    legend: { show: false },
+    series: [{}, ...series],
+    bands: isStacked ? lines.slice(1).map((_, at) => ({ series: [at + 2, at + 1], fill: alpha(lineColour(at + 1), "66") })) : [],
+    scales: { x: { time: true }, y: { range: (_plot, low, high) => scale(low, high, most) } },
+    axes: [
+      { ...axis, space: 74, size: 24, values: (_plot, ticks, _at, _space, step) => ticks.map((tick) => clock(tick, step)) },
+      { ...axis, size: 68, space: 34, values: (_plot, ticks) => ticks.map((tick) => formatted(tick, unit, isRate)), ...(unit === "bytes" ? { incrs: BINARY_STEPS } : {}) },
+    ],
+    cursor: {
+      sync: { key: CURSOR.key, setSeries: false },
+      points: { size: 6 },
+      drag: { x: true, y: false, setScale: false },
+      bind: { dblclick: () => () => (now.current.onSpan(NOW_15M), null), mousedown: panned(now) },
+    },
+    hooks: {
+      setCursor: [(plot) => now.current.setAt(plot.cursor.idx ?? null)],
+      setSelect: [
+        (plot) => {
+          const { left, width: wide } = plot.select;
+          if (wide > 6) now.current.onSpan(zoomed(plot.posToVal(left, "x") * 1000, plot.posToVal(left + wide, "x") * 1000));
+          plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+        },
+      ],
+    },
+  };
+}
+
+/** Dragging with shift moves in time, without it selects what to zoom to. */
+function panned(now: { current: Plotted }): uPlot.Cursor.MouseListenerFactory {
+  return (plot, _target, handler) => (event) => {
+    if (!event.shiftKey) return handler(event);
+    const stop = (end: MouseEvent) => now.current.onSpan(moved(now.current.span, (event.clientX - end.clientX) / plot.over.clientWidth));
+    window.addEventListener("mouseup", stop, { once: true });
+    return null;
+  };
+}
+
+/** Where a tick stands, as precisely as ticks are apart. */
+function clock(tick: number, step: number): string {
+  const date = new Date(tick * 1000);
+  const isMidnight = date.getHours() === 0 && date.getMinutes() === 0;
+  if (step >= 86_400 || (step >= 3_600 && isMidnight)) return date.toLocaleDateString(undefined, { day: "numeric", month: "short" });
+  const seconds = step < 60 ? ({ second: "2-digit" } as const) : {};
+  return date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...seconds });
+}
+
+const BINARY_STEPS = Array.from({ length: 60 }, (_, n) => [2 ** n, 2 ** n * 5]).flat().sort((a, b) => a - b);
+
+function scale(low: number | null, high: number | null, most: number | undefined): [number, number] {
+  const from = Math.min(low ?? 0, 0);
+  const to = Math.max(high ?? 0, 0);
+  if (most !== undefined) return [from, Math.max(most, to)];
+  return from === to ? [0, 1] : [from < 0 ? from * 1.08 : 0, to * 1.08];
+}
+
+const alpha = (hex: string, opacity: string): string => hex + opacity;

@@ -1,0 +1,69 @@
+/** What to run when there is nothing to see, with this server's address in it. */
+
+import { useState } from "preact/hooks";
+import { Copyable } from "./parts";
+
+const here = location.origin;
+
+const WAYS: readonly { name: string; text: string; command: string }[] = [
+  {
+    name: "This machine",
+    text: "The agent sends CPU, memory, disks and network every 5 seconds. In the checkout:",
+    command: `.venv/bin/python -m infrawatch agent --url ${here}`,
+  },
+  {
+    name: "curl",
+    text: "One sample of your own:",
+    command:
+      `curl ${here}/v1/samples -H 'Content-Type: application/json' \\\n` +
+      `  -d '{"series":[{"metric":"room_temperature_celsius","labels":{"host":"desk"},"samples":[['$(date +%s)'000,21.5]]}]}'`,
+  },
+  {
+    name: "Prometheus",
+    text: "In prometheus.yml:",
+    command: `remote_write:\n  - url: ${here}/api/v1/write`,
+  },
+  {
+    name: "OpenTelemetry",
+    text: "For any SDK, or as the collector's otlphttp exporter:",
+    command: `export OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=${here}/v1/metrics`,
+  },
+  {
+    name: "Telegraf",
+    text: "In telegraf.conf:",
+    command: `[[outputs.influxdb]]\n  urls = ["${here}"]\n  database = "telegraf"\n  skip_database_creation = true`,
+  },
+];
+
+/** The first thing a viewer of an empty server sees; folded away (`isMore`) once there is data. */
+export function Welcome({ isMore = false }: { isMore?: boolean }) {
+  if (isMore)
+    return (
+      <details class="welcome more">
+        <summary>Add another source</summary>
+        <Ways />
+      </details>
+    );
+  return (
+    <section class="welcome" aria-labelledby="title">
+      <h1 id="title">Nothing has been sent yet</h1>
+      <p>Run one of these; this page shows the first samples the moment they arrive.</p>
+      <Ways />
+    </section>
+  );
+}
+
+function Ways() {
+  const [chosen, choose] = useState(0);
+  const way = WAYS[chosen];
+  return (
+    <div class="ways">
+      <div class="tabs" role="group" aria-label="Ways to send">
+        {WAYS.map((one, at) => (
+          <button key={one.name} type="button" aria-pressed={at === chosen} onClick={() => choose(at)}>{one.name}</button>
+        ))}
+      </div>
+      {way && <><p>{way.text}</p><Copyable text={way.command} label={`${way.name}: command`} /></>}
+    </div>
+  );
+}

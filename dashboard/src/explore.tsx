@@ -1,0 +1,196 @@
+/** Any question: chart and table, and the same question as URL, curl and SQL. */
+
+import { ACROSS, type Across, type Fn, FUNCTIONS } from "./aggregate";
+import { api, pathOf } from "./api";
+import { Chart, nameIn, plainLabels } from "./chart";
+import { Welcome } from "./empty";
+import { useLoaded } from "./load";
+import { Copyable, Notice, SpanPicker } from "./parts";
+import { type Line, type Picture, type Question, useQuery } from "./query";
+import { go, linkTo, type Route } from "./route";
+import { parseSelector } from "./selector";
+import { SelectorField } from "./selectorfield";
+import { cellsOf, durationText, fromText, parseDuration, type Span, stepFor, toText } from "./span";
+import { toSql } from "./sql";
+import { formatted, isCounter, type Unit, unitOf } from "./units";
+
+interface View {
+  match: string;
+  /** Empty: rate of counters, average of all else. */
+  fn: Fn | "";
+  step: string;
+  by: readonly string[];
+  across: Across | "";
+  span: Span;
+}
+
+function fromRoute({ query }: Route): View {
+  const fn = query.get("fn") ?? "";
+  const across = query.get("across") ?? "";
+  return {
+    match: query.get("match") ?? "",
+    fn: FUNCTIONS.find((one) => one === fn) ?? "",
+    step: query.get("step") ?? "",
+    by: (query.get("by") ?? "").split(",").map((name) => name.trim()).filter(Boolean),
+    across: ACROSS.find((one) => one === across) ?? "",
+    span: fromText(query.get("time")),
+  };
+}
+
+const toLink = ({ match, fn, step, by, across, span }: View): string =>
+  linkTo(["explore"], { match, fn, step, by: by.join(","), across, time: toText(span) });
+
+const MOST_STEPS = 5_000;
+const EXAMPLES = ["node_load1", 'node_cpu_seconds_total{mode!="idle"}', "node_network_receive_bytes_total", '{__name__=~"node_memory_Mem.*"}'];
+
+export function Explore({ route }: { route: Route }) {
+  const view = fromRoute(route);
+  const change = (to: Partial<View>) => go(toLink({ ...view, ...to }), to.match === undefined ? "replace" : "push");
+  const metadata = useLoaded((signal) => api.metadata(signal), "metadata");
+  const labels = useLoaded((signal) => api.labels(view.match || null, signal), view.match);
+  const matchers = parseSelector(view.match);
+  const metric = matchers?.find((one) => one.label === "__name__" && one.operator === "=")?.value ?? "";
+  const known = metadata.value?.metadata ?? {};
+  const fn = view.fn || (metric && isCounter(metric, known) ? "rate" : "avg");
+  const asked = parseDuration(view.step);
+  const stepMs = asked && view.span.lengthMs / asked <= MOST_STEPS ? asked : stepFor(view.span.lengthMs);
+  const question: Question | null = view.match
+    ? { match: view.match, fn, by: view.by, ...(view.across ? { across: view.across } : view.by.length ? { across: "sum" } : {}) }
+    : null;
+  const isReady = metadata.value !== null || metadata.problem !== null;
+  const picture = useQuery(isReady ? question : null, view.span, stepMs);
+  const unit: Unit = metric ? unitOf(metric, known) : commonUnit(picture.lines, known);
+  const isRate = fn === "rate";
+  return (
+    <section aria-labelledby="title">
+      <header class="view">
+        <h1 id="title">Explore</h1>
+        <SpanPicker span={view.span} onSpan={(span) => change({ span })} />
+      </header>
+      <form class="question" onSubmit={(event) => event.preventDefault()}>
+        <SelectorField value={view.match} onChange={(match) => match !== view.match && change({ match })} problem={picture.status === "failed" ? picture.problem : null} />
+        <Choice name="Function" value={view.fn} options={FUNCTIONS} empty={`auto (${fn})`} onChange={(to) => change({ fn: to })} />
+        <label class="field">
+          Step
+          <input value={view.step} placeholder={`auto (${durationText(stepMs)})`} aria-invalid={view.step !== "" && asked === null} onChange={(event) => change({ step: event.currentTarget.value.trim() })} />
+        </label>
+        <label class="field">
+          Group by
+          <input value={view.by.join(",")} placeholder="no label" list="labels" onChange={(event) => change({ by: event.currentTarget.value.split(",").map((name) => name.trim()).filter(Boolean) })} />
+        </label>
+        <datalist id="labels">
+          {labels.value?.labels.filter((one) => one.name !== "__name__").map((one) => <option key={one.name} value={one.name} />)}
+        </datalist>
+        <Choice name="Across" value={view.across} options={ACROSS} empty={view.by.length ? "auto (sum)" : "no"} onChange={(to) => change({ across: to })} />
+      </form>
+      {question === null ? (
+        <Examples isEmpty={labels.value?.labels.length === 0} onChoose={(match) => change({ match })} />
+      ) : (
+        <>
+          <div class="panel wide">
+            <Chart title={view.match} note={known[metric]?.help ?? ""} picture={picture} unit={unit} isRate={isRate} height={320} span={view.span} onSpan={(span) => change({ span })} />
+          </div>
+          <Table picture={picture} unit={unit} isRate={isRate} />
+          <SameQuestion view={view} question={question} stepMs={stepMs} />
+        </>
+      )}
+    </section>
+  );
+}
+
+interface ChoiceProps<T extends string> {
+  name: string;
+  value: T | "";
+  options: readonly T[];
+  empty: string;
+  onChange: (to: T | "") => void;
+}
+
+function Choice<T extends string>({ name, value, options, empty, onChange }: ChoiceProps<T>) {
+  return (
+    <label class="field">
+      {name}
+      <select value={value} onChange={(event) => onChange(event.currentTarget.value as T | "")}>
+        <option value="">{empty}</option>
+        {options.map((one) => <option key={one} value={one}>{one}</option>)}
+      </select>
+    </label>
+  );
+}
+
+function Examples({ isEmpty, onChoose }: { isEmpty: boolean; onChoose: (match: string) => void }) {
+  if (isEmpty) return <Welcome />;
+  return (
+    <Notice kind="empty">
+      <p>Write a metric or a selector, or begin with one of these:</p>
+      <p class="examples">{EXAMPLES.map((one) => <button key={one} type="button" onClick={() => onChoose(one)}>{one}</button>)}</p>
+    </Notice>
+  );
+}
+
+function commonUnit(lines: readonly Line[], known: Parameters<typeof unitOf>[1]): Unit {
+  const units = new Set(lines.map((line) => (line.metric ? unitOf(line.metric, known) : "none")));
+  return units.size === 1 ? ([...units][0] ?? "none") : "none";
+}
+
+const MOST_ROWS = 200;
+
+function Table({ picture, unit, isRate }: { picture: Picture; unit: Unit; isRate: boolean }) {
+  if (picture.lines.length === 0) return null;
+  const nameOf = nameIn(picture.lines);
+  const rows = picture.lines.slice(0, MOST_ROWS).map((line) => {
+    const values = line.values.filter((value) => typeof value === "number");
+    return {
+      line,
+      last: values[values.length - 1],
+      least: values.reduce((a, b) => Math.min(a, b), Infinity),
+      mean: values.reduce((a, b) => a + b, 0) / values.length,
+      most: values.reduce((a, b) => Math.max(a, b), -Infinity),
+    };
+  });
+  rows.sort((a, b) => b.most - a.most);
+  const cell = (value: number | undefined) => <td>{formatted(value, unit, isRate)}</td>;
+  return (
+    <div class="table" role="region" aria-label="Table of series" tabIndex={0}>
+      <table>
+        <thead><tr><th scope="col">Series</th><th scope="col">Last</th><th scope="col">Least</th><th scope="col">Mean</th><th scope="col">Most</th></tr></thead>
+        <tbody>
+          {rows.map(({ line, last, least, mean, most }) => (
+            <tr key={line.key}>
+              <th scope="row" title={plainLabels(line.labels)}>{nameOf(line)}</th>
+              {cell(last)}{cell(least)}{cell(mean)}{cell(most)}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {picture.lines.length > MOST_ROWS && <p class="hint">The first {MOST_ROWS} of {picture.lines.length} series.</p>}
+    </div>
+  );
+}
+
+function SameQuestion({ view, question, stepMs }: { view: View; question: Question; stepMs: number }) {
+  const { first, last } = cellsOf(view.span, stepMs);
+  const [startMs, endMs] = [first * stepMs, (last + 1) * stepMs];
+  const isNow = view.span.endMs === null;
+  const path = pathOf("/v1/range", {
+    match: question.match,
+    fn: question.fn,
+    step: durationText(stepMs),
+    by: question.by?.join(","),
+    across: question.across,
+    start: isNow ? `-${durationText(view.span.lengthMs)}` : new Date(startMs).toISOString(),
+    end: isNow ? "now" : new Date(endMs).toISOString(),
+  });
+  const matchers = parseSelector(question.match);
+  const sql = matchers && toSql({ matchers, fn: question.fn, by: view.by, across: question.across ?? null, stepMs, startMs, endMs });
+  return (
+    <details class="same">
+      <summary>The same as URL, curl and SQL</summary>
+      <h3>URL</h3>
+      <Copyable label="URL" text={location.origin + path} />
+      <h3>curl</h3>
+      <Copyable label="curl" text={`curl '${(location.origin + path).replace(/'/g, "%27")}'`} />
+      {sql && <><h3>SQL</h3><Copyable label="SQL" text={sql} /></>}
+    </details>
+  );
+}

@@ -1,0 +1,52 @@
+/** The server's own metrics: the Prometheus text format, as far as counters and gauges need it. */
+
+import type { Labels } from "./api";
+
+export interface Measured {
+  name: string;
+  labels: Labels;
+  value: number;
+}
+
+const LINE = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)/;
+const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
+
+export function readExposition(text: string): Measured[] {
+  const found: Measured[] = [];
+  for (const line of text.split("\n")) {
+    const match = line.startsWith("#") ? null : LINE.exec(line);
+    if (!match) continue;
+    const labels: Labels = {};
+    for (const [, name = "", value = ""] of (match[2] ?? "").matchAll(LABEL))
+      labels[name] = value.replace(/\\(.)/g, (_, c: string) => (c === "n" ? "\n" : c));
+    found.push({ name: match[1] ?? "", labels, value: match[3] === "+Inf" ? Infinity : Number(match[3]) });
+  }
+  return found;
+}
+
+export const sumOf = (all: readonly Measured[], name: string): number =>
+  all.reduce((sum, one) => (one.name === name ? sum + one.value : sum), 0);
+
+/** Values of a metric, summed by one of its labels. */
+export function sumsBy(all: readonly Measured[], name: string, label: string): Map<string, number> {
+  const sums = new Map<string, number>();
+  for (const one of all)
+    if (one.name === name) sums.set(one.labels[label] ?? "", (sums.get(one.labels[label] ?? "") ?? 0) + one.value);
+  return sums;
+}
+
+/** A quantile of what a histogram counted between two readings; null when it counted nothing. */
+export function quantileOf(before: readonly Measured[], after: readonly Measured[], name: string, q: number): number | null {
+  const earlier = sumsBy(before, `${name}_bucket`, "le");
+  const counts = [...sumsBy(after, `${name}_bucket`, "le")]
+    .map(([le, count]) => ({ le: le === "+Inf" ? Infinity : Number(le), count: count - (earlier.get(le) ?? 0) }))
+    .sort((a, b) => a.le - b.le);
+  const all = counts[counts.length - 1]?.count ?? 0;
+  if (all <= 0) return null;
+  let [low, below] = [0, 0];
+  for (const { le, count } of counts) {
+    if (count >= q * all) return le === Infinity ? low : low + ((le - low) * (q * all - below)) / (count - below || 1);
+    [low, below] = [le, count];
+  }
+  return low;
+}

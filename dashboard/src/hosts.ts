@@ -1,0 +1,162 @@
+/** Hosts: everything that is named by `instance` or `host`, and how it is doing. */
+
+import type { Across, Fn } from "./aggregate";
+import { api, type Labels, type Series, serverNow } from "./api";
+import { type Picture, newest, useQuery } from "./query";
+import { equal, type Matcher, toSelector } from "./selector";
+import type { Span } from "./span";
+
+export const PLACES = ["instance", "host"] as const;
+export type Place = (typeof PLACES)[number];
+
+export interface Host {
+  place: Place;
+  name: string;
+  series: number;
+  lastSeenMs: number | null;
+}
+
+export interface Vitals {
+  cpu: number | null;
+  memory: number | null;
+  memoryTotal: number | null;
+  disk: number | null;
+  diskMount: string;
+  received: number | null;
+  sent: number | null;
+  load: number | null;
+  cores: number | null;
+  history: readonly (number | null | undefined)[];
+  lastMs: number | null;
+}
+
+/** Longer than any usual interval of sending (node_exporter is scraped every 15 to 60 s). */
+export const SILENT_AFTER_MS = 90_000;
+
+const SPAN: Span = { lengthMs: 15 * 60_000, endMs: null };
+const STEP_MS = 15_000;
+/** Devices that repeat what others count, or never leave the machine. */
+export const NO_REAL_DEVICE: Matcher = {
+  label: "device",
+  operator: "!~",
+  value: "lo|veth.*|docker.*|br-.*|virbr.*|cni.*|flannel.*|cali.*|tap.*|ifb.*|dummy.*",
+};
+export const NO_REAL_FILESYSTEM: Matcher = {
+  label: "fstype",
+  operator: "!~",
+  value: "tmpfs|devtmpfs|overlay|squashfs|ramfs|iso9660|erofs|fuse.*|nsfs",
+};
+
+/** Who is there and when they were heard last, by one series that is cheap to ask for. */
+export async function findHosts(signal: AbortSignal): Promise<Host[]> {
+  const found = await Promise.all(PLACES.map((place) => hostsBy(place, signal)));
+  return found.flat();
+}
+
+async function hostsBy(place: Place, signal: AbortSignal): Promise<Host[]> {
+  const { values } = await api.labelValues(place, null, signal);
+  if (values.length === 0) return [];
+  const known = lastSeen(await api.series(toSelector("node_load1", [{ label: place, operator: "!=", value: "" }]), signal), place);
+  const others = values.filter((one) => !known.has(one.value)).slice(0, MOST_OTHERS);
+  const rest = await Promise.all(
+    others.map((one) => api.latest(toSelector(null, [equal(place, one.value)]), "1h", signal).catch(() => ({ series: [] }))),
+  );
+  others.forEach((one, at) => {
+    const times = (rest[at]?.series ?? []).map((sample) => sample.time);
+    known.set(one.value, times.length ? Math.max(...times) : null);
+  });
+  return values.map((one) => ({ place, name: one.value, series: one.series, lastSeenMs: known.get(one.value) ?? null }));
+}
+
+/** Hosts that send something else than node_exporter's names are asked for one by one. */
+const MOST_OTHERS = 50;
+
+function lastSeen(series: readonly Series[], place: Place): Map<string, number | null> {
+  const seen = new Map<string, number | null>();
+  for (const one of series) {
+    const name = one.labels[place] ?? "";
+    seen.set(name, Math.max(seen.get(name) ?? 0, one.last_time ?? 0) || null);
+  }
+  return seen;
+}
+
+/** The vitals of all hosts with node_exporter's names, live; nothing is asked unless wanted. */
+export function useVitals(place: Place, isWanted: boolean): { status: Picture["status"]; of: (name: string) => Vitals } {
+  const has: Matcher = { label: place, operator: "!=", value: "" };
+  const ask = (metric: string, ...more: Matcher[]) => toSelector(metric, [has, ...more]);
+  const by = [place];
+  const useIt = (match: string, fn: Fn, across: Across, names: readonly string[] = by) =>
+    useQuery(isWanted ? { match, fn, by: names, across } : null, SPAN, STEP_MS);
+  const idle = useIt(ask("node_cpu_seconds_total", equal("mode", "idle")), "rate", "avg");
+  const cores = useIt(ask("node_cpu_seconds_total", equal("mode", "idle")), "last", "count");
+  const available = useIt(ask("node_memory_MemAvailable_bytes"), "last", "sum");
+  const total = useIt(ask("node_memory_MemTotal_bytes"), "last", "sum");
+  const load = useIt(ask("node_load1"), "last", "max");
+  const received = useIt(ask("node_network_receive_bytes_total", NO_REAL_DEVICE), "rate", "sum");
+  const sent = useIt(ask("node_network_transmit_bytes_total", NO_REAL_DEVICE), "rate", "sum");
+  const byMount = [place, "mountpoint"];
+  const size = useIt(ask("node_filesystem_size_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
+  const free = useIt(ask("node_filesystem_avail_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
+
+  const lineOf = (picture: Picture, name: string) => picture.lines.find((line) => line.labels[place] === name);
+  const value = (picture: Picture, name: string) => newest(picture, lineOf(picture, name));
+  const of = (name: string): Vitals => {
+    const line = lineOf(idle, name);
+    const busy = newest(idle, line);
+    const totalBytes = value(total, name);
+    const availableBytes = value(available, name);
+    return {
+      cpu: busy === null ? null : clamped(1 - busy),
+      memory: totalBytes && availableBytes !== null ? clamped(1 - availableBytes / totalBytes) : null,
+      memoryTotal: totalBytes,
+      ...fullest(size, free, place, name),
+      received: value(received, name),
+      sent: value(sent, name),
+      load: value(load, name),
+      cores: value(cores, name),
+      history: line?.values.map((v) => (typeof v === "number" ? clamped(1 - v) : v)) ?? [],
+      lastMs: lastTime(load, lineOf(load, name)),
+    };
+  };
+  return { status: worst([idle, load, total]), of };
+}
+
+function fullest(size: Picture, free: Picture, place: Place, name: string): { disk: number | null; diskMount: string } {
+  let disk: number | null = null;
+  let diskMount = "";
+  const frees = new Map(free.lines.map((line) => [keyOf(line.labels, place), line]));
+  for (const line of size.lines) {
+    if (line.labels[place] !== name) continue;
+    const all = newest(size, line);
+    const left = newest(free, frees.get(keyOf(line.labels, place)));
+    if (!all || left === null) continue;
+    const used = clamped(1 - left / all);
+    if (disk === null || used > disk) [disk, diskMount] = [used, line.labels["mountpoint"] ?? ""];
+  }
+  return { disk, diskMount };
+}
+
+const keyOf = (labels: Labels, place: Place): string => `${labels[place]}\n${labels["mountpoint"]}`;
+const clamped = (value: number): number => Math.min(Math.max(value, 0), 1);
+
+function worst(pictures: readonly Picture[]): Picture["status"] {
+  if (pictures.some((one) => one.status === "failed")) return "failed";
+  return pictures.some((one) => one.status === "loading") ? "loading" : "ready";
+}
+
+/** When a host was heard last, to a step: the end of the newest step that has a value. */
+function lastTime(picture: Picture, line: Picture["lines"][number] | undefined): number | null {
+  if (!line) return null;
+  for (let at = line.values.length - 1; at >= 0; at--)
+    if (typeof line.values[at] === "number") return Math.min((picture.times[at] ?? 0) * 1000 + picture.stepMs, serverNow());
+  return null;
+}
+
+/** How much a host needs somebody to look at it; larger is more. */
+export function trouble(vitals: Vitals, isSilent: boolean): number {
+  if (isSilent) return 10;
+  const load = vitals.load !== null && vitals.cores ? vitals.load / vitals.cores / 2 : 0;
+  const parts = [vitals.cpu ?? 0, vitals.memory ?? 0, vitals.disk ?? 0, Math.min(load, 1)];
+  // What is nearly full counts; the rest hardly tells hosts apart.
+  return Math.max(...parts.map((part) => (part >= 0.95 ? 2 : part >= 0.85 ? 1 : 0))) + Math.max(...parts) / 10;
+}

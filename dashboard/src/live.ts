@@ -1,0 +1,246 @@
+/** The live side: one WebSocket for the page, subscriptions that resume, and how it is going. */
+
+import type { components } from "./wire";
+
+type Schemas = components["schemas"];
+export type SeriesName = Schemas["SeriesName"];
+export type Samples = Schemas["Update"]["samples"];
+type Frame =
+  | Schemas["Subscribed"]
+  | Schemas["SeriesAdded"]
+  | Schemas["Snapshot"]
+  | Schemas["Update"]
+  | Schemas["Gap"]
+  | Schemas["Error"]
+  | Schemas["Heartbeat"];
+
+/** Somebody who wants the samples of a selector as they are committed. */
+export interface Follower {
+  match: string;
+  /** Where a snapshot shall begin; asked each time one is needed. */
+  since(): string;
+  everyMs: number;
+  onSeries(series: SeriesName[]): void;
+  onSnapshot(samples: Samples): void;
+  onUpdate(samples: Samples): void;
+  /** Something is missing for good in what came over this line; a snapshot follows. */
+  onGap(): void;
+  onProblem(detail: string): void;
+}
+
+export type LinkState = "connecting" | "live" | "behind" | "filled" | "stale";
+
+export interface Link {
+  state: LinkState;
+  detail: string;
+}
+
+interface Subscription {
+  follower: Follower;
+  cursor: string | null;
+  waitsSince: number | null;
+}
+
+/** Heartbeats come every 5 s when nothing else does, so two of them are missing. */
+const BEHIND_MS = 11_000;
+/** Then the line is dead, though nobody said so: a cable that was pulled sends no goodbye. */
+const DEAD_MS = 16_000;
+/** Without a line for longer than this, what is on the screen is old. */
+const STALE_MS = 10_000;
+const SNAPSHOT_PATIENCE_MS = 3_000;
+const SHOW_FILLED_MS = 10_000;
+const FIRST_WAIT_MS = 250;
+const LONGEST_WAIT_MS = 10_000;
+
+const LIVE: Link = { state: "live", detail: "Every sample arrives as it is committed." };
+
+export class LiveClient {
+  private socket: WebSocket | null = null;
+  private readonly subscriptions = new Map<string, Subscription>();
+  private readonly watchers = new Set<(link: Link) => void>();
+  private link: Link = { state: "connecting", detail: "Connecting to the server." };
+  private attempts = 0;
+  private numbers = 0;
+  private retry: number | undefined;
+  private lastFrameAt = 0;
+  private downSince: number | null = Date.now();
+  private fills: string | null = null;
+  private filled: Link = LIVE;
+  private filledUntil = 0;
+
+  constructor(private readonly url: string) {
+    this.connect();
+    window.setInterval(() => this.check(), 500);
+    window.addEventListener("online", () => this.hurry());
+    window.addEventListener("offline", () => this.socket?.close());
+  }
+
+  /** Begin to follow; the returned function ends it. */
+  follow(follower: Follower): () => void {
+    const id = `s${++this.numbers}`;
+    const subscription: Subscription = { follower, cursor: null, waitsSince: Date.now() };
+    this.subscriptions.set(id, subscription);
+    this.subscribe(id, subscription);
+    return () => {
+      this.subscriptions.delete(id);
+      this.send({ type: "unsubscribe", id });
+    };
+  }
+
+  /** Be told how the line is, now and whenever that changes. */
+  watch(watcher: (link: Link) => void): () => void {
+    this.watchers.add(watcher);
+    watcher(this.link);
+    return () => this.watchers.delete(watcher);
+  }
+
+  private connect(): void {
+    this.retry = undefined;
+    const socket = new WebSocket(this.url, ["infrawatch.v1"]);
+    this.socket = socket;
+    socket.onopen = () => {
+      this.lastFrameAt = Date.now();
+      if (this.attempts > 0) this.fills = `Reconnected after ${this.secondsDown()} s; nothing is missing.`;
+      this.downSince = null;
+      for (const [id, subscription] of this.subscriptions) this.subscribe(id, subscription);
+    };
+    socket.onmessage = (message) => {
+      this.lastFrameAt = Date.now();
+      this.attempts = 0;
+      this.take(JSON.parse(message.data as string) as Frame);
+    };
+    socket.onclose = () => {
+      if (this.socket === socket) this.lost();
+    };
+  }
+
+  private lost(): void {
+    this.socket = null;
+    this.downSince ??= Date.now();
+    const longest = Math.min(FIRST_WAIT_MS * 2 ** this.attempts++, LONGEST_WAIT_MS);
+    // Everybody lost the line at the same moment; they shall not all come back at the same one.
+    this.retry = window.setTimeout(() => this.connect(), longest * (0.5 + Math.random() / 2));
+    this.check();
+  }
+
+  private hurry(): void {
+    if (this.retry === undefined) return;
+    window.clearTimeout(this.retry);
+    this.connect();
+  }
+
+  private subscribe(id: string, subscription: Subscription): void {
+    subscription.waitsSince = Date.now();
+    this.send({
+      type: "subscribe",
+      id,
+      match: subscription.follower.match,
+      since: subscription.follower.since(),
+      resume: subscription.cursor,
+      every_ms: subscription.follower.everyMs,
+      delivery: "lossless",
+    });
+  }
+
+  private send(frame: Schemas["Subscribe"] | Schemas["Unsubscribe"]): void {
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(frame));
+  }
+
+  private take(frame: Frame): void {
+    if (frame.type === "heartbeat") {
+      for (const one of this.subscriptions.values()) if (one.waitsSince === null) one.cursor = frame.cursor;
+      return;
+    }
+    const subscription = this.subscriptions.get(frame.id ?? "");
+    if (!subscription) return;
+    const { follower } = subscription;
+    switch (frame.type) {
+      case "subscribed":
+        follower.onSeries(frame.series);
+        if (subscription.cursor !== null) subscription.waitsSince = null;
+        break;
+      case "series":
+        follower.onSeries(frame.added);
+        break;
+      case "snapshot":
+        subscription.waitsSince = null;
+        subscription.cursor = frame.cursor;
+        follower.onSnapshot(frame.samples);
+        break;
+      case "update":
+        subscription.waitsSince = null;
+        subscription.cursor = frame.cursor;
+        follower.onUpdate(frame.samples);
+        break;
+      case "gap":
+        subscription.waitsSince = Date.now();
+        this.fills = `${GAPS[frame.reason]} It was filled from the store.`;
+        follower.onGap();
+        break;
+      case "error":
+        this.refused(frame.id ?? "", subscription, frame.problem);
+    }
+    this.check();
+  }
+
+  private refused(id: string, subscription: Subscription, problem: Schemas["Problem"]): void {
+    subscription.cursor = null;
+    if (problem.status !== 503) {
+      subscription.waitsSince = null;
+      subscription.follower.onProblem(problem.detail);
+      return;
+    }
+    window.setTimeout(() => {
+      if (this.subscriptions.get(id) === subscription) this.subscribe(id, subscription);
+    }, 2_000);
+  }
+
+  private check(): void {
+    const silentMs = Date.now() - this.lastFrameAt;
+    if (this.socket?.readyState === WebSocket.OPEN && this.subscriptions.size > 0 && silentMs > DEAD_MS) {
+      const socket = this.socket;
+      this.lost();
+      socket.close();
+    }
+    const link = this.judge();
+    if (link.state === this.link.state && link.detail === this.link.detail) return;
+    this.link = link;
+    for (const watcher of this.watchers) watcher(link);
+  }
+
+  private judge(): Link {
+    if (this.downSince !== null) {
+      const downMs = Date.now() - this.downSince;
+      if (downMs > STALE_MS)
+        return { state: "stale", detail: "No connection: what you see is old. Trying again." };
+      return { state: "connecting", detail: "Connecting to the server." };
+    }
+    const waits = [...this.subscriptions.values()].map((one) => one.waitsSince);
+    const oldest = Math.min(...waits.filter((at) => at !== null));
+    if (Date.now() - oldest > SNAPSHOT_PATIENCE_MS)
+      return { state: "behind", detail: "Waiting for the server's answer." };
+    if (this.subscriptions.size > 0 && Date.now() - this.lastFrameAt > BEHIND_MS)
+      return { state: "behind", detail: "The server has been silent for more than 10 s." };
+    if (this.fills !== null && waits.every((at) => at === null)) {
+      this.filled = { state: "filled", detail: this.fills };
+      this.filledUntil = Date.now() + SHOW_FILLED_MS;
+      this.fills = null;
+    }
+    return Date.now() < this.filledUntil ? this.filled : LIVE;
+  }
+
+  private secondsDown(): number {
+    return Math.max(1, Math.round((Date.now() - (this.downSince ?? Date.now())) / 1000));
+  }
+}
+
+const GAPS: Record<Schemas["Gap"]["reason"], string> = {
+  slow_viewer: "This browser was too slow for a moment.",
+  replay_window_passed: "The connection was lost for long.",
+  other_database: "The server has another database now.",
+  journal_lost: "The server lost a part of its journal.",
+};
+
+export const live = new LiveClient(
+  `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/live`,
+);

@@ -1,0 +1,43 @@
+/** What is asked once, or now and then, for a view. */
+
+import { useEffect, useState } from "preact/hooks";
+
+export interface Loaded<T> {
+  value: T | null;
+  problem: string | null;
+}
+
+/** Ask when `key` changes and again every so often; what was there stays while it is asked again. */
+export function useLoaded<T>(ask: (signal: AbortSignal) => Promise<T>, key: string, everyMs?: number): Loaded<T> {
+  const [loaded, setLoaded] = useState<Loaded<T>>({ value: null, problem: null });
+  useEffect(() => {
+    const aborter = new AbortController();
+    let timer: number | undefined;
+    const load = async () => {
+      try {
+        const value = await ask(aborter.signal);
+        if (!aborter.signal.aborted) setLoaded({ value, problem: null });
+      } catch (error) {
+        if (aborter.signal.aborted) return;
+        const problem = error instanceof Error ? error.message : String(error);
+        setLoaded((before) => ({ value: before.value, problem }));
+      }
+      if (everyMs !== undefined && !aborter.signal.aborted) timer = window.setTimeout(load, everyMs);
+    };
+    void load();
+    return () => {
+      aborter.abort();
+      window.clearTimeout(timer);
+    };
+  }, [key]);
+  return loaded;
+}
+
+/** The time, anew every so often: for what is said relative to now. */
+export function useTicks(everyMs: number): void {
+  const [, tick] = useState(0);
+  useEffect(() => {
+    const timer = window.setInterval(() => tick((n) => n + 1), everyMs);
+    return () => window.clearInterval(timer);
+  }, [everyMs]);
+}

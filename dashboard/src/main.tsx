@@ -1,0 +1,102 @@
+/** The page: where to go, how the line to the server is, and the view in between. */
+
+import { render } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import "./style.css";
+import { Explore } from "./explore";
+import { HostView } from "./host";
+import { Ingest } from "./ingest";
+import { type Link, type LinkState, live } from "./live";
+import { Overview } from "./overview";
+import { linkTo, type Route, useRoute } from "./route";
+import { switchTheme, theme, watchTheme } from "./theme";
+
+const VIEWS = [
+  { name: "Overview", path: [] },
+  { name: "Explore", path: ["explore"] },
+  { name: "Ingest", path: ["ingest"] },
+] as const;
+
+function Page() {
+  const route = useRoute();
+  const [at = ""] = route.path;
+  useEffect(() => {
+    const name = at === "host" ? route.path[2] : VIEWS.find((view) => (view.path[0] ?? "") === at)?.name;
+    document.title = name && at ? `${name} – InfraWatch` : "InfraWatch";
+    window.scrollTo(0, 0);
+  }, [route.path.join("/")]);
+  return (
+    <>
+      <a class="skip" href="#main" onClick={skip}>Skip to the content</a>
+      <header class="bar">
+        <a class="brand" href={linkTo([])}>
+          <svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8" /><path d="M5 18h5l3-8 5 14 4-10 2 4h3" /></svg>
+          InfraWatch
+        </a>
+        <nav aria-label="Views">
+          {VIEWS.map((view) => {
+            const isHere = (view.path[0] ?? "") === at || (view.name === "Overview" && at === "host");
+            return <a key={view.name} href={linkTo(view.path)} aria-current={isHere ? "page" : undefined}>{view.name}</a>;
+          })}
+          <a href="/docs">API</a>
+        </nav>
+        <LinkPill />
+        <ThemeSwitch />
+      </header>
+      <main id="main" tabIndex={-1}><Current route={route} /></main>
+    </>
+  );
+}
+
+/** The part of the address after `#` says where one is, so it cannot be a plain anchor. */
+function skip(event: Event): void {
+  event.preventDefault();
+  document.getElementById("main")?.focus();
+}
+
+function Current({ route }: { route: Route }) {
+  switch (route.path[0] ?? "") {
+    case "":
+      return <Overview />;
+    case "host":
+      return <HostView key={route.path.join("/")} route={route} />;
+    case "explore":
+      return <Explore route={route} />;
+    case "ingest":
+      return <Ingest />;
+    default:
+      return <p class="hint">There is no such view. <a href={linkTo([])}>Overview</a></p>;
+  }
+}
+
+const STATES: Record<LinkState, string> = {
+  connecting: "Connecting",
+  live: "Live",
+  behind: "Behind",
+  filled: "Gap filled",
+  stale: "Stale",
+};
+
+function LinkPill() {
+  const [link, setLink] = useState<Link>({ state: "connecting", detail: "" });
+  useEffect(() => live.watch(setLink), []);
+  return (
+    <span class={`pill ${link.state}`} role="status" title={link.detail}>
+      <i aria-hidden="true" />{STATES[link.state]}<span class="unseen">. {link.detail}</span>
+    </span>
+  );
+}
+
+function ThemeSwitch() {
+  const [now, setNow] = useState(theme);
+  useEffect(() => watchTheme(() => setNow(theme())), []);
+  const other = now === "dark" ? "light" : "dark";
+  return (
+    <button type="button" class="theme" aria-label={`Switch to ${other}`} title={`Switch to ${other}`} onClick={switchTheme}>
+      <svg viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="8.5" /><path d="M12 3.5a8.5 8.5 0 0 1 0 17z" /></svg>
+    </button>
+  );
+}
+
+const page = document.getElementById("page");
+if (page) render(<Page />, page);

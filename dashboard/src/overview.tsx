@@ -1,0 +1,88 @@
+/** Every host as a card, those in trouble first. */
+
+import { serverNow } from "./api";
+import { Welcome } from "./empty";
+import { findHosts, type Host, type Place, SILENT_AFTER_MS, trouble, useVitals, type Vitals } from "./hosts";
+import { Glance } from "./host";
+import { useLoaded, useTicks } from "./load";
+import { Meter, Notice, Sparkline } from "./parts";
+import { linkTo } from "./route";
+import { ago, digits, formatted } from "./units";
+
+interface Card {
+  host: Host;
+  vitals: Vitals;
+  lastMs: number | null;
+  isSilent: boolean;
+  trouble: number;
+}
+
+const ASK_EVERY_MS = 10_000;
+
+export function Overview() {
+  const hosts = useLoaded(findHosts, "hosts", ASK_EVERY_MS);
+  const has = (place: Place) => !!hosts.value?.some((host) => host.place === place);
+  const vitals = { instance: useVitals("instance", has("instance")), host: useVitals("host", has("host")) };
+  useTicks(1_000);
+  if (hosts.value === null) return hosts.problem ? <Notice kind="problem">{hosts.problem}</Notice> : <Skeletons />;
+  if (hosts.value.length === 0) return <Welcome />;
+  const cards = hosts.value.map((host) => toCard(host, vitals[host.place].of(host.name)));
+  cards.sort((a, b) => b.trouble - a.trouble || a.host.name.localeCompare(b.host.name));
+  const silent = cards.filter((card) => card.isSilent).length;
+  // A page with one card would be empty, and its charts are what one wants to see next anyway.
+  const only = hosts.value.length === 1 ? hosts.value[0] : undefined;
+  return (
+    <section aria-labelledby="title">
+      <header class="view">
+        <h1 id="title">Overview</h1>
+        <p class="summary">
+          <b>{cards.length}</b> {cards.length === 1 ? "host" : "hosts"}, <b>{cards.length - silent}</b> up
+          {silent > 0 && <span class="bad">, <b>{silent}</b> silent</span>}
+        </p>
+      </header>
+      {hosts.problem && <Notice kind="problem">{hosts.problem}</Notice>}
+      <ul class={`cards ${only ? "alone" : ""}`}>
+        {cards.map((card) => <li key={`${card.host.place}=${card.host.name}`}><HostCard {...card} /></li>)}
+      </ul>
+      {only && <Glance label={only.place} name={only.name} />}
+      <Welcome isMore />
+    </section>
+  );
+}
+
+function toCard(host: Host, vitals: Vitals): Card {
+  const lastMs = Math.max(host.lastSeenMs ?? 0, vitals.lastMs ?? 0) || null;
+  const isSilent = lastMs === null || serverNow() - lastMs > SILENT_AFTER_MS;
+  return { host, vitals, lastMs, isSilent, trouble: trouble(vitals, isSilent) };
+}
+
+function HostCard({ host, vitals, lastMs, isSilent }: Card) {
+  const load = vitals.load === null ? "–" : digits(vitals.load) + (vitals.cores ? ` on ${vitals.cores} cores` : "");
+  return (
+    <a class={`card ${isSilent ? "silent" : ""}`} href={linkTo(["host", host.place, host.name])}>
+      <header>
+        <h2 title={host.name}>{host.name}</h2>
+        <span class={`badge ${isSilent ? "bad" : "good"}`}>{isSilent ? "silent" : "up"}</span>
+      </header>
+      <Sparkline values={vitals.history} most={1} label={`CPU of ${host.name} in the last 15 minutes`} />
+      <Meter name="CPU" value={vitals.cpu} text={formatted(vitals.cpu, "ratio")} />
+      <Meter name="Memory" value={vitals.memory} text={formatted(vitals.memory, "ratio")} />
+      <Meter name="Disk" value={vitals.disk} text={formatted(vitals.disk, "ratio")} />
+      <dl>
+        <div><dt>In</dt><dd>{formatted(vitals.received, "bytes", true)}</dd></div>
+        <div><dt>Out</dt><dd>{formatted(vitals.sent, "bytes", true)}</dd></div>
+        <div><dt>Load</dt><dd>{load}</dd></div>
+        <div><dt>Seen</dt><dd>{lastMs === null ? `${host.series} series` : ago(serverNow() - lastMs)}</dd></div>
+      </dl>
+    </a>
+  );
+}
+
+function Skeletons() {
+  return (
+    <section aria-busy="true" aria-label="Loading">
+      <header class="view"><h1>Overview</h1><p class="summary">Looking for hosts…</p></header>
+      <ul class="cards">{[1, 2, 3].map((n) => <li key={n}><div class="card skeleton" /></li>)}</ul>
+    </section>
+  );
+}

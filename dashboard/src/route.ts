@@ -1,0 +1,46 @@
+/** Where the viewer is: the part of the address after `#`, so that a link restores the view. */
+
+import { useEffect, useState } from "preact/hooks";
+
+export interface Route {
+  path: readonly string[];
+  query: URLSearchParams;
+}
+
+export function readRoute(): Route {
+  const [path = "", query = ""] = location.hash.replace(/^#\/?/, "").split(/\?(.*)/s);
+  return { path: path.split("/").filter(Boolean).map(decoded), query: new URLSearchParams(query) };
+}
+
+export function linkTo(path: readonly string[], query: Record<string, string> = {}): string {
+  const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== "")).toString();
+  return `#/${path.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
+}
+
+/** Change the address; `replace` leaves no step for the back button. */
+export function go(link: string, how: "push" | "replace" = "push"): void {
+  if (link === location.hash) return;
+  if (how === "push") location.hash = link;
+  else {
+    history.replaceState(null, "", link);
+    window.dispatchEvent(new HashChangeEvent("hashchange"));
+  }
+}
+
+export function useRoute(): Route {
+  const [route, setRoute] = useState(readRoute);
+  useEffect(() => {
+    const changed = () => setRoute(readRoute());
+    window.addEventListener("hashchange", changed);
+    return () => window.removeEventListener("hashchange", changed);
+  }, []);
+  return route;
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // somebody's own writing
+  }
+}

@@ -1,0 +1,95 @@
+/** The stretch of time on the screen, and the steps it is cut into. */
+
+import { serverNow } from "./api";
+
+/** `endMs` null: up to now, and moving with it. */
+export interface Span {
+  lengthMs: number;
+  endMs: number | null;
+}
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+export const LENGTHS: readonly { text: string; name: string; ms: number }[] = [
+  { text: "15m", name: "15 minutes", ms: 15 * MINUTE },
+  { text: "1h", name: "1 hour", ms: HOUR },
+  { text: "6h", name: "6 hours", ms: 6 * HOUR },
+  { text: "24h", name: "24 hours", ms: DAY },
+  { text: "7d", name: "7 days", ms: 7 * DAY },
+  { text: "30d", name: "30 days", ms: 30 * DAY },
+];
+
+export const SHORTEST_MS = MINUTE;
+export const LONGEST_MS = 90 * DAY;
+
+/** About as many steps as a chart has room for. */
+const STEPS_WANTED = 200;
+
+const STEPS_MS = [
+  1_000, 2_000, 5_000, 10_000, 15_000, 30_000,
+  ...[1, 2, 5, 10, 15, 30].map((n) => n * MINUTE),
+  ...[1, 2, 6, 12].map((n) => n * HOUR),
+  DAY,
+];
+
+export const NOW_15M: Span = { lengthMs: 15 * MINUTE, endMs: null };
+
+export function stepFor(lengthMs: number): number {
+  const wanted = lengthMs / STEPS_WANTED;
+  // Agents send every 5 s; steps shorter than that would mostly be empty.
+  return STEPS_MS.find((step) => step >= Math.max(wanted, lengthMs <= 2 * MINUTE ? 1_000 : 5_000)) ?? DAY;
+}
+
+/** First and last step of a span at this moment, as numbers of steps since the epoch. */
+export function cellsOf(span: Span, stepMs: number): { first: number; last: number } {
+  const end = span.endMs ?? serverNow();
+  return { first: Math.floor((end - span.lengthMs) / stepMs) + 1, last: Math.floor((end - 1) / stepMs) };
+}
+
+export function zoomed(startMs: number, endMs: number): Span {
+  const lengthMs = Math.min(Math.max(endMs - startMs, SHORTEST_MS), LONGEST_MS);
+  return moved({ lengthMs, endMs: (startMs + endMs + lengthMs) / 2 }, 0);
+}
+
+/** The same length, so many of its lengths later; what reaches now goes on with it. */
+export function moved(span: Span, lengths: number): Span {
+  const endMs = (span.endMs ?? serverNow()) + lengths * span.lengthMs;
+  return { lengthMs: span.lengthMs, endMs: endMs >= serverNow() - 1_000 ? null : Math.round(endMs) };
+}
+
+/** Closer (factor < 1) or further away, around the middle; what ends now still does. */
+export function scaled(span: Span, factor: number): Span {
+  const lengthMs = Math.min(Math.max(span.lengthMs * factor, SHORTEST_MS), LONGEST_MS);
+  if (span.endMs === null) return { lengthMs, endMs: null };
+  return moved({ lengthMs, endMs: span.endMs - span.lengthMs / 2 + lengthMs / 2 }, 0);
+}
+
+export function toText(span: Span): string {
+  const named = LENGTHS.find((one) => one.ms === span.lengthMs)?.text ?? `${Math.round(span.lengthMs / 1000)}s`;
+  return span.endMs === null ? named : `${named}@${span.endMs}`;
+}
+
+export function fromText(text: string | null): Span {
+  const [length = "", end] = (text ?? "").split("@");
+  const known = LENGTHS.find((one) => one.text === length)?.ms ?? parseFloat(length) * 1000;
+  if (!(known >= SHORTEST_MS && known <= LONGEST_MS)) return NOW_15M;
+  return { lengthMs: known, endMs: end && Number.isFinite(+end) ? +end : null };
+}
+
+/** A length of time as the API writes it: `90s`, `15m`, `2h`. */
+export function durationText(ms: number): string {
+  for (const [unit, size] of [["d", DAY], ["h", HOUR], ["m", MINUTE]] as const)
+    if (ms % size === 0) return `${ms / size}${unit}`;
+  return ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`;
+}
+
+const UNITS_MS: Record<string, number> = { ms: 1, s: 1000, m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY, y: 365 * DAY };
+
+/** The other way; null when it is no duration. */
+export function parseDuration(text: string): number | null {
+  const parts = [...text.trim().matchAll(/(\d+)(ms|s|m|h|d|w|y)/g)];
+  if (!parts.length || parts.map((part) => part[0]).join("") !== text.trim()) return null;
+  return parts.reduce((sum, [, number, unit]) => sum + Number(number) * (UNITS_MS[unit ?? ""] ?? 0), 0);
+}

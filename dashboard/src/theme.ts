@@ -1,0 +1,48 @@
+/** Light or dark: what the system wants, until the viewer says otherwise. */
+
+export type Theme = "light" | "dark";
+
+const KEY = "infrawatch.theme";
+const system = matchMedia("(prefers-color-scheme: dark)");
+const watchers = new Set<() => void>();
+
+function chosen(): Theme | null {
+  try {
+    const said = localStorage.getItem(KEY);
+    return said === "light" || said === "dark" ? said : null;
+  } catch {
+    return null; // storage may be forbidden; then the choice lasts as long as the page
+  }
+}
+
+export const theme = (): Theme => (document.documentElement.dataset.theme as Theme | undefined) ?? "light";
+
+function apply(to: Theme): void {
+  document.documentElement.dataset.theme = to;
+  for (const watcher of watchers) watcher();
+}
+
+export function switchTheme(): void {
+  const to = theme() === "dark" ? "light" : "dark";
+  try {
+    localStorage.setItem(KEY, to);
+  } catch {
+    // see above
+  }
+  apply(to);
+}
+
+export function watchTheme(watcher: () => void): () => void {
+  watchers.add(watcher);
+  return () => watchers.delete(watcher);
+}
+
+system.addEventListener("change", () => apply(chosen() ?? (system.matches ? "dark" : "light")));
+apply(chosen() ?? (system.matches ? "dark" : "light"));
+
+/** A colour of the style sheet. */
+export const colour = (name: string): string =>
+  getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+export const LINE_COLOURS = 8;
+export const lineColour = (at: number): string => colour(`line-${at % LINE_COLOURS}`);

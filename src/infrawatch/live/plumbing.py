@@ -1,0 +1,72 @@
+"""How committed entries reach viewers: writer → tail (and bus) → hub → topics."""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from infrawatch.live.bus import Bus
+from infrawatch.live.hub import Hub
+from infrawatch.live.state import StateReader
+from infrawatch.live.subscription import Live
+from infrawatch.live.tail import Tail
+from infrawatch.store.database import Database
+from infrawatch.store.journal import Entry
+from infrawatch.store.series import Series, find_names
+from infrawatch.telemetry import Telemetry
+
+POLL_ALONE = timedelta(milliseconds=250)
+"""How often the journal is asked what other processes committed, when no bus tells."""
+
+POLL_WITH_BUS = timedelta(seconds=1)
+"""How often it is asked what the bus has lost."""
+
+
+class LiveOptions(NamedTuple):
+    replay_window: timedelta
+    max_series: int
+    redis_url: str | None
+
+
+class Plumbing:
+    """The live side of one process. `runs` are its endless tasks; all are vital."""
+
+    def __init__(
+        self, database: Database, epoch: UUID, telemetry: Telemetry, options: LiveOptions
+    ) -> None:
+        async def names_of(ids: Sequence[int]) -> Sequence[tuple[int, Series]]:
+            async with database.reading() as connection:
+                return await find_names(connection, ids)
+
+        window, url = options.replay_window, options.redis_url
+        poll = POLL_ALONE if url is None else POLL_WITH_BUS
+        self._telemetry = telemetry
+        self._hub = Hub(epoch, names_of, window)
+        self._tail = Tail(database, self._hub, poll=poll, replay_window=window)
+        self._bus = None if url is None else Bus(url, str(epoch), telemetry, self._tail.offer)
+        states = StateReader(
+            database, self._tail, epoch, replay_window=window, max_series=options.max_series
+        )
+        self.live = Live(self._hub, states)
+
+    @property
+    def runs(self) -> Sequence[Callable[[], Coroutine[object, object, None]]]:
+        if self._bus is None:
+            return [self._tail.run]
+        return [self._tail.run, self._bus.run_publishing, self._bus.run_listening]
+
+    def on_committed(self, entry: Entry) -> None:
+        """Take an entry of this process; neither blocks nor raises."""
+        self._tail.offer(entry)
+        if self._bus is not None:
+            self._bus.publish(entry)
+
+    def refresh(self) -> None:
+        """Bring our gauges up to date."""
+        self._telemetry.viewers.set(self._hub.viewers)
+        self._telemetry.live_lag_seconds.set(self._tail.lag_s())
+
+    def describe(self) -> Mapping[str, str]:
+        """How the live side is, for people."""
+        live = f"{self._hub.viewers} subscriptions, {self._tail.lag_s():.3f} s behind"
+        return {"live": live} | ({} if self._bus is None else {"bus": self._bus.describe()})

@@ -1,0 +1,58 @@
+"""Answers from rollups, where they say the same as the samples."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from infrawatch.model.samples import Float64s, series_bounds
+from infrawatch.model.timerange import US
+from infrawatch.query.functions import Function
+from infrawatch.query.runs import Runs
+from infrawatch.query.steps import Answers, Steps, Table
+from infrawatch.store.buckets import RESOLUTIONS, Buckets, Resolution
+
+_PAYS_OFF_US = 6 * 3600 * US
+"""Within less, most is in windows that are not rolled up yet."""
+
+
+def _average(buckets: Buckets, runs: Runs) -> Float64s:
+    return np.add.reduceat(buckets.sums, runs.starts) / np.add.reduceat(buckets.counts, runs.starts)
+
+
+_ANSWERS: Mapping[Function, Callable[[Buckets, Runs], Float64s]] = MappingProxyType(
+    {
+        Function.AVG: _average,
+        Function.SUM: lambda buckets, runs: np.add.reduceat(buckets.sums, runs.starts),
+        Function.COUNT: lambda buckets, runs: np.add.reduceat(buckets.counts, runs.starts),
+        Function.MIN: lambda buckets, runs: np.minimum.reduceat(buckets.least, runs.starts),
+        Function.MAX: lambda buckets, runs: np.maximum.reduceat(buckets.largest, runs.starts),
+        Function.LAST: lambda buckets, runs: buckets.lasts[runs.lasts],
+    }
+)
+
+
+def find_resolution(function: Function, steps: Steps) -> Resolution | None:
+    """The coarsest rollup of which every step takes whole buckets; None if samples must be read."""
+    start_us, end_us = steps.span
+    if function not in _ANSWERS or end_us - start_us < _PAYS_OFF_US:
+        return None
+    for resolution in RESOLUTIONS:
+        if start_us % resolution.bucket_us == steps.step_us % resolution.bucket_us == 0:
+            return resolution
+    return None
+
+
+def aggregate_buckets(buckets: Buckets, steps: Steps, function: Function) -> Table:
+    """Answer `function` for every series of `buckets` in every step, as `aggregate` does.
+
+    Takes buckets of the span, sorted by (series, time), none of them in two steps.
+    """
+    bounds = series_bounds(buckets.series_ids)
+    table = Table.blank(len(bounds) - 1, steps.count)
+    rows = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    cells = rows * steps.count + steps.indexes_of(buckets.times_us)
+    runs = Runs.of(cells)
+    with np.errstate(over="ignore", invalid="ignore"):
+        table.fill(Answers(cells[runs.starts], _ANSWERS[function](buckets, runs)))
+    return table

@@ -1,0 +1,100 @@
+"""Rollups: what the samples of five minutes, or of an hour, come to."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from infrawatch.model.samples import Columns, Float64s, Int64s, is_stale
+from infrawatch.model.timerange import US
+from infrawatch.store.ragged import Bools, Positions, Runs
+
+_EXPONENTS = (0, 3, 6)
+"""Values with so many decimals are added as integers: almost all that anybody measures."""
+
+
+class Resolution(NamedTuple):
+    """Buckets are `bucket_us` long; one row of `table` holds those of one series in `row_us`."""
+
+    table: str
+    bucket_us: int
+    row_us: int
+
+
+FIVE_MINUTES = Resolution("rollups_5m", 300 * US, 12 * 3600 * US)
+HOUR = Resolution("rollups_1h", 3600 * US, 24 * 3600 * US)
+
+RESOLUTIONS = (HOUR, FIVE_MINUTES)
+"""The coarsest first."""
+
+
+class Buckets(NamedTuple):
+    """Buckets that hold samples, by (series, time); a time is where a bucket begins.
+
+    Stale markers are no samples. A NaN among them makes sum, min and max NaN.
+    """
+
+    series_ids: Int64s
+    times_us: Int64s
+    counts: Float64s
+    sums: Float64s
+    least: Float64s
+    largest: Float64s
+    lasts: Float64s
+
+    @classmethod
+    def of(cls, columns: Columns, bucket_us: int) -> Self:
+        """Roll up samples that are sorted by (series, time) and unique."""
+        samples = columns.picked(~is_stale(columns.values))
+        starts_us = samples.times_us // bucket_us * bucket_us
+        runs = Runs.beginning(_changes(samples.series_ids, starts_us))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return cls(
+                samples.series_ids[runs.starts],
+                starts_us[runs.starts],
+                runs.counts.astype(np.float64),
+                _sums(samples.values, runs),
+                np.minimum.reduceat(samples.values, runs.starts),
+                np.maximum.reduceat(samples.values, runs.starts),
+                samples.values[runs.lasts],
+            )
+
+    @classmethod
+    def sorted(cls, parts: "Sequence[Buckets]") -> "Buckets":
+        """All parts together; none has a bucket that another has."""
+        joined = Buckets._make(np.concatenate(column) for column in zip(*parts, strict=True))
+        return joined.picked(np.lexsort((joined.times_us, joined.series_ids)))
+
+    def picked(self, which: Positions | Bools) -> "Buckets":
+        """The buckets at these positions, or where the mask is true, in that order."""
+        return Buckets._make(column[which] for column in self)
+
+    def runs_within(self, length_us: int) -> Runs:
+        """Neighbours of one series in one such length of time, counted from the epoch."""
+        return Runs.beginning(_changes(self.series_ids, self.times_us // length_us))
+
+
+def _changes(series_ids: Int64s, times_us: Int64s) -> Bools:
+    """Where one of both differs from the entry before."""
+    is_first = np.ones(len(series_ids), np.bool_)
+    np.not_equal(series_ids[1:], series_ids[:-1], out=is_first[1:])
+    is_first[1:] |= times_us[1:] != times_us[:-1]
+    return is_first
+
+
+def _sums(values: Float64s, runs: Runs) -> Float64s:
+    """Sums; those of decimal fractions are exact, which makes them as short as their terms.
+
+    Others are added pairwise, with an error that a decimal fraction of many digits would take twice
+    the space to keep.
+    """
+    sums = np.add.reduceat(values, runs.starts)
+    for exponent in reversed(_EXPONENTS):
+        power = 10.0**exponent
+        scaled = np.rint(values * power)
+        totals = np.add.reduceat(np.abs(scaled), runs.starts)
+        is_exact = np.logical_and.reduceat(scaled / power == values, runs.starts)
+        is_exact &= totals < 2.0**53  # so no sum on the way is rounded
+        exact = np.add.reduceat(scaled, runs.starts) / power
+        sums[is_exact] = exact[is_exact]
+    return sums

@@ -1,0 +1,59 @@
+"""Buckets of a span: from rollups, and from samples where they were not rolled up yet."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infrawatch.errors import QueryTooBroad
+from infrawatch.model.samples import Int64s
+from infrawatch.model.timerange import TimeRange
+from infrawatch.store.buckets import Buckets, Resolution
+from infrawatch.store.codec import WINDOW_US
+from infrawatch.store.rollups import RollupRepository
+from infrawatch.store.samples import SampleRepository
+
+
+class RolledRepository:
+    """Reads buckets just as if they were made from all samples there ever were."""
+
+    def __init__(self, connection: AsyncConnection, *, max_samples: int) -> None:
+        self._connection = connection
+        self._samples = SampleRepository(connection, max_samples=max_samples)
+        self._max_buckets = max_samples
+
+    async def read(self, ids: Sequence[int], span: TimeRange, resolution: Resolution) -> Buckets:
+        """Buckets of these series, by (series, time); the span begins where a bucket does.
+
+        Where it ends within a bucket, that one holds what lies in the span.
+
+        Raises:
+            QueryTooBroad: there are more than `max_samples`, of buckets or of samples.
+        """
+        wanted = np.unique(np.asarray(ids, np.int64))
+        rollups = RollupRepository(self._connection, resolution)
+        windows = await rollups.find_open_windows(wanted, span)
+        if span.end_us % resolution.bucket_us:
+            windows = np.union1d(windows, [span.end_us // WINDOW_US * WINDOW_US])
+        parts: list[Buckets] = []
+        total = 0
+        async for part in rollups.read(wanted, span):
+            is_open = np.isin(part.times_us // WINDOW_US * WINDOW_US, windows)
+            parts.append(part.picked(~is_open))
+            total += len(parts[-1].times_us)
+            if total > self._max_buckets:
+                raise QueryTooBroad(
+                    f"more than {self._max_buckets} rollups would have to be read: ask for a "
+                    "shorter span or fewer series, or raise INFRAWATCH_READ_MAX_SAMPLES"
+                )
+        for piece in _pieces(windows, span):
+            samples = await self._samples.read(wanted, piece)
+            parts.append(Buckets.of(samples, resolution.bucket_us))
+        return Buckets.sorted(parts)
+
+
+def _pieces(windows: Int64s, span: TimeRange) -> Iterator[TimeRange]:
+    for start_us in windows.tolist():
+        piece = TimeRange(max(start_us, span.start_us), min(start_us + WINDOW_US, span.end_us))
+        if piece.start_us < piece.end_us:
+            yield piece

@@ -1,0 +1,104 @@
+"""Rollups in their tables: written when windows are merged, read instead of many samples."""
+
+from collections.abc import AsyncGenerator
+
+import numpy as np
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infrawatch.model.labels import SHARDS
+from infrawatch.model.samples import Int64s
+from infrawatch.model.timerange import TimeRange, from_us, to_us
+from infrawatch.store import copy
+from infrawatch.store.buckets import Buckets, Resolution
+from infrawatch.store.compaction import Windows
+from infrawatch.store.rollup_rows import ROLLUP_COLUMNS, ROLLUP_FIELDS, from_row, to_copy
+
+_ROWS_AT_ONCE = 5_000
+"""About 10 MB, and 700,000 buckets at the most."""
+
+# One index descent for each row.
+_TAKE = f"""
+WITH taken AS (
+    DELETE FROM {{table}} r
+    USING unnest(CAST(:ids AS bigint[]), CAST(:starts AS timestamptz[])) AS wanted (series_id, at)
+    WHERE r.shard = :shard AND r.series_id = wanted.series_id
+        AND r.start_at >= wanted.at AND r.start_at < wanted.at + interval '{{row_s}} seconds'
+    RETURNING r.*
+)
+SELECT {ROLLUP_FIELDS} FROM taken AS k
+"""
+
+_READ = f"""
+SELECT {ROLLUP_FIELDS} FROM (
+    SELECT r.*
+    FROM unnest(CAST(:shards AS smallint[]), CAST(:ids AS bigint[])) AS wanted (shard, series_id)
+    JOIN {{table}} r USING (shard, series_id)
+    WHERE r.start_at > CAST(:start AS timestamptz) - interval '{{row_s}} seconds'
+        AND r.start_at < :end AND r.end_at >= :start
+) AS k
+"""
+
+# What was not merged yet, of any series of the shards in the journal: a row tells no more.
+_OPEN = text("""
+SELECT date_bin(interval '2 hours', k.start_at, timestamptz '1970-01-01 00:00Z') AS at
+FROM unnest(CAST(:shards AS smallint[]), CAST(:ids AS bigint[])) AS wanted (shard, series_id)
+JOIN chunks_head k USING (shard, series_id)
+WHERE k.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.start_at < :end
+UNION
+SELECT generate_series(
+    date_bin(interval '2 hours', greatest(j.min_at, :start), timestamptz '1970-01-01 00:00Z'),
+    least(j.max_at, :end), interval '2 hours')
+FROM shards h JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
+WHERE h.shard = ANY(CAST(:shards AS smallint[])) AND j.max_at >= :start AND j.min_at < :end
+ORDER BY at
+""")
+
+
+class RollupRepository:
+    """What is in one of the tables."""
+
+    def __init__(self, connection: AsyncConnection, resolution: Resolution) -> None:
+        self._connection = connection
+        self._resolution = resolution
+
+    async def take(self, shard: int, windows: Windows) -> Buckets:
+        """Remove the rows that hold these windows, and tell what was in them."""
+        row_us = self._resolution.row_us
+        rows = np.unique(np.stack((windows.ids, windows.starts_us // row_us * row_us)), axis=1)
+        wanted = {"ids": rows[0].tolist(), "starts": [from_us(one) for one in rows[1].tolist()]}
+        answer = await self._connection.execute(self._statement(_TAKE), {"shard": shard, **wanted})
+        return from_row(answer.one())
+
+    async def append(self, buckets: Buckets) -> None:
+        """Add buckets, sorted by (series, time); their months' partitions must exist."""
+        rows = to_copy(buckets, self._resolution.row_us)
+        await copy.copy_binary(self._connection, self._resolution.table, ROLLUP_COLUMNS, rows)
+
+    async def read(self, ids: Int64s, span: TimeRange) -> AsyncGenerator[Buckets, None]:
+        """Buckets that begin in the span, a part at a time; of windows that are merged."""
+        rows = (span.end_us - span.start_us) // self._resolution.row_us + 2
+        size = max(_ROWS_AT_ONCE // rows, 1)
+        for start in range(0, len(ids), size):
+            wanted = _wanted(ids[start : start + size], span)
+            answer = await self._connection.execute(self._statement(_READ), wanted)
+            part = from_row(answer.one())
+            yield part.picked((part.times_us >= span.start_us) & (part.times_us < span.end_us))
+
+    async def find_open_windows(self, ids: Int64s, span: TimeRange) -> Int64s:
+        """Where windows begin that touch the span and have samples that are not merged yet."""
+        found = (await self._connection.execute(_OPEN, _wanted(ids, span))).scalars()
+        return np.array([to_us(one) for one in found], np.int64)
+
+    def _statement(self, pattern: str) -> TextClause:
+        row_s = self._resolution.row_us // 1_000_000
+        return text(pattern.format(table=self._resolution.table, row_s=row_s))
+
+
+def _wanted(ids: Int64s, span: TimeRange) -> dict[str, object]:
+    return {
+        "shards": (ids & (SHARDS - 1)).tolist(),
+        "ids": ids.tolist(),
+        "start": from_us(span.start_us),
+        "end": from_us(span.end_us),
+    }

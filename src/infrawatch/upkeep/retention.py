@@ -1,0 +1,44 @@
+"""What retention has passed: dropped a partition at a time, between two queries."""
+
+import asyncio
+from datetime import UTC, date, datetime, timedelta
+
+import structlog
+
+from infrawatch.errors import StoreUnavailable
+from infrawatch.store.database import Database
+from infrawatch.store.partitions import Partitioned, PartitionRepository
+
+log = structlog.get_logger()
+
+TRIES = 50
+TRY_AGAIN_S = 0.2
+"""Each try stops those who begin to read for 50 ms at most; so many find a moment without a query
+that is longer than that."""
+
+
+async def retain(database: Database, parted: Partitioned, retention: timedelta) -> None:
+    """Drop the partitions that have ended for so long. What is in use all the time is left."""
+    async with database.reading() as connection:
+        starts = await PartitionRepository(connection).find(parted)
+    first = (datetime.now(UTC) - retention).date()
+    for start in sorted(starts):
+        if parted.end_of(start) <= first:
+            await drop(database, parted, start)
+
+
+async def drop(database: Database, parted: Partitioned, start: date) -> bool:
+    """Drop a partition; say whether it is gone."""
+    name = parted.to_name(start)
+    for _ in range(TRIES):
+        try:
+            async with database.writing() as connection:
+                await PartitionRepository(connection).drop(parted, start)
+        except StoreUnavailable as error:
+            log.debug("partition_in_use", name=name, reason=str(error))
+            await asyncio.sleep(TRY_AGAIN_S)
+        else:
+            log.info("partition_dropped", name=name)
+            return True
+    log.warning("partition_not_dropped", name=name, reason="somebody reads all the time")
+    return False

@@ -1,0 +1,47 @@
+"""Rolling up: in the transaction that merges windows, so that late samples repair their buckets."""
+
+import asyncio
+
+import numpy as np
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infrawatch.model.samples import Columns, Int64s
+from infrawatch.model.timerange import from_us
+from infrawatch.store.buckets import RESOLUTIONS, Buckets
+from infrawatch.store.codec import WINDOW_US
+from infrawatch.store.compaction import Windows
+from infrawatch.store.partitions import ROLLUPS, PartitionRepository
+from infrawatch.store.rollups import RollupRepository
+
+
+async def roll_up(
+    connection: AsyncConnection,
+    samples: Columns,
+    shard: int,
+    windows: Windows,
+    had_samples: Windows,
+) -> None:
+    """Write the buckets of some windows anew, from all samples they have, sorted and unique.
+
+    `had_samples` names the windows, by any time in them, that had samples before. Of the others a
+    rollup may have outlived the samples: it tells more than what came late, and stays as it is.
+    """
+    ids = np.unique(windows.ids)
+    written = _keys(windows.ids, windows.starts_us, ids)
+    repairable = _keys(*had_samples, ids)
+    days = {from_us(start).date() for start in np.unique(windows.starts_us).tolist()}
+    for resolution in RESOLUTIONS:
+        repository = RollupRepository(connection, resolution)
+        before = await repository.take(shard, windows)
+        after = await asyncio.to_thread(Buckets.of, samples, resolution.bucket_us)
+        there = _keys(before.series_ids, before.times_us, ids)
+        outlived = np.setdiff1d(np.intersect1d(there, written), repairable)
+        kept = before.picked(~np.isin(there, written) | np.isin(there, outlived))
+        new = after.picked(~np.isin(_keys(after.series_ids, after.times_us, ids), outlived))
+        await PartitionRepository(connection).make(ROLLUPS[resolution], days)
+        await repository.append(Buckets.sorted([kept, new]))
+
+
+def _keys(series_ids: Int64s, times_us: Int64s, ids: Int64s) -> Int64s:
+    """A number for the window each time of a series falls into; `ids` are all there are, sorted."""
+    return np.searchsorted(ids, series_ids) << 32 | times_us // WINDOW_US

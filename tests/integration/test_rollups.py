@@ -1,0 +1,172 @@
+"""Rollups say the same as the samples, whatever is merged, late, or gone already."""
+
+import math
+import random
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from httpx import AsyncClient
+from sqlalchemy import text
+from stored import STALE, Told, named, store
+
+from infrawatch.model.timerange import from_us, now_us
+from infrawatch.query import plan
+from infrawatch.store.buckets import FIVE_MINUTES, HOUR
+from infrawatch.store.database import Database
+from infrawatch.store.partitions import CHUNKS, ROLLUPS, PartitionRepository
+from infrawatch.telemetry import Telemetry
+from infrawatch.upkeep import compaction
+from infrawatch.upkeep.retention import drop, retain
+from infrawatch.upkeep.scheduler import Scheduler
+
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
+END_US = now_us() // DAY_US * DAY_US
+START_US = END_US - 2 * DAY_US
+FUNCTIONS = ("avg", "sum", "min", "max", "count", "last")
+NAMES = [named("m", host=host) for host in "abcd"]
+
+_VIEW = """
+SELECT labels ->> 'host', (extract(epoch FROM at) * 1000000)::bigint, count, sum, min, max, last
+FROM rollup_{name} WHERE metric = 'm' ORDER BY 1, 2
+"""
+
+
+async def close(database: Database) -> None:
+    await compaction.compact_until(database, from_us(now_us()))
+    await compaction.merge_until(database, compaction.EVERYTHING)
+
+
+async def ask(client: AsyncClient, **parameters: str) -> Any:
+    wanted = {"match": "m", "start": str(START_US // 1_000_000), **parameters}
+    answer = await client.get("/v1/range", params={"end": str(END_US // 1_000_000), **wanted})
+    assert answer.status_code == 200, answer.text
+    return {one["labels"]["host"]: one["samples"] for one in answer.json()["series"]}
+
+
+def told(chance: random.Random, *, most: int) -> Told:
+    """Samples that are regular, ragged, decimal, not decimal, stale, not a number."""
+
+    def value(host: str) -> float:
+        match host:
+            case "a":
+                return float(chance.randrange(10**9))
+            case "b":
+                return round(chance.uniform(-50, 50), 2)
+            case "c":
+                return chance.choice((STALE, math.nan, math.inf, -0.0, 1e300, 0.1))
+            case _:
+                return chance.uniform(0, 1)
+
+    return {
+        name: [
+            (START_US + chance.randrange(2 * DAY_US // 15_000_000) * 15_000_000, value(host))
+            for _ in range(chance.randrange(most))
+        ]
+        for name, host in zip(NAMES, "abcd", strict=True)
+    }
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    assert found.keys() == expected.keys()
+    for host, samples in expected.items():
+        assert [at for at, _ in found[host]] == [at for at, _ in samples]
+        for (_, one), (_, other) in zip(found[host], samples, strict=True):
+            is_number = isinstance(one, int | float) and isinstance(other, int | float)
+            assert one == (pytest.approx(other, rel=1e-12) if is_number else other)
+
+
+async def test_answers_from_rollups_are_those_of_the_samples(
+    database: Database, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(5)
+    await store(database, told(chance, most=4_000))
+    await close(database)
+    await store(database, told(chance, most=50))
+    await compaction.compact_until(database, from_us(now_us()))
+    await store(database, told(chance, most=20))
+    ends = {"even": str(END_US // 1_000_000), "odd": str(END_US // 1_000_000 - 4_003)}
+    questions = [
+        {"fn": fn, "step": step, "end": end}
+        for fn in FUNCTIONS
+        for step in ("5m", "2h", "25m")
+        for end in ends.values()
+    ]
+    rolled = [await ask(client, **question) for question in questions]
+    monkeypatch.setattr(plan, "find_resolution", lambda _function, _steps: None)
+    for question, found in zip(questions, rolled, strict=True):
+        assert_same(found, await ask(client, **question))
+
+
+@pytest.mark.parametrize(("name", "fn_step"), [("5m", "5m"), ("1h", "1h")])
+async def test_the_views_say_the_same_as_the_api(
+    database: Database, client: AsyncClient, name: str, fn_step: str
+) -> None:
+    chance = random.Random(6)
+    await store(database, told(chance, most=2_000))
+    await close(database)
+    await store(database, told(chance, most=30))
+    await compaction.compact_until(database, from_us(now_us()))
+    await store(database, told(chance, most=30))
+    async with database.reading() as connection:
+        rows = [tuple(row) for row in await connection.execute(text(_VIEW.format(name=name)))]
+    for place, fn in enumerate(("count", "sum", "min", "max", "last"), start=2):
+        answers = await ask(client, fn=fn, step=fn_step)
+        found: dict[str, list[list[Any]]] = {host: [] for host in answers}
+        for row in rows:
+            found[row[0]].append([row[1] // 1000, _as_json(row[place])])
+        assert_same(
+            found,
+            {host: [one for one in got if one[1] is not None] for host, got in answers.items()},
+        )
+
+
+def _as_json(value: float) -> object:
+    if math.isnan(value):
+        return "NaN"
+    return ("+Inf" if value > 0 else "-Inf") if math.isinf(value) else value
+
+
+async def test_a_late_sample_repairs_its_buckets(database: Database, client: AsyncClient) -> None:
+    at = [START_US + n * 60_000_000 for n in range(600)]
+    await store(database, {NAMES[0]: [(one, 1.0) for one in at if one != at[7]]})
+    await close(database)
+    await store(database, {NAMES[0]: [(at[7], 5.0), (at[300], 3.0)]})
+    for _ in range(2):
+        [hours] = (await ask(client, fn="sum", step="1h")).values()
+        assert [value for _, value in hours[:10]] == [64, 60, 60, 60, 60, 62, 60, 60, 60, 60]
+        [fives] = (await ask(client, fn="max", step="5m")).values()
+        assert [value for _, value in fives[:3]] == [1, 5, 1]
+        await close(database)
+
+
+async def test_rollups_outlive_the_samples_and_what_comes_too_late_spoils_none(
+    database: Database, client: AsyncClient
+) -> None:
+    await store(database, {NAMES[0]: [(START_US + n * 60_000_000, 1.0) for n in range(600)]})
+    await close(database)
+    await drop(database, CHUNKS, from_us(START_US).date())
+    await store(database, {NAMES[0]: [(START_US, 9.0)]})
+    await close(database)
+    [hours] = (await ask(client, fn="sum", step="1h")).values()
+    assert [value for _, value in hours[:11]] == [60.0] * 10 + [None]
+
+
+async def test_each_resolution_has_a_retention_of_its_own(database: Database) -> None:
+    old = from_us(END_US - 200 * DAY_US).date()
+    async with database.writing() as connection:
+        for parted in ROLLUPS.values():
+            await PartitionRepository(connection).make(parted, [old])
+    retentions = {ROLLUPS[FIVE_MINUTES]: timedelta(days=90), ROLLUPS[HOUR]: None}
+    upkeep = Scheduler(
+        database, Telemetry(), retentions=retentions, replay_window=timedelta(minutes=10)
+    )
+    await upkeep.retain()
+    async with database.reading() as connection:
+        partitions = PartitionRepository(connection)
+        assert old.replace(day=1) not in await partitions.find(ROLLUPS[FIVE_MINUTES])
+        assert old.replace(day=1) in await partitions.find(ROLLUPS[HOUR])
+    await retain(database, ROLLUPS[HOUR], timedelta(days=190))
+    async with database.reading() as connection:
+        assert old.replace(day=1) in await PartitionRepository(connection).find(ROLLUPS[HOUR])
