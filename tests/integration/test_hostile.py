@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -75,7 +76,7 @@ CORPUS = [
     Hostile("a number with leading zeros", value("01"), 400),
     Hostile("a hexadecimal number", value("0x10"), 400),
     Hostile("true", value("true"), 422),
-    Hostile("text", value('"1.5"'), 422),
+    Hostile("text as a value", value('"1.5"'), 422),
     Hostile("2^63", time("9223372036854775808"), 422),
     Hostile("2^63 - 1", time("9223372036854775807"), 422),
     Hostile("-2^63", time("-9223372036854775808"), 422),
@@ -130,7 +131,7 @@ CORPUS = [
     Hostile("too many samples", batch(samples=json.dumps([0] * 50_001)), 413),
     Hostile("too large", b" " * (16 * MIB + 1), 413),
     Hostile("no content type", batch(), 415, ""),
-    Hostile("text", batch(), 415, "text/plain"),
+    Hostile("text as a body", batch(), 415, "text/plain"),
     Hostile("a form", b"series=1", 415, "application/x-www-form-urlencoded"),
     Hostile("several parts", b"--x\r\n\r\n--x--", 415, "multipart/form-data; boundary=x"),
     Hostile("another encoding", batch(), 415, JSON, "compress"),
@@ -217,9 +218,12 @@ async def test_a_gibibyte_is_refused_before_it_is_sent(
         await writer.drain()
         sent_bytes += MIB
 
-    assert await answering == b"HTTP/1.1 413 Content Too Large\r\n"
-    assert sent_bytes < 64 * MIB
     writer.transport.abort()
+
+    assert (await answering).startswith(b"HTTP/1.1 413 ")
+    assert sent_bytes < 64 * MIB
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def test_all_of_it_costs_hardly_any_memory(
@@ -230,12 +234,9 @@ async def test_all_of_it_costs_hardly_any_memory(
         await push(client, series("up"))
         await push_lines(client, series("up"))
     before = server.memory("VmRSS")
-    server.forget_peak()
 
     for hostile in (*CORPUS, *bombs, *CORPUS):
         assert (await send(client, hostile)).status_code == hostile.status
 
-    peak, after = server.memory("VmHWM"), server.memory("VmRSS")
-    print(peak - before, after - before)
-    assert after - before < 30 * MIB
+    assert server.memory("VmRSS") - before < 30 * MIB
     assert (await push(client, series("up"))).status_code == 200

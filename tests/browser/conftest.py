@@ -1,0 +1,35 @@
+"""A browser, and a server with a few hosts, for all tests of a module."""
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from browsing import browsing
+from hosts import host, send
+from httpx import AsyncClient
+from playwright.async_api import Browser
+from pushing import now_ms
+from serving_live import live_server
+
+SILENT_MS = 8 * 60_000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with browsing() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(shared_database_url: str) -> AsyncIterator[str]:
+    """The base URL of a server that `web-1` and `web-2` send to; `web-3` has fallen silent."""
+    async with live_server(shared_database_url) as url:
+        async with AsyncClient(base_url=url, timeout=30) as client:
+            await send(client, *host("web-1"), *host("web-2", disk=0.97))
+            await send(client, *host("web-3", until_ms=now_ms() - SILENT_MS, minutes=5))
+        yield url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(server: str) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(base_url=server, timeout=30) as client:
+        yield client

@@ -1,0 +1,86 @@
+"""The line between page and server: what it shows when there is none, and what it missed."""
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from browsing import page_of
+from database_proxy import Road, proxied
+from hosts import send, series
+from httpx import AsyncClient
+from playwright.async_api import Browser, Page, expect
+from pushing import now_ms
+from serving_live import live_server
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def empty_server(database_url: str) -> AsyncIterator[str]:
+    async with live_server(database_url) as url:
+        yield url
+
+
+def _level(value: float) -> object:
+    return series("water_level", [[now_ms(), value]], instance="tank")
+
+
+async def _shows(page: Page, most: str) -> None:
+    """The table's last column, which has the largest value of the time on the screen."""
+    await expect(page.locator(".table tbody tr td:last-child")).to_have_text(most)
+
+
+async def test_an_empty_server_says_what_to_run_and_shows_what_comes(
+    browser: Browser, empty_server: str
+) -> None:
+    async with page_of(browser, empty_server) as page:
+        await page.goto("/")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Nothing has been sent yet")
+        await expect(page.locator("pre")).to_contain_text(f"agent --url {empty_server}")
+        await page.get_by_role("button", name="Prometheus").click()
+        await expect(page.locator("pre")).to_contain_text(f"{empty_server}/api/v1/write")
+        async with AsyncClient(base_url=empty_server) as client:
+            await send(client, _level(1))
+        await expect(page.locator(".card h2")).to_have_text("tank")
+
+
+@pytest.mark.parametrize("how", [Road.CLOSED, Road.SILENT])
+async def test_what_came_while_the_line_was_cut_is_filled_in(
+    browser: Browser, empty_server: str, how: Road
+) -> None:
+    async with proxied(f"{empty_server}/") as line, AsyncClient(base_url=empty_server) as client:
+        await send(client, _level(1))
+        # The console of a browser says so itself when a connection fails.
+        async with page_of(browser, line.url, may_complain=True) as page:
+            await page.goto("/#/explore?match=water_level&fn=max")
+            status = page.get_by_role("status")
+            await _shows(page, "1")
+            await expect(status).to_contain_text("Live")
+            asked: list[str] = []
+            page.on("request", lambda request: asked.append(request.url))
+            if how is Road.CLOSED:
+                line.close()
+            else:
+                line.road = how
+            await send(client, _level(99))
+            await send(client, _level(2))
+            lost = re.compile("Connecting|Behind|Stale")
+            await expect(status).to_contain_text(lost, timeout=20_000)
+            line.road = Road.OPEN
+            await expect(status).to_contain_text("Gap filled", timeout=30_000)
+            await _shows(page, "99")
+            assert not [url for url in asked if "/v1/range" in url]
+            await send(client, _level(100))
+            await _shows(page, "100")
+
+
+async def test_a_server_that_stays_away_makes_the_page_stale(
+    browser: Browser, empty_server: str
+) -> None:
+    async with proxied(f"{empty_server}/") as line:
+        async with page_of(browser, line.url, may_complain=True) as page:
+            await page.goto("/#/explore?match=water_level")
+            await expect(page.get_by_role("status")).to_contain_text("Live")
+            line.close()
+            await expect(page.get_by_role("status")).to_contain_text("Stale", timeout=20_000)
