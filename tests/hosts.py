@@ -1,18 +1,18 @@
 """Made-up hosts that send what node_exporter would, for pages to show."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from httpx import AsyncClient
-from pushing import now_ms
+from pushing import Batch, now_ms
 
 GIB = 2**30
 STEP_MS = 5_000
-Sample = list[float]
 
 
-def series(metric: str, samples: list[Sample], kind: str = "gauge", **labels: str) -> Any:
+def series(
+    metric: str, samples: Sequence[Sequence[float]], kind: str = "gauge", **labels: str
+) -> Batch:
     return {"metric": metric, "labels": labels, "samples": samples, "type": kind}
 
 
@@ -24,16 +24,16 @@ def host(
     disk: float = 0.5,
     until_ms: int | None = None,
     minutes: int = 14,
-) -> list[Any]:
+) -> list[Batch]:
     """A host with two cores, so busy and so full, that was heard until then."""
     end = until_ms or now_ms()
     times = range(end - minutes * 60_000, end + 1, STEP_MS)
     place = {"instance": name, "job": "node"}
 
-    def gauge(metric: str, value: float, **labels: str) -> Any:
+    def gauge(metric: str, value: float, **labels: str) -> Batch:
         return series(metric, [[t, value] for t in times], **place, **labels)
 
-    def counter(metric: str, per_s: float, wave: float = 0.0, **labels: str) -> Any:
+    def counter(metric: str, per_s: float, wave: float = 0.0, **labels: str) -> Batch:
         points = [[t, per_s * (t / 1000 + wave * 40 * math.sin(t / 40_000)) % 1e12] for t in times]
         return series(metric, points, "counter", **place, **labels)
 
@@ -58,7 +58,7 @@ def host(
     ]
 
 
-async def send(client: AsyncClient, *all_series: Mapping[str, Any]) -> None:
+async def send(client: AsyncClient, *all_series: Batch) -> None:
     """Push, and see that it was taken."""
     answer = await client.post("/v1/samples", json={"series": all_series})
     assert answer.status_code == 200, answer.text

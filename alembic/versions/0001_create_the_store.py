@@ -170,7 +170,7 @@ def upgrade() -> None:
     op.execute("INSERT INTO installation DEFAULT VALUES")
     op.execute("INSERT INTO tenants (id, name) VALUES (1, 'default')")
     op.execute("CREATE SEQUENCE series_number AS bigint CACHE 100")
-    op.execute("CREATE INDEX series_metric ON series (tenant_id, metric, id)")
+    op.execute("CREATE INDEX series_metric ON series (metric, tenant_id, id)")
     op.execute("CREATE INDEX series_labels ON series USING gin (labels jsonb_path_ops)")
     op.execute(f"INSERT INTO shards (shard) SELECT generate_series(0, {SHARDS - 1})")
     op.execute(JOURNAL)

@@ -17,8 +17,6 @@ export interface ChartProps {
   isRate?: boolean;
   /** Lines on top of each other, as parts of a whole. */
   isStacked?: boolean;
-  /** The top of the scale, where it is known: 1 for a ratio. */
-  most?: number;
   height?: number;
   span: Span;
   onSpan: (span: Span) => void;
@@ -30,7 +28,7 @@ const LEGEND_ROOM = 6;
 
 export function Chart(props: ChartProps) {
   const { title, note, picture, unit, isRate = false, height = 180, span, onSpan } = props;
-  const lines = useMemo(() => ordered(picture.lines, !!props.isStacked), [picture]);
+  const lines = useMemo(() => ordered(picture.lines), [picture]);
   const [at, setAt] = useState<number | null>(null);
   const canvas = useRef<HTMLDivElement>(null);
   usePlot(canvas, { ...props, lines, height, setAt });
@@ -83,9 +81,8 @@ function onKey(event: KeyboardEvent, span: Span, onSpan: (span: Span) => void): 
   onSpan(go());
 }
 
-/** The largest first; parts of a whole in the order of their names, so that none jumps. */
-function ordered(lines: readonly Line[], isStacked: boolean): Line[] {
-  if (isStacked) return [...lines];
+/** The largest first. */
+function ordered(lines: readonly Line[]): Line[] {
   const weights = new Map(lines.map((line) => [line, line.values.reduce<number>((sum, v) => sum + Math.abs(v ?? 0), 0)]));
   // By name among equals and near-equals: colours shall not change with every sample.
   const rank = (line: Line) => Math.round(Math.log2((weights.get(line) ?? 0) + 1e-9));
@@ -171,7 +168,7 @@ function toData({ picture, lines, isStacked }: Plotted): uPlot.AlignedData {
 }
 
 function options(width: number, now: { current: Plotted }): uPlot.Options {
-  const { lines, unit, isRate, isStacked, height, most } = now.current;
+  const { lines, unit, isRate, isStacked, height } = now.current;
   const grid = { stroke: colour("grid"), width: 1 };
   const axis = { stroke: colour("muted"), font: `11px ${colour("font")}`, grid, ticks: { show: false } };
   const series = lines.map((_, at): uPlot.Series => {
@@ -182,11 +179,11 @@ function options(width: number, now: { current: Plotted }): uPlot.Options {
   return {
     width,
     height,
-    padding: [8, 8, 0, 0],
+    padding: [8, 18, 0, 0],
     legend: { show: false },
     series: [{}, ...series],
     bands: isStacked ? lines.slice(1).map((_, at) => ({ series: [at + 2, at + 1], fill: alpha(lineColour(at + 1), "66") })) : [],
-    scales: { x: { time: true }, y: { range: (_plot, low, high) => scale(low, high, most) } },
+    scales: { x: { time: true }, y: { range: (_plot, low, high) => scale(low, high) } },
     axes: [
       { ...axis, space: 74, size: 24, values: (_plot, ticks, _at, _space, step) => ticks.map((tick) => clock(tick, step)) },
       { ...axis, size: 68, space: 34, values: (_plot, ticks) => ticks.map((tick) => formatted(tick, unit, isRate)), ...(unit === "bytes" ? { incrs: BINARY_STEPS } : {}) },
@@ -231,10 +228,9 @@ function clock(tick: number, step: number): string {
 
 const BINARY_STEPS = Array.from({ length: 60 }, (_, n) => [2 ** n, 2 ** n * 5]).flat().sort((a, b) => a - b);
 
-function scale(low: number | null, high: number | null, most: number | undefined): [number, number] {
+function scale(low: number | null, high: number | null): [number, number] {
   const from = Math.min(low ?? 0, 0);
   const to = Math.max(high ?? 0, 0);
-  if (most !== undefined) return [from, Math.max(most, to)];
   return from === to ? [0, 1] : [from < 0 ? from * 1.08 : 0, to * 1.08];
 }
 

@@ -18,7 +18,7 @@ interface Reading {
 }
 
 const READ_EVERY_MS = 2_000;
-const KEPT = 300;
+const KEPT = 150;
 /** Rates are over this many readings, since agents send every few seconds. */
 const OVER = 5;
 const AGENT_METRICS = '{__name__=~"infrawatch_agent_(info|spool_samples|dropped_samples_total|refused_samples_total)"}';

@@ -8,21 +8,27 @@ export interface Loaded<T> {
 }
 
 /** Ask when `key` changes and again every so often; what was there stays while it is asked again. */
-export function useLoaded<T>(ask: (signal: AbortSignal) => Promise<T>, key: string, everyMs?: number): Loaded<T> {
+export function useLoaded<T>(
+  ask: (signal: AbortSignal) => Promise<T>,
+  key: string,
+  everyMs?: number | ((value: T | null) => number),
+): Loaded<T> {
   const [loaded, setLoaded] = useState<Loaded<T>>({ value: null, problem: null });
   useEffect(() => {
     const aborter = new AbortController();
     let timer: number | undefined;
     const load = async () => {
+      let value: T | null = null;
       try {
-        const value = await ask(aborter.signal);
+        value = await ask(aborter.signal);
         if (!aborter.signal.aborted) setLoaded({ value, problem: null });
       } catch (error) {
         if (aborter.signal.aborted) return;
         const problem = error instanceof Error ? error.message : String(error);
         setLoaded((before) => ({ value: before.value, problem }));
       }
-      if (everyMs !== undefined && !aborter.signal.aborted) timer = window.setTimeout(load, everyMs);
+      if (everyMs === undefined || aborter.signal.aborted) return;
+      timer = window.setTimeout(load, typeof everyMs === "number" ? everyMs : everyMs(value));
     };
     void load();
     return () => {

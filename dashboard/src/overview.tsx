@@ -17,10 +17,11 @@ interface Card {
   trouble: number;
 }
 
-const ASK_EVERY_MS = 10_000;
+/** Who is there changes seldom, but the first host is waited for. */
+const askAgainMs = (hosts: readonly Host[] | null): number => (hosts?.length === 0 ? 1_000 : 10_000);
 
 export function Overview() {
-  const hosts = useLoaded(findHosts, "hosts", ASK_EVERY_MS);
+  const hosts = useLoaded(findHosts, "hosts", askAgainMs);
   const has = (place: Place) => !!hosts.value?.some((host) => host.place === place);
   const vitals = { instance: useVitals("instance", has("instance")), host: useVitals("host", has("host")) };
   useTicks(1_000);

@@ -32,7 +32,7 @@ export function SpanPicker({ span, onSpan }: { span: Span; onSpan: (span: Span) 
         <button
           key={one.text}
           type="button"
-          aria-label={`The last ${one.name}`}
+          aria-label={`${one.text}, the last ${one.name}`}
           aria-pressed={isNow && span.lengthMs === one.ms}
           onClick={() => onSpan({ lengthMs: one.ms, endMs: null })}
         >

@@ -226,6 +226,7 @@ export class LiveQuery {
     }
     let group = this.groups.get(key);
     if (!group) this.groups.set(key, (group = { metric, labels, byCell: new Map() }));
+    else if (group.metric !== metric) group.metric = null; // several metrics in one group
     return group;
   }
 

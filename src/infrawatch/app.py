@@ -1,10 +1,11 @@
 """The composition root: what is opened at start, who is told what, which routes there are."""
 
 import asyncio
+import ctypes
 import gc
 import signal
 from collections.abc import AsyncGenerator, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
@@ -37,7 +38,7 @@ from infrawatch.live.subscription import Live
 from infrawatch.model.timerange import now_us
 from infrawatch.query import router as query
 from infrawatch.query.plan import Limits, Reader
-from infrawatch.settings import Settings
+from infrawatch.settings import MIB, Settings
 from infrawatch.store import migrations
 from infrawatch.store.buckets import FIVE_MINUTES, HOUR
 from infrawatch.store.database import Database
@@ -54,6 +55,10 @@ GC_THRESHOLD = 100_000
 
 UPKEEP_DEADLINE = timedelta(minutes=1)
 """For one statement of a merge, a second's work, on a machine that has much else to do."""
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Parameters of mallopt (glibc, malloc.h)."""
 
 
 class State(TypedDict):
@@ -124,6 +129,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             for run in (*plumbing.runs, upkeep.run, health.run)
         ]
         _settle_garbage_collection()
+        _give_memory_back()
         yield State(
             epoch=epoch,
             intake=_intake(settings, database, writer, telemetry),
@@ -245,6 +251,14 @@ def _settle_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 50, 100)
+
+
+def _give_memory_back() -> None:
+    """What a large body took is returned at once; glibc would keep up to 64 MiB in every thread."""
+    with suppress(AttributeError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 4 * MIB)
+        libc.mallopt(_M_TRIM_THRESHOLD, 8 * MIB)
 
 
 async def _vital(work: Coroutine[object, object, None], name: str) -> None:

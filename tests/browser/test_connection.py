@@ -10,7 +10,7 @@ from database_proxy import Road, proxied
 from hosts import send, series
 from httpx import AsyncClient
 from playwright.async_api import Browser, Page, expect
-from pushing import now_ms
+from pushing import Batch, now_ms
 from serving_live import live_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,7 +22,7 @@ async def empty_server(database_url: str) -> AsyncIterator[str]:
         yield url
 
 
-def _level(value: float) -> object:
+def _level(value: float) -> Batch:
     return series("water_level", [[now_ms(), value]], instance="tank")
 
 
@@ -78,9 +78,11 @@ async def test_what_came_while_the_line_was_cut_is_filled_in(
 async def test_a_server_that_stays_away_makes_the_page_stale(
     browser: Browser, empty_server: str
 ) -> None:
-    async with proxied(f"{empty_server}/") as line:
-        async with page_of(browser, line.url, may_complain=True) as page:
-            await page.goto("/#/explore?match=water_level")
-            await expect(page.get_by_role("status")).to_contain_text("Live")
-            line.close()
-            await expect(page.get_by_role("status")).to_contain_text("Stale", timeout=20_000)
+    async with (
+        proxied(f"{empty_server}/") as line,
+        page_of(browser, line.url, may_complain=True) as page,
+    ):
+        await page.goto("/#/explore?match=water_level")
+        await expect(page.get_by_role("status")).to_contain_text("Live")
+        line.close()
+        await expect(page.get_by_role("status")).to_contain_text("Stale", timeout=20_000)

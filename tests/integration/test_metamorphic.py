@@ -102,7 +102,7 @@ def as_vm_import(told: Told) -> Sent:
     lines = (
         _dump(
             {
-                "metric": {"__name__": METRIC, **labels},
+                "metric": dict(labels, __name__=METRIC),
                 "values": [value for _, value in samples],
                 "timestamps": [time_ms for time_ms, _ in samples],
             }

@@ -14,6 +14,7 @@ from infrawatch.ingest.decoded import Decoded, Find, Locate, NameOf
 from infrawatch.ingest.regular import (
     batch_too_large,
     decode_regular,
+    is_flooded,
     to_columns,
     to_metadata,
 )
@@ -105,7 +106,7 @@ def _check_size(body: bytes) -> None:
 
 def _read_quickly(body: bytes) -> Sequence[Any]:
     """The series of a body of the right shape; none when it takes care to say what is wrong."""
-    if _NUL in body:
+    if _NUL in body or is_flooded(body):
         return ()
     try:
         return schemas.BATCH_SHAPE.validate_json(body)["series"]
@@ -114,7 +115,7 @@ def _read_quickly(body: bytes) -> Sequence[Any]:
 
 
 def _read_line(line: bytes, number: int, verdicts: Verdicts) -> Iterator[_Item]:
-    if _NUL not in line:
+    if not (_NUL in line or is_flooded(line)):
         with suppress(ValidationError):  # the careful way finds out what is wrong
             yield _Item(number, "", cast(Any, schemas.SERIES_SHAPE.validate_json(line)))
             return

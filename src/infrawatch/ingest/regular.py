@@ -38,14 +38,21 @@ _FORMS = (
 encoders write it, and as Python's json does by default."""
 
 
+_MANY_KEYS = 2 * schemas.MAX_LABELS
+"""More than any good series has."""
+
+
 def decode_regular(body: bytes, unit_ns: int, find: Find) -> Decoded | None:
     """Read a body of the regular form; None when it is of another form, or something is wrong."""
     split = _split(body)
     if split is None:
         return None
     heads, insides = split
+    new = [n for n, known in enumerate(find(heads)) if known is None]
+    if any(is_flooded(heads[n]) for n in new):
+        return None
     try:
-        checked = {n: _read(heads[n]) for n, known in enumerate(find(heads)) if known is None}
+        checked = {n: _read(heads[n]) for n in new}
         all_samples = schemas.ALL_SAMPLES.validate_json(b"[[" + b"],[".join(insides) + b"]]")
     except ValidationError:
         return None
@@ -63,6 +70,14 @@ def decode_regular(body: bytes, unit_ns: int, find: Find) -> Decoded | None:
         unit_ns=unit_ns,
         metadata=to_metadata(checked.values()),
     )
+
+
+def is_flooded(text: bytes) -> bool:
+    """Whether it has so many keys to an object that an error for each would fill memory.
+
+    A good text may be taken for one, so this only says to read with care.
+    """
+    return text.count(b":") > _MANY_KEYS * (1 + text.count(b"{"))
 
 
 def _read(head: bytes) -> Mapping[str, Any]:

@@ -45,8 +45,8 @@ WHERE j.shard IN (SELECT shard FROM shards) AND j.arrived_at >= :since
 ORDER BY j.arrived_at, j.writer, j.seq, j.shard
 """)
 
-# The oldest row of each shard is the first of its index. What is not compacted yet is never emptied:
-# a journal that is young, or empty because nothing comes, has not lost anything.
+# The oldest row of each shard is the first of its index. What is not compacted yet is never
+# emptied: a journal that is young, or empty because nothing comes, has not lost anything.
 _FLOOR = text("""
 SELECT (extract(epoch FROM least(min(oldest.arrived_at), max(h.compacted_until))) * 1000000)::bigint
 FROM shards h
