@@ -11,7 +11,7 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -50,9 +50,11 @@ TENANT = 1
 TIMES = 15
 
 _BYTES = text("""
-SELECT sum(pg_total_relation_size(relid)) + pg_total_relation_size('chunks_head')
-FROM pg_partition_tree('chunks')
+SELECT sum(pg_total_relation_size(relid))
+FROM unnest(CAST(:tables AS regclass[])) AS parted, pg_partition_tree(parted)
 """)
+CHUNKS = ("chunks",)
+ROLLUPS = ("rollups_5m", "rollups_1h")
 _DECODE = text("SELECT count(value) FROM samples")
 _BETWEEN = text("""
 SELECT count(value) FROM samples_between(:start, :end) WHERE series_id = :id
@@ -157,14 +159,15 @@ class Bench:
             if now_us // WINDOW_US != before_us // WINDOW_US:
                 await compaction.merge_until(self._database, from_us(now_us))
 
-    async def bytes_on_disk(self) -> int:
-        """Of chunks and head, indexes included, once autovacuum has been there."""
+    async def bytes_on_disk(self, tables: Sequence[str]) -> int:
+        """Indexes included, once autovacuum has been there."""
         engine = create_engine(self.url).execution_options(isolation_level="AUTOCOMMIT")
         async with engine.connect() as connection:
-            await connection.execute(text("VACUUM chunks_head, chunks"))
+            await connection.execute(text(f"VACUUM {', '.join(tables)}"))
         await engine.dispose()
         async with self._database.reading() as connection:
-            return int((await connection.execute(_BYTES)).scalar_one())
+            wanted = {"tables": list(tables)}
+            return int((await connection.execute(_BYTES, wanted)).scalar_one())
 
     async def read_s(self, ids: Int64s) -> float:
         async with self._database.reading() as connection:
@@ -206,7 +209,7 @@ async def measure_bulk(bench: Bench, matrix: Matrix) -> None:
     _show("journal, PostgreSQL alone", postgres_s / millions, "s/M", 0.25)
     ours_s, postgres_s = await bench.spent(bench.compact_all())
     _show("compaction and merge", (ours_s + postgres_s) / millions, "s/M", 0.45)
-    _show("on disk", await bench.bytes_on_disk() / matrix.values.size, "bytes a sample", 3.2)
+    await _show_sizes(bench, matrix)
     some = ids[:1_000]
     per_s = len(some) * matrix.values.shape[1] / await bench.read_s(some) / 1e6
     _show("1,000 series into numpy", per_s, "M samples/s", 10, is_least=True)
@@ -237,7 +240,13 @@ async def measure_steady(bench: Bench, matrix: Matrix) -> None:
     written = Matrix(matrix.names, matrix.times_us + 1, matrix.values)
     writing_s = sum(await bench.spent(bench.write(written, ids, range(STEADY_ROUNDS))))
     _show("compaction and merge", (both_s - writing_s) / millions, "s/M", 0.6)
-    _show("on disk", await bench.bytes_on_disk() / matrix.values.size, "bytes a sample", 3.2)
+    await _show_sizes(bench, matrix)
+
+
+async def _show_sizes(bench: Bench, matrix: Matrix) -> None:
+    for name, tables, aim in (("chunks", CHUNKS, 3.2), ("rollups", ROLLUPS, 0.5)):
+        size = await bench.bytes_on_disk(tables)
+        _show(f"{name} on disk", size / matrix.values.size, "bytes a sample", aim)
 
 
 async def _measured(

@@ -65,7 +65,7 @@ async def test_a_server_that_says_503_once_loses_and_doubles_nothing(
     proxy: DatabaseProxy, database: Database, gzip: bool
 ) -> None:
     sent = points(500)
-    first_us = int(sent[0]._time) * 1000
+    first_us = int(str(sent[0]._time)) * 1000
     async with (
         serving(proxy.url, write_deadline=timedelta(seconds=1)) as url,
         AsyncClient(base_url=url, timeout=30) as client,

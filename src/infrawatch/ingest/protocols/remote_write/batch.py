@@ -8,12 +8,16 @@ import numpy as np
 
 from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.protocols.remote_write.fields import Samples
+from infrawatch.ingest.protocols.remote_write.fields import (
+    Piece,
+    Samples,
+    put_together,
+)
 from infrawatch.ingest.protocols.remote_write.labels import Pairs, describe, read_name
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata
-from infrawatch.store.ragged import Positions, Runs
+from infrawatch.store.ragged import Positions
 
 MS_NS = 1_000_000
 
@@ -46,10 +50,10 @@ class Careful(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a request says; of series in `careful`, `keys` and `samples` mean nothing."""
+    """What a request says; the keys of series in `careful` are not those in `keys`."""
 
     keys: list[bytes]
-    samples: Samples
+    pieces: Sequence[Piece]
     careful: Mapping[int, Careful]
     to_pairs: ToPairs
     metadata: Mapping[str, Metadata]
@@ -91,9 +95,12 @@ def to_decoded(request: Request) -> Decoded:
     Raises:
         BatchTooLarge: more than a million samples.
     """
-    keys, samples = request.keys, request.samples
-    if request.careful:
-        keys, samples = _merged(request)
+    keys = request.keys
+    for index, one in request.careful.items():
+        keys[index] = one.key
+    careful = _to_piece(request.careful)
+    pieces = [*request.pieces, careful] if request.careful else request.pieces
+    samples = put_together(pieces, len(keys))
     if len(samples.times_ms) > MAX_SAMPLES:
         raise too_large()
     indexes: Sequence[int] = range(len(keys))
@@ -140,20 +147,14 @@ class _Series(NamedTuple):
         return index, f"series {index}, sample {sample} of {describe(pairs)}"
 
 
-def _merged(request: Request) -> tuple[list[bytes], Samples]:
-    """Everything in the request's order, whichever way it was read."""
-    keys, quick = request.keys.copy(), request.samples
-    counts = quick.counts.copy()
-    is_quick = np.ones(len(keys), np.bool_)
-    for index, one in request.careful.items():
-        keys[index], counts[index], is_quick[index] = one.key, len(one.times_ms), False
-    runs = Runs.of(counts)
-    times, bits = np.empty((2, runs.total), np.int64)
-    kept, places = Runs.of(quick.counts).spread(is_quick), runs.picked(is_quick).positions()
-    times[places] = quick.times_ms[kept]
-    bits[places] = quick.values.view(np.int64)[kept]
-    for index, one in request.careful.items():
-        place = slice(runs.starts[index], runs.starts[index] + counts[index])
-        times[place] = one.times_ms
-        bits[place] = np.array(one.value_bits, np.uint64).view(np.int64)
-    return keys, Samples(counts, times, bits.view(np.float64))
+def _to_piece(careful: Mapping[int, Careful]) -> Piece:
+    all_series = careful.values()
+    bits = [bits for one in all_series for bits in one.value_bits]
+    return Piece(
+        np.array(list(careful), np.intp),
+        Samples(
+            np.array([len(one.times_ms) for one in all_series], np.intp),
+            np.array([time_ms for one in all_series for time_ms in one.times_ms], np.int64),
+            np.array(bits, np.uint64).view(np.float64),
+        ),
+    )

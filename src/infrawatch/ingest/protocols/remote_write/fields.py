@@ -68,11 +68,41 @@ class Fields(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """The samples of all series one after the other, `counts[n]` of the n-th."""
+    """Samples of some series, one after the other, `counts[n]` of the n-th."""
 
     counts: Positions
     times_ms: Int64s
     values: Float64s
+
+    def picked(self, which: Bools) -> "Samples":
+        """The samples of some of the series."""
+        if which.all():
+            return self
+        kept = Runs.of(self.counts).spread(which)
+        return Samples(self.counts[which], self.times_ms[kept], self.values[kept])
+
+
+class Piece(NamedTuple):
+    """Samples, and which series of the request they are of."""
+
+    indexes: Positions
+    samples: Samples
+
+
+def put_together(pieces: Sequence[Piece], series: int) -> Samples:
+    """The samples of all series of a request in its order; the pieces have no series in common."""
+    if len(pieces) == 1 and len(pieces[0].indexes) == series:
+        return pieces[0].samples
+    counts = np.zeros(series, np.intp)
+    for indexes, samples in pieces:
+        counts[indexes] = samples.counts
+    runs = Runs.of(counts)
+    times, bits = np.empty((2, runs.total), np.int64)
+    for indexes, samples in pieces:
+        places = runs.picked(indexes).positions()
+        times[places] = samples.times_ms
+        bits[places] = samples.values.view(np.int64)
+    return Samples(counts, times, bits.view(np.float64))
 
 
 class _Form(NamedTuple):
@@ -89,15 +119,49 @@ class _Form(NamedTuple):
     start: int | None = None
 
 
+_WITH_VALUE = _Form(18, b"\x12\x10\x09", value=3, time=11)
+_WITHOUT_VALUE = _Form(9, b"\x12\x07", time=2)
 _FORMS = (
-    _Form(18, b"\x12\x10\x09", value=3, time=11),
-    _Form(9, b"\x12\x07", time=2),
+    _WITH_VALUE,
+    _WITHOUT_VALUE,
     _Form(25, b"\x12\x17\x09", value=3, time=11, start=18),
     _Form(16, b"\x12\x0e", time=2, start=9),
 )
 _TIME_TAG, _START_TAG = 0x10, 0x18
 
 _HAS_FORM = np.isin(np.arange(512), [form.length for form in _FORMS])
+
+
+class Tails(NamedTuple):
+    """The sample that series end in, if it is one with a value or, because that is 0, without.
+
+    `lengths` says how long its field is, 18 or 9 bytes; 0 if there is none.
+    """
+
+    lengths: Positions
+    times_ms: Int64s
+    values: Float64s
+
+
+def read_tails(series: Sequence[bytes]) -> Tails:
+    """Decode what looks like a sample at the end of each series."""
+    tails = [one[-18:] for one in series]
+    joined = b"".join(tails) + _PADDING
+    if len(joined) != 18 * len(series) + len(_PADDING):  # a series may be shorter than a sample
+        joined = b"".join(tail.rjust(18, b"\0") for tail in tails) + _PADDING
+
+    def words(offset: int) -> Words:
+        return np.ndarray((len(series),), "<u8", joined, offset, strides=(18,)).copy()
+
+    times = words(11)  # where it is in both forms
+    has_time = _is_time(times, _TIME_TAG)
+    has_value = has_time & _begins_with(_WITH_VALUE.head, words(0))
+    is_zero = has_time & _begins_with(_WITHOUT_VALUE.head, words(9))
+    return Tails(
+        np.where(has_value, 18, np.where(is_zero, 9, 0)),
+        _to_time(times),
+        np.where(has_value, words(3), 0).view(np.float64),
+    )
 
 
 def read_samples(wire: Wire, fields: Fields) -> tuple[Samples, Bools]:
@@ -131,10 +195,15 @@ def _read_form(wire: Wire, form: _Form, at: Positions, into: tuple[Int64s, Int64
     has_form[:] = _is_time(words, _TIME_TAG)
     if form.start is not None:
         has_form &= _is_time(wire.words(at + form.start), _START_TAG)
-    head, mask = int.from_bytes(form.head, "little"), (1 << 8 * len(form.head)) - 1
-    has_form &= wire.words(at) & np.uint64(mask) == np.uint64(head)
+    has_form &= _begins_with(form.head, wire.words(at))
     if form.value is not None:
         bits[:] = wire.words(at + form.value).view(np.int64)
+
+
+def _begins_with(head: bytes, words: Words) -> Bools:
+    mask = np.uint64((1 << 8 * len(head)) - 1)
+    begins: Bools = words & mask == np.uint64(int.from_bytes(head, "little"))
+    return begins
 
 
 def _is_time(words: Words, tag: int) -> Bools:

@@ -18,7 +18,14 @@ from infrawatch.ingest.protocols.remote_write.batch import (
     gather,
     too_large,
 )
-from infrawatch.ingest.protocols.remote_write.fields import Fields, Wire, read_samples
+from infrawatch.ingest.protocols.remote_write.fields import (
+    Fields,
+    Piece,
+    Samples,
+    Wire,
+    read_samples,
+    read_tails,
+)
 from infrawatch.ingest.protocols.remote_write.labels import MAX_PAIRS, TOO_MANY, Pairs
 from infrawatch.ingest.protocols.remote_write.messages import (
     METRIC_METADATA,
@@ -32,9 +39,7 @@ from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.store.metadata import Metadata
 from infrawatch.store.ragged import Positions
 
-_LABEL_TAG, _SAMPLE_TAG = 0x0A, 0x12
-_WITH_VALUE, _WITHOUT_VALUE = 18, 9
-"""Bytes of a usual sample field: one of value zero is written without it."""
+_LABEL_TAG = 0x0A
 
 _MORE = 0x80
 """Set in every byte of a varint but its last."""
@@ -59,15 +64,15 @@ def decode(body: bytes, find: Find) -> Request:
             "the body has neither series nor metadata; if it is remote write 2.0, send it with "
             "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request"
         )
-    wire, verdicts = Wire.of(series), Verdicts()
-    keys, key_bytes = _split(series, wire, find)
-    fields = Fields.between(wire, wire.starts + key_bytes, wire.ends)
-    is_regular = fields.ends == wire.ends
-    samples, has_form = read_samples(wire, fields.kept(is_regular))
-    irregular = np.flatnonzero(~(is_regular & has_form)).tolist()
+    verdicts = Verdicts()
+    keys, pieces, others = _read_known(series, find)
+    irregular: Sequence[int] = ()
+    if others.size:
+        piece, irregular = _read_regular(series, others, keys)
+        pieces.append(piece)
     return Request(
         keys=keys,
-        samples=samples,
+        pieces=pieces,
         careful=gather(lambda index: _read_carefully(series[index], index, verdicts), irregular),
         to_pairs=_to_pairs,
         metadata=_read_metadata(request.metadata, verdicts),
@@ -75,33 +80,45 @@ def decode(body: bytes, find: Find) -> Request:
     )
 
 
-def _split(series: Sequence[bytes], wire: Wire, find: Find) -> tuple[list[bytes], Positions]:
-    """What of each series is its key, and how long that is.
+def _read_known(series: Sequence[bytes], find: Find) -> tuple[list[bytes], list[Piece], Positions]:
+    """Read the series of which nothing is left but a known key when one sample is cut off.
 
-    Nearly always one sample follows the labels, with a value or, if that is zero, without. So we
-    cut it off first and look whether a known key is left: a key that is known was nothing but
-    whole label fields when it was read, so what follows can be nothing but whole fields either.
+    A key that is known was nothing but whole label fields when it was read, so what follows it
+    is whole fields too. Nearly all series are like this, all the time; also tells which are not.
     """
-    keys = [one[:-_WITH_VALUE] for one in series]
-    key_bytes = wire.ends - wire.starts - _WITH_VALUE
-    for index in _end_in_zeros(wire):
-        keys[index] = series[index][:-_WITHOUT_VALUE]
-        key_bytes[index] += _WITH_VALUE - _WITHOUT_VALUE
+    tails = read_tails(series)
+    keys = [one[:-18] for one in series]
+    for index in np.flatnonzero(tails.lengths == 9).tolist():
+        keys[index] = series[index][:-9]
     known = find(keys)
+    is_read = tails.lengths > 0
     if None in known:
-        for index, series_id in enumerate(known):
-            if series_id is None:
-                key_bytes[index] = end = _end_of_labels(series[index])
-                keys[index] = series[index][:end]
-    return keys, key_bytes
+        is_read &= np.fromiter((one is not None for one in known), np.bool_, len(known))
+    every = Samples(np.ones(len(series), np.intp), tails.times_ms, tails.values)
+    piece = Piece(np.flatnonzero(is_read), every.picked(is_read))
+    return keys, [piece], np.flatnonzero(~is_read)
 
 
-def _end_in_zeros(wire: Wire) -> list[int]:
-    tag, size = wire.bytes[wire.ends - _WITHOUT_VALUE], wire.bytes[wire.ends - _WITHOUT_VALUE + 1]
-    return np.flatnonzero((tag == _SAMPLE_TAG) & (size == _WITHOUT_VALUE - 2)).tolist()
+def _read_regular(
+    series: Sequence[bytes], others: Positions, keys: list[bytes]
+) -> tuple[Piece, list[int]]:
+    """Read series of label fields and then sample fields of one form, and say which are not.
+
+    Their keys are put where they belong.
+    """
+    picked = [series[index] for index in others.tolist()]
+    sizes = [_size_of_labels(one) for one in picked]
+    for index, one, size in zip(others.tolist(), picked, sizes, strict=True):
+        keys[index] = one[:size]
+    wire = Wire.of(picked)
+    fields = Fields.between(wire, wire.starts + np.array(sizes, np.intp), wire.ends)
+    is_whole = fields.ends == wire.ends
+    samples, has_form = read_samples(wire, fields.kept(is_whole))
+    is_regular = is_whole & has_form
+    return Piece(others[is_regular], samples.picked(is_regular)), others[~is_regular].tolist()
 
 
-def _end_of_labels(series: bytes) -> int:
+def _size_of_labels(series: bytes) -> int:
     """Where the label fields end that a series begins with, if there are not too many."""
     at, end = 0, len(series)
     for _ in range(MAX_PAIRS):

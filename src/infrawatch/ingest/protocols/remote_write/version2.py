@@ -22,7 +22,7 @@ from infrawatch.ingest.protocols.remote_write.batch import (
     gather,
     too_large,
 )
-from infrawatch.ingest.protocols.remote_write.fields import Fields, Wire, read_samples
+from infrawatch.ingest.protocols.remote_write.fields import Fields, Piece, Wire, read_samples
 from infrawatch.ingest.protocols.remote_write.labels import (
     MAX_PAIRS,
     METRIC,
@@ -95,14 +95,14 @@ class _Reading:
         regular = np.flatnonzero(is_regular & has_form)
         references, is_sound = read_references(wire, runs.picked(regular), len(self._symbols))
         regular = regular[is_sound]
+        is_regular = np.zeros(len(self._series), np.bool_)
+        is_regular[regular] = True
         self._name(regular, references)
         self._describe(regular, references, wire.ends - fields.ends)
-        is_irregular = np.ones(len(self._series), np.bool_)
-        is_irregular[regular] = False
         return Request(
             keys=self._keys,
-            samples=samples,
-            careful=gather(self._read_carefully, np.flatnonzero(is_irregular).tolist()),
+            pieces=[Piece(regular, samples.picked(is_regular))],
+            careful=gather(self._read_carefully, np.flatnonzero(~is_regular).tolist()),
             to_pairs=_to_pairs,
             metadata=self._metadata,
             verdicts=self._verdicts,
