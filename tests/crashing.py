@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import httpx
 import psutil
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from infrawatch.embedded.postgres import Postgres, postgres_running
 from infrawatch.errors import Unavailable
@@ -33,6 +33,8 @@ PATIENCE_S = 60
 _STORED = text("""
 SELECT labels ->> 'host', (extract(epoch FROM at) * 1000)::bigint, value FROM samples
 """)
+_ROLLED_UP = text("SELECT coalesce(sum(count), 0) FROM rollup_5m")
+_CLOSED = text("SELECT count(*) FROM chunks")
 
 Samples = dict[tuple[str, int], float]
 """Value by host and time in ms."""
@@ -59,7 +61,9 @@ async def crash_again_and_again(directory: Path, rounds: int, seed: int) -> None
                 sent = {key: value for one in senders for key, value in one.acknowledged.items()}
                 for find in (partial(_find_by_api, victim), partial(_find_by_sql, database)):
                     assert await _succeeding(find) == sent, f"round {number} of seed {seed}"
-            assert await _count_closed(database) > 0
+                rolled_up = await _succeeding(partial(_count, database, _ROLLED_UP))
+                assert rolled_up == len(sent), f"round {number} of seed {seed}"
+            assert await _count(database, _CLOSED) > 0
 
 
 class Victim:
@@ -202,7 +206,6 @@ async def _find_by_sql(database: Database) -> Samples:
         return {(host, at_ms): value for host, at_ms, value in rows}
 
 
-async def _count_closed(database: Database) -> int:
+async def _count(database: Database, statement: TextClause) -> int:
     async with database.reading() as connection:
-        answer = await connection.exec_driver_sql("SELECT count(*) FROM chunks")
-        return int(answer.scalar_one())
+        return int((await connection.execute(statement)).scalar_one())

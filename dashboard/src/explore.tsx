@@ -2,11 +2,11 @@
 
 import { ACROSS, type Across, type Fn, FUNCTIONS } from "./aggregate";
 import { api, pathOf } from "./api";
-import { Chart, nameIn, plainLabels } from "./chart";
+import { Chart, nameIn, ordered, plainLabels } from "./chart";
 import { Welcome } from "./empty";
 import { useLoaded } from "./load";
 import { Copyable, Notice, SpanPicker } from "./parts";
-import { type Line, type Picture, type Question, useQuery } from "./query";
+import { type Picture, type Question, useQuery } from "./query";
 import { go, linkTo, type Route } from "./route";
 import { parseSelector } from "./selector";
 import { SelectorField } from "./selectorfield";
@@ -48,18 +48,19 @@ export function Explore({ route }: { route: Route }) {
   const change = (to: Partial<View>) => go(toLink({ ...view, ...to }), to.match === undefined ? "replace" : "push");
   const metadata = useLoaded((signal) => api.metadata(signal), "metadata");
   const labels = useLoaded((signal) => api.labels(view.match || null, signal), view.match);
-  const matchers = parseSelector(view.match);
-  const metric = matchers?.find((one) => one.label === "__name__" && one.operator === "=")?.value ?? "";
+  const meant = useLoaded(async (signal) => (view.match ? await metricsOf(view.match, signal) : []), view.match);
+  const metrics = meant.value ?? [];
   const known = metadata.value?.metadata ?? {};
-  const fn = view.fn || (metric && isCounter(metric, known) ? "rate" : "avg");
+  const fn = view.fn || (metrics.length > 0 && metrics.every((one) => isCounter(one, known)) ? "rate" : "avg");
   const asked = parseDuration(view.step);
   const stepMs = asked && view.span.lengthMs / asked <= MOST_STEPS ? asked : stepFor(view.span.lengthMs);
   const question: Question | null = view.match
     ? { match: view.match, fn, by: view.by, ...(view.across ? { across: view.across } : view.by.length ? { across: "sum" } : {}) }
     : null;
-  const isReady = metadata.value !== null || metadata.problem !== null;
+  const isReady = [metadata, meant].every((one) => one.value !== null || one.problem !== null);
   const picture = useQuery(isReady ? question : null, view.span, stepMs);
-  const unit: Unit = metric ? unitOf(metric, known) : commonUnit(picture.lines, known);
+  const units = new Set(metrics.map((one) => unitOf(one, known)));
+  const unit: Unit = fn !== "count" && units.size === 1 ? ([...units][0] ?? "none") : "none";
   const isRate = fn === "rate";
   return (
     <section aria-labelledby="title">
@@ -88,14 +89,20 @@ export function Explore({ route }: { route: Route }) {
       ) : (
         <>
           <div class="panel wide">
-            <Chart title={view.match} note={known[metric]?.help ?? ""} picture={picture} unit={unit} isRate={isRate} height={320} span={view.span} onSpan={(span) => change({ span })} />
+            <Chart title={view.match} note={metrics.length === 1 ? (known[metrics[0] ?? ""]?.help ?? "") : ""} picture={picture} unit={unit} isRate={isRate} height={320} span={view.span} onSpan={(span) => change({ span })} />
           </div>
-          <Table picture={picture} unit={unit} isRate={isRate} />
           <SameQuestion view={view} question={question} stepMs={stepMs} />
+          <Table picture={picture} unit={unit} isRate={isRate} />
         </>
       )}
     </section>
   );
+}
+
+/** Which metrics a selector means: one, or as many as a pattern fits. */
+async function metricsOf(match: string, signal: AbortSignal): Promise<string[]> {
+  const { values } = await api.labelValues("__name__", match, signal);
+  return values.map((one) => one.value);
 }
 
 interface ChoiceProps<T extends string> {
@@ -128,17 +135,12 @@ function Examples({ isEmpty, onChoose }: { isEmpty: boolean; onChoose: (match: s
   );
 }
 
-function commonUnit(lines: readonly Line[], known: Parameters<typeof unitOf>[1]): Unit {
-  const units = new Set(lines.map((line) => (line.metric ? unitOf(line.metric, known) : "none")));
-  return units.size === 1 ? ([...units][0] ?? "none") : "none";
-}
-
 const MOST_ROWS = 200;
 
 function Table({ picture, unit, isRate }: { picture: Picture; unit: Unit; isRate: boolean }) {
   if (picture.lines.length === 0) return null;
   const nameOf = nameIn(picture.lines);
-  const rows = picture.lines.slice(0, MOST_ROWS).map((line) => {
+  const rows = ordered(picture.lines).slice(0, MOST_ROWS).map((line) => {
     const values = line.values.filter((value) => typeof value === "number");
     return {
       line,
@@ -148,7 +150,6 @@ function Table({ picture, unit, isRate }: { picture: Picture; unit: Unit; isRate
       most: values.reduce((a, b) => Math.max(a, b), -Infinity),
     };
   });
-  rows.sort((a, b) => b.most - a.most);
   const cell = (value: number | undefined) => <td>{formatted(value, unit, isRate)}</td>;
   return (
     <div class="table" role="region" aria-label="Table of series" tabIndex={0}>

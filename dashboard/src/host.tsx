@@ -28,7 +28,7 @@ export function HostView({ route }: { route: Route }) {
       <header class="view host">
         <div>
           <h1 id="title">{name}</h1>
-          {series.value && <Facts series={series.value} />}
+          <Facts series={series.value} />
         </div>
         <SpanPicker span={span} onSpan={onSpan} />
       </header>
@@ -58,8 +58,9 @@ export function Glance({ label, name }: { label: string; name: string }) {
   return series.value && <Panels panels={glance(series.value, place)} span={span} onSpan={setSpan} />;
 }
 
-function Facts({ series }: { series: readonly Series[] }) {
+function Facts({ series }: { series: readonly Series[] | null }) {
   useTicks(1_000);
+  if (series === null) return <p class="facts">Loading…</p>;
   const uname = series.find((one) => one.metric === "node_uname_info")?.labels;
   const last = Math.max(...series.map((one) => one.last_time ?? 0));
   const age = serverNow() - last;

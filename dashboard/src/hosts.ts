@@ -155,8 +155,10 @@ function lastTime(picture: Picture, line: Picture["lines"][number] | undefined):
 /** How much a host needs somebody to look at it; larger is more. */
 export function trouble(vitals: Vitals, isSilent: boolean): number {
   if (isSilent) return 10;
-  const load = vitals.load !== null && vitals.cores ? vitals.load / vitals.cores / 2 : 0;
-  const parts = [vitals.cpu ?? 0, vitals.memory ?? 0, vitals.disk ?? 0, Math.min(load, 1)];
-  // What is nearly full counts; the rest hardly tells hosts apart.
-  return Math.max(...parts.map((part) => (part >= 0.95 ? 2 : part >= 0.85 ? 1 : 0))) + Math.max(...parts) / 10;
+  const load = vitals.load !== null && vitals.cores ? vitals.load / vitals.cores / 4 : 0;
+  const levels = [vitals.cpu, vitals.memory, vitals.disk, load].map((part) => level(part ?? 0));
+  // Only what is nearly full counts: else cards would change places all the time.
+  return Math.max(...levels) * 3 + levels.filter((one) => one > 0).length / 2;
 }
+
+const level = (part: number): number => (part >= 0.95 ? 2 : part >= 0.85 ? 1 : 0);

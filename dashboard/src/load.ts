@@ -15,6 +15,7 @@ export function useLoaded<T>(
 ): Loaded<T> {
   const [loaded, setLoaded] = useState<Loaded<T>>({ value: null, problem: null });
   useEffect(() => {
+    setLoaded((before) => (before.value === null ? before : { value: null, problem: null }));
     const aborter = new AbortController();
     let timer: number | undefined;
     const load = async () => {

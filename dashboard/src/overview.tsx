@@ -27,6 +27,8 @@ export function Overview() {
   useTicks(1_000);
   if (hosts.value === null) return hosts.problem ? <Notice kind="problem">{hosts.problem}</Notice> : <Skeletons />;
   if (hosts.value.length === 0) return <Welcome />;
+  // Cards are shown when they are complete: sorted by trouble, they would change places.
+  if (hosts.value.some((host) => vitals[host.place].status === "loading")) return <Skeletons />;
   const cards = hosts.value.map((host) => toCard(host, vitals[host.place].of(host.name)));
   cards.sort((a, b) => b.trouble - a.trouble || a.host.name.localeCompare(b.host.name));
   const silent = cards.filter((card) => card.isSilent).length;

@@ -45,6 +45,8 @@ const LONGEST_LIVE_STEP_MS = 120_000;
 const BRIDGED_MS = 25_000;
 /** How long the samples of a step are kept: other series of its group may still be on their way. */
 const TAIL_KEPT_MS = 120_000;
+const MANY_LINES = 40;
+const DRAW_MANY_EVERY_MS = 2_500;
 const LATE_RELOAD_MS = 2_000;
 
 export class LiveQuery {
@@ -61,6 +63,7 @@ export class LiveQuery {
   private timer: number | undefined;
   private reloading: number | undefined;
   private drawing = 0;
+  private drawnAt = 0;
 
   constructor(
     private readonly question: Question,
@@ -78,7 +81,7 @@ export class LiveQuery {
     this.unfollow?.();
     window.clearInterval(this.timer);
     window.clearTimeout(this.reloading);
-    cancelAnimationFrame(this.drawing);
+    window.clearTimeout(this.drawing);
   }
 
   private load(): void {
@@ -230,10 +233,15 @@ export class LiveQuery {
     return group;
   }
 
-  /** Show it with the next frame of the screen, once however often it was asked for. */
+  /** Show it soon, once however often it was asked for: many lines take long to draw. */
   private draw(): void {
-    cancelAnimationFrame(this.drawing);
-    this.drawing = requestAnimationFrame(() => this.show(this.picture()));
+    if (this.drawing !== 0) return;
+    const restMs = this.groups.size > MANY_LINES ? DRAW_MANY_EVERY_MS - (performance.now() - this.drawnAt) : 0;
+    this.drawing = window.setTimeout(() => {
+      this.drawing = 0;
+      this.drawnAt = performance.now();
+      this.show(this.picture());
+    }, Math.max(restMs, 0));
   }
 
   private picture(): Picture {

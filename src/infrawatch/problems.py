@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
-from itertools import chain
 from typing import Annotated, Any
 
 import structlog
@@ -105,15 +104,18 @@ def describe(document: dict[str, Any], *, is_loopback_only: bool) -> None:
         schemas |= {**schema.pop("$defs", {}), model.__name__: schema}
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for operation in chain.from_iterable(map(dict.values, document["paths"].values())):
-        answers = operation["responses"]
-        said = answers.get("422", {}).get("content", {}).get("application/json", {})
-        if said.get("schema") == _FASTAPIS_OWN:
-            answers["422"] = to_answer("A parameter does not fit.", ParameterProblem)
-        not_http = answers.setdefault("400", {"description": _NOT_HTTP, "content": {}})
-        not_http["content"]["text/plain"] = {"schema": {"type": "string"}}
-        if is_loopback_only:
-            answers["403"] = to_answer("Authentication is off, and this came from elsewhere.")
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            answers = operation["responses"]
+            said = answers.get("422", {}).get("content", {}).get("application/json", {})
+            if said.get("schema") == _FASTAPIS_OWN:
+                answers["422"] = to_answer("A parameter does not fit.", ParameterProblem)
+            if "{" in path:
+                answers.setdefault("404", to_answer("Nothing can be called that."))
+            not_http = answers.setdefault("400", {"description": _NOT_HTTP, "content": {}})
+            not_http["content"]["text/plain"] = {"schema": {"type": "string"}}
+            if is_loopback_only:
+                answers["403"] = to_answer("Authentication is off, and this came from elsewhere.")
 
 
 def to_answer(description: str, *models: type[Problem]) -> dict[str, Any]:

@@ -174,7 +174,11 @@ def configure_logging(log_format: str, log_level: str) -> None:
     renderer = (
         structlog.processors.JSONRenderer()
         if is_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # The default shows the values of variables, and one may be a secret.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     level = logging.getLevelNamesMapping()[log_level.upper()]
     structlog.configure(

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 from browsing import browsing
-from hosts import host, send
+from hosts import host, send, times_until
 from httpx import AsyncClient
 from playwright.async_api import Browser
 from pushing import now_ms
@@ -25,7 +25,8 @@ async def server(shared_database_url: str) -> AsyncIterator[str]:
     async with live_server(shared_database_url) as url:
         async with AsyncClient(base_url=url, timeout=30) as client:
             await send(client, *host("web-1"), *host("web-2", disk=0.97))
-            await send(client, *host("web-3", until_ms=now_ms() - SILENT_MS, minutes=5))
+            silent = times_until(now_ms() - SILENT_MS, minutes=5)
+            await send(client, *host("web-3", times=silent))
         yield url
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from conftest import execute
 from httpx import AsyncClient, ConnectError, Response
 from integration.conftest import serving
 from pushing import batch, find_count, find_values, now_ms, push, series
@@ -180,6 +181,20 @@ async def test_a_server_stops_in_time_though_its_database_hangs(
         assert pushing.result().status_code == 503
         assert pushing.result().json()["code"] == "shutting_down"
         assert int(pushing.result().headers["retry-after"]) > 0
+
+
+async def test_a_server_that_cannot_write_at_all_says_so_and_leaves(database_url: str) -> None:
+    async with (
+        serving_process(database_url) as server,
+        AsyncClient(base_url=server.url, timeout=30) as client,
+    ):
+        await push(client, series("up"))
+        execute(database_url, "DROP TABLE journal CASCADE")
+
+        answer = await push(client, series("up"))
+
+        assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+        await asyncio.wait_for(server.process.wait(), 20)
 
 
 async def until_refused(url: str) -> None:

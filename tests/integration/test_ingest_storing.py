@@ -11,6 +11,8 @@ import pytest
 from conftest import execute
 from httpx import AsyncClient
 from pushing import batch, find_count, find_stored, find_values, now_ms, push, push_lines, series
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from infrawatch.store.database import Database
 
@@ -245,3 +247,15 @@ async def test_partial_counts_every_sample_once(
         answer = await send(shared_client, wrong_name_and_old, mixed, partial="true")
         assert (answer.json()["accepted"], answer.json()["rejected"]) == (1, 6)
     assert len(await find_values(shared_database, "counted_once")) == 1
+
+
+async def test_errors_of_the_database_do_not_repeat_what_was_sent(
+    shared_database: Database,
+) -> None:
+    wrong = text("SELECT CAST(:sent AS text) || no_column")
+
+    with pytest.raises(DBAPIError, match="no_column") as failed:
+        async with shared_database.writing() as connection:
+            await connection.execute(wrong, {"sent": "s3cret"})
+
+    assert "s3cret" not in str(failed.value)

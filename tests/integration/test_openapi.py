@@ -31,7 +31,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 QUICK = settings(
-    max_examples=10, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
 RAW = ("application/x-ndjson", "application/x-protobuf")
 ENDLESS = ("/v1/live/sse",)

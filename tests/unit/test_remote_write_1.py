@@ -28,7 +28,6 @@ from stored import named
 from infrawatch.errors import BatchTooLarge, InfraWatchError, MalformedBody
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.protocols.remote_write import version1
-from infrawatch.ingest.protocols.remote_write.batch import to_decoded
 from infrawatch.ingest.protocols.remote_write.labels import read_name
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import STALE_NAN_BITS
@@ -43,7 +42,7 @@ ONE, TWO = struct.pack("<d", 1.0), struct.pack("<d", 2.0)
 
 
 def decode(body: bytes, find: Find) -> Decoded:
-    return to_decoded(version1.decode(body, find))
+    return version1.decode(body, find).decoded
 
 
 def tell(body: bytes) -> Told:
@@ -264,7 +263,7 @@ def test_what_is_usual_is_never_read_field_by_field() -> None:
     known = version1.decode(body, learnt.find)
 
     assert new.careful == known.careful == {}
-    assert told(to_decoded(new)) == told(to_decoded(known))
+    assert told(new.decoded) == told(known.decoded)
 
 
 def test_a_known_key_is_never_found_in_the_middle_of_something_else() -> None:

@@ -27,7 +27,6 @@ from stored import named
 from infrawatch.errors import BatchTooLarge, InfraWatchError, MalformedBody
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.protocols.remote_write import version2
-from infrawatch.ingest.protocols.remote_write.batch import to_decoded
 from infrawatch.ingest.protocols.remote_write.labels import read_name
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import STALE_NAN_BITS
@@ -38,7 +37,7 @@ ONE, TWO = struct.pack("<d", 1.0), struct.pack("<d", 2.0)
 
 
 def decode(body: bytes, find: Find) -> Decoded:
-    return to_decoded(version2.decode(body, find))
+    return version2.decode(body, find).decoded
 
 
 def tell(body: bytes) -> Told:

@@ -23,7 +23,6 @@ from protobuf_wire import (
 from stored import named
 
 from infrawatch.ingest.protocols.remote_write import version1, version2
-from infrawatch.ingest.protocols.remote_write.batch import to_decoded
 from infrawatch.ingest.protocols.remote_write.classic import to_classics
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import STALE_NAN_BITS
@@ -212,7 +211,7 @@ def test_both_versions_read_the_same_histogram() -> None:
     )
 
     assert told(to_classics(request).decoded).series == told(to_classics(first).decoded).series
-    assert to_decoded(request).metadata["h"].type == "histogram"
+    assert request.decoded.metadata["h"].type == "histogram"
 
 
 def test_samples_and_histograms_of_a_series_are_both_read() -> None:
@@ -222,7 +221,7 @@ def test_samples_and_histograms_of_a_series_are_both_read() -> None:
     )
     decoded, lasts = to_classics(request)
 
-    assert [name for name, _ in told(to_decoded(request)).series] == [named("h")]
+    assert [name for name, _ in told(request.decoded).series] == [named("h")]
     assert lasts.tolist() == [2, 5]
     assert decoded.locate(3, 0) == (0, "series 0, histogram 1 of h")
 

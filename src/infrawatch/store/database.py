@@ -75,6 +75,7 @@ def create_engine(
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_S,
         pool_use_lifo=True,
+        hide_parameters=True,  # in errors, hence in logs: they are what senders sent
     )
 
 

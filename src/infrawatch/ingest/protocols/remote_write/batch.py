@@ -8,12 +8,12 @@ import numpy as np
 
 from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.protocols.remote_write.fields import (
+from infrawatch.ingest.protocols.remote_write.labels import Pairs, describe, read_name
+from infrawatch.ingest.protocols.remote_write.samples import (
     Piece,
     Samples,
     put_together,
 )
-from infrawatch.ingest.protocols.remote_write.labels import Pairs, describe, read_name
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata
@@ -23,7 +23,7 @@ MS_NS = 1_000_000
 
 MAX_SERIES = 50_000
 MAX_SAMPLES = 1_000_000
-MAX_HISTOGRAMS = 50_000
+MAX_HISTOGRAMS = 10_000
 """In one request. vmagent sends at most 10,000 samples at a time and Prometheus 2,000, unless
 somebody says otherwise; no more than a million may wait for their commit."""
 
@@ -49,23 +49,62 @@ class Careful(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What a request says; the keys of series in `careful` are not those in `keys`."""
+class Batch:
+    """A decoded request: all samples but those of histograms, which are still as they came.
 
-    keys: list[bytes]
-    pieces: Sequence[Piece]
+    `careful` are the series that were not of the usual form, by their place in the request.
+    """
+
+    decoded: Decoded
     careful: Mapping[int, Careful]
     to_pairs: ToPairs
-    metadata: Mapping[str, Metadata]
-    verdicts: Verdicts
 
     @property
     def has_histograms(self) -> bool:
         return any(one.histograms for one in self.careful.values())
 
 
-def gather(read: Callable[[int], Careful], indexes: Iterable[int]) -> dict[int, Careful]:
-    """Read some series of a request carefully.
+def to_batch(
+    keys: list[bytes],
+    pieces: Sequence[Piece],
+    careful: Mapping[int, Careful],
+    to_pairs: ToPairs,
+    metadata: Mapping[str, Metadata],
+    verdicts: Verdicts,
+) -> Batch:
+    """Put a request together; `keys` are those of all series, and those without samples go.
+
+    Raises:
+        BatchTooLarge: more than a million samples.
+    """
+    samples = put_together([*pieces, _to_piece(careful)], len(keys))
+    if len(samples.times_ms) > MAX_SAMPLES:
+        raise too_large()
+    indexes: Sequence[int] = range(len(keys))
+    counts = samples.counts
+    if not counts.all():
+        indexes = np.flatnonzero(counts).tolist()
+        keys, counts = [keys[index] for index in indexes], counts[indexes]
+    series = _Series(keys, indexes, counts, to_pairs)
+    decoded = Decoded(
+        keys=keys,
+        name_of=series.name_of,
+        locate=series.locate,
+        counts=counts,
+        times=samples.times_ms,
+        values=samples.values,
+        unit_ns=MS_NS,
+        metadata=metadata,
+        verdicts=verdicts,
+        exemplars=sum(one.exemplars for one in careful.values()),
+    )
+    return Batch(decoded, careful, to_pairs)
+
+
+def gather(
+    read: Callable[[int], Careful], indexes: Iterable[int], keys: list[bytes]
+) -> dict[int, Careful]:
+    """Read some series of a request carefully, and put their keys where they belong.
 
     Raises:
         BatchTooLarge: they are too much together.
@@ -74,6 +113,7 @@ def gather(read: Callable[[int], Careful], indexes: Iterable[int]) -> dict[int, 
     samples = histograms = key_bytes = 0
     for index in indexes:
         one = gathered[index] = read(index)
+        keys[index] = one.key
         samples += len(one.times_ms)
         histograms += len(one.histograms)
         key_bytes += len(one.key)
@@ -86,40 +126,6 @@ def too_large() -> BatchTooLarge:
     return BatchTooLarge(
         f"a request holds at most {MAX_SERIES} series, {MAX_SAMPLES} samples and {MAX_HISTOGRAMS} "
         "histograms: send fewer at a time (max_samples_per_send in Prometheus)"
-    )
-
-
-def to_decoded(request: Request) -> Decoded:
-    """All samples but those of histograms; series without any are left out.
-
-    Raises:
-        BatchTooLarge: more than a million samples.
-    """
-    keys = request.keys
-    for index, one in request.careful.items():
-        keys[index] = one.key
-    careful = _to_piece(request.careful)
-    pieces = [*request.pieces, careful] if request.careful else request.pieces
-    samples = put_together(pieces, len(keys))
-    if len(samples.times_ms) > MAX_SAMPLES:
-        raise too_large()
-    indexes: Sequence[int] = range(len(keys))
-    counts = samples.counts
-    if not counts.all():
-        indexes = np.flatnonzero(counts).tolist()
-        keys, counts = [keys[index] for index in indexes], counts[indexes]
-    series = _Series(keys, indexes, counts, request.to_pairs)
-    return Decoded(
-        keys=keys,
-        name_of=series.name_of,
-        locate=series.locate,
-        counts=counts,
-        times=samples.times_ms,
-        values=samples.values,
-        unit_ns=MS_NS,
-        metadata=request.metadata,
-        verdicts=request.verdicts,
-        exemplars=sum(one.exemplars for one in request.careful.values()),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.names import Flaw, to_series_name
-from infrawatch.ingest.protocols.remote_write.batch import MS_NS, Request
+from infrawatch.ingest.protocols.remote_write.batch import MS_NS, Batch
 from infrawatch.ingest.protocols.remote_write.histograms import Classic, Part, read_histogram
 from infrawatch.ingest.protocols.remote_write.labels import Pairs, describe, read_name
 from infrawatch.ingest.verdicts import Verdict, Verdicts
@@ -43,10 +43,10 @@ class _Histogram:
     classic: Classic
 
 
-def to_classics(request: Request) -> Classics:
+def to_classics(batch: Batch) -> Classics:
     """The histograms of a request, each as one sample each of several series."""
     verdicts = Verdicts()
-    histograms = list(_read_all(request, verdicts))
+    histograms = list(_read_all(batch, verdicts))
     ends = np.cumsum([len(one.classic.parts) for one in histograms], dtype=np.intp)
     samples = [(one, part) for one in histograms for part in one.classic.parts]
     decoded = Decoded(
@@ -62,13 +62,13 @@ def to_classics(request: Request) -> Classics:
     return Classics(decoded, ends - 1)
 
 
-def _read_all(request: Request, verdicts: Verdicts) -> Iterator[_Histogram]:
+def _read_all(batch: Batch, verdicts: Verdicts) -> Iterator[_Histogram]:
     """Histograms that can be stored; those that cannot become verdicts."""
     room = _ROOM_BYTES
-    for index, series in request.careful.items():
+    for index, series in batch.careful.items():
         if not series.histograms:
             continue
-        pairs = request.to_pairs(series.key)
+        pairs = batch.to_pairs(series.key)
         name, described = _read_name(pairs), describe(pairs)
         for place, encoded in enumerate(series.histograms):
             locator = f"series {index}, histogram {place} of {described}"

@@ -12,13 +12,44 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from infrawatch.ingest.protocols.remote_write.samples import Samples
 from infrawatch.model.samples import Float64s, Int64s
 from infrawatch.store.ragged import Bools, Positions, Runs
 
 Words = NDArray[np.uint64]
 
 _PADDING = bytes(32)
-"""Windows reach a little beyond their fields."""
+"""All is read as words of eight bytes, and so a little beyond where fields end."""
+
+
+class _Form(NamedTuple):
+    """What sample fields of one length look like.
+
+    `head` are the bytes before the value, or before the time where there is no value; the others
+    are offsets, of the value's first byte and of the tags of the times.
+    """
+
+    length: int
+    head: bytes
+    time: int
+    value: int | None = None
+    start: int | None = None
+
+
+WITH_VALUE_BYTES, WITHOUT_VALUE_BYTES = 18, 9
+"""Most samples have a value and no start time; where the value is 0 it is left out."""
+
+_WITH_VALUE = _Form(WITH_VALUE_BYTES, b"\x12\x10\x09", value=3, time=11)
+_WITHOUT_VALUE = _Form(WITHOUT_VALUE_BYTES, b"\x12\x07", time=2)
+_FORMS = (
+    _WITH_VALUE,
+    _WITHOUT_VALUE,
+    _Form(25, b"\x12\x17\x09", value=3, time=11, start=18),
+    _Form(16, b"\x12\x0e", time=2, start=9),
+)
+_TIME_TAG, _START_TAG = 0x10, 0x18
+
+_HAS_FORM = np.isin(np.arange(512), [form.length for form in _FORMS])
 
 
 class Wire(NamedTuple):
@@ -67,75 +98,10 @@ class Fields(NamedTuple):
         return self._replace(counts=np.where(which, self.counts, 0))
 
 
-class Samples(NamedTuple):
-    """Samples of some series, one after the other, `counts[n]` of the n-th."""
-
-    counts: Positions
-    times_ms: Int64s
-    values: Float64s
-
-    def picked(self, which: Bools) -> "Samples":
-        """The samples of some of the series."""
-        if which.all():
-            return self
-        kept = Runs.of(self.counts).spread(which)
-        return Samples(self.counts[which], self.times_ms[kept], self.values[kept])
-
-
-class Piece(NamedTuple):
-    """Samples, and which series of the request they are of."""
-
-    indexes: Positions
-    samples: Samples
-
-
-def put_together(pieces: Sequence[Piece], series: int) -> Samples:
-    """The samples of all series of a request in its order; the pieces have no series in common."""
-    if len(pieces) == 1 and len(pieces[0].indexes) == series:
-        return pieces[0].samples
-    counts = np.zeros(series, np.intp)
-    for indexes, samples in pieces:
-        counts[indexes] = samples.counts
-    runs = Runs.of(counts)
-    times, bits = np.empty((2, runs.total), np.int64)
-    for indexes, samples in pieces:
-        places = runs.picked(indexes).positions()
-        times[places] = samples.times_ms
-        bits[places] = samples.values.view(np.int64)
-    return Samples(counts, times, bits.view(np.float64))
-
-
-class _Form(NamedTuple):
-    """What sample fields of one length look like.
-
-    `head` are the bytes before the value, or before the time where there is no value; the others
-    are offsets, of the value's first byte and of the tags of the times.
-    """
-
-    length: int
-    head: bytes
-    time: int
-    value: int | None = None
-    start: int | None = None
-
-
-_WITH_VALUE = _Form(18, b"\x12\x10\x09", value=3, time=11)
-_WITHOUT_VALUE = _Form(9, b"\x12\x07", time=2)
-_FORMS = (
-    _WITH_VALUE,
-    _WITHOUT_VALUE,
-    _Form(25, b"\x12\x17\x09", value=3, time=11, start=18),
-    _Form(16, b"\x12\x0e", time=2, start=9),
-)
-_TIME_TAG, _START_TAG = 0x10, 0x18
-
-_HAS_FORM = np.isin(np.arange(512), [form.length for form in _FORMS])
-
-
 class Tails(NamedTuple):
-    """The sample that series end in, if it is one with a value or, because that is 0, without.
+    """The sample that each series ends in, if it has no start time, and how long its field is.
 
-    `lengths` says how long its field is, 18 or 9 bytes; 0 if there is none.
+    Where there is none, the length is 0.
     """
 
     lengths: Positions
@@ -145,20 +111,22 @@ class Tails(NamedTuple):
 
 def read_tails(series: Sequence[bytes]) -> Tails:
     """Decode what looks like a sample at the end of each series."""
-    tails = [one[-18:] for one in series]
-    joined = b"".join(tails) + _PADDING
-    if len(joined) != 18 * len(series) + len(_PADDING):  # a series may be shorter than a sample
-        joined = b"".join(tail.rjust(18, b"\0") for tail in tails) + _PADDING
+    size = WITH_VALUE_BYTES
+    tails = [one[-size:] for one in series]
+    joined = b"".join(tails)
+    if len(joined) < size * len(series):  # some are shorter than a sample
+        joined = b"".join(tail.rjust(size, b"\0") for tail in tails)
+    padded = joined + _PADDING
 
     def words(offset: int) -> Words:
-        return np.ndarray((len(series),), "<u8", joined, offset, strides=(18,)).copy()
+        return np.ndarray((len(series),), "<u8", padded, offset, strides=(size,)).copy()
 
     times = words(11)  # where it is in both forms
     has_time = _is_time(times, _TIME_TAG)
     has_value = has_time & _begins_with(_WITH_VALUE.head, words(0))
     is_zero = has_time & _begins_with(_WITHOUT_VALUE.head, words(9))
     return Tails(
-        np.where(has_value, 18, np.where(is_zero, 9, 0)),
+        np.where(has_value, size, np.where(is_zero, WITHOUT_VALUE_BYTES, 0)),
         _to_time(times),
         np.where(has_value, words(3), 0).view(np.float64),
     )

@@ -30,7 +30,6 @@ _FINEST = 2
 _ROOTS = (1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429)
 """2 to the 0/4, 1/4, 2/4, 3/4, written out so that bounds are the same on every machine."""
 
-
 _MAX_BYTES = 64 * 1024
 """Ten thousand buckets; a usual histogram has a hundred."""
 

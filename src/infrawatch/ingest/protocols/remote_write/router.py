@@ -19,8 +19,8 @@ from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.endpoint import TheIntake, answering_with
 from infrawatch.ingest.intake import Wishes
 from infrawatch.ingest.protocols import plain_text
-from infrawatch.ingest.protocols.remote_write import batch, version1, version2
-from infrawatch.ingest.protocols.remote_write.batch import to_decoded
+from infrawatch.ingest.protocols.remote_write import version1, version2
+from infrawatch.ingest.protocols.remote_write.batch import Batch
 from infrawatch.ingest.protocols.remote_write.classic import to_classics
 
 _MEDIA_TYPE = "application/x-protobuf"
@@ -32,7 +32,7 @@ _FIRST, _SECOND = "prometheus.WriteRequest", "io.prometheus.write.v2.Request"
 
 class _Version(NamedTuple):
     format: str
-    decode: Callable[[bytes, Find], batch.Request]
+    decode: Callable[[bytes, Find], Batch]
     reports_written: bool
 
 
@@ -101,13 +101,13 @@ async def write(request: Request, principal: CurrentPrincipal, intake: TheIntake
     body = await _read(request)
     find = intake.finder(principal, version.format)
     if len(body) > _OFF_LOOP_BYTES:
-        told = await asyncio.to_thread(version.decode, body, find)
+        batch = await asyncio.to_thread(version.decode, body, find)
     else:
-        told = version.decode(body, find)
-    outcomes = [await intake.take(to_decoded(told), principal, version.format, Wishes())]
+        batch = version.decode(body, find)
+    outcomes = [await intake.take(batch.decoded, principal, version.format, Wishes())]
     written = _Written(samples=outcomes[0].accepted)
-    if told.has_histograms:
-        decoded, lasts = to_classics(told)
+    if batch.has_histograms:
+        decoded, lasts = await asyncio.to_thread(to_classics, batch)
         outcome = await intake.take(decoded, principal, f"{version.format}_histograms", Wishes())
         stored = len(lasts) if outcome.kept is None else np.count_nonzero(outcome.kept[lasts])
         outcomes.append(outcome)

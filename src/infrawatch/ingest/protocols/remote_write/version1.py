@@ -13,15 +13,16 @@ from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.remote_write.batch import (
     MAX_SERIES,
+    Batch,
     Careful,
-    Request,
     gather,
+    to_batch,
     too_large,
 )
 from infrawatch.ingest.protocols.remote_write.fields import (
+    WITH_VALUE_BYTES,
+    WITHOUT_VALUE_BYTES,
     Fields,
-    Piece,
-    Samples,
     Wire,
     read_samples,
     read_tails,
@@ -35,6 +36,7 @@ from infrawatch.ingest.protocols.remote_write.messages import (
     parse_series,
 )
 from infrawatch.ingest.protocols.remote_write.metadata import read_metric, to_metadata
+from infrawatch.ingest.protocols.remote_write.samples import Piece, Samples
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.store.metadata import Metadata
 from infrawatch.store.ragged import Positions
@@ -45,12 +47,12 @@ _MORE = 0x80
 """Set in every byte of a varint but its last."""
 
 
-def decode(body: bytes, find: Find) -> Request:
+def decode(body: bytes, find: Find) -> Batch:
     """Read a `prometheus.WriteRequest`.
 
     Raises:
         MalformedBody: it is none.
-        BatchTooLarge: more than 50,000 series.
+        BatchTooLarge: more than 50,000 series, or a million samples.
     """
     try:
         request = parse(WRITE_REQUEST, body)
@@ -70,14 +72,9 @@ def decode(body: bytes, find: Find) -> Request:
     if others.size:
         piece, irregular = _read_regular(series, others, keys)
         pieces.append(piece)
-    return Request(
-        keys=keys,
-        pieces=pieces,
-        careful=gather(lambda index: _read_carefully(series[index], index, verdicts), irregular),
-        to_pairs=_to_pairs,
-        metadata=_read_metadata(request.metadata, verdicts),
-        verdicts=verdicts,
-    )
+    careful = gather(lambda index: _read_carefully(series[index], index, verdicts), irregular, keys)
+    metadata = _read_metadata(request.metadata, verdicts)
+    return to_batch(keys, pieces, careful, _to_pairs, metadata, verdicts)
 
 
 def _read_known(series: Sequence[bytes], find: Find) -> tuple[list[bytes], list[Piece], Positions]:
@@ -87,9 +84,9 @@ def _read_known(series: Sequence[bytes], find: Find) -> tuple[list[bytes], list[
     is whole fields too. Nearly all series are like this, all the time; also tells which are not.
     """
     tails = read_tails(series)
-    keys = [one[:-18] for one in series]
-    for index in np.flatnonzero(tails.lengths == 9).tolist():
-        keys[index] = series[index][:-9]
+    keys = [one[:-WITH_VALUE_BYTES] for one in series]
+    for index in np.flatnonzero(tails.lengths == WITHOUT_VALUE_BYTES).tolist():
+        keys[index] = series[index][:-WITHOUT_VALUE_BYTES]
     known = find(keys)
     is_read = tails.lengths > 0
     if None in known:

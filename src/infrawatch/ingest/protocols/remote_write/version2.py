@@ -15,14 +15,14 @@ from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.remote_write.batch import (
     MAX_KEY_BYTES,
-    MAX_SAMPLES,
     MAX_SERIES,
+    Batch,
     Careful,
-    Request,
     gather,
+    to_batch,
     too_large,
 )
-from infrawatch.ingest.protocols.remote_write.fields import Fields, Piece, Wire, read_samples
+from infrawatch.ingest.protocols.remote_write.fields import Fields, Wire, read_samples
 from infrawatch.ingest.protocols.remote_write.labels import (
     MAX_PAIRS,
     METRIC,
@@ -43,28 +43,32 @@ from infrawatch.ingest.protocols.remote_write.references import (
     find_references,
     read_references,
 )
+from infrawatch.ingest.protocols.remote_write.samples import Piece
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.store.metadata import Metadata
 from infrawatch.store.ragged import Bools, Positions, Runs
 
 _METADATA_TAG = 0x2A
 
+_MAX_SYMBOLS = 1_000_000
+"""Many more than the series of a request can refer to in earnest."""
+
 _END = b"\xff"
 """Ends each text in a key: UTF-8 does not use this byte."""
 
 
-def decode(body: bytes, _find: Find) -> Request:
+def decode(body: bytes, _find: Find) -> Batch:
     """Read an `io.prometheus.write.v2.Request`.
 
     Raises:
         MalformedBody: it is none.
-        BatchTooLarge: more than 50,000 series.
+        BatchTooLarge: more than 50,000 series, or a million samples.
     """
     try:
         request = parse(REQUEST, body)
     except ValueError as error:
         raise MalformedBody(f"the body is not an io.prometheus.write.v2.Request: {error}") from None
-    if len(request.timeseries) > MAX_SERIES or len(request.symbols) > MAX_SAMPLES:
+    if len(request.timeseries) > MAX_SERIES or len(request.symbols) > _MAX_SYMBOLS:
         raise too_large()
     symbols, series = request.symbols[:], request.timeseries[:]
     if body and not symbols and not series:
@@ -72,7 +76,7 @@ def decode(body: bytes, _find: Find) -> Request:
             "the body has neither symbols nor series; remote write 1.0 is sent with "
             "Content-Type: application/x-protobuf"
         )
-    return _Reading(symbols, series).to_request()
+    return _Reading(symbols, series).to_batch()
 
 
 class _Reading:
@@ -85,7 +89,7 @@ class _Reading:
         self._metadata: dict[str, Metadata] = {}
         self._verdicts = Verdicts()
 
-    def to_request(self) -> Request:
+    def to_batch(self) -> Batch:
         wire = Wire.of(self._series)
         runs, is_regular = find_references(wire)
         fields = Fields.between(wire, runs.starts + runs.counts, wire.ends)
@@ -99,14 +103,10 @@ class _Reading:
         is_regular[regular] = True
         self._name(regular, references)
         self._describe(regular, references, wire.ends - fields.ends)
-        return Request(
-            keys=self._keys,
-            pieces=[Piece(regular, samples.picked(is_regular))],
-            careful=gather(self._read_carefully, np.flatnonzero(~is_regular).tolist()),
-            to_pairs=_to_pairs,
-            metadata=self._metadata,
-            verdicts=self._verdicts,
-        )
+        pieces = [Piece(regular, samples.picked(is_regular))]
+        others = np.flatnonzero(~is_regular).tolist()
+        careful = gather(self._read_carefully, others, self._keys)
+        return to_batch(self._keys, pieces, careful, _to_pairs, self._metadata, self._verdicts)
 
     def _name(self, regular: Positions, references: References) -> None:
         """Make the keys of series whose references are read."""
@@ -117,8 +117,12 @@ class _Reading:
             raise too_large()
         joined = b"".join(table[references.values].tolist())
         ends = np.cumsum(lengths)[Runs.of(references.counts).lasts].tolist()
-        for index, (start, end) in zip(regular.tolist(), pairwise([0, *ends]), strict=True):
-            self._keys[index] = joined[start:end]
+        keys = [joined[start:end] for start, end in pairwise([0, *ends])]
+        if len(keys) == len(self._keys):
+            self._keys = keys
+            return
+        for index, key in zip(regular.tolist(), keys, strict=True):
+            self._keys[index] = key
 
     def _describe(self, regular: Positions, references: References, sizes: Positions) -> None:
         """Read the metadata of the last series of each metric: they should all be the same."""

@@ -1,0 +1,48 @@
+"""Samples of a request as columns: read in pieces, and put together in the request's order."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from infrawatch.model.samples import Float64s, Int64s
+from infrawatch.store.ragged import Bools, Positions, Runs
+
+
+class Samples(NamedTuple):
+    """Samples of some series, one after the other, `counts[n]` of the n-th."""
+
+    counts: Positions
+    times_ms: Int64s
+    values: Float64s
+
+    def picked(self, which: Bools) -> "Samples":
+        """The samples of some of the series."""
+        if which.all():
+            return self
+        kept = Runs.of(self.counts).spread(which)
+        return Samples(self.counts[which], self.times_ms[kept], self.values[kept])
+
+
+class Piece(NamedTuple):
+    """Samples, and which series of the request they are of."""
+
+    indexes: Positions
+    samples: Samples
+
+
+def put_together(pieces: Sequence[Piece], series: int) -> Samples:
+    """The samples of all series of a request in its order; the pieces have no series in common."""
+    pieces = [piece for piece in pieces if piece.indexes.size]
+    if len(pieces) == 1 and len(pieces[0].indexes) == series:
+        return pieces[0].samples
+    counts = np.zeros(series, np.intp)
+    for indexes, samples in pieces:
+        counts[indexes] = samples.counts
+    runs = Runs.of(counts)
+    times, bits = np.empty((2, runs.total), np.int64)
+    for indexes, samples in pieces:
+        places = runs.picked(indexes).positions()
+        times[places] = samples.times_ms
+        bits[places] = samples.values.view(np.int64)
+    return Samples(counts, times, bits.view(np.float64))
