@@ -6,6 +6,7 @@
 #   make check    format, lint, types, arrows
 #   make bench    how fast it is; bench-store: the store alone; bench-peers: next to VictoriaMetrics and others, where installed
 #   make chaos    a hundred crashes, and nothing is lost
+#   make screenshots   docs/images anew, in a real browser
 #   make setup    the setting up alone
 #
 # Paths are relative, so the checkout may be called anything.
@@ -59,3 +60,7 @@ bench-live:
 chaos-live:
 	@$(SETUP) dev
 	PYTHONPATH=tests $(PYTHON) tests/chaos/live_chaos.py $(ARGS)
+
+screenshots:
+	@$(SETUP) dev
+	$(PYTHON) -m pytest tests/browser/screenshots.py

@@ -1,6 +1,6 @@
 """Writes the dashboard's types of what the server says, from its OpenAPI and AsyncAPI documents.
 
-    .venv/bin/python .ci/wire_types.py dashboard/src/wire.ts
+    cd dashboard && npm run types
 
 The names are those of the Pydantic models; a model that both documents know is described once.
 """

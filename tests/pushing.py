@@ -23,9 +23,9 @@ def now_ms() -> int:
 
 
 def series(metric: str, *samples: Sequence[object], **more: object) -> Batch:
-    """One series; without samples it has one of this moment."""
-    labels = {"host": "a"}
-    return {"metric": metric, "labels": labels, "samples": samples or [[now_ms(), 1.5]], **more}
+    """One series, in the order most encoders write; without samples it has one of this moment."""
+    head = {"metric": metric, "labels": {"host": "a"}, **more}
+    return {**head, "samples": samples or [[now_ms(), 1.5]]}
 
 
 def batch(*all_series: object) -> Batch:

@@ -82,7 +82,7 @@ function onKey(event: KeyboardEvent, span: Span, onSpan: (span: Span) => void): 
 }
 
 /** The largest first. */
-export function ordered(lines: readonly Line[]): Line[] {
+function ordered(lines: readonly Line[]): Line[] {
   const weights = new Map(lines.map((line) => [line, line.values.reduce<number>((sum, v) => sum + Math.abs(v ?? 0), 0)]));
   // By name among equals and near-equals: colours shall not change with every sample.
   const rank = (line: Line) => Math.round(Math.log2((weights.get(line) ?? 0) + 1e-9));

@@ -2,7 +2,7 @@
 
 import { ACROSS, type Across, type Fn, FUNCTIONS } from "./aggregate";
 import { api, pathOf } from "./api";
-import { Chart, nameIn, ordered, plainLabels } from "./chart";
+import { Chart, nameIn, plainLabels } from "./chart";
 import { Welcome } from "./empty";
 import { useLoaded } from "./load";
 import { Copyable, Notice, SpanPicker } from "./parts";
@@ -140,7 +140,9 @@ const MOST_ROWS = 200;
 function Table({ picture, unit, isRate }: { picture: Picture; unit: Unit; isRate: boolean }) {
   if (picture.lines.length === 0) return null;
   const nameOf = nameIn(picture.lines);
-  const rows = ordered(picture.lines).slice(0, MOST_ROWS).map((line) => {
+  // By name: an order by value would change with every sample.
+  const named = [...picture.lines].sort((a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }));
+  const rows = named.slice(0, MOST_ROWS).map((line) => {
     const values = line.values.filter((value) => typeof value === "number");
     return {
       line,

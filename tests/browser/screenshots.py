@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -26,11 +27,12 @@ class Picture(NamedTuple):
     height: int = 800
 
 
+EXPLORED = quote('node_network_receive_bytes_total{instance=~"web-.*"}')
 PICTURES = (
     Picture("overview", "/"),
     Picture("overview-dark", "/", "dark"),
     Picture("host", "/#/host/instance/db-1", "dark"),
-    Picture("explore", "/#/explore?match=node_network_receive_bytes_total&by=instance"),
+    Picture("explore", f"/#/explore?match={EXPLORED}&by=instance"),
     Picture("ingest", "/#/ingest", "dark"),
     Picture("phone", "/", width=360, height=740),
 )

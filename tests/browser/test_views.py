@@ -120,7 +120,7 @@ async def test_a_link_restores_the_question(browser: Browser, server: str) -> No
         await expect(page.get_by_label("Across")).to_have_value("sum")
         rows = page.locator(".table tbody th")
         await expect(rows).to_have_text(["web-1", "web-2", "web-3"])
-        await expect(page.locator(".table tbody tr").first).to_contain_text("22.4 GiB")
+        await expect(page.locator(".table tbody tr").first).to_contain_text("25.4 GiB")
 
 
 @pytest.mark.parametrize("fn", ["avg", "rate", "increase", "p90", "last"])

@@ -155,8 +155,9 @@ async def test_whatever_hangs_the_deadline_holds(
 
 
 @pytest.mark.parametrize("table", ["writers", "journal"])
-async def test_a_connection_that_is_cut_in_the_middle_of_a_group_costs_only_a_retry(
-    client: AsyncClient, database: Database, database_url: str, table: str
+@pytest.mark.parametrize("end", ["pg_terminate_backend", "pg_cancel_backend"])
+async def test_a_group_that_is_ended_in_the_middle_costs_only_a_retry(
+    client: AsyncClient, database: Database, database_url: str, table: str, end: str
 ) -> None:
     now = now_ms()
     assert (await push(client, series("cut", [now, 1]))).status_code == 200
@@ -166,7 +167,7 @@ async def test_a_connection_that_is_cut_in_the_middle_of_a_group_costs_only_a_re
         waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         while not (pid := await asyncio.to_thread(execute, database_url, waiting)):
             pass
-        execute(database_url, f"SELECT pg_terminate_backend({pid})")
+        execute(database_url, f"SELECT {end}({pid})")
 
     assert_later(pushing.result())
     answer = await pushed_when_it_is_back(client, series("cut", [now, 3]))

@@ -17,18 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from infrawatch.ingest.exponential import FINEST_SCALE, power
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.remote_write.messages import HISTOGRAM, parse
 from infrawatch.model.samples import STALE_NAN_BITS
 
 _CUSTOM_BUCKETS = -53
 _EXPONENTIAL = range(-4, 9)
-
-_FINEST = 2
-"""Four buckets to a doubling, each 19 % wide: fine for quantiles, and few enough to store."""
-
-_ROOTS = (1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429)
-"""2 to the 0/4, 1/4, 2/4, 3/4, written out so that bounds are the same on every machine."""
 
 _MAX_BYTES = 64 * 1024
 """Ten thousand buckets; a usual histogram has a hundred."""
@@ -136,16 +131,16 @@ def _read_exponential(histogram: Any) -> Iterator[tuple[float, float]]:
             raise ValueError("its zero threshold is negative or not finite")
         yield 0.0 - threshold, 0
         yield threshold, observations
-    merged = 1 << max(histogram.schema - _FINEST, 0)
-    quarters = 1 << max(_FINEST - histogram.schema, 0)
+    merged = 1 << max(histogram.schema - FINEST_SCALE, 0)
+    quarters = 1 << max(FINEST_SCALE - histogram.schema, 0)
     for index, observations in _read_side(histogram, "positive"):
         upper = -(-index // merged)
-        yield _power((upper - 1) * quarters), 0
-        yield _power(upper * quarters), observations
+        yield power((upper - 1) * quarters), 0
+        yield power(upper * quarters), observations
     for index, observations in _read_side(histogram, "negative"):
         lower = -(-index // merged)
-        yield 0.0 - _power(lower * quarters), 0
-        yield 0.0 - _power((lower - 1) * quarters), observations
+        yield 0.0 - power(lower * quarters), 0
+        yield 0.0 - power((lower - 1) * quarters), observations
 
 
 def _read_side(histogram: Any, side: str) -> Iterator[tuple[int, float]]:
@@ -181,11 +176,3 @@ def _zero_count(histogram: Any) -> float:
 def _is_float(histogram: Any) -> bool:
     is_float: bool = histogram.HasField("count_float")
     return is_float
-
-
-def _power(quarters: int) -> float:
-    """2 to the power of so many quarters; 0 or infinity beyond the range of doubles."""
-    try:
-        return math.ldexp(_ROOTS[quarters % 4], quarters // 4)
-    except OverflowError:
-        return math.inf
