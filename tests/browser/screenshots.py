@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 from browsing import page_of
-from hosts import host, send, series, times_until
+from hosts import host, send, times_until
 from httpx import AsyncClient
 from playwright.async_api import Browser, expect
 from pushing import now_ms
@@ -33,7 +33,6 @@ PICTURES = (
     Picture("overview-dark", "/", "dark"),
     Picture("host", "/#/host/instance/db-1", "dark"),
     Picture("explore", f"/#/explore?match={EXPLORED}&by=instance"),
-    Picture("ingest", "/#/ingest", "dark"),
     Picture("phone", "/", width=360, height=740),
 )
 
@@ -56,10 +55,6 @@ async def fleet(shared_database_url: str) -> AsyncIterator[str]:
         async with AsyncClient(base_url=url, timeout=30) as client:
             for one in hosts:
                 await send(client, *one)
-            version = {"instance": "db-1", "version": "0.1.0"}
-            await send(client, series("infrawatch_agent_info", [[now_ms(), 1]], **version))
-            old = {"metric": "m", "labels": {}, "samples": [[1_000_000_000_000, 1]]}
-            await client.post("/v1/samples", json={"series": [old]})
         yield url
 
 
