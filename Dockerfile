@@ -3,11 +3,13 @@
 #
 #     docker build --tag infrawatch .
 
-# What /docs and /redoc load, from the packages that package-lock.json pins.
+# The dashboard, and what /docs and /redoc load, from the packages that package-lock.json pins.
 FROM node:24-slim AS pages
-WORKDIR /dashboard
+WORKDIR /app/dashboard
 COPY dashboard/package.json dashboard/package-lock.json dashboard/.npmrc ./
 RUN npm ci
+COPY dashboard ./
+RUN npm run build
 RUN mkdir /docs \
     && cd node_modules \
     && cp swagger-ui-dist/swagger-ui-bundle.js \
@@ -27,6 +29,7 @@ COPY README.md LICENSE alembic.ini ./
 COPY alembic alembic
 COPY src src
 COPY --from=pages /docs src/infrawatch/web/dist/docs
+COPY --from=pages /app/src/infrawatch/web/dist/page src/infrawatch/web/dist/page
 RUN poetry build --format wheel \
     && pip --python .venv/bin/python install --no-cache-dir --no-deps dist/*.whl
 

@@ -62,7 +62,7 @@ def large(metric: str, count: int) -> dict[str, Any]:
 def assert_overloaded(answer: Response) -> None:
     assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
     assert int(answer.headers["retry-after"]) > 0
-    assert answer.elapsed.total_seconds() < 0.5
+    assert answer.elapsed.total_seconds() < 2, "the deadline is ten"
 
 
 @pytest.mark.parametrize("hanging", ["writers", "series"])
