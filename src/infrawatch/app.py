@@ -4,7 +4,7 @@ import asyncio
 import ctypes
 import gc
 import signal
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
 from importlib.metadata import version
@@ -77,6 +77,10 @@ _ROUTERS = (
 )
 
 
+CANCEL_AGAIN_S = 1.0
+"""How long a task may take to end before it is told again."""
+
+
 class State(TypedDict):
     """What `lifespan` opens and dependencies read."""
 
@@ -126,7 +130,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             epoch = await get_epoch(connection)
         plumbing = Plumbing(database, epoch, telemetry, _live_options(settings))
         writer = _writer(settings, database, telemetry, plumbing.on_committed)
-        tasks.create_task(_vital(writer.run(), "ingest.writer"))
+        tasks.create_task(_vital(writer.run()))
         upkeep = Scheduler(
             upkeep_database,
             telemetry,
@@ -135,8 +139,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
         )
         health = _health(database, plumbing, telemetry)
         endless = [
-            tasks.create_task(_vital(run(), run.__qualname__))
-            for run in (*plumbing.runs, upkeep.run, health.run)
+            tasks.create_task(_vital(run())) for run in (*plumbing.runs, *upkeep.runs, health.run)
         ]
         _settle_garbage_collection()
         _give_memory_back()
@@ -149,8 +152,20 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             max_body_bytes=settings.max_body_bytes,
         )
         writer.close()  # leaving the group waits for the last commits
-        for task in endless:
+        await _stop(endless)
+
+
+async def _stop(endless: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until they have ended.
+
+    Libraries can lose a cancellation that meets an answer or a timeout of theirs (asyncio.wait_for
+    does before Python 3.12), and such a task would go on for ever.
+    """
+    pending = set(endless)
+    while pending:
+        for task in pending:
             task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
 def _live_options(settings: Settings) -> LiveOptions:
@@ -271,7 +286,7 @@ def _give_memory_back() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 8 * MIB)
 
 
-async def _vital(work: Coroutine[object, object, None], name: str) -> None:
+async def _vital(work: Coroutine[object, object, None]) -> None:
     """Do work the service cannot live without; when it fails, ask the process to leave.
 
     uvicorn keeps serving after a task of the lifespan has died.
@@ -279,6 +294,6 @@ async def _vital(work: Coroutine[object, object, None], name: str) -> None:
     try:
         await work
     except Exception:
-        log.critical("vital_task_failed", task=name, exc_info=True)
+        log.critical("vital_task_failed", task=getattr(work, "__qualname__", "unknown"), exc_info=True)
         signal.raise_signal(signal.SIGTERM)
         raise

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import execute
-from httpx import AsyncClient, ConnectError, Response
+from httpx import AsyncClient, Response
 from integration.conftest import serving
 from pushing import batch, find_count, find_values, now_ms, push, series
 from serving_process import serving_process
@@ -199,9 +199,10 @@ async def test_a_server_that_cannot_write_at_all_says_so_and_leaves(database_url
 
 async def until_refused(url: str) -> None:
     """Wait until nobody listens any more."""
-    async with AsyncClient() as client:
-        deadline = monotonic() + 10
-        with suppress(ConnectError):
-            while True:
-                await client.get(f"{url}/livez")
-                assert monotonic() < deadline
+    address = urlsplit(url)
+    deadline = monotonic() + 10
+    with suppress(ConnectionError):
+        while True:
+            _, writer = await asyncio.open_connection(address.hostname, address.port)
+            writer.transport.abort()
+            assert monotonic() < deadline

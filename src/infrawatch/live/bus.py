@@ -123,7 +123,8 @@ class Bus:
             message: dict[str, object] | None = await pubsub.get_message(timeout=timeout_s)
             if message is not None:
                 return message
-            await asyncio.wait_for(pubsub.ping(), TIMEOUT_S)
+            async with asyncio.timeout(TIMEOUT_S):
+                await pubsub.ping()
         raise TimeoutError("Redis does not answer")
 
     def _redis(self) -> Redis:

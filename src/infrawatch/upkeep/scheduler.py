@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -53,16 +54,18 @@ class Scheduler:
         self._replay_window = replay_window
         self._spent: Spent | None = None
 
-    async def run(self) -> None:
-        """Work for ever."""
-        async with asyncio.TaskGroup() as tasks:
+    @property
+    def runs(self) -> Sequence[Callable[[], Coroutine[object, object, None]]]:
+        """What has to be run side by side, for ever."""
+        return [
+            partial(self._again_and_again, job, every_s)
             for job, every_s in (
                 (self.compact, COMPACT_EVERY_S),
                 (self.merge, MERGE_EVERY_S),
                 (self.empty_slots, EMPTY_EVERY_S),
                 (self.retain, RETAIN_EVERY_S),
-            ):
-                tasks.create_task(self._again_and_again(job, every_s))
+            )
+        ]
 
     async def compact(self) -> None:
         """Compact every shard that is due."""
