@@ -294,6 +294,7 @@ async def _vital(work: Coroutine[object, object, None]) -> None:
     try:
         await work
     except Exception:
-        log.critical("vital_task_failed", task=getattr(work, "__qualname__", "unknown"), exc_info=True)
+        name = getattr(work, "__qualname__", "unknown")
+        log.critical("vital_task_failed", task=name, exc_info=True)
         signal.raise_signal(signal.SIGTERM)
         raise

@@ -90,6 +90,8 @@ async def serving(app: FastAPI, listener: socket.socket, settings: Settings) -> 
         finally:
             server.should_exit = True
             await asyncio.wait({running})
+            if server.lifespan.error_occurred:  # whoever supervises us has to know
+                raise CannotStart("The server stopped because of an error; the log says which.")
 
 
 class _Server(uvicorn.Server):
