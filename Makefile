@@ -16,7 +16,7 @@ SETUP := sh .ci/python .ci/setup.py
 # Becomes `infrawatch up`, and stops (SIGTERM) should make be killed.
 UNDER_MAKE := $(PYTHON) -I -S src/infrawatch/embedded/launcher.py $$PPID 15 -
 
-.PHONY: run setup test check bench bench-peers bench-live chaos-live bench-store chaos
+.PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store chaos
 .DEFAULT_GOAL := run
 
 run:
@@ -64,3 +64,9 @@ chaos-live:
 screenshots:
 	@$(SETUP) dev
 	$(PYTHON) -m pytest tests/browser/screenshots.py
+
+# What compatibility tests and `bench-peers` need beside us, on Debian. On a machine
+# with services running, Debian starts them: stop and disable what you do not want.
+peers:
+	apt-get update
+	apt-get install --yes --no-install-recommends prometheus victoria-metrics influxdb
