@@ -104,6 +104,7 @@ async def close_road(proxy: DatabaseProxy, client: AsyncClient) -> None:
 
 async def swallow_commit(proxy: DatabaseProxy, client: AsyncClient) -> None:
     """All is stored, but the server does not learn of it, so the sender is told to come back."""
+    proxy.at_commit = AtCommit.SWALLOW_ANSWER  # before the sender can have committed
     while not await is_told_to_come_back(client):
         proxy.at_commit = AtCommit.SWALLOW_ANSWER  # others commit too
     proxy.at_commit = None
