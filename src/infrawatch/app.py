@@ -1,17 +1,13 @@
 """The composition root: what is opened at start, who is told what, which routes there are."""
 
 import asyncio
-import ctypes
-import gc
-import signal
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
-import structlog
 from fastapi import FastAPI
 from starlette_compress import CompressMiddleware, add_compress_type
 from typing_extensions import TypedDict
@@ -38,7 +34,8 @@ from infrawatch.live.subscription import Live
 from infrawatch.model.timerange import now_us
 from infrawatch.query import router as query
 from infrawatch.query.plan import Limits, Reader
-from infrawatch.settings import MIB, Settings
+from infrawatch.runtime import settle, stop, vital
+from infrawatch.settings import Settings
 from infrawatch.store import migrations
 from infrawatch.store.buckets import FIVE_MINUTES, HOUR
 from infrawatch.store.database import Database
@@ -48,18 +45,8 @@ from infrawatch.telemetry import Telemetry
 from infrawatch.upkeep.scheduler import Scheduler
 from infrawatch.web import router as web
 
-log = structlog.get_logger()
-
-GC_THRESHOLD = 100_000
-"""A large batch makes this many dicts; with CPython's 700 the collector would run all the time."""
-
 UPKEEP_DEADLINE = timedelta(minutes=1)
 """For one statement of a merge, a second's work, on a machine that has much else to do."""
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Parameters of mallopt (glibc, malloc.h)."""
-
 
 _ROUTERS = (
     # A new protocol is one line here. Routes are tried in turn, so the busiest come first.
@@ -75,10 +62,6 @@ _ROUTERS = (
     asyncapi.router,
     health.router,
 )
-
-
-CANCEL_AGAIN_S = 1.0
-"""How long a task may take to end before it is told again."""
 
 
 class State(TypedDict):
@@ -130,7 +113,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             epoch = await get_epoch(connection)
         plumbing = Plumbing(database, epoch, telemetry, _live_options(settings))
         writer = _writer(settings, database, telemetry, plumbing.on_committed)
-        tasks.create_task(_vital(writer.run()))
+        tasks.create_task(vital(writer.run()))
         upkeep = Scheduler(
             upkeep_database,
             telemetry,
@@ -139,10 +122,9 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
         )
         health = _health(database, plumbing, telemetry)
         endless = [
-            tasks.create_task(_vital(run())) for run in (*plumbing.runs, *upkeep.runs, health.run)
+            tasks.create_task(vital(run())) for run in (*plumbing.runs, *upkeep.runs, health.run)
         ]
-        _settle_garbage_collection()
-        _give_memory_back()
+        settle()
         yield State(
             epoch=epoch,
             intake=_intake(settings, database, writer, telemetry),
@@ -152,20 +134,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             max_body_bytes=settings.max_body_bytes,
         )
         writer.close()  # leaving the group waits for the last commits
-        await _stop(endless)
-
-
-async def _stop(endless: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel until they have ended.
-
-    Libraries can lose a cancellation that meets an answer or a timeout of theirs (asyncio.wait_for
-    does before Python 3.12), and such a task would go on for ever.
-    """
-    pending = set(endless)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+        await stop(endless)
 
 
 def _live_options(settings: Settings) -> LiveOptions:
@@ -269,32 +238,3 @@ def _describe(app: FastAPI, settings: Settings) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
-
-
-def _settle_garbage_collection() -> None:
-    """What was imported stays, so the collector need not look at it again (p99 halves)."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 50, 100)
-
-
-def _give_memory_back() -> None:
-    """What a large body took is returned at once; glibc would keep up to 64 MiB in every thread."""
-    with suppress(AttributeError):  # another C library
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 4 * MIB)
-        libc.mallopt(_M_TRIM_THRESHOLD, 8 * MIB)
-
-
-async def _vital(work: Coroutine[object, object, None]) -> None:
-    """Do work the service cannot live without; when it fails, ask the process to leave.
-
-    uvicorn keeps serving after a task of the lifespan has died.
-    """
-    try:
-        await work
-    except Exception:
-        name = getattr(work, "__qualname__", "unknown")
-        log.critical("vital_task_failed", task=name, exc_info=True)
-        signal.raise_signal(signal.SIGTERM)
-        raise
