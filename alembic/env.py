@@ -3,35 +3,23 @@
 import asyncio
 import os
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from alembic import context
-from infrawatch.store.database import create_engine
-
-# Two servers that start at once must migrate one after the other.
-MIGRATION_LOCK = 0x1F7A_5EED
+from infrawatch.store.migrations import migrating
 
 
 def migrate(connection: Connection) -> None:
+    # Each in a transaction of its own; `op.get_context().autocommit_block()` leaves that for what
+    # cannot be in one. Indexes of tables in use: infrawatch.store.indexes.build_index.
     context.configure(connection=connection, transaction_per_migration=True)
-    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
-    connection.commit()
-    try:
-        with context.begin_transaction():
-            context.run_migrations()
-    finally:
-        connection.rollback()
-        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
-        connection.commit()
+    with context.begin_transaction():
+        context.run_migrations()
 
 
 async def connect_and_migrate() -> None:
-    engine = create_engine(os.environ["INFRAWATCH_DATABASE_URL"])
-    try:
-        async with engine.connect() as connection:
-            await connection.run_sync(migrate)
-    finally:
-        await engine.dispose()
+    async with migrating(os.environ["INFRAWATCH_DATABASE_URL"]) as connection:
+        await connection.run_sync(migrate)
 
 
 handed: Connection | None = context.config.attributes.get("connection")

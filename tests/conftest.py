@@ -18,7 +18,7 @@ from infrawatch.embedded.home import Home, HomeInUse
 from infrawatch.embedded.postgres import postgres_running
 from infrawatch.store.migrations import upgrade
 
-TEMPLATE = "template_of_tests"
+GIVEN = "INFRAWATCH_TEST_POSTGRES"
 MEMORY = Path("/dev/shm")
 PREFIX = "infrawatch-tests-"
 ENOUGH_BYTES = 4 * 1024**3
@@ -41,7 +41,14 @@ def temporary_root() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres(temporary_root: Path) -> Iterator[str]:
-    """The URL of the maintenance database of a server that only we use."""
+    """The URL of the maintenance database of a server that only we use.
+
+    It is the embedded one, or that of INFRAWATCH_TEST_POSTGRES: the URL of a superuser.
+    """
+    given = os.environ.get(GIVEN)
+    if given is not None:
+        yield given
+        return
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(postgres_running(temporary_root / "session")) as server,
@@ -54,24 +61,24 @@ def postgres(temporary_root: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def template(postgres: str) -> str:
+def template(postgres: str) -> Iterator[str]:
     """A database at the newest schema; migrations run here, so every test also tests that."""
-    execute(postgres, f"CREATE DATABASE {TEMPLATE}")
-    asyncio.run(upgrade(_sibling(postgres, TEMPLATE)))
-    return TEMPLATE
+    with cloned(postgres, "template0") as url:
+        asyncio.run(upgrade(url))
+        yield url.rpartition("/")[2]
 
 
 @pytest.fixture
 def database_url(postgres: str, template: str) -> Iterator[str]:
     """A migrated, empty database for one test."""
-    with _cloned(postgres, template) as url:
+    with cloned(postgres, template) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def shared_database_url(postgres: str, template: str) -> Iterator[str]:
     """A migrated database for all tests of a module that do not mind each other."""
-    with _cloned(postgres, template) as url:
+    with cloned(postgres, template) as url:
         yield url
 
 
@@ -92,7 +99,8 @@ def _remove_what_killed_sessions_left(parent: Path) -> None:
 
 
 @contextmanager
-def _cloned(postgres: str, template: str) -> Iterator[str]:
+def cloned(postgres: str, template: str) -> Iterator[str]:
+    """A database for the block, as `template` is (`template0` is empty)."""
     name = f"test_{uuid.uuid4().hex}"
     execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     yield _sibling(postgres, name)

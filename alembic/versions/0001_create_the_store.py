@@ -1,7 +1,7 @@
 """Create tenants, series, metadata, writers, shards, the journal and chunks.
 
 Locks: none that matter, every table is new.
-Undo: drop them; there is no data to keep yet.
+Undo: drop the database; nothing would be left of it.
 """
 
 from alembic import op
@@ -185,6 +185,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE chunks, chunks_head, journal, shards, writers")
-    op.execute("DROP TABLE metric_metadata, series, tenants, installation")
-    op.execute("DROP SEQUENCE series_number")
+    raise NotImplementedError("This would drop all data: drop the database instead.")

@@ -1,7 +1,7 @@
 """Create `rollups_5m` and `rollups_1h`, and the views that tell what is in them.
 
-Locks: none, all are new.
-Undo: drop them. What was merged before is rolled up only if it is merged again.
+Locks: `chunks` and `chunks_head`, while what was merged before moves to be merged again.
+Undo: drop the views. The tables stay and are found again: rollups outlive their samples.
 """
 
 from alembic import op
@@ -17,7 +17,7 @@ BUCKETS = {"5m": "5 minutes", "1h": "1 hour"}
 # `facts` has six numbers for each function: exponent, factor, base, slope and delta_bits as a chunk
 # has them, and how many numbers of `words` (or `raw`) belong to the functions before it.
 ROLLUPS = """
-CREATE TABLE rollups_{name} (
+CREATE TABLE IF NOT EXISTS rollups_{name} (
     series_id bigint NOT NULL,
     start_at timestamptz NOT NULL,
     end_at timestamptz NOT NULL,
@@ -137,9 +137,20 @@ CROSS JOIN LATERAL (
 ) AS buckets
 """
 
+# What was merged without rollups becomes open windows again, beneath all that came since, so that
+# the next merge rolls it up.
+MERGE_AGAIN = (
+    "LOCK TABLE shards, chunks, chunks_head IN ACCESS EXCLUSIVE MODE",
+    "INSERT INTO chunks_head SELECT 0, k.* FROM chunks k",
+    "TRUNCATE chunks",
+    "UPDATE shards SET merged_until = 'epoch'",
+)
+
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    for statement in MERGE_AGAIN:
+        op.execute(statement)
     op.execute(ROLLUP_BUCKETS)
     for name, width in BUCKETS.items():
         op.execute(ROLLUPS.format(name=name))
@@ -149,5 +160,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP VIEW rollup_5m, rollup_1h")
-    op.execute("DROP TABLE rollups_5m, rollups_1h")
     op.execute("DROP FUNCTION rollup_buckets")

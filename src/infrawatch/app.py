@@ -212,11 +212,8 @@ def _retentions(settings: Settings) -> Mapping[Partitioned, timedelta | None]:
 def _health(database: Database, plumbing: Plumbing, telemetry: Telemetry) -> Health:
     async def database_answers() -> None:
         found = await migrations.find_revision(database)
-        if found != migrations.newest_revision():
-            raise StoreUnavailable(
-                f"the schema is at {found}, this version speaks {migrations.newest_revision()}: "
-                "run `infrawatch migrate`"
-            )
+        if migrations.is_older(found):  # a newer one is an upgrade under way: our turn comes
+            raise StoreUnavailable(str(migrations.find_difference(found)))
 
     def refresh() -> None:
         for pool, connections in database.connections().items():

@@ -1,38 +1,19 @@
 """The commands, run as a user runs them."""
 
-import asyncio
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from commands import infrawatch, rest_of, started, up
 from conftest import execute
 from told_server import eventually
-
-READY_WITHIN_S = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Up:
-    process: Process
-    said: str
-
-    @property
-    def url(self) -> str:
-        match = re.search(r"API +(http://\S+)", self.said)
-        assert match is not None
-        return match[1]
 
 
 @pytest.fixture
@@ -56,7 +37,7 @@ async def test_ctrl_c_stops_everything_in_order(data_dir: Path) -> None:
         children = psutil.Process(running.process.pid).children(recursive=True)
         assert "postgres" in {child.name() for child in children}
         running.process.send_signal(signal.SIGINT)
-        said = await _rest(running.process)
+        said = await rest_of(running.process)
 
     assert running.process.returncode == 0
     assert "Traceback" not in said
@@ -191,62 +172,6 @@ def test_help_names_every_command() -> None:
         assert name in said
 
 
-@asynccontextmanager
-async def up(data_dir: Path, *options: str) -> AsyncGenerator[Up]:
-    """`infrawatch up` on any free port, from when it says that it is ready."""
-    arguments = ("up", "--port", "0", "--data-dir", str(data_dir), *options)
-    async with started(arguments, r"Ctrl-C stops") as running:
-        yield running
-
-
-@asynccontextmanager
-async def started(
-    arguments: Sequence[str], ready: str, *, url: str | None = None
-) -> AsyncGenerator[Up]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "infrawatch", *arguments),
-        stdout=PIPE,
-        stderr=STDOUT,
-        env=_environment(url),
-    )
-    try:
-        async with asyncio.timeout(READY_WITHIN_S):
-            yield Up(process, await _read_until(process, re.compile(ready)))
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await _rest(process)
-
-
-async def _read_until(process: Process, ready: re.Pattern[str]) -> str:
-    assert process.stdout is not None
-    said = ""
-    while not ready.search(said):
-        line = await process.stdout.readline()
-        assert line, f"it ended, having said:\n{said}"
-        said += line.decode()
-    return said
-
-
-async def _rest(process: Process) -> str:
-    output, _ = await asyncio.wait_for(process.communicate(), timeout=30)
-    return output.decode()
-
-
-def infrawatch(
-    *arguments: object, url: str | None = None, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "infrawatch", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=READY_WITHIN_S,
-        env=_environment(url) | variables,
-    )
-
-
 async def _is_ready(url: str) -> bool:
     async with httpx.AsyncClient() as client:
         return (await client.get(f"{url}/readyz")).status_code == 200
@@ -254,8 +179,3 @@ async def _is_ready(url: str) -> bool:
 
 def _read_log(data_dir: Path) -> str:
     return "".join(path.read_text() for path in data_dir.glob("postgres-log/*.log"))
-
-
-def _environment(url: str | None) -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if not name.startswith("INFRAWATCH_")}
-    return own if url is None else own | {"INFRAWATCH_DATABASE_URL": url}

@@ -14,7 +14,7 @@ from infrawatch.cli.serving import listen, run_until_stopped, serving
 from infrawatch.cli.workers import working
 from infrawatch.errors import CannotStart
 from infrawatch.settings import LogSettings, Settings
-from infrawatch.store.migrations import newest_revision
+from infrawatch.store.migrations import find_difference
 from infrawatch.telemetry import configure_logging
 
 Workers = Annotated[
@@ -62,9 +62,6 @@ async def _serve(settings: Settings, inherited: int | None) -> None:
 
 
 async def _check_schema(url: str) -> None:
-    found = await find_schema(url)
-    if found != newest_revision():
-        raise CannotStart(
-            f"The database is at schema {found or 'none'}, and this version speaks "
-            f"{newest_revision()}. Run `infrawatch migrate` first."
-        )
+    difference = find_difference(await find_schema(url))
+    if difference is not None:
+        raise CannotStart(difference)
