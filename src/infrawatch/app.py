@@ -1,18 +1,22 @@
 """The composition root: what is opened at start, who is told what, which routes there are."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 from starlette_compress import CompressMiddleware, add_compress_type
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict, override
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from infrawatch import health, problems
+from infrawatch.access.browsers import KnownPages, SecurityHeaders
 from infrawatch.access.loopback import LoopbackOnly
 from infrawatch.errors import StoreUnavailable
 from infrawatch.health import CountRequests, Health
@@ -64,6 +68,10 @@ _ROUTERS = (
 )
 
 
+# What a page from elsewhere may see of an answer, once it may see the answer.
+_EXPOSED_HEADERS = ("Retry-After", "RateLimit", "RateLimit-Policy")
+
+
 class State(TypedDict):
     """What `lifespan` opens and dependencies read."""
 
@@ -75,10 +83,27 @@ class State(TypedDict):
     max_body_bytes: int
 
 
+class _App(FastAPI):
+    """FastAPI, with something around even its answers to errors that nobody expected."""
+
+    trusted_proxies: Sequence[str] = ()
+
+    @override
+    def build_middleware_stack(self) -> ASGIApp:
+        # Who is asking, and whether by TLS, comes first: it is what all the others go by.
+        return cast(
+            ASGIApp,
+            ProxyHeadersMiddleware(
+                cast(Any, SecurityHeaders(super().build_middleware_stack())),
+                list(self.trusted_proxies),
+            ),
+        )
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Make a server; everything it needs is opened when its lifespan starts."""
     telemetry = Telemetry()
-    app = FastAPI(
+    app = _App(
         title="InfraWatch",
         summary="Telemetry on PostgreSQL: acknowledged means committed.",
         description="The frames of `WS /v1/live` are described at [/docs/live](/docs/live).",
@@ -88,11 +113,11 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a path is one of ours or a problem 404
     )
+    app.trusted_proxies = [str(one) for one in settings.trusted_proxies]
     for media_type in ("application/x-ndjson", "text/csv"):  # those it does not know
         add_compress_type(media_type)
     app.add_middleware(CompressMiddleware, minimum_size=1_000)
-    if settings.auth == "off":
-        app.add_middleware(LoopbackOnly)
+    _guard(app, settings)
     problems.install(app)
     app.add_middleware(CountRequests, telemetry=telemetry)
     for router in _ROUTERS:
@@ -100,6 +125,22 @@ def create_app(settings: Settings) -> FastAPI:
     web.install(app)
     _describe(app, settings)
     return app
+
+
+def _guard(app: FastAPI, settings: Settings) -> None:
+    """Decide which pages browsers may let talk to us; programs are not concerned."""
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED_HEADERS,
+        )
+    if settings.auth == "off":
+        app.add_middleware(LoopbackOnly)
+    else:
+        app.add_middleware(KnownPages, origins=settings.cors_origins)
 
 
 @asynccontextmanager

@@ -21,7 +21,14 @@ RETRY_AFTER_S = 2
 
 MEDIA_TYPE = "application/problem+json"
 
-_NOT_HTTP = "The request is not HTTP, or its first line is longer than 64 KiB."
+_OF_CONNECTIONS = {
+    "400": "The request is not HTTP.",
+    "414": "The URL is longer than INFRAWATCH_MAX_URL_BYTES.",
+    "431": "The headers are larger than INFRAWATCH_MAX_HEADER_BYTES.",
+    "503": "Try again after `Retry-After` seconds.",
+}
+"""What is answered before there is a request that any route could see."""
+
 _FASTAPIS_OWN = {"$ref": "#/components/schemas/HTTPValidationError"}
 
 log = structlog.get_logger()
@@ -112,10 +119,16 @@ def describe(document: dict[str, Any], *, is_loopback_only: bool) -> None:
                 answers["422"] = to_answer("A parameter does not fit.", ParameterProblem)
             if "{" in path:
                 answers.setdefault("404", to_answer("Nothing can be called that."))
-            not_http = answers.setdefault("400", {"description": _NOT_HTTP, "content": {}})
-            not_http["content"]["text/plain"] = {"schema": {"type": "string"}}
+            _describe_connections(answers)
             if is_loopback_only:
                 answers["403"] = to_answer("Authentication is off, and this came from elsewhere.")
+
+
+def _describe_connections(answers: dict[str, Any]) -> None:
+    for status, description in _OF_CONNECTIONS.items():
+        answer = to_answer(description)
+        said = answers.setdefault(status, answer)
+        said.setdefault("content", {}).setdefault(MEDIA_TYPE, answer["content"][MEDIA_TYPE])
 
 
 def to_answer(description: str, *models: type[Problem]) -> dict[str, Any]:

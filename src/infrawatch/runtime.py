@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import gc
+import resource
 import signal
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
@@ -27,6 +28,18 @@ def settle() -> None:
     """Call once everything is open: the memory that is in use now will stay in use."""
     _settle_garbage_collection()
     _give_memory_back()
+
+
+def allow_open_files(wanted: int) -> int:
+    """Raise this process's limit of open files, as far as it may; returns what it is then.
+
+    Most systems start programs with 1,024, for the sake of some that count in a bitmap.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 async def vital(work: Coroutine[object, object, None]) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infrawatch.durations import parse_duration
@@ -25,7 +25,17 @@ def _to_labels(value: object) -> object:
     return {name.strip(): text.strip() for name, _, text in pairs}
 
 
+def _to_list(value: object) -> object:
+    return (
+        [one.strip() for one in value.split(",") if one.strip()]
+        if isinstance(value, str)
+        else value
+    )
+
+
 Duration = Annotated[timedelta, BeforeValidator(_to_timedelta), Field(gt=timedelta(0))]
+# A scheme and a name, as browsers send it: nothing behind, and no default port.
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[a-z0-9.\-\[\]:]+)$")]
 Retention = Annotated[timedelta | None, BeforeValidator(_to_retention)]
 MIB = 1024 * 1024
 
@@ -61,6 +71,19 @@ class Settings(_Variables):
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     data_dir: Path = Path(".infrawatch")
     auth: Literal["off", "off-and-i-know-it-is-open"] = "off"
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_to_list)] = ()
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_to_list)] = ()
+
+    header_deadline: Duration = timedelta(seconds=10)
+    body_deadline: Duration = timedelta(seconds=10)
+    body_min_bytes_per_s: Annotated[int, Field(ge=1)] = 1024
+    # Longer than the agents' and Prometheus' intervals, so that they keep their connections.
+    keep_alive: Duration = timedelta(seconds=75)
+    max_connections: Annotated[int, Field(ge=1)] = 20_000
+    max_connections_per_address: Annotated[int, Field(ge=0)] = 5_000
+    # The URL's own parser takes no more than 65,535.
+    max_url_bytes: Annotated[int, Field(ge=1024, le=65_535)] = 32 * 1024
+    max_header_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024
 
     retention: Retention = timedelta(days=15)
     rollup_5m_retention: Retention = timedelta(days=90)

@@ -34,6 +34,18 @@ class _Http:
         )
 
 
+class _Connections:
+    """What was not let in, or not waited for."""
+
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        self.connections_cut = Counter(
+            "infrawatch_connections_cut",
+            "Connections closed before their request was read, by reason.",
+            ("reason",),
+            registry=registry,
+        )
+
+
 class _Ingest:
     """What became of samples that were sent."""
 
@@ -149,7 +161,7 @@ class _Upkeep:
         )
 
 
-class Telemetry(_Http, _Ingest, _Commits, _Live, _Upkeep):
+class Telemetry(_Http, _Connections, _Ingest, _Commits, _Live, _Upkeep):
     """Every metric of a server process; one instance each, handed to whoever counts."""
 
     def __init__(self) -> None:

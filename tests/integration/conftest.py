@@ -37,7 +37,13 @@ async def serving(database_url: str, **settings: Any) -> AsyncGenerator[str, Non
     app = create_app(Settings(_env_file=None, database_url=SecretStr(database_url), **settings))
     listener = socket.create_server(("127.0.0.1", 0))
     server = _Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, ws="websockets-sansio")
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            ws="websockets-sansio",
+            proxy_headers=False,  # as in cli/serving.py: the app does that
+        )
     )
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve(sockets=[listener]))

@@ -5,28 +5,35 @@ import errno
 import socket
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from ipaddress import ip_address
 from signal import SIGINT, SIGTERM
+from typing import cast
 
+import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 from typing_extensions import override
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from infrawatch.cli.address import local_url
+from infrawatch.cli.connections import HttpProtocol, WebSocketProtocol
+from infrawatch.cli.gate import Gate
 from infrawatch.errors import CannotStart
+from infrawatch.runtime import allow_open_files
 from infrawatch.settings import Settings
 
 # Connections that wait for `accept`: every agent may come back at the same moment.
 _BACKLOG = 2048
-# Longer than the agents' and Prometheus' intervals, so that they keep their connections.
-_KEEP_ALIVE_S = 75
 # A peer that acknowledges nothing, or keeps its window shut, for so long is cut off by the kernel:
 # it is gone, or does not read. Live viewers who read too slowly are cut off by the live side.
 _USER_TIMEOUT_MS = 15_000
 # Far above the frames that viewers send; what is larger is refused before it is in memory.
 _FRAME_BYTES = 512 * 1024
+# What else is open: PostgreSQL, Redis, logs, and what the interpreter keeps.
+_OTHER_FILES = 256
+
+log = structlog.get_logger()
 
 
 def run_until_stopped(work: Coroutine[object, object, None]) -> None:
@@ -120,30 +127,23 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-class _WebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's, but what a peer does not take is not waited for when nobody here is left.
-
-    uvicorn closes a connection when all has been sent, which is never if the peer does not read.
-    """
-
-    @override
-    def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        super().on_task_complete(task)
-        if not self.writable.is_set():
-            self.transport.abort()
-
-    @override
-    def shutdown(self) -> None:
-        super().shutdown()
-        if not self.writable.is_set():
-            self.transport.abort()
+def _fitting(settings: Settings) -> Settings:
+    """The settings, with no more connections than this process may have files open."""
+    wanted = settings.max_connections + _OTHER_FILES
+    allowed = allow_open_files(wanted)
+    if allowed >= wanted:
+        return settings
+    most = max(1, allowed - _OTHER_FILES)
+    log.warning("fewer_connections", most=most, open_files=allowed)
+    return settings.model_copy(update={"max_connections": most})
 
 
 def _configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    gate = Gate(_fitting(settings))
     return uvicorn.Config(
         app,
-        http="httptools",
-        ws=_WebSocket,
+        http=cast(type[asyncio.Protocol], partial(HttpProtocol, gate=gate)),
+        ws=cast(type[asyncio.Protocol], partial(WebSocketProtocol, gate=gate)),
         ws_max_size=_FRAME_BYTES,
         # A third more work for every frame and memory for every viewer, to save some bandwidth.
         ws_per_message_deflate=False,
@@ -151,10 +151,9 @@ def _configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        # Nobody here reads the client's address, and a forged one shall not be believed.
-        proxy_headers=False,
+        proxy_headers=False,  # the app does that, for whom the settings say
         backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_keep_alive=max(1, round(settings.keep_alive.total_seconds())),
         timeout_graceful_shutdown=max(1, round(settings.drain_deadline.total_seconds())),
     )
 

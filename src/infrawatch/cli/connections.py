@@ -1,0 +1,251 @@
+"""uvicorn's connections, but who dawdles or takes too many of them is cut off."""
+
+import asyncio
+import json
+from http import HTTPStatus
+from math import ceil
+from typing import Any, Literal
+
+from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from infrawatch.access.browsers import SECURITY_HEADERS
+from infrawatch.cli.gate import Gate
+from infrawatch.errors import DeadlineExceeded, InfraWatchError, Overloaded
+from infrawatch.problems import MEDIA_TYPE, RETRY_AFTER_S, to_members
+
+_TICK_S = 1.0
+"""Patience is counted in ticks of the loop, so while the loop itself was held up nobody is late."""
+
+Reason = Literal[
+    "address", "body_deadline", "header_deadline", "header_size", "not_http", "total", "url_size"
+]
+
+
+class NotHttp(InfraWatchError):
+    code = "not_http"
+    status = 400
+
+
+class UrlTooLong(InfraWatchError):
+    code = "url_too_long"
+    status = 414
+
+
+class HeadersTooLarge(InfraWatchError):
+    code = "headers_too_large"
+    status = 431
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's, but what a peer does not take is not waited for when nobody here is left.
+
+    uvicorn closes a connection when all has been sent, which is never if the peer does not read.
+    """
+
+    def __init__(self, *, gate: Gate, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self._gate = gate
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gate.release(self.transport)
+        super().connection_lost(exc)
+
+    @override
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        if not self.writable.is_set():
+            self.transport.abort()
+
+    @override
+    def shutdown(self) -> None:
+        super().shutdown()
+        if not self.writable.is_set():
+            self.transport.abort()
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's, but it waits for a request's head and body only so long, and for so much.
+
+    A head has to arrive within its deadline. So has a body, but every byte of it earns some more
+    time: a slow upload that goes on is served, one that stands still is not.
+    """
+
+    def __init__(self, *, gate: Gate, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self._gate = gate
+        self._settings = gate.settings
+        self._awaited: Literal["head", "body"] | None = None
+        self._ticks = 0
+        self._head_bytes = self._header_bytes = self._body_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._flaw: tuple[Reason, InfraWatchError] = ("not_http", NotHttp("this is not HTTP"))
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        reason = self._gate.admit(transport, self.client[0] if self.client else "")
+        if reason is not None:
+            self._refuse(reason, Overloaded("there are too many connections; try again later"))
+            return
+        self._await("head")
+        self._watch()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_watching()
+        self._gate.release(self.transport)
+        super().connection_lost(exc)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self._awaited is None and not self._is_answering():
+            self._await("head")
+        was_awaited = self._awaited
+        super().data_received(data)
+        if was_awaited == self._awaited == "head":  # else what there was of it came in one piece
+            self._head_bytes += len(data)
+            if self._head_bytes > self._settings.max_header_bytes:
+                self._refuse("header_size", self._headers_too_large())
+        self._watch()
+
+    @override
+    def on_message_begin(self) -> None:
+        self._await("head")
+        super().on_message_begin()
+
+    @override
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        most = self._settings.max_url_bytes
+        if len(self.url) > most:
+            self._flaw = (
+                "url_size",
+                UrlTooLong(
+                    f"the URL is longer than {most} bytes: ask for less at once, or raise "
+                    "INFRAWATCH_MAX_URL_BYTES"
+                ),
+            )
+            raise self._flaw[1]
+
+    @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > self._settings.max_header_bytes:
+            self._flaw = "header_size", self._headers_too_large()
+            raise self._flaw[1]
+        super().on_header(name, value)
+
+    @override
+    def on_headers_complete(self) -> None:
+        self._await("body")
+        super().on_headers_complete()
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        if not self.cycle.response_complete:  # else nobody reads it, and it earns no more time
+            self._body_bytes += len(body)
+        super().on_body(body)
+
+    @override
+    def on_message_complete(self) -> None:
+        self._awaited = None
+        super().on_message_complete()
+
+    @override
+    def handle_websocket_upgrade(self) -> None:
+        self._awaited = None
+        self._stop_watching()
+        super().handle_websocket_upgrade()
+
+    @override
+    def send_400_response(self, msg: str) -> None:
+        """What uvicorn calls when the parser gives up: because of us, or because it cannot read."""
+        self._refuse(*self._flaw)
+
+    def _await(self, awaited: Literal["head", "body"]) -> None:
+        self._awaited = awaited
+        self._ticks = self._head_bytes = self._header_bytes = self._body_bytes = 0
+
+    def _watch(self) -> None:
+        """Let the clock tick while something is awaited from the other side, else not."""
+        if self._awaited is None or self.transport.is_closing():
+            self._stop_watching()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(_TICK_S, self._tick)
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = None
+        is_kept_waiting = self.flow.read_paused or (
+            self._awaited == "head" and self._is_answering()
+        )
+        self._ticks += not is_kept_waiting
+        if self._ticks < self._patience_ticks():
+            self._watch()
+        elif self._awaited == "head":  # whoever that is, there is no request to be answered
+            self._count("header_deadline")
+            self.transport.close()
+        else:
+            rate = self._settings.body_min_bytes_per_s
+            self._refuse(
+                "body_deadline",
+                DeadlineExceeded(
+                    f"the body came too slowly: less than {rate} bytes a second; send smaller "
+                    "batches, or lower INFRAWATCH_BODY_MIN_BYTES_PER_S"
+                ),
+            )
+
+    def _patience_ticks(self) -> int:
+        settings = self._settings
+        if self._awaited == "head":
+            return ceil(settings.header_deadline.total_seconds() / _TICK_S)
+        earned_s = self._body_bytes / settings.body_min_bytes_per_s
+        return ceil((settings.body_deadline.total_seconds() + earned_s) / _TICK_S)
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # none before the first request
+        return cycle is not None and not cycle.response_complete
+
+    def _headers_too_large(self) -> HeadersTooLarge:
+        return HeadersTooLarge(
+            f"the headers are larger than {self._settings.max_header_bytes} bytes together: leave "
+            "some out, or raise INFRAWATCH_MAX_HEADER_BYTES"
+        )
+
+    def _refuse(self, reason: Reason, error: InfraWatchError) -> None:
+        """Answer with a problem and hang up; only hang up in the middle of another answer."""
+        self._count(reason)
+        self._stop_watching()
+        is_begun = self._is_answering() and self.cycle.response_started
+        if not (is_begun or self.pipeline or self.transport.is_closing()):
+            self.transport.write(_to_answer(error))
+        if self._is_answering():
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.close()
+
+    def _count(self, reason: Reason) -> None:
+        self.app_state["health"].telemetry.connections_cut.labels(reason).inc()
+
+
+def _to_answer(error: InfraWatchError) -> bytes:
+    """A problem as bytes: no application is there that could make one."""
+    body = json.dumps(to_members(error)).encode()
+    headers = [
+        *SECURITY_HEADERS,
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
+    if error.retryable:
+        headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()]
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join([*lines, b"", body])

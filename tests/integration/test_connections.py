@@ -1,0 +1,166 @@
+"""Who dawdles, or sends or connects too much, is cut off; others do not notice."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from dawdling import HALVES, HEAD, Connection, connection, half_open, push_during
+from httpx import AsyncClient
+from pushing import batch, find_count, series
+from serving_process import ServingProcess, serving_process
+from websockets.asyncio.client import connect
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SLOWLORIS = 500
+WITHIN_S = 20
+MOST = 3
+NOT_A_PROXY = "127.0.0.2"
+HEALTHY = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(shared_database_url: str) -> AsyncIterator[ServingProcess]:
+    limits = {
+        "HEADER_DEADLINE": "2s",
+        "BODY_DEADLINE": "2s",
+        "MAX_CONNECTIONS_PER_ADDRESS": str(MOST),
+        "TRUSTED_PROXIES": "127.0.0.1/32",
+        "MAX_URL_BYTES": "2000",
+        "MAX_HEADER_BYTES": "4000",
+    }
+    async with serving_process(shared_database_url, **limits) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(server: ServingProcess) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(base_url=server.url, timeout=60) as client:
+        yield client
+
+
+def read_problem(said: bytes) -> tuple[int, dict[str, Any]]:
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head.lower()
+    assert b"x-content-type-options: nosniff" in head.lower()
+    return int(head.split()[1]), json.loads(body)
+
+
+async def test_half_open_connections_are_closed_while_others_are_served(
+    server: ServingProcess, client: AsyncClient
+) -> None:
+    cut = 'infrawatch_connections_cut_total{reason="header_deadline"}'
+
+    async with asyncio.timeout(WITHIN_S), half_open(server.url, SLOWLORIS) as connections:
+        answers = asyncio.gather(*(one.rest() for one in connections))
+        said, took = await push_during(client, answers)
+
+    assert len(took) > 1
+    assert await find_count(client, cut) >= SLOWLORIS / 2
+    for half, answer in zip(HALVES, said[: len(HALVES)], strict=True):
+        if half in ("half a body", "half a chunk"):
+            status, problem = read_problem(answer)
+            assert (status, problem["code"]) == (503, "deadline_exceeded")
+        else:
+            assert answer == b""
+
+
+async def test_a_slow_upload_that_goes_on_is_served(server: ServingProcess) -> None:
+    body = json.dumps(batch(series("slow"))).encode().ljust(60_000)
+    head = HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+
+    async with (
+        connection(server.url, head + body[:-2]) as slow,
+        connection(server.url, head + body[:-60_000]) as stuck,
+    ):
+        said = await stuck.rest()  # by now both are later than the deadline
+        slow.writer.write(body[-2:])
+        answer = await slow.rest()
+
+    assert read_problem(said)[0] == 503
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_newlines_do_not_keep_an_idle_connection(server: ServingProcess) -> None:
+    async with connection(server.url, HEALTHY) as idle:
+        assert b"200 OK" in await idle.reader.readuntil(b"}")
+        idle.writer.write(b"\r\n")
+
+        assert await idle.rest() == b""
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"GET /livez?" + b"a" * 2_000, 414, "url_too_long"),
+        (
+            b"GET /livez?" + b"a" * 2_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            414,
+            "url_too_long",
+        ),
+        (HEAD + b"Cookie: " + b"a" * 4_000, 431, "headers_too_large"),
+        (HEAD + b"Cookie: " + b"a" * 4_000 + b"\r\n\r\n", 431, "headers_too_large"),
+        (HEAD + b"a: b\r\n" * 2_000, 431, "headers_too_large"),
+        (b"\x16\x03\x01\x02\x00\x01", 400, "not_http"),
+        (b"GET\r\n\r\n", 400, "not_http"),
+        (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "not_http"),
+        (HEAD + b"Content-Length: -1\r\n\r\n", 400, "not_http"),
+        (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "not_http"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "not_http"),
+        (HEAD + b"X: a\r\n b\0c\r\n\r\n", 400, "not_http"),
+    ],
+)
+async def test_what_is_no_request_is_refused_with_a_problem(
+    server: ServingProcess, sent: bytes, status: int, code: str
+) -> None:
+    async with asyncio.timeout(WITHIN_S), connection(server.url, sent) as one:
+        answer = await one.rest()
+
+    found, problem = read_problem(answer)
+    assert (found, problem["code"]) == (status, code)
+
+
+async def test_one_address_has_so_many_connections_and_a_trusted_proxy_any_number(
+    server: ServingProcess,
+) -> None:
+    async with AsyncExitStack() as stack:
+
+        async def opened(source: str) -> Connection:
+            return await stack.enter_async_context(connection(server.url, HEALTHY, source))
+
+        mine = [await opened(NOT_A_PROXY) for _ in range(MOST)]
+        for one in mine:
+            assert b"200 OK" in await one.reader.readuntil(b"}")
+        status, problem = read_problem(await (await opened(NOT_A_PROXY)).rest())
+        assert (status, problem["code"]) == (503, "overloaded")
+        for _ in range(MOST + 1):
+            proxied = await opened("127.0.0.1")
+            assert b"200 OK" in await proxied.reader.readuntil(b"}")
+
+        mine[0].writer.close()
+
+        assert await is_let_in(server, NOT_A_PROXY)
+
+
+async def test_websockets_count_until_they_are_closed(server: ServingProcess) -> None:
+    url = server.url.replace("http", "ws") + "/v1/live"
+    async with AsyncExitStack() as stack:
+        for _ in range(MOST):
+            await stack.enter_async_context(connect(url, local_addr=(NOT_A_PROXY, 0), proxy=None))
+        async with connection(server.url, HEALTHY, NOT_A_PROXY) as one:
+            assert read_problem(await one.rest())[0] == 503
+
+    assert await is_let_in(server, NOT_A_PROXY)
+
+
+async def is_let_in(server: ServingProcess, source: str) -> bool:
+    """Whether an address gets a connection, as soon as the server knows of one that is gone."""
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            async with connection(server.url, HEALTHY, source) as one:
+                if b"200 OK" in await one.reader.readline():
+                    return True

@@ -1,0 +1,63 @@
+"""How many connections one sender may have, however many addresses it has."""
+
+from asyncio import BaseTransport
+
+import pytest
+
+from infrawatch.cli.gate import Gate
+from infrawatch.settings import Settings
+
+
+def gate(**settings: object) -> Gate:
+    return Gate(Settings.model_validate({"max_connections_per_address": 1, **settings}))
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("10.0.0.1", "::ffff:10.0.0.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::ffff:1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("", ""),
+    ],
+)
+def test_what_is_one_sender_is_counted_together(addresses: tuple[str, str]) -> None:
+    one = gate()
+
+    assert [one.admit(BaseTransport(), address) for address in addresses] == [None, "address"]
+
+
+@pytest.mark.parametrize(
+    "addresses", [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:0:1::1")]
+)
+def test_different_senders_are_not(addresses: tuple[str, str]) -> None:
+    one = gate()
+
+    assert [one.admit(BaseTransport(), address) for address in addresses] == [None, None]
+
+
+def test_a_trusted_proxy_counts_for_the_total_only() -> None:
+    one = gate(trusted_proxies="10.0.0.0/8, ::1/128", max_connections=3)
+
+    assert [one.admit(BaseTransport(), "10.1.2.3") for _ in range(4)] == [None, None, None, "total"]
+
+
+def test_zero_is_any_number() -> None:
+    one = gate(max_connections_per_address=0)
+
+    assert {one.admit(BaseTransport(), "10.0.0.1") for _ in range(10_000)} == {None}
+
+
+def test_what_was_released_twice_or_never_admitted_is_not_counted() -> None:
+    one, admitted, refused = gate(), BaseTransport(), BaseTransport()
+
+    assert one.admit(admitted, "10.0.0.1") is None
+    assert one.admit(refused, "10.0.0.1") == "address"
+    one.release(refused)
+    assert one.admit(refused, "10.0.0.1") == "address"
+    one.release(admitted)
+    one.release(admitted)
+    assert one.admit(BaseTransport(), "10.0.0.1") is None
+    assert one.admit(BaseTransport(), "10.0.0.1") == "address"
