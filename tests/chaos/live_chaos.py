@@ -1,10 +1,11 @@
 """Live under fire: whatever is killed, every viewer ends up with exactly what was committed.
 
-    python tests/chaos/live_chaos.py --seconds 60
+    python tests/chaos/live_chaos.py --seconds 60 --compact-every 5
 
 Five writers send to three server processes with Redis between them; the model is what the
 servers have acknowledged. Viewers move from server to server and resume. Meanwhile servers are
 killed (SIGKILL), Redis is killed or hangs (SIGSTOP), connections are cut and viewers replaced.
+If told to, the store is compacted again and again, and in the middle the journal is emptied, too.
 """
 
 import argparse
@@ -44,7 +45,9 @@ SELECTORS = {
 }
 """What viewers ask for, and which names of the model that means."""
 
-SETTLED_WITHIN_S = 60
+STARTED_WITHIN_S = 120
+SETTLED_WITHIN_S = 120
+TOLD_OF_WRONG = 5
 
 Model = dict[tuple[str, int], float]
 """Value by series and time."""
@@ -59,27 +62,23 @@ class Outcome:
     out_of_order: int = 0
     samples: int = 0
     done: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    """Some of it, in words."""
 
 
 class Server:
     """One process that is started again when it was killed."""
 
-    def __init__(self, port: int, database_url: str, redis_url: str) -> None:
+    def __init__(self, port: int, environment: dict[str, str]) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self._command = (*("-m", "infrawatch", "serve"), "--port", str(port))
-        self._environment = os.environ | {
-            "INFRAWATCH_DATABASE_URL": database_url,
-            "INFRAWATCH_REDIS_URL": redis_url,
-            "INFRAWATCH_LOG_LEVEL": "error",
-        }
+        self._command = ("serve", "--port", str(port))
+        self._environment = environment
         self.process: Process | None = None
 
     async def run(self) -> None:
         try:
             while True:
-                self.process = await asyncio.create_subprocess_exec(
-                    sys.executable, *self._command, stdout=DEVNULL, env=self._environment
-                )
+                self.process = await _infrawatch(*self._command, environment=self._environment)
                 await self.process.wait()
         finally:
             if self.process is not None and self.process.returncode is None:
@@ -181,13 +180,17 @@ class Storm:
 
     def __init__(self, database_url: str, redis_url: str, seed: int) -> None:
         self._luck = random.Random(seed)
-        ports = _free_ports(SERVERS)
-        self.servers = [Server(port, database_url, redis_url) for port in ports]
+        self._environment = os.environ | {
+            "INFRAWATCH_DATABASE_URL": database_url,
+            "INFRAWATCH_REDIS_URL": redis_url,
+            "INFRAWATCH_LOG_LEVEL": "error",
+        }
+        self.servers = [Server(port, self._environment) for port in _free_ports(SERVERS)]
         self.writers = [Writer(n, self.servers, self._luck) for n in range(WRITERS)]
         self.viewers: dict[Viewer, asyncio.Task[None]] = {}
         self.outcome = Outcome()
 
-    async def run(self, seconds: float) -> Outcome:
+    async def run(self, seconds: float, compact_every_s: float | None) -> Outcome:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(server.run()) for server in self.servers]
             try:
@@ -195,6 +198,8 @@ class Storm:
                 writing = [tasks.create_task(writer.run()) for writer in self.writers]
                 for number in range(VIEWERS):
                     self._join(tasks, list(SELECTORS)[number % len(SELECTORS)])
+                if compact_every_s is not None:
+                    running.append(tasks.create_task(self._compact(compact_every_s, seconds / 2)))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await self._rage(tasks)
@@ -244,8 +249,27 @@ class Storm:
                 case "hang Redis":
                     await _hang_redis(self._luck.uniform(0.2, 2))
 
+    async def _compact(self, every_s: float, all_after_s: float) -> None:
+        """Compact again and again; the first time after `all_after_s`, everything."""
+        clock = asyncio.get_running_loop().time
+        started, is_all_done = clock(), False
+        while True:
+            await asyncio.sleep(every_s)
+            is_all = not is_all_done and clock() - started >= all_after_s
+            options = ("--all",) if is_all else ()
+            process = await _infrawatch("compact", *options, environment=self._environment)
+            try:
+                is_done = await process.wait() == 0
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+            if is_done:
+                self.outcome.done[" ".join(("compact", *options))] += 1
+                is_all_done = is_all_done or is_all
+
     async def _until_all_answer(self) -> None:
-        async with asyncio.timeout(60), httpx.AsyncClient(verify=False) as client:
+        async with asyncio.timeout(STARTED_WITHIN_S), httpx.AsyncClient(verify=False) as client:
             for server in self.servers:
                 while True:
                     with suppress(httpx.HTTPError):
@@ -269,8 +293,19 @@ class Storm:
             self.outcome.missing += len(committed.keys() - seen.keys())
             self.outcome.invented += len(seen.keys() - committed.keys())
             both = committed.keys() & seen.keys()
-            self.outcome.out_of_order += sum(seen[key] != committed[key] for key in both)
+            replaced = [key for key in both if seen[key] != committed[key]]
+            self.outcome.out_of_order += len(replaced)
+            self.outcome.wrong += [
+                f"{viewer.selector}: {key} is {seen[key]}, committed was {committed[key]}"
+                for key in replaced[:TOLD_OF_WRONG]
+            ]
             self.outcome.done["gaps"] += len(viewer.picture.gaps)
+
+
+async def _infrawatch(*command: str, environment: dict[str, str]) -> Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "infrawatch", *command), stdout=DEVNULL, env=environment
+    )
 
 
 def _labels(name: str) -> dict[str, str]:
@@ -306,23 +341,37 @@ async def _hang_redis(seconds: float) -> None:
             redis.resume()
 
 
-async def chaos(database_url: str, home: Path, *, seconds: float, seed: int) -> Outcome:
+async def chaos(
+    database_url: str,
+    home: Path,
+    *,
+    seconds: float,
+    seed: int,
+    compact_every_s: float | None = None,
+) -> Outcome:
     """Rage for so long on a database of our own; `home` is for Redis."""
     async with valkey_running(home) as redis_url:
-        return await Storm(database_url, redis_url, seed).run(seconds)
+        return await Storm(database_url, redis_url, seed).run(seconds, compact_every_s)
 
 
-async def main(home: Path, seconds: float, seed: int) -> None:
+async def main(home: Path, told: argparse.Namespace) -> None:
     """Run it on a PostgreSQL of its own, and say what came of it."""
     async with postgres_running(home / "postgres") as postgres:
         url = postgres.endpoint.url()
         await upgrade(url)
-        outcome = await chaos(url, home / "redis", seconds=seconds, seed=seed)
-    print(f"seed {seed}, {seconds:g} s: {outcome.samples} samples committed")
+        outcome = await chaos(
+            url,
+            home / "redis",
+            seconds=told.seconds,
+            seed=told.seed,
+            compact_every_s=told.compact_every,
+        )
+    print(f"seed {told.seed}, {told.seconds:g} s: {outcome.samples} samples committed")
     for what, times in outcome.done.most_common():
         print(f"  {what:<18}{times:>5}")
     for what in ("missing", "invented", "out_of_order"):
         print(f"  {what.replace('_', ' '):<18}{getattr(outcome, what):>5}")
+    print(*outcome.wrong, sep="\n")
     if outcome.missing or outcome.invented or outcome.out_of_order:
         sys.exit("viewers did not get what was committed")
 
@@ -331,7 +380,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    arguments = parser.parse_args()
+    parser.add_argument("--compact-every", type=float, help="seconds; not at all without it")
     with tempfile.TemporaryDirectory(prefix="infrawatch-chaos-") as directory:
         Path(directory).chmod(0o711)  # PostgreSQL enters it as another user
-        asyncio.run(main(Path(directory), arguments.seconds, arguments.seed))
+        asyncio.run(main(Path(directory), parser.parse_args()))

@@ -11,6 +11,7 @@ from serving_live import live_server
 from stored import named, store
 from viewing import Picture, Viewing, now_ms, push, viewing
 
+from infrawatch.live import tail
 from infrawatch.live.mailbox import MAX_SAMPLES
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.samples import Columns
@@ -172,9 +173,29 @@ async def test_what_arrived_first_and_was_committed_last_replaces_nothing(
         await between.until(lambda: seen_between.values() == [2, 3])
 
 
-async def test_a_hub_that_starts_between_two_commits_knows_which_arrived_first(
+async def test_going_on_puts_nothing_in_the_place_of_what_arrived_later(
     server: str, database: Database
 ) -> None:
+    """A cursor may be behind one writer and ahead of another."""
+    now = now_ms()
+    ids = await store(database, {named("m"): [(now * 1000, 0.0), (now * 1000 + 1000, 1.0)]})
+    async with under_way(database, ids[named("m")], now, 2.0) as late:
+        await store(database, {named("m"): [(now * 1000, 3.0)]})
+        async with viewing(server) as viewer:
+            seen = await viewer.subscribe("m", since="-1h")
+    await late.aclose()
+    await push(server, "m", [(now + 1, 4), (now + 2, 5)])
+    async with viewing(server) as viewer:
+        again = await resumed(viewer, seen)
+    assert seen.values() == [3, 1]
+    assert again.values() == [4, 5]
+    assert again.gaps == []
+
+
+async def test_a_hub_that_starts_between_two_commits_knows_which_arrived_first(
+    server: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "UNDER_WAY_US", 0)  # transactions that take long, without the waiting
     now = now_ms()
     ids = await store(database, {named("m"): [(now * 1000, 0.0)]})
     async with under_way(database, ids[named("m")], now, 1.0) as late:

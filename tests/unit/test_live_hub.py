@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from infrawatch.live import topic as topics
 from infrawatch.live.hub import Hub, Start
 from infrawatch.live.mailbox import Mailbox
-from infrawatch.live.recent import MAX_SAMPLES, RECENT_US, Recent
+from infrawatch.live.recent import MAX_SAMPLES, RECENT_US, Recent, unreplaced
 from infrawatch.live.topic import Index, Topic, TopicKey
 from infrawatch.model.samples import Columns
 from infrawatch.model.selector import parse_selector
@@ -181,6 +181,18 @@ def test_in_whatever_order_entries_come_the_last_arrival_wins(
     recent = Recent()
     merged = merge(recent.add(entries[number]) for number in order)
     assert merged == merge(one.columns for one in arrived)
+
+
+@given(st.lists(st.tuples(SAMPLES, st.booleans()), max_size=6))
+def test_who_knows_a_part_is_told_what_it_needs_to_know_all(
+    told_parts: list[tuple[list[Told], bool]],
+) -> None:
+    parts = [columns(*samples) for samples, _ in told_parts]
+    is_known = [known for _, known in told_parts]
+    known = [part for part, is_one in zip(parts, is_known, strict=True) if is_one]
+    missed = unreplaced(parts, is_known)
+    assert merge([*known, missed]) == merge(parts)
+    assert len(missed) <= sum(map(len, parts)) - sum(map(len, known))
 
 
 def merge(parts: Iterable[Columns]) -> dict[tuple[int, int], float]:

@@ -2,10 +2,11 @@
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
-from infrawatch.model.samples import Columns, is_among
+from infrawatch.model.samples import Columns, is_among, latest_arrivals
 from infrawatch.model.timerange import US
 from infrawatch.store.journal import Entry
 
@@ -51,6 +52,23 @@ class Recent:
         entries = self._entries
         while len(entries) > 1 and (entries[0].at_us < before_us or self._samples > MAX_SAMPLES):
             self._samples -= len(entries.popleft().columns)
+
+
+def unreplaced(parts: Sequence[Columns], is_known: Sequence[bool]) -> Columns:
+    """What somebody who knows some of these parts has to be told, to know what all of them say.
+
+    The parts are in the order in which they arrived. Of a part that is not known, a sample is left
+    out if there is a later one, known or not, with the same series and time.
+    """
+    if not any(is_known):
+        return Columns.joined(parts)
+    every = Columns.joined(parts)
+    # Positions take the place of values: what remains says where the last arrivals are.
+    positions = np.arange(len(every), dtype=np.float64)
+    numbered = Columns(every.series_ids, every.times_us, positions)
+    last = latest_arrivals(numbered).values.astype(np.intp)
+    is_old = np.repeat(is_known, [len(part) for part in parts])
+    return every.picked(last[~is_old[last]])
 
 
 def _rank(entry: Entry) -> _Rank:

@@ -12,6 +12,7 @@ import structlog
 
 from infrawatch.errors import DeadlineExceeded, QueryTooBroad, Unavailable
 from infrawatch.live.mailbox import MAX_SAMPLES, Reason
+from infrawatch.live.recent import unreplaced
 from infrawatch.live.tail import SLACK_US, Tail
 from infrawatch.live.update import Position
 from infrawatch.live.wish import Wish
@@ -125,15 +126,24 @@ async def _samples(snapshot: Snapshot, wish: Wish, ids: Int64s) -> Columns:
 
 
 async def _replayed(journal: JournalRepository, resume: Cursor, ids: Int64s) -> Columns | None:
-    """What came after a cursor, in order of arrival; None when it is too much for a viewer."""
+    """What came after a cursor; None when it is too much for a viewer.
+
+    The cursor may be behind one writer and ahead of another. What arrived before something that
+    the viewer has of the same series and time is left out, so that it replaces nothing.
+    """
+    seqs, since_us = resume.seqs, resume.at_us - SLACK_US
+    first_us = await journal.find_first_beyond(seqs, since_us=since_us)
+    if first_us is None:
+        return Columns.empty()
     parts: list[Columns] = []
+    is_known: list[bool] = []
     samples = 0
-    since_us = resume.at_us - SLACK_US
-    async with aclosing(journal.replay(resume.seqs, since_us=since_us)) as entries:
+    async with aclosing(journal.replay({}, since_us=first_us)) as entries:
         async for entry in entries:
             part = entry.columns.picked(is_among(entry.columns.series_ids, ids))
             parts.append(part)
+            is_known.append(entry.seq <= seqs.get(entry.writer, 0))
             samples += len(part)
             if samples > MAX_SAMPLES:
                 return None
-    return Columns.joined(parts)
+    return unreplaced(parts, is_known)

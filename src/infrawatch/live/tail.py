@@ -22,7 +22,7 @@ SLACK_US = 60 * US
 """How far back the journal is read before what is known: a transaction's deadline, and more."""
 
 UNDER_WAY_US = 2 * US
-"""How long a transaction takes at most, unless something is wrong."""
+"""How long a transaction that cannot be seen, of another PostgreSQL role, takes at most."""
 
 MAX_WAITING_SAMPLES = 1_000_000
 """24 MB of entries not applied yet; the journal has whatever finds no place here."""
@@ -83,17 +83,20 @@ class Tail:
         async with self._starting:
             if self._hub.is_active:
                 return
+            async with self._database.reading() as connection:  # before the snapshot is taken
+                since_us = await WriterRepository(connection).under_way_since()
             async with self._database.reading() as connection:
-                start = await self._read_start(JournalRepository(connection))
+                start = await self._read_start(JournalRepository(connection), since_us)
             self._checked_at = asyncio.get_running_loop().time()
             self._lag_s = 0.0
             self._hub.start(start)
 
-    async def _read_start(self, journal: JournalRepository) -> Start:
+    async def _read_start(self, journal: JournalRepository, under_way_since_us: int) -> Start:
         writers = WriterRepository(journal.connection)
         positions = await writers.positions()
         active = await writers.positions(self._window)
-        entries = journal.replay({}, since_us=positions.at_us - UNDER_WAY_US)
+        since_us = min(under_way_since_us, positions.at_us - UNDER_WAY_US)
+        entries = journal.replay({}, since_us=max(since_us, positions.at_us - SLACK_US))
         async with aclosing(entries):
             recent = [entry async for entry in entries]
         series_ids = await list_all_ids(journal.connection)

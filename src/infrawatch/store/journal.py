@@ -45,6 +45,16 @@ WHERE j.shard IN (SELECT shard FROM shards) AND j.arrived_at >= :since
 ORDER BY j.arrived_at, j.writer, j.seq, j.shard
 """)
 
+# The same rows, but not their samples: the arrays lie elsewhere and are not fetched.
+_FIRST_BEYOND = text("""
+SELECT (extract(epoch FROM min(j.arrived_at)) * 1000000)::bigint
+FROM journal j
+LEFT JOIN unnest(CAST(:writers AS bigint[]), CAST(:seqs AS bigint[])) AS known (writer, seq)
+    ON known.writer = j.writer
+WHERE j.shard IN (SELECT shard FROM shards) AND j.arrived_at >= :since
+    AND j.seq > coalesce(known.seq, 0)
+""")
+
 # The oldest row of each shard is the first of its index. What is not compacted yet is never
 # emptied: a journal that is young, or empty because nothing comes, has not lost anything.
 _FLOOR = text("""
@@ -80,14 +90,7 @@ class JournalRepository:
 
         Writers that `seqs` does not name are read from their first entry.
         """
-        rows = await self.connection.stream(
-            _REPLAY,
-            {
-                "writers": list(seqs),
-                "seqs": list(seqs.values()),
-                "since": from_us(max(since_us, 0)),
-            },
-        )
+        rows = await self.connection.stream(_REPLAY, _beyond(seqs, since_us))
         head: tuple[int, int, int] | None = None
         parts: list[Columns] = []
         async for writer, seq, at_us, *sent in rows:
@@ -99,9 +102,23 @@ class JournalRepository:
         if head is not None:
             yield Entry(*head, Columns.joined(parts))
 
+    async def find_first_beyond(self, seqs: Mapping[int, int], *, since_us: int) -> int | None:
+        """When the first entry that `replay` would give arrived, in µs; None if it gives none."""
+        answer = await self.connection.execute(_FIRST_BEYOND, _beyond(seqs, since_us))
+        at_us: int | None = answer.scalar_one()
+        return at_us
+
     async def floor(self) -> int:
         """The moment, in µs, since which every arrival is still in the journal."""
         return int((await self.connection.execute(_FLOOR)).scalar_one())
+
+
+def _beyond(seqs: Mapping[int, int], since_us: int) -> dict[str, object]:
+    return {
+        "writers": list(seqs),
+        "seqs": list(seqs.values()),
+        "since": from_us(max(since_us, 0)),
+    }
 
 
 def _received(series_ids: bytes, times: bytes, values: bytes) -> Columns:

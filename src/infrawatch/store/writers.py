@@ -38,6 +38,14 @@ WHERE CAST(:window AS interval) IS NULL
     OR last_at >= clock_timestamp() - CAST(:window AS interval)
 """)
 
+# Whoever advances a writer locks the table so until the commit. The clock is read before the locks.
+_UNDER_WAY = text("""
+SELECT (extract(epoch FROM least(statement_timestamp(), min(a.xact_start))) * 1000000)::bigint
+FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND l.relation = 'writers'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+""")
+
 _CLOCK = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
 
 _REACHED = text("""
@@ -99,6 +107,13 @@ class WriterRepository:
         if not rows:
             return Positions({}, int((await self._connection.execute(_CLOCK)).scalar_one()))
         return Positions({writer: seq for writer, seq, _ in rows}, rows[0][2])
+
+    async def under_way_since(self) -> int:
+        """Whatever is not visible in a later snapshot arrives, or arrived, after this, in µs.
+
+        Transactions of other PostgreSQL roles cannot be seen.
+        """
+        return int((await self._connection.execute(_UNDER_WAY)).scalar_one())
 
     async def has_reached(self, cursor: Cursor) -> bool:
         """Whether everything the cursor names is visible in this snapshot."""
