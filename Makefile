@@ -16,6 +16,10 @@ SETUP := sh .ci/python .ci/setup.py
 # Becomes `infrawatch up`, and stops (SIGTERM) should make be killed.
 UNDER_MAKE := $(PYTHON) -I -S src/infrawatch/embedded/launcher.py $$PPID 15 -
 
+# Tests mostly wait: for deadlines, and for processes that start and stop. A machine that stands
+# still for seconds breaks deadlines too, so what fails is tried once more, and named at the end.
+JOBS := 4
+
 .PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store chaos
 .DEFAULT_GOAL := run
 
@@ -28,7 +32,7 @@ setup:
 
 test:
 	@$(SETUP) dev
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --reruns 1 $(ARGS)
 
 chaos:
 	@$(SETUP) dev

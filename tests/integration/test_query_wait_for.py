@@ -30,7 +30,14 @@ READS = {
 
 @pytest.fixture
 async def replica(database_url: str) -> AsyncIterator[AsyncClient]:
-    """A second server on the same database, which gives up early."""
+    """A second server on the same database."""
+    async with serving(database_url) as url, AsyncClient(base_url=url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+async def impatient(database_url: str) -> AsyncIterator[AsyncClient]:
+    """One that gives up early."""
     async with (
         serving(database_url, read_deadline=PATIENCE) as url,
         AsyncClient(base_url=url, timeout=30) as client,
@@ -81,12 +88,12 @@ async def test_every_read_waits(client: AsyncClient, replica: AsyncClient) -> No
 
 
 async def test_a_write_that_never_comes_is_waited_for_until_the_deadline(
-    client: AsyncClient, replica: AsyncClient
+    client: AsyncClient, impatient: AsyncClient
 ) -> None:
     cursor = beyond(await written(client)).to_text()
 
     started = monotonic()
-    answer = await replica.get("/v1/latest", params={"match": "up", "wait_for": cursor})
+    answer = await impatient.get("/v1/latest", params={"match": "up", "wait_for": cursor})
 
     assert monotonic() - started >= PATIENCE.total_seconds()
     assert answer.status_code == 503
