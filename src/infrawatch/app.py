@@ -18,6 +18,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from infrawatch import health, problems
 from infrawatch.access.browsers import KnownPages, SecurityHeaders
 from infrawatch.access.loopback import LoopbackOnly
+from infrawatch.access.request_ids import RequestIds
 from infrawatch.errors import StoreUnavailable
 from infrawatch.health import CountRequests, Health
 from infrawatch.ingest import router as ingest
@@ -120,6 +121,7 @@ def create_app(settings: Settings) -> FastAPI:
     _guard(app, settings)
     problems.install(app)
     app.add_middleware(CountRequests, telemetry=telemetry)
+    app.add_middleware(RequestIds)
     for router in _ROUTERS:
         app.include_router(router)
     web.install(app)

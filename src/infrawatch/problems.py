@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import get_contextvars
 
 from infrawatch.errors import InfraWatchError, InvalidInput, NotFound, ShuttingDown
 
@@ -42,6 +43,7 @@ class Problem(BaseModel):
     status: int
     code: Annotated[str, Field(description="Stable; meant for programs.")]
     detail: Annotated[str, Field(description="What to do about it; meant for people.")]
+    request_id: Annotated[str, Field(description="`X-Request-Id`, and what the log has of it.")]
 
 
 class ParameterRefusal(BaseModel):
@@ -167,20 +169,26 @@ async def _routing(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected_error", path=request.url.path, exc_info=error)
-    return _problem(
+    response = _problem(
         500, "internal", "an error of ours; the log says which", None, is_retryable=False
     )
+    response.headers["X-Request-Id"] = _request_id()  # we are outside of what adds it
+    return response
 
 
 def _problem(
     status: int, code: str, detail: str, more: Mapping[str, object] | None, *, is_retryable: bool
 ) -> Response:
     return JSONResponse(
-        _members(status, code, detail) | dict(more or {}),
+        _members(status, code, detail) | {"request_id": _request_id()} | dict(more or {}),
         status_code=status,
         headers={"Retry-After": str(RETRY_AFTER_S)} if is_retryable else None,
         media_type=MEDIA_TYPE,
     )
+
+
+def _request_id() -> str:
+    return str(get_contextvars().get("request_id", ""))
 
 
 def _members(status: int, code: str, detail: str) -> dict[str, object]:

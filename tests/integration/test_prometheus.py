@@ -1,11 +1,13 @@
-"""Debian's Prometheus scrapes our own /metrics, and writes what it scraped back to us.
+"""Debian's Prometheus scrapes our own /metrics, and writes what it scraped back to us; its linter
+has nothing to say about them.
 
 `make peers` installs it.
 """
 
 import asyncio
 import shutil
-from asyncio.subprocess import DEVNULL
+from asyncio.subprocess import DEVNULL, PIPE
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from httpx import AsyncClient
 
 PROMETHEUS = shutil.which("prometheus")
+PROMTOOL = shutil.which("promtool")
 WITHIN_S = 60
 
 CONFIGURATION = """
@@ -57,6 +60,34 @@ async def test_what_prometheus_scrapes_from_us_comes_back_by_remote_write(
     assert up["value"] == 1.0
     assert up["labels"] == {"instance": host, "job": "infrawatch"}
     assert accepted["value"] > 0  # what it had sent before is in what it scraped later
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="no `promtool` here: `make peers` installs it")
+async def test_the_linter_of_prometheus_finds_nothing_wrong_with_our_metrics(
+    client: AsyncClient,
+) -> None:
+    for path in ("/v1/nothing", "/v1/labels", "/livez"):
+        await client.get(path)
+    metrics = (await client.get("/metrics")).content
+
+    assert PROMTOOL is not None
+    linter = await asyncio.create_subprocess_exec(
+        *(PROMTOOL, "check", "metrics"), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    assert await linter.communicate(metrics) == (b"", b"")
+    assert linter.returncode == 0
+
+
+async def test_no_metric_has_more_series_than_there_are_routes(client: AsyncClient) -> None:
+    for number in range(30):
+        await client.get(f"/v1/nothing/{number}", headers={"X-Request-Id": str(number)})
+    lines = (await client.get("/metrics")).text.splitlines()
+    names = Counter(
+        line.partition("{")[0] for line in lines if "{" in line and "_bucket{" not in line
+    )
+
+    assert names
+    assert max(names.values()) < 10
 
 
 async def _latest(client: AsyncClient, match: str) -> dict[str, Any]:

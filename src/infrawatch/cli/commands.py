@@ -17,6 +17,7 @@ _NAMES = (
     "database-url",
     "openapi",
     "healthcheck",
+    "doctor",
 )
 
 

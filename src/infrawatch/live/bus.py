@@ -13,6 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from infrawatch.errors import CannotStart, Unavailable
 from infrawatch.model.samples import Columns
 from infrawatch.store.journal import Entry
 from infrawatch.telemetry import Telemetry
@@ -128,12 +129,32 @@ class Bus:
         raise TimeoutError("Redis does not answer")
 
     def _redis(self) -> Redis:
-        return Redis.from_url(
-            self._url,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),
-        )
+        return _client(self._url)
+
+
+async def ping(url: str) -> None:
+    """Ask Redis whether it is there.
+
+    Raises:
+        Unavailable: it does not answer, or lets us not in.
+        CannotStart: that is no URL of a Redis.
+    """
+    try:
+        async with _client(url) as redis:
+            await redis.ping()
+    except ValueError as error:
+        raise CannotStart(f"It has no such URL ({error})") from None
+    except _TROUBLES as error:
+        raise Unavailable(f"It does not answer ({str(error) or type(error).__name__})") from error
+
+
+def _client(url: str) -> Redis:
+    return Redis.from_url(
+        url,
+        socket_timeout=TIMEOUT_S,
+        socket_connect_timeout=TIMEOUT_S,
+        retry=Retry(NoBackoff(), 1),
+    )
 
 
 def pack(entry: Entry) -> bytes:

@@ -1,0 +1,223 @@
+"""`infrawatch doctor`: what is wrong here, and what to do about it."""
+
+import os
+import resource
+import shutil
+from collections.abc import AsyncGenerator, Iterator
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+from dotenv import dotenv_values
+
+from infrawatch.cli.database import find_own_url
+from infrawatch.cli.options import DataDir, read_settings
+from infrawatch.cli.serving import run_until_stopped
+from infrawatch.embedded.endpoint import Endpoint
+from infrawatch.embedded.home import Home
+from infrawatch.errors import CannotStart, InfraWatchError, Unavailable
+from infrawatch.live.bus import ping
+from infrawatch.settings import AgentSettings, LogSettings, Settings
+from infrawatch.store.database import Database
+from infrawatch.store.inspection import Facts, InspectionRepository
+from infrawatch.store.migrations import find_difference, find_revision
+
+OK, WARNING, FAULT = "ok", "warning", "FAULT"
+
+OLDEST, NEWEST = 15, 18
+"""Versions of PostgreSQL the suite runs on."""
+
+UPKEEP_CONNECTIONS = 6
+MOST_SKEW = timedelta(seconds=2)
+GIB = 1024**3
+LEAST_FREE_BYTES = GIB
+ENOUGH_FREE_BYTES = 10 * GIB
+LEAST_FILES, ENOUGH_FILES = 1_024, 8_192
+"""Every sender and viewer is one."""
+
+KINDS = (Settings, AgentSettings, LogSettings)
+
+
+class Finding(NamedTuple):
+    level: str
+    about: str
+    text: str
+
+
+def doctor(data_dir: DataDir = None) -> None:
+    """Check what InfraWatch needs, as it is configured here; each line says what to do.
+
+    Leaves with 1 if there is a fault. It changes nothing and starts nothing.
+    """
+    levels: list[str] = []
+
+    async def look() -> None:
+        async for finding in _findings(data_dir):
+            print(f"{finding.level:<8} {finding.about:<12} {finding.text}", flush=True)
+            levels.append(finding.level)
+
+    run_until_stopped(look())
+    if FAULT in levels:
+        raise typer.Exit(1)
+
+
+async def _findings(data_dir: Path | None) -> AsyncGenerator[Finding, None]:
+    faults = [*_settings(), *_names()]
+    for finding in faults or [Finding(OK, "settings", "All make sense.")]:
+        yield finding
+    for finding in _files():
+        yield finding
+    if any(finding.level == FAULT for finding in faults):
+        yield Finding(FAULT, "database", "Not looked at: mend the settings first.")
+        return
+    settings = read_settings(Settings, data_dir=data_dir)
+    for finding in _disks(settings):
+        yield finding
+    async for finding in _database(settings):
+        yield finding
+    yield await _redis(settings)
+
+
+def _settings() -> Iterator[Finding]:
+    for kind in KINDS:
+        try:
+            read_settings(kind)
+        except CannotStart as error:
+            yield Finding(FAULT, "settings", f"{error}. .env.example says what each may be.")
+
+
+def _names() -> Iterator[Finding]:
+    """Variables that nobody reads are mistyped, most of the time."""
+    known = {f"INFRAWATCH_{name.upper()}" for kind in KINDS for name in kind.model_fields}
+    given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    for name in sorted(given - known):
+        if name.startswith("INFRAWATCH_"):
+            close = get_close_matches(name, known, n=1)
+            meant = f"did you mean {close[0]}?" if close else "remove it."
+            yield Finding(WARNING, "settings", f"There is no {name}: {meant}")
+
+
+def _files() -> Iterator[Finding]:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit in range(ENOUGH_FILES):
+        yield Finding(
+            FAULT if limit < LEAST_FILES else WARNING,
+            "open files",
+            f"{limit} at most, and every sender and viewer takes one: `ulimit -n 65536`, or "
+            "LimitNOFILE=65536 in the systemd unit.",
+        )
+    else:
+        yield Finding(OK, "open files", "As many as there may be connections.")
+
+
+def _disks(settings: Settings) -> Iterator[Finding]:
+    """Where the embedded PostgreSQL and the agent keep their files, if they do on this machine."""
+    agent = read_settings(AgentSettings)
+    for path in (Home.resolve(settings.data_dir).path, agent.spool_dir):
+        if not path.exists():
+            continue
+        free = shutil.disk_usage(path).free
+        if free >= ENOUGH_FREE_BYTES:
+            yield Finding(OK, "disk", f"{free / GIB:.0f} GiB are free for {path}.")
+        else:
+            yield Finding(
+                FAULT if free < LEAST_FREE_BYTES else WARNING,
+                "disk",
+                f"{free / GIB:.1f} GiB are free for {path}: make room, move it to a larger disk, "
+                "or keep samples for a shorter time (INFRAWATCH_RETENTION).",
+            )
+
+
+async def _database(settings: Settings) -> AsyncGenerator[Finding, None]:
+    try:
+        url = find_own_url(settings)
+        endpoint = None if url else Endpoint.find(Home.resolve(settings.data_dir))
+    except CannotStart as error:
+        yield Finding(FAULT, "database", str(error))
+        return
+    if url is None and endpoint is None:
+        yield Finding(
+            WARNING,
+            "database",
+            "There is none yet: `infrawatch up` makes one, or set INFRAWATCH_DATABASE_URL.",
+        )
+        return
+    what_to_do = "start it with `infrawatch up`" if url is None else "check INFRAWATCH_DATABASE_URL"
+    try:
+        async with Database.open(url or endpoint.url()) as database:  # type: ignore[union-attr]
+            async for finding in _of(database, settings):
+                yield finding
+    except Unavailable as error:
+        yield Finding(FAULT, "database", f"{error}: {what_to_do}, and that its server runs.")
+
+
+async def _of(database: Database, settings: Settings) -> AsyncGenerator[Finding, None]:
+    async with database.reading() as connection:
+        inspection = InspectionRepository(connection)
+        facts = await inspection.facts()
+        before = datetime.now(UTC)
+        theirs = await inspection.clock()
+        after = datetime.now(UTC)
+    yield Finding(OK, "database", f"It answers, and holds {facts.size_bytes / GIB:.2f} GiB.")
+    yield _version(facts)
+    for finding in _configuration(facts, settings):
+        yield finding
+    difference = find_difference(await find_revision(database))
+    level = FAULT if difference else OK
+    yield Finding(level, "schema", difference or "It is the one this version speaks.")
+    yield _clock(theirs - after, theirs - before)
+
+
+def _version(facts: Facts) -> Finding:
+    major = facts.version // 10_000
+    if major < OLDEST:
+        text = f"PostgreSQL {facts.version_name} is too old: upgrade it to {OLDEST} or newer."
+        return Finding(FAULT, "version", text)
+    if major > NEWEST:
+        text = f"PostgreSQL {facts.version_name} is newer than what is tested ({NEWEST})."
+        return Finding(WARNING, "version", text)
+    return Finding(OK, "version", f"PostgreSQL {facts.version_name}.")
+
+
+def _configuration(facts: Facts, settings: Settings) -> Iterator[Finding]:
+    if facts.is_standby:
+        text = "It is a standby, which takes no samples: name the primary in the URL."
+        yield Finding(FAULT, "database", text)
+    for name, is_on in (("fsync", facts.syncs), ("full_page_writes", facts.writes_full_pages)):
+        if not is_on:
+            text = f"{name} is off, so a crash loses what was acknowledged: set {name} = on."
+            yield Finding(FAULT, "durability", text)
+    if not facts.may_create:
+        text = f"It may make no tables: GRANT CREATE ON SCHEMA {facts.schema} TO {facts.user}."
+        yield Finding(FAULT, "privileges", text)
+    pools = settings.write_pool_size + settings.read_pool_size + UPKEEP_CONNECTIONS
+    needed = pools * settings.workers
+    if needed > facts.connections:
+        yield Finding(
+            FAULT,
+            "connections",
+            f"These servers may need {needed}, and PostgreSQL has {facts.connections}: raise its "
+            "max_connections, or lower INFRAWATCH_READ_POOL_SIZE or INFRAWATCH_WORKERS.",
+        )
+
+
+def _clock(least: timedelta, most: timedelta) -> Finding:
+    """Its clock is ahead of ours by something between these, as the question took a while."""
+    skew = min(abs(least), abs(most))
+    if skew > MOST_SKEW and (least > timedelta()) == (most > timedelta()):
+        text = f"The database's differs by {skew.total_seconds():.0f} s: let both use NTP."
+        return Finding(FAULT, "clock", text)
+    return Finding(OK, "clock", "It agrees with the database's.")
+
+
+async def _redis(settings: Settings) -> Finding:
+    if settings.redis_url is None:
+        return Finding(OK, "redis", "None is configured; one process needs none.")
+    try:
+        await ping(settings.redis_url.get_secret_value())
+    except InfraWatchError as error:
+        text = f"{error}: check INFRAWATCH_REDIS_URL. Until then live views are a little later."
+        return Finding(FAULT, "redis", text)
+    return Finding(OK, "redis", "It answers.")

@@ -1,0 +1,45 @@
+"""What a PostgreSQL says of itself, for people who look for a fault."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+_FACTS = text("""
+SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
+    pg_is_in_recovery(),
+    current_setting('fsync') = 'on',
+    current_setting('full_page_writes') = 'on',
+    current_setting('max_connections')::integer
+        - current_setting('superuser_reserved_connections')::integer,
+    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+    current_user, coalesce(current_schema(), 'public'), pg_database_size(current_database())
+""")
+_CLOCK = text("SELECT clock_timestamp()")
+
+
+class Facts(NamedTuple):
+    version: int
+    version_name: str
+    is_standby: bool
+    syncs: bool
+    writes_full_pages: bool
+    connections: int
+    may_create: bool
+    user: str
+    schema: str
+    size_bytes: int
+
+
+class InspectionRepository:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def facts(self) -> Facts:
+        return Facts(*(await self._connection.execute(_FACTS)).one())
+
+    async def clock(self) -> datetime:
+        """The server's clock now, not when the transaction began."""
+        now: datetime = (await self._connection.execute(_CLOCK)).scalar_one()
+        return now
