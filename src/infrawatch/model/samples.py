@@ -31,17 +31,18 @@ class Columns(NamedTuple):
     @classmethod
     def joined(cls, parts: "Sequence[Columns]") -> "Columns":
         """All parts one after the other; keeps their order."""
-        if len(parts) == 1:
-            return parts[0]
-        if not parts:
+        filled = [one for one in parts if len(one) > 0]
+        if len(filled) == 1:
+            return filled[0]
+        if not filled:
             return cls.empty()
-        return Columns(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return Columns(*(np.concatenate(column) for column in zip(*filled, strict=True)))
 
     @override
     def __len__(self) -> int:  # the number of samples, not of columns
         return len(self.series_ids)
 
-    def picked(self, which: NDArray[np.intp] | NDArray[np.bool_]) -> "Columns":
+    def picked(self, which: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "Columns":
         """The samples at these positions, or where the mask is true, in that order."""
         return Columns(self.series_ids[which], self.times_us[which], self.values[which])
 
@@ -51,7 +52,7 @@ def latest_arrivals(columns: Columns) -> Columns:
 
     Takes samples in order of arrival, earliest first.
     """
-    if len(columns) == 0:
+    if _is_in_order(columns):
         return columns
     # Samples mostly arrive in order of time, in runs of ascending ids: sorting by id alone merges
     # these runs, at a tenth of the price of sorting by both.
@@ -63,6 +64,15 @@ def latest_arrivals(columns: Columns) -> Columns:
         distances_us = np.diff(ordered.times_us)
     is_last = np.append(~is_same_series | (distances_us != 0), True)  # a value
     return ordered if is_last.all() else ordered.picked(is_last)
+
+
+def _is_in_order(columns: Columns) -> bool:
+    """Whether samples are sorted by (series, time) already, and none shares both with another."""
+    series_ids, times_us, _ = columns
+    follows = series_ids[1:] == series_ids[:-1]
+    follows &= times_us[1:] > times_us[:-1]
+    follows |= series_ids[1:] > series_ids[:-1]
+    return bool(follows.all())
 
 
 def series_bounds(series_ids: Int64s) -> NDArray[np.intp]:

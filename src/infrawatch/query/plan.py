@@ -37,6 +37,9 @@ _OFF_LOOP_SAMPLES = 200_000
 _POLL_S = 0.02
 """How often `wait_for` looks again: an acknowledged write is visible after one round at most."""
 
+_Key = tuple[str, ...]
+"""What a series says for each label of `by`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asker:
@@ -261,18 +264,21 @@ def _to_ranges(every: Sequence[Series], table: Table, question: RangeQuestion) -
     table = Table(table.values[seen], table.empty[seen])
     if question.across is None:
         return Ranges([Group(*one) for one in rows], question.steps, table)
-    groups = _grouped(rows, question.by)
+    keys = [_key(one, question.by) for one in rows]
+    groups = _grouped(rows, keys, question.by)
     places = {key: place for place, key in enumerate(groups)}
-    into = np.fromiter((places[_key(one, question.by)] for one in rows), np.intp, len(rows))
+    into = np.fromiter(map(places.__getitem__, keys), np.intp, len(rows))
     combined = combine(table, question.across, into=into, rows=len(groups))
     return Ranges(list(groups.values()), question.steps, combined)
 
 
-def _grouped(rows: Sequence[Series], by: tuple[str, ...]) -> dict[tuple[str, ...], Group]:
-    """Groups in the order of their labels; one that holds a single metric is called by it."""
-    metrics: dict[tuple[str, ...], set[str]] = {}
-    for one in rows:
-        metrics.setdefault(_key(one, by), set()).add(one.metric)
+def _grouped(
+    rows: Sequence[Series], keys: Sequence[_Key], by: tuple[str, ...]
+) -> dict[_Key, Group]:
+    """Groups in the order of their keys; one that holds a single metric is called by it."""
+    metrics: dict[_Key, set[str]] = {}
+    for key, one in zip(keys, rows, strict=True):
+        metrics.setdefault(key, set()).add(one.metric)
     return {
         key: Group(
             None,
@@ -283,7 +289,7 @@ def _grouped(rows: Sequence[Series], by: tuple[str, ...]) -> dict[tuple[str, ...
     }
 
 
-def _key(series: Series, by: tuple[str, ...]) -> tuple[str, ...]:
+def _key(series: Series, by: tuple[str, ...]) -> _Key:
     return tuple(
         series.metric if label == METRIC_LABEL else series.labels.get(label, "") for label in by
     )

@@ -64,7 +64,9 @@ def encode_times(times_us: Int64s, runs: Runs) -> ChunkTimes:
 def decode_times(chunks: ChunkTimes, starts_us: Int64s, counts: Int64s) -> Int64s:
     """The times of all samples, chunk by chunk."""
     runs = Runs.of(counts)
-    times_us = runs.spread(starts_us) + runs.spread(chunks.step_us) * runs.indexes()
+    # As in decode_values, modulo 2^64.
+    times_us = runs.spread(chunks.step_us) * np.arange(runs.total)
+    times_us += runs.spread(starts_us - chunks.step_us * runs.starts)
     uneven = np.flatnonzero(chunks.time_bits)
     if uneven.size:
         some = Runs.of(counts[uneven])

@@ -70,14 +70,18 @@ def encode_values(values: Float64s, runs: Runs) -> ChunkValues:
 def decode_values(chunks: ChunkValues, counts: Int64s) -> Float64s:
     """The values of all samples, chunk by chunk."""
     runs = Runs.of(counts)
-    integers = np.cumsum(unpack(chunks.deltas, counts, chunks.delta_bits))
-    integers -= runs.spread(integers[runs.starts])
-    integers *= runs.spread(chunks.factor)
-    integers += runs.spread(chunks.slope) * runs.indexes()
-    integers += runs.spread(chunks.base)
-    values = integers.astype(np.float64)
-    values /= runs.spread(_POWERS[chunks.exponent])
-    values[runs.picked(chunks.exponent == RAW).positions()] = chunks.raw
+    integers = unpack(chunks.deltas, counts, chunks.delta_bits)
+    np.cumsum(integers, out=integers)
+    # What is the same for all of a chunk is added at once. Whatever overflows on the way does so
+    # modulo 2^64, and comes back.
+    constants = chunks.base - chunks.factor * integers[runs.starts] - chunks.slope * runs.starts
+    if (chunks.factor > 1).any():
+        integers *= runs.spread(chunks.factor)
+    integers += runs.spread(chunks.slope) * np.arange(len(integers))
+    integers += runs.spread(constants)
+    values: Float64s = integers / runs.spread(_POWERS[chunks.exponent])
+    if len(chunks.raw) > 0:
+        values[runs.picked(chunks.exponent == RAW).positions()] = chunks.raw
     return values
 
 

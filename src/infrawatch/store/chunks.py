@@ -1,6 +1,6 @@
 """Chunks in their two tables: the head, of windows that are open, and those that are closed."""
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,13 +19,20 @@ from infrawatch.store.chunk_rows import (
 from infrawatch.store.codec import WINDOW_US, Chunks, decode
 
 _CHUNKS_AT_ONCE = 20_000
-"""Windows of series asked for in one statement: about 20 MB, and 10 million samples at the most."""
+"""What a statement should bring: about 20 MB, and 10 million samples at the most."""
+
+_GROWTH = 4
+"""A span may be far longer than what there is in it; series differ, so no more at a time."""
 
 _MOST_WINDOWS = 400
 """About a month: a span may be longer than what there is, and 50 series at once are enough."""
 
-_ARRAY_OF_WANTED = """
-FROM unnest(CAST(:shards AS smallint[]), CAST(:ids AS bigint[])) AS wanted (shard, series_id)
+# Ids come as the text of an array: asyncpg takes a microsecond for each element of a list.
+_ARRAY_OF_WANTED = f"""
+FROM (
+    SELECT CAST(id & {SHARDS - 1} AS smallint) AS shard, id AS series_id
+    FROM unnest(CAST(CAST(:ids AS text) AS bigint[])) AS id
+) AS wanted
 """
 
 # One index descent a series in each day's partition that the span touches; a chunk begins at most
@@ -83,19 +90,28 @@ class ChunkRepository:
         self._connection = connection
 
     async def read(self, ids: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
-        """Samples of chunks that touch the span, and some around them, a part at a time.
+        """Samples in the span that are in chunks, a part at a time.
 
         What comes later wins: closed windows first, then the head by generation.
         """
-        for part in _parts(ids, span):
+        start, size = 0, _first_size(span)
+        while start < len(ids):
+            part = ids[start : start + size]
+            found = 0
             for statement in (_CLOSED, _HEAD):
-                yield decode(await self._select(statement, part, span))
+                chunks = await self._select(statement, part, span)
+                found += len(chunks)
+                yield decode(chunks, span)
+            start += size
+            size = min(_GROWTH * size, _CHUNKS_AT_ONCE * len(part) // max(found, 1)) or 1
 
     async def read_newest(self, ids: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
-        """The samples of each series' newest chunk, and all of the head, within about the span."""
-        for part in _parts(ids, TimeRange(0, WINDOW_US)):
+        """The samples of each series' newest chunk, and all of the head, within the span."""
+        size = _CHUNKS_AT_ONCE // 2
+        for start in range(0, len(ids), size):
             for statement in (_NEWEST, _HEAD):
-                yield decode(await self._select(statement, part, span))
+                chunks = await self._select(statement, ids[start : start + size], span)
+                yield decode(chunks, span)
 
     async def find_ends(self, ids: Int64s) -> tuple[Int64s, Int64s, Int64s]:
         """Ids of series that have chunks, and their first and last times in µs."""
@@ -118,12 +134,11 @@ class ChunkRepository:
         return from_row(answer.one())
 
 
-def _wanted(ids: Int64s) -> Mapping[str, Sequence[int]]:
-    return {"shards": (ids & (SHARDS - 1)).tolist(), "ids": ids.tolist()}
+def _wanted(ids: Int64s) -> Mapping[str, str]:
+    return {"ids": f"{{{','.join(map(str, ids.tolist()))}}}"}
 
 
-def _parts(ids: Int64s, span: TimeRange) -> Iterator[Int64s]:
+def _first_size(span: TimeRange) -> int:
+    """How many series to begin with; how many chunks they had tells how many to go on with."""
     windows = min((span.end_us - span.start_us) // WINDOW_US + 2, _MOST_WINDOWS)
-    size = _CHUNKS_AT_ONCE // windows
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]
+    return int(_CHUNKS_AT_ONCE // windows)

@@ -1,13 +1,17 @@
 """Chunks: consecutive samples of one series within two hours, delta-encoded, bit for bit."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infrawatch.model.samples import Columns, Int64s
-from infrawatch.model.timerange import US
+from infrawatch.model.timerange import US, TimeRange
 from infrawatch.store.chunk_times import ChunkTimes, decode_times, encode_times
-from infrawatch.store.chunk_values import ChunkValues, decode_values, encode_values
+from infrawatch.store.chunk_values import RAW, ChunkValues, decode_values, encode_values
+from infrawatch.store.packing import words_in
 from infrawatch.store.ragged import Runs
 
 WINDOW_US = 2 * 3600 * US
@@ -17,6 +21,14 @@ MAX_SAMPLES = 480
 """Two hours of a sample every 15 s. With 8 bytes a value and 8 a time, the worst there is, a row of
 so many fits PostgreSQL's page of 8 kB. So no array is ever compressed or stored out of line, which
 would have to be undone for every sample that SQL takes out of it."""
+
+_BLOCK_SAMPLES = 1 << 16
+"""Samples worked on at a time, so that what numpy makes in between stays in the processor's caches
+and in memory that the process has already: every fresh page costs more than what is done with it.
+"""
+
+_Numbers = NDArray[Any]
+_Parts = Iterable[tuple[_Numbers, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +63,66 @@ def encode(columns: Columns) -> Chunks:
     )
 
 
-def decode(chunks: Chunks) -> Columns:
-    """The samples of all chunks, chunk by chunk in the order given, each in order of time."""
+def decode(chunks: Chunks, span: TimeRange | None = None) -> Columns:
+    """The samples of all chunks, chunk by chunk in the order given, each in order of time.
+
+    Only those in the span, if there is one.
+    """
+    total = int(chunks.counts.sum())
+    decoded = Columns(np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total))
+    end = 0
+    for block in _blocks(chunks):
+        samples = _decoded(block)
+        if span is not None and not _is_within(block, span):
+            times_us = samples.times_us
+            samples = samples.picked((times_us >= span.start_us) & (times_us < span.end_us))
+        start, end = end, end + len(samples)
+        for column, part in zip(decoded, samples, strict=True):
+            column[start:end] = part
+    return decoded.picked(slice(end))
+
+
+def _blocks(chunks: Chunks) -> Iterator[Chunks]:
+    """The same chunks in order, cut into parts of about `_BLOCK_SAMPLES`; none is empty."""
+    if len(chunks) == 0:
+        return
+    times, values, counts = chunks.times, chunks.values, chunks.counts
+    ends = np.cumsum(counts)
+    total = int(counts.sum())
+    cuts = np.unique(np.searchsorted(ends, np.arange(_BLOCK_SAMPLES, total, _BLOCK_SAMPLES)))
+
+    def cut(columns: Iterable[_Numbers], *ragged: tuple[_Numbers, Int64s]) -> _Parts:
+        """Columns with an entry for each chunk, and others with as many for each as is said."""
+        even = (np.split(column, cuts) for column in columns)
+        uneven = (np.split(some, np.append(0, np.cumsum(sizes))[cuts]) for some, sizes in ragged)
+        return zip(*even, *uneven, strict=True)
+
+    raw_counts = np.where(values.exponent == RAW, counts, 0)
+    parts = zip(
+        cut((chunks.series_ids, chunks.starts_us, chunks.ends_us, counts)),
+        cut(times[:-1], (times.times, words_in(counts, times.time_bits))),
+        cut(
+            values[:-2],
+            (values.deltas, words_in(counts, values.delta_bits)),
+            (values.raw, raw_counts),
+        ),
+        strict=True,
+    )
+    for (ids, starts_us, ends_us, counts), time, value in parts:
+        packed = ChunkTimes._make(time), ChunkValues._make(value)
+        yield Chunks(ids, starts_us, ends_us, counts, *packed)
+
+
+def _decoded(chunks: Chunks) -> Columns:
     return Columns(
         np.repeat(chunks.series_ids, chunks.counts),
         decode_times(chunks.times, chunks.starts_us, chunks.counts),
         decode_values(chunks.values, chunks.counts),
     )
+
+
+def _is_within(chunks: Chunks, span: TimeRange) -> bool:
+    return bool(chunks.starts_us.min() >= span.start_us and chunks.ends_us.max() < span.end_us)
 
 
 def _cuts(columns: Columns) -> Runs:

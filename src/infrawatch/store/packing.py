@@ -45,17 +45,23 @@ def pack(numbers: Int64s, runs: Runs, bits: Int64s) -> Int64s:
 
 def unpack(packed: Int64s, counts: Int64s, bits: Int64s) -> Int64s:
     """The numbers of all runs, one run after the other: the inverse of `pack`."""
-    runs = Runs.of(counts)
-    words = Runs.of(words_in(counts, bits))
-    numbers = np.zeros(runs.total, np.int64)
+    words, lanes = Runs.of(words_in(counts, bits)), _lanes(bits)
+    # All lanes of all words, those of one width after the other; runs of zeros share what is first.
+    zeros = int(counts[bits == 0].max(initial=0))
+    places = np.zeros(len(counts), np.int64)
+    unpacked = np.zeros(zeros + int((words.counts * lanes).sum()), np.int64)
+    start = zeros
     for width in np.unique(bits[bits > 0]).tolist():
         which = bits == width
-        lanes = 64 // width
-        filled = packed[words.picked(which).positions()]
-        padded = filled[:, np.newaxis] >> np.arange(lanes) * width & (1 << width) - 1
-        slots = _slots(words.counts[which], runs.counts[which], lanes)
-        numbers[runs.picked(which).positions()] = padded.reshape(-1)[slots]
-    return numbers
+        some = words.picked(which)
+        places[which] = start + Runs.of(some.counts).starts * (64 // width)
+        end = start + some.total * (64 // width)
+        shifted = unpacked[start:end].reshape(-1, 64 // width)
+        shifts = np.arange(64 // width) * width
+        np.right_shift(packed[some.positions()][:, np.newaxis], shifts, out=shifted)
+        shifted &= (1 << width) - 1
+        start = end
+    return unpacked[Runs(places, counts).positions()]
 
 
 def _lanes(bits: Int64s) -> Int64s:

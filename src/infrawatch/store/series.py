@@ -80,7 +80,11 @@ class SeriesRepository:
         found: list[Series] = []
         async for ids, metrics, labels in pages:
             named = zip(from_joined_elements(ids).tolist(), metrics, from_json(labels), strict=True)
-            found += [one for one in starmap(Series, named) if accepts(one.metric, one.labels)]
+            page = starmap(Series, named)
+            if rest.matchers:  # calling it for nothing would cost as much as all the rest
+                found += [one for one in page if accepts(one.metric, one.labels)]
+            else:
+                found += page
             if len(found) >= limit:
                 break
         await pages.close()
