@@ -168,16 +168,18 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             tasks.create_task(vital(run())) for run in (*plumbing.runs, *upkeep.runs, health.run)
         ]
         settle()
-        yield State(
-            epoch=epoch,
-            intake=_intake(settings, database, writer, telemetry),
-            reader=Reader(database, epoch, _limits(settings)),
-            live=plumbing.live,
-            health=health,
-            max_body_bytes=settings.max_body_bytes,
-        )
-        writer.close()  # leaving the group waits for the last commits
-        await stop(endless)
+        try:
+            yield State(
+                epoch=epoch,
+                intake=_intake(settings, database, writer, telemetry),
+                reader=Reader(database, epoch, _limits(settings)),
+                live=plumbing.live,
+                health=health,
+                max_body_bytes=settings.max_body_bytes,
+            )
+        finally:  # also when the start is broken off: the group would cancel them only once
+            writer.close()  # leaving the group waits for the last commits
+            await stop(endless)
 
 
 def _live_options(settings: Settings) -> LiveOptions:

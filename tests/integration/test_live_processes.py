@@ -3,16 +3,15 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psutil
 import pytest
-from httpx import AsyncClient
 from redis.asyncio import Redis
-from serving_live import live_server
-from viewing import Picture, Viewing, metric, now_ms, push, until, viewing
+from serving_two import push_and_see, two_servers, until_bus
+from viewing import metric, now_ms, push, viewing
 
 from infrawatch.embedded.valkey import valkey_running
 from infrawatch.live import bus
@@ -22,45 +21,6 @@ from infrawatch.live import bus
 async def redis_url(temporary_root: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
     async with valkey_running(temporary_root / str(request.node.name)) as url:
         yield url
-
-
-@asynccontextmanager
-async def two_servers(
-    database_url: str, redis_url: str | None
-) -> AsyncGenerator[tuple[str, str], None]:
-    async with (
-        live_server(database_url, redis_url=redis_url) as one,
-        live_server(database_url, redis_url=redis_url) as two,
-    ):
-        if redis_url is not None:
-            for url in (one, two):
-                await until_bus(url, "connected")
-        yield one, two
-
-
-async def details(url: str) -> dict[str, str]:
-    async with AsyncClient(base_url=url, verify=False) as client:
-        answer = await client.get("/readyz")
-    assert answer.status_code == 200  # Redis is optional
-    found: dict[str, str] = answer.json()["details"]
-    return found
-
-
-async def until_bus(url: str, how: str) -> None:
-    async def is_so() -> bool:
-        return how in (await details(url))["bus"]
-
-    await until(is_so)
-
-
-async def push_and_see(
-    servers: tuple[str, str], viewer: Viewing, picture: Picture, numbers: range
-) -> None:
-    """Each server commits some; the viewer gets them all."""
-    now = now_ms()
-    for number in numbers:
-        await push(servers[number % 2], "m", [(now + number, number)], writer=str(number % 2))
-    await viewer.until(lambda: set(numbers) <= set(picture.values()))
 
 
 @pytest.mark.parametrize("has_redis", [False, True])

@@ -2,14 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from time import monotonic
 
 import pytest
 from httpx import AsyncClient, Response
+from pydantic import SecretStr
 from serving_live import live_server
 from viewing import DEADLINE_S, Frame, Picture, check, now_ms, push, viewing
 from websockets.exceptions import ConnectionClosed
+
+from infrawatch.app import create_app
+from infrawatch.live.tail import Tail
+from infrawatch.settings import Settings
 
 
 @asynccontextmanager
@@ -142,3 +147,27 @@ async def test_a_bad_question_is_a_problem_and_no_stream(
         answer = await client.get("/v1/live/sse", params=params, headers=headers)
     assert answer.status_code == 422
     assert answer.json()["code"] == code
+
+
+async def test_a_start_that_is_broken_off_ends_though_a_task_loses_its_cancellation(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(_tail: Tail) -> None:
+        with suppress(asyncio.CancelledError):  # as a library may
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Tail, "run", run)
+    app = create_app(Settings(_env_file=None, database_url=SecretStr(database_url)))
+
+    async def start() -> None:
+        async with app.router.lifespan_context(app):
+            started.set()
+            await asyncio.Event().wait()
+
+    started = asyncio.Event()
+    starting = asyncio.ensure_future(start())
+    await asyncio.wait_for(started.wait(), DEADLINE_S)
+    starting.cancel()
+    _, pending = await asyncio.wait({starting}, timeout=DEADLINE_S)
+    assert not pending

@@ -7,13 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import structlog
-from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from infrawatch.errors import CannotStart, Unavailable
+from infrawatch.live.carriers import TIMEOUT_S, TROUBLES, Carrier, Carriers
 from infrawatch.model.samples import Columns
 from infrawatch.store.journal import Entry
 from infrawatch.telemetry import Telemetry
@@ -23,9 +20,6 @@ log = structlog.get_logger()
 CHANNEL = "infrawatch:entries:{epoch}"
 """One database, one channel: two installations may share a Redis."""
 
-TIMEOUT_S = 0.25
-"""redis-py's own defaults let a hung server block a command for a minute."""
-
 RECONNECT_S = 1.0
 SILENT_S = 1.0
 """When nobody listened, entries are not published for so long; listeners poll as often."""
@@ -34,7 +28,6 @@ MAX_WAITING = 100
 
 _HEAD = struct.Struct("<qqqq")
 _COLUMN_TYPES = ("<i8", "<i8", "<f8")
-_TROUBLES = (RedisError, OSError, TimeoutError)
 
 
 class Bus:
@@ -66,53 +59,62 @@ class Bus:
 
     async def run_publishing(self) -> None:
         """Send what was published, for ever."""
-        silent_until = 0.0
-        clock = asyncio.get_running_loop().time
-        async with self._redis() as redis:
-            while True:
-                await self._arrived.wait()
-                self._arrived.clear()
-                while self._outgoing:
-                    entry = self._outgoing.popleft()
-                    if clock() >= silent_until and not await self._reaches_anybody(redis, entry):
-                        silent_until = clock() + SILENT_S
+        carriers = Carriers(self._url, self._channel)
+        while True:
+            try:
+                async with carriers.connected() as carrier:
+                    await self._publish(carrier)
+            except TROUBLES:
+                self._telemetry.bus_errors.inc()
+            await asyncio.sleep(RECONNECT_S)
+            self._outgoing.clear()  # the journal was faster
 
     async def run_listening(self) -> None:
         """Hand on what arrives, for ever; connects again when the connection is lost."""
+        carriers = Carriers(self._url, self._channel)
         while True:
             try:
-                await self._listen()
-            except _TROUBLES as error:
+                async with carriers.connected() as carrier:
+                    await self._listen(carrier)
+            except TROUBLES as error:
                 if self.is_connected:
                     log.warning("bus_lost", reason=str(error) or type(error).__name__)
                 self.is_connected = False
                 self._telemetry.bus_errors.inc()
             await asyncio.sleep(RECONNECT_S)
 
-    async def _reaches_anybody(self, redis: Redis, entry: Entry) -> bool:
-        try:
-            return bool(await redis.publish(self._channel, pack(entry)))
-        except _TROUBLES:
-            self._telemetry.bus_errors.inc()
-            return False
+    async def _publish(self, carrier: Carrier) -> None:
+        silent_until = 0.0
+        clock = asyncio.get_running_loop().time
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._outgoing:
+                entry = self._outgoing.popleft()
+                if clock() >= silent_until and not await carrier.reaches(pack(entry)):
+                    silent_until = clock() + SILENT_S
 
-    async def _listen(self) -> None:
-        async with self._redis() as redis, redis.pubsub() as pubsub:
-            await pubsub.subscribe(self._channel)
+    async def _listen(self, carrier: Carrier) -> None:
+        async with carrier.redis.pubsub() as pubsub:
+            await carrier.subscribe(pubsub)
             while True:
                 message = await self._next_message(pubsub)
+                if message["type"] == "sunsubscribe":  # which nobody asked for
+                    raise RedisError("another node has the channel now")
                 if not self.is_connected:
                     log.info("bus_connected")
                     self.is_connected = True
-                if message["type"] != "message":
-                    continue
-                try:
-                    entry = unpack(message["data"])
-                except ValueError as error:
-                    log.warning("bus_talks_nonsense", reason=str(error))
-                    self._telemetry.bus_errors.inc()
-                else:
-                    self._on_entry(entry)
+                if message["type"] in ("message", "smessage"):
+                    self._take(message["data"])
+
+    def _take(self, packed: object) -> None:
+        try:
+            entry = unpack(packed)
+        except ValueError as error:
+            log.warning("bus_talks_nonsense", reason=str(error))
+            self._telemetry.bus_errors.inc()
+        else:
+            self._on_entry(entry)
 
     async def _next_message(self, pubsub: PubSub) -> dict[str, object]:
         """What comes next, be it the answer to a ping.
@@ -127,34 +129,6 @@ class Bus:
             async with asyncio.timeout(TIMEOUT_S):
                 await pubsub.ping()
         raise TimeoutError("Redis does not answer")
-
-    def _redis(self) -> Redis:
-        return _client(self._url)
-
-
-async def ping(url: str) -> None:
-    """Ask Redis whether it is there.
-
-    Raises:
-        Unavailable: it does not answer, or lets us not in.
-        CannotStart: that is no URL of a Redis.
-    """
-    try:
-        async with _client(url) as redis:
-            await redis.ping()
-    except ValueError as error:
-        raise CannotStart(f"It has no such URL ({error})") from None
-    except _TROUBLES as error:
-        raise Unavailable(f"It does not answer ({str(error) or type(error).__name__})") from error
-
-
-def _client(url: str) -> Redis:
-    return Redis.from_url(
-        url,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 1),
-    )
 
 
 def pack(entry: Entry) -> bytes:

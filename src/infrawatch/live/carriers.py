@@ -1,0 +1,120 @@
+"""Carriers: who carries the bus's channel, a Redis server or that node of a cluster."""
+
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from infrawatch.errors import CannotStart, Unavailable
+
+TIMEOUT_S = 0.25
+"""redis-py's own defaults let a hung server block a command for a minute."""
+
+TROUBLES = (RedisError, OSError, TimeoutError)
+"""What comes of a server that is away, hangs or refuses."""
+
+
+class Carrier(NamedTuple):
+    """A connection to the server that carries a channel; in a cluster, the node that has it."""
+
+    redis: Redis
+    channel: str
+    is_cluster: bool
+
+    async def reaches(self, packed: bytes) -> bool:
+        """Publish; tells whether anybody listens."""
+        publish = self.redis.spublish if self.is_cluster else self.redis.publish
+        return bool(await publish(self.channel, packed))
+
+    async def subscribe(self, pubsub: PubSub) -> None:
+        await (pubsub.ssubscribe if self.is_cluster else pubsub.subscribe)(self.channel)
+
+
+class Carriers:
+    """Finds out who carries a channel, each time anew: in a cluster channels move.
+
+    redis-py's client for clusters would, too, but a node that hangs escapes its notice.
+    """
+
+    def __init__(self, url: str, channel: str) -> None:
+        self._url = url
+        self._channel = channel
+        self._known = deque([url])
+        """Whom to ask, in turn: whoever is at the URL may be away while the cluster is not."""
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncGenerator[Carrier, None]:
+        """A connection for as long as the block lasts; what goes wrong in it ends it.
+
+        Raises:
+            RedisError, OSError, TimeoutError: who was asked does not know; the next time it will
+                be another's turn.
+        """
+        asked = self._known[0]
+        try:
+            async with _client(asked) as redis:
+                owner = await self._find_owner(redis)
+        except TROUBLES:
+            self._known.rotate(-1)
+            raise
+        async with _client(owner or asked) as redis:
+            yield Carrier(redis, self._channel, is_cluster=owner is not None)
+
+    async def _find_owner(self, asked: Redis) -> str | None:
+        """The URL of the node that owns the channel's slot; None where there is no cluster."""
+        if not (await asked.info("cluster")).get("cluster_enabled"):
+            return None
+        slot = key_slot(self._channel.encode())
+        owner = None
+        known = [self._known[0], self._url]
+        slots = await asked.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
+        for start, end, *nodes in slots:
+            urls = [self._url_of(host, port) for host, port, *_ in nodes]
+            known += urls
+            if start <= slot <= end:
+                owner = urls[0]  # the primary
+        if owner is None:
+            raise RedisError(f"no node of the cluster has slot {slot}")
+        self._known = deque(dict.fromkeys(known))
+        return owner
+
+    def _url_of(self, host: bytes | None, port: int) -> str:
+        """A node speaks as the URL says, somewhere else; one without a name is who was asked."""
+        parts = urlsplit(self._known[0])
+        account, at, _ = parts.netloc.rpartition("@")
+        name = host.decode() if host else parts.hostname or ""
+        name = f"[{name}]" if ":" in name else name
+        return urlunsplit(parts._replace(netloc=f"{account}{at}{name}:{port}"))
+
+
+async def ping(url: str) -> None:
+    """Ask Redis whether it is there.
+
+    Raises:
+        Unavailable: it does not answer, or lets us not in.
+        CannotStart: that is no URL of a Redis.
+    """
+    try:
+        async with _client(url) as redis:
+            await redis.ping()
+    except ValueError as error:
+        raise CannotStart(f"It has no such URL ({error})") from None
+    except TROUBLES as error:
+        raise Unavailable(f"It does not answer ({str(error) or type(error).__name__})") from error
+
+
+def _client(url: str) -> Redis:
+    return Redis.from_url(
+        url,
+        socket_timeout=TIMEOUT_S,
+        socket_connect_timeout=TIMEOUT_S,
+        retry=Retry(NoBackoff(), 1),
+    )
