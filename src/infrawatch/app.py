@@ -16,8 +16,11 @@ from typing_extensions import TypedDict, override
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from infrawatch import health, problems
+from infrawatch.access import openapi as access_openapi
+from infrawatch.access import router as keys
 from infrawatch.access.browsers import KnownPages, SecurityHeaders
 from infrawatch.access.loopback import LoopbackOnly
+from infrawatch.access.plumbing import Access
 from infrawatch.access.request_ids import RequestIds
 from infrawatch.errors import StoreUnavailable
 from infrawatch.health import CountRequests, Health
@@ -65,6 +68,7 @@ _ROUTERS = (
     query.router,
     live.router,
     asyncapi.router,
+    keys.router,
     health.router,
 )
 
@@ -76,6 +80,7 @@ _EXPOSED_HEADERS = ("Retry-After", "RateLimit", "RateLimit-Policy")
 class State(TypedDict):
     """What `lifespan` opens and dependencies read."""
 
+    access: Access
     epoch: UUID
     intake: Intake
     reader: Reader
@@ -139,7 +144,7 @@ def _guard(app: FastAPI, settings: Settings) -> None:
             allow_headers=["*"],
             expose_headers=_EXPOSED_HEADERS,
         )
-    if settings.auth == "off":
+    if settings.authentication == "off":
         app.add_middleware(LoopbackOnly)
     else:
         app.add_middleware(KnownPages, origins=settings.cors_origins)
@@ -150,6 +155,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
     async with (
         _database(settings) as database,
         _upkeep_database(settings) as upkeep_database,
+        _access_database(settings) as access_database,
         asyncio.TaskGroup() as tasks,
     ):
         async with database.reading() as connection:
@@ -164,12 +170,18 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             replay_window=settings.replay_window,
         )
         health = _health(database, plumbing, telemetry)
-        endless = [
-            tasks.create_task(vital(run())) for run in (*plumbing.runs, *upkeep.runs, health.run)
-        ]
+        access = Access(
+            access_database,
+            telemetry,
+            is_required=settings.authentication == "required",
+            are_metrics_open=settings.metrics == "open",
+        )
+        runs = (*plumbing.runs, *upkeep.runs, *access.runs, health.run)
+        endless = [tasks.create_task(vital(run())) for run in runs]
         settle()
         try:
             yield State(
+                access=access,
                 epoch=epoch,
                 intake=_intake(settings, database, writer, telemetry),
                 reader=Reader(database, epoch, _limits(settings)),
@@ -213,6 +225,11 @@ def _url(settings: Settings) -> str:
 def _upkeep_database(settings: Settings) -> AbstractAsyncContextManager[Database]:
     """Connections of its own: a merge keeps no batch and no query waiting for one, nor they it."""
     return Database.open(_url(settings), read_pool_size=2, write_deadline=UPKEEP_DEADLINE)
+
+
+def _access_database(settings: Settings) -> AbstractAsyncContextManager[Database]:
+    """Connections of its own: who is asking can be told while queries use all of theirs."""
+    return Database.open(_url(settings), write_pool_size=1, read_pool_size=1)
 
 
 def _database(settings: Settings) -> AbstractAsyncContextManager[Database]:
@@ -276,7 +293,8 @@ def _describe(app: FastAPI, settings: Settings) -> None:
         document = generate()
         for kind, components in openapi_components(now_us() // 1000).items():
             document["components"].setdefault(kind, {}).update(components)
-        problems.describe(document, is_loopback_only=settings.auth == "off")
+        access_openapi.describe(document, is_required=settings.authentication == "required")
+        problems.describe(document, is_loopback_only=settings.authentication == "off")
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way

@@ -11,8 +11,12 @@ InfraWatchError
 ├── UnsupportedContent       a content type or encoding nobody here reads
 ├── TooLarge                 the body is larger than this server takes
 │   └── BatchTooLarge        the body fits, but holds too many series or samples
+├── Unauthenticated          no key came along, or one that is wrong, revoked or expired
+│   └── TooManyWrongKeys     … and so many came from there that they are not looked at for a while
 ├── Forbidden                who is asking may not do this
+│   └── ScopeMissing         the key is right, but not made for this
 ├── NotFound
+├── AlreadyExists            what was to be created is there
 ├── CannotStart              a command cannot work on this machine; it says what to change
 ├── RequestRefused           a server that our client asked said no; asking again changes nothing
 └── Unavailable              our fault; send again after a while
@@ -79,9 +83,36 @@ class BatchTooLarge(TooLarge):
     code = "batch_too_large"
 
 
+class Unauthenticated(InfraWatchError):
+    """`reason` is a word for counters, `who` the key it is about, if it is one of ours."""
+
+    code = "unauthenticated"
+    status = 401
+
+    def __init__(self, message: str, *, reason: str, who: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.who = who
+
+
+class TooManyWrongKeys(Unauthenticated):
+    """`retry_after` is when a wrong key is looked at again; a right one always is."""
+
+    code = "too_many_wrong_keys"
+    status = 429
+
+    def __init__(self, message: str, *, retry_after: timedelta) -> None:
+        super().__init__(message, reason="too_many_wrong_keys")
+        self.retry_after = retry_after
+
+
 class Forbidden(InfraWatchError):
     code = "forbidden"
     status = 403
+
+
+class ScopeMissing(Forbidden):
+    code = "scope_missing"
 
 
 class CannotStart(InfraWatchError):
@@ -93,6 +124,11 @@ class CannotStart(InfraWatchError):
 class NotFound(InfraWatchError):
     code = "not_found"
     status = 404
+
+
+class AlreadyExists(InfraWatchError):
+    code = "already_exists"
+    status = 409
 
 
 class RequestRefused(InfraWatchError):

@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infrawatch.access.needs import MaySeeMetrics
 from infrawatch.errors import InfraWatchError
 from infrawatch.telemetry import Telemetry
 
@@ -102,8 +103,14 @@ async def readyz(health: Annotated[Health, Depends(_health)]) -> Response:
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(health: Annotated[Health, Depends(_health)]) -> Response:
-    """Our own metrics, in the Prometheus text format."""
+async def metrics(
+    _principal: MaySeeMetrics, health: Annotated[Health, Depends(_health)]
+) -> Response:
+    """Our own metrics, in the Prometheus text format.
+
+    They tell of all tenants, so they are for keys of the tenant `default` with the scope `read`;
+    with INFRAWATCH_METRICS=open nobody needs a key.
+    """
     health.refresh()
     return Response(health.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)
 

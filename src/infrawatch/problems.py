@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import ceil
 from typing import Annotated, Any
 
 import structlog
@@ -15,12 +16,22 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import get_contextvars
 
-from infrawatch.errors import InfraWatchError, InvalidInput, NotFound, ShuttingDown
+from infrawatch.errors import (
+    InfraWatchError,
+    InvalidInput,
+    NotFound,
+    ShuttingDown,
+    TooManyWrongKeys,
+    Unauthenticated,
+)
 
 RETRY_AFTER_S = 2
 """Long enough for a restart of PostgreSQL, short enough that a spool stays small."""
 
 MEDIA_TYPE = "application/problem+json"
+
+CHALLENGE = 'Bearer realm="InfraWatch"'
+"""RFC 6750. Not Basic, though that is understood: browsers would ask for a user and a password."""
 
 _OF_CONNECTIONS = {
     "400": "The request is not HTTP.",
@@ -67,7 +78,18 @@ def to_members(error: InfraWatchError) -> dict[str, object]:
 
 def to_response(error: InfraWatchError, more: Mapping[str, object] | None = None) -> Response:
     """One error as a problem; `more` are members beside the standard ones."""
-    return _problem(error.status, error.code, str(error), more, is_retryable=error.retryable)
+    response = _problem(error.status, error.code, str(error), more)
+    response.headers.update(headers_of(error))
+    return response
+
+
+def headers_of(error: InfraWatchError) -> dict[str, str]:
+    """What every answer to an error carries, whatever its shape: when to retry, how to log in."""
+    if isinstance(error, TooManyWrongKeys):
+        return {"Retry-After": str(ceil(error.retry_after.total_seconds()))}
+    if isinstance(error, Unauthenticated):
+        return {"WWW-Authenticate": CHALLENGE}
+    return {"Retry-After": str(RETRY_AFTER_S)} if error.retryable else {}
 
 
 class AnswerWhenCutShort:
@@ -162,27 +184,24 @@ async def _routing(request: Request, error: Exception) -> Response:
         return to_response(NotFound(f"nothing is at {request.url.path[:200]}; see /docs"))
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "_").replace("-", "_")
-    response = _problem(error.status_code, code, str(error.detail), None, is_retryable=False)
+    response = _problem(error.status_code, code, str(error.detail))
     response.headers.update(error.headers or {})
     return response
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected_error", path=request.url.path, exc_info=error)
-    response = _problem(
-        500, "internal", "an error of ours; the log says which", None, is_retryable=False
-    )
+    response = _problem(500, "internal", "an error of ours; the log says which")
     response.headers["X-Request-Id"] = _request_id()  # we are outside of what adds it
     return response
 
 
 def _problem(
-    status: int, code: str, detail: str, more: Mapping[str, object] | None, *, is_retryable: bool
+    status: int, code: str, detail: str, more: Mapping[str, object] | None = None
 ) -> Response:
     return JSONResponse(
         _members(status, code, detail) | {"request_id": _request_id()} | dict(more or {}),
         status_code=status,
-        headers={"Retry-After": str(RETRY_AFTER_S)} if is_retryable else None,
         media_type=MEDIA_TYPE,
     )
 

@@ -1,6 +1,7 @@
 """Every environment variable (prefix `INFRAWATCH_`); `.env.example` documents the same ones."""
 
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,7 +71,9 @@ class Settings(_Variables):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     data_dir: Path = Path(".infrawatch")
-    auth: Literal["off", "off-and-i-know-it-is-open"] = "off"
+    auth: Literal["required", "off", "off-and-i-know-it-is-open"] | None = None
+    admin_key_file: Path | None = None
+    metrics: Literal["read", "open"] = "read"
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_to_list)] = ()
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_to_list)] = ()
 
@@ -106,3 +109,16 @@ class Settings(_Variables):
     replay_window: Duration = timedelta(minutes=10)
 
     drain_deadline: Duration = timedelta(seconds=15)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody but this machine can reach the address to listen on."""
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def authentication(self) -> Literal["required", "off", "off-and-i-know-it-is-open"]:
+        """What `auth` says; if it says nothing, keys are required beyond loopback."""
+        return self.auth or ("off" if self.is_loopback else "required")

@@ -32,6 +32,12 @@ class _Http:
             buckets=_LATENCY_BUCKETS_S,
             registry=registry,
         )
+        self.refused = Counter(
+            "infrawatch_requests_refused",
+            "Requests of those who may not, by the reason.",
+            ("reason",),
+            registry=registry,
+        )
 
 
 class _Connections:

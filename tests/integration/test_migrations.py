@@ -13,6 +13,7 @@ from commands import infrawatch, up
 from conftest import cloned, execute
 from httpx import AsyncClient
 from integration.conftest import serving
+from keys import a_key
 from pushing import now_ms, push, series
 from sqlalchemy import text
 from stored import named, store
@@ -223,6 +224,8 @@ async def _fill(url: str) -> None:
         await push(client, series("old", *days, type="gauge", unit="s", help="h"))
         await _merge(url)
         await push(client, series("old", [now, 7]), series("new", [now, 8]))
+        assert (await client.post("/v1/live/tickets")).status_code == 201
+    await a_key(url, "read")
 
 
 async def _merge(url: str) -> None:

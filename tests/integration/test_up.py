@@ -150,9 +150,10 @@ def test_a_database_that_cannot_be_used_is_one_sentence(
 
 
 def test_without_authentication_nothing_is_open_to_other_machines(data_dir: Path) -> None:
-    refused = infrawatch("up", "--host", "0.0.0.0", "--port", 0, "--data-dir", data_dir)
+    command = ("up", "--host", "0.0.0.0", "--port", 0, "--data-dir", data_dir)
+    refused = infrawatch(*command, INFRAWATCH_AUTH="off")
     assert refused.returncode == 1
-    assert "INFRAWATCH_AUTH=off-and-i-know-it-is-open" in refused.stderr
+    assert "INFRAWATCH_AUTH=required" in refused.stderr
 
 
 def test_a_setting_that_makes_no_sense_is_named() -> None:

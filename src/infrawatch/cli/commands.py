@@ -15,6 +15,8 @@ _NAMES = (
     "watch",
     "compact",
     "database-url",
+    "keys",
+    "tenants",
     "openapi",
     "healthcheck",
     "doctor",
@@ -33,14 +35,17 @@ class _Commands(TyperGroup):
         return list(_NAMES)
 
     @override
-    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | TyperGroup | None:
         if cmd_name not in _NAMES:
             return None
         name = cmd_name.replace("-", "_")
-        single = typer.Typer(add_completion=False)
-        single.command(cmd_name)(getattr(import_module(f"infrawatch.cli.{name}"), name))
-        command = typer.main.get_command(single)
-        assert isinstance(command, TyperCommand)
+        found = getattr(import_module(f"infrawatch.cli.{name}"), name)
+        if not isinstance(found, typer.Typer):  # else it has commands of its own
+            single = typer.Typer(add_completion=False)
+            single.command(cmd_name)(found)
+            found = single
+        command = typer.main.get_command(found)
+        assert isinstance(command, TyperCommand | TyperGroup)
         return command
 
 

@@ -1,15 +1,19 @@
 """Which database a command means."""
 
+import os
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from getpass import getuser
 from pathlib import Path
 
 from infrawatch.cli.options import read_settings
 from infrawatch.embedded.postgres import postgres_reachable
 from infrawatch.errors import CannotStart, Unavailable
 from infrawatch.settings import Settings
+from infrawatch.store.audit import Actor
 from infrawatch.store.database import Database
-from infrawatch.store.migrations import find_revision
+from infrawatch.store.migrations import find_difference, find_revision
 
 
 @asynccontextmanager
@@ -26,6 +30,39 @@ async def database_meant(data_dir: Path | None) -> AsyncGenerator[str]:
     else:
         async with postgres_reachable(settings.data_dir) as postgres:
             yield postgres.endpoint.url()
+
+
+@asynccontextmanager
+async def migrated_database(data_dir: Path | None) -> AsyncGenerator[Database]:
+    """The database that `database_meant` means, for a command that needs our tables.
+
+    Raises:
+        CannotStart: it cannot be reached, or is not at the schema that this version speaks.
+    """
+    async with database_meant(data_dir) as url:
+        await check_schema(url)
+        async with Database.open(url, write_pool_size=1, read_pool_size=1) as database:
+            yield database
+
+
+async def check_schema(url: str) -> None:
+    """Make sure that a database is at the schema that this version speaks.
+
+    Raises:
+        CannotStart: it is not, or it cannot be reached; the message says what to do.
+    """
+    difference = find_difference(await find_schema(url))
+    if difference is not None:
+        raise CannotStart(difference)
+
+
+def whoever_calls() -> Actor:
+    """Who runs this command, for the audit trail."""
+    try:
+        user = getuser()
+    except (KeyError, OSError):  # a container may run as a number without a name
+        user = str(os.getuid())
+    return Actor(f"{user} at {socket.gethostname()}")
 
 
 def find_own_url(settings: Settings) -> str | None:

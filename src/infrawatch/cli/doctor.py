@@ -30,6 +30,7 @@ OLDEST, NEWEST = 15, 18
 """Versions of PostgreSQL the suite runs on."""
 
 UPKEEP_CONNECTIONS = 6
+ACCESS_CONNECTIONS = 2
 MOST_SKEW = timedelta(seconds=2)
 GIB = 1024**3
 LEAST_FREE_BYTES = GIB
@@ -192,8 +193,8 @@ def _configuration(facts: Facts, settings: Settings) -> Iterator[Finding]:
     if not facts.may_create:
         text = f"It may make no tables: GRANT CREATE ON SCHEMA {facts.schema} TO {facts.user}."
         yield Finding(FAULT, "privileges", text)
-    pools = settings.write_pool_size + settings.read_pool_size + UPKEEP_CONNECTIONS
-    needed = pools * settings.workers
+    pools = settings.write_pool_size + settings.read_pool_size
+    needed = (pools + UPKEEP_CONNECTIONS + ACCESS_CONNECTIONS) * settings.workers
     if needed > facts.connections:
         yield Finding(
             FAULT,

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from infrawatch.app import create_app
-from infrawatch.cli.database import find_own_url, find_schema
+from infrawatch.cli.database import check_schema, find_own_url
+from infrawatch.cli.first_key import tell_first_key
 from infrawatch.cli.options import Host, Port, read_settings
 from infrawatch.cli.serving import listen, run_until_stopped, serving
 from infrawatch.cli.workers import working
 from infrawatch.errors import CannotStart
 from infrawatch.settings import LogSettings, Settings
-from infrawatch.store.migrations import find_difference
 from infrawatch.telemetry import configure_logging
 
 Workers = Annotated[
@@ -47,11 +47,11 @@ async def _serve(settings: Settings, inherited: int | None) -> None:
     with ExitStack() as stack:
         running: AbstractAsyncContextManager[str]
         if inherited is None and settings.workers > 1:
-            await _check_schema(url)
+            await _make_ready(url, settings)
             running = working(settings)
         elif inherited is None:
             listener = stack.enter_context(listen(settings))
-            await _check_schema(url)
+            await _make_ready(url, settings)
             running = serving(create_app(settings), listener, settings)
         else:
             listener = stack.enter_context(socket.socket(fileno=inherited))
@@ -61,7 +61,6 @@ async def _serve(settings: Settings, inherited: int | None) -> None:
             await asyncio.Event().wait()
 
 
-async def _check_schema(url: str) -> None:
-    difference = find_difference(await find_schema(url))
-    if difference is not None:
-        raise CannotStart(difference)
+async def _make_ready(url: str, settings: Settings) -> None:
+    await check_schema(url)
+    await tell_first_key(url, settings)

@@ -6,7 +6,6 @@ import socket
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from ipaddress import ip_address
 from signal import SIGINT, SIGTERM
 from typing import cast
 
@@ -55,10 +54,10 @@ def listen(settings: Settings, *, is_shared: bool = False) -> socket.socket:
         CannotStart: it is taken, not ours, or open to others without authentication.
     """
     host, port = settings.host, settings.port
-    if settings.auth == "off" and not _is_loopback(host):
+    if settings.authentication == "off" and not settings.is_loopback:
         raise CannotStart(
             f"Authentication is off, and {host} is open to other machines. Listen on 127.0.0.1, "
-            "or set INFRAWATCH_AUTH=off-and-i-know-it-is-open."
+            "or set INFRAWATCH_AUTH=required, or off-and-i-know-it-is-open."
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -156,13 +155,6 @@ def _configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
         timeout_keep_alive=max(1, round(settings.keep_alive.total_seconds())),
         timeout_graceful_shutdown=max(1, round(settings.drain_deadline.total_seconds())),
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def _cancelled_by_signals(work: Coroutine[object, object, None]) -> None:

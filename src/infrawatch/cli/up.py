@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+import socket
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,13 +11,19 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
+from infrawatch.access.keys import KeyWish
+from infrawatch.access.principal import DEFAULT_TENANT_ID
+from infrawatch.access.provisioning import keep_key_file
 from infrawatch.agent.loop import AgentOptions, run
 from infrawatch.app import create_app
+from infrawatch.cli.database import whoever_calls
+from infrawatch.cli.first_key import tell_first_key
 from infrawatch.cli.options import DataDir, Host, Port, read_settings
 from infrawatch.cli.serving import listen, run_until_stopped, serving
 from infrawatch.embedded.home import Home
 from infrawatch.embedded.postgres import Postgres, postgres_running
 from infrawatch.settings import AgentSettings, LogSettings, Settings
+from infrawatch.store.database import Database
 from infrawatch.store.migrations import upgrade
 from infrawatch.telemetry import configure_logging
 
@@ -46,11 +53,13 @@ async def _up(settings: Settings, agent: AgentSettings | None) -> None:
             postgres = await stack.enter_async_context(postgres_running(settings.data_dir))
             url = postgres.endpoint.url()
             await upgrade(url)
+            await tell_first_key(url, settings)
+            key_file = await _find_key_file(agent, url, postgres.home, settings)
             app = create_app(settings.model_copy(update={"database_url": SecretStr(url)}))
             address = await stack.enter_async_context(serving(app, listener, settings))
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             if agent is not None:
-                tasks.create_task(run(_agent_options(agent, address, postgres.home)))
+                tasks.create_task(run(_agent_options(agent, address, postgres.home, key_file)))
             _say_what_is_where(address, postgres, agent)
             try:
                 await asyncio.Event().wait()
@@ -58,10 +67,28 @@ async def _up(settings: Settings, agent: AgentSettings | None) -> None:
                 _say("Stopping: the agent, then the server, then PostgreSQL.")
 
 
-def _agent_options(agent: AgentSettings, address: str, home: Home) -> AgentOptions:
+async def _find_key_file(
+    agent: AgentSettings | None, url: str, home: Home, settings: Settings
+) -> Path | None:
+    """Where the agent of this command has its key: one is made for it, if it needs one."""
+    if agent is None or settings.authentication != "required":
+        return None
+    if agent.key_file is not None:
+        return agent.key_file
+    path = home.asked / "agent.key"
+    wish = KeyWish(DEFAULT_TENANT_ID, f"agent of {socket.gethostname()}"[:100], ("write",))
+    async with Database.open(url, write_pool_size=1) as database:
+        await keep_key_file(database, path, wish, whoever_calls())
+    return path
+
+
+def _agent_options(
+    agent: AgentSettings, address: str, home: Home, key_file: Path | None
+) -> AgentOptions:
     is_chosen = "spool_dir" in agent.model_fields_set
     return AgentOptions(
         url=address,
+        key_file=key_file,
         interval=agent.interval,
         labels=agent.labels,
         spool_dir=agent.spool_dir if is_chosen else home.asked / "spool",

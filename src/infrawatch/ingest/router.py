@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.access.needs import MayWrite
 from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest import native
 from infrawatch.ingest.bodies import read_body
@@ -68,7 +68,7 @@ _BODY = {
 @router.post("/samples", responses=_RESPONSES, response_model=None, openapi_extra=_BODY)
 async def write_samples(  # two of the six are the framework's
     request: Request,
-    principal: CurrentPrincipal,
+    principal: MayWrite,
     intake: TheIntake,
     precision: Annotated[Precision, Query(description="Unit of the times.")] = "ms",
     partial: Annotated[bool, Query(description="Store the good part of a bad batch.")] = False,  # noqa: FBT002

@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from pydantic_core import from_json
 from starlette.requests import HTTPConnection
 
-from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.access.needs import MayRead
 from infrawatch.live.subscription import Live
 from infrawatch.live.viewer import HEARTBEAT_S, Viewer
 from infrawatch.live.wish import Wish
@@ -31,7 +31,7 @@ TheLive = Annotated[Live, Depends(_live)]
 
 
 @router.websocket("/live")
-async def follow(websocket: WebSocket, principal: CurrentPrincipal, live: TheLive) -> None:
+async def follow(websocket: WebSocket, principal: MayRead, live: TheLive) -> None:
     """Frames both ways, as /asyncapi.json describes them."""
     offered = websocket.scope.get("subprotocols", ())
     await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
@@ -44,7 +44,7 @@ async def follow(websocket: WebSocket, principal: CurrentPrincipal, live: TheLiv
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def follow_by_sse(
-    principal: CurrentPrincipal,
+    principal: MayRead,
     live: TheLive,
     match: Annotated[str, Query(max_length=MAX_SELECTOR_CHARACTERS, examples=["node_load1"])],
     since: Annotated[str | None, Query(max_length=100)] = None,

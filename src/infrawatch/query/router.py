@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.access.needs import READ, MayRead
 from infrawatch.durations import parse_duration
 from infrawatch.errors import InvalidCursor, InvalidInput, InvalidTime
 from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
@@ -30,7 +30,8 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 _NO_SUCH_LABEL = {"description": "No label can be called that.", "content": _PROBLEM}
 
-router = APIRouter(prefix="/v1", tags=["query"], responses=_PROBLEMS)
+# Who may not ask is told that, before whether the question makes sense.
+router = APIRouter(prefix="/v1", tags=["query"], responses=_PROBLEMS, dependencies=[READ])
 
 
 async def _reader(request: Request) -> Reader:  # FastAPI runs plain functions in a thread
@@ -39,7 +40,7 @@ async def _reader(request: Request) -> Reader:  # FastAPI runs plain functions i
 
 
 async def _asker(
-    principal: CurrentPrincipal,
+    principal: MayRead,
     wait_for: Annotated[
         str | None,
         Query(

@@ -15,7 +15,7 @@ from pydantic import AllowInfNan, StrictFloat, StrictStr, TypeAdapter, Validatio
 from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
-from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.access.needs import MayWrite
 from infrawatch.errors import MalformedBody, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded
@@ -109,9 +109,7 @@ router = APIRouter(route_class=answering_with(plain_text.failed), tags=["ingest"
     responses=plain_text.RESPONSES,
     openapi_extra=_BODY,
 )
-async def write_collectd(
-    request: Request, principal: CurrentPrincipal, intake: TheIntake
-) -> Response:
+async def write_collectd(request: Request, principal: MayWrite, intake: TheIntake) -> Response:
     """Store what collectd's `write_http` sends with `Format "JSON"`.
 
     The metric is `type`, `type_instance` and, where a record has several, the name of the data

@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse, Response
 
 from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.intake import Outcome
-from infrawatch.problems import RETRY_AFTER_S
+from infrawatch.problems import headers_of
 
 MAX_REASONS = 10
 """As many as a log can bear."""
@@ -22,8 +22,11 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": "Unreadable, or only its good part is on disk; see the text.",
         **_TEXT,
     },
+    401: {"description": "No key, or one that is not good.", **_TEXT},
+    403: {"description": "The key may not write.", **_TEXT},
     413: {"description": "The body is too large; send it in parts.", **_TEXT},
     415: {"description": "A content type or encoding that is not read here.", **_TEXT},
+    429: {"description": "Too many wrong keys came from this address.", **_TEXT},
     503: {"description": "Try again after `Retry-After` seconds; it is always safe.", **_TEXT},
 }
 """What a route that answers like this can answer, for its OpenAPI description."""
@@ -31,8 +34,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def failed(_request: Request, error: InfraWatchError) -> Response:
     """Nothing was stored, and why."""
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if error.retryable else None
-    return PlainTextResponse(f"{error.code}: {error}\n", error.status, headers)
+    return PlainTextResponse(f"{error.code}: {error}\n", error.status, headers_of(error))
 
 
 def stored(outcomes: Sequence[Outcome], headers: Mapping[str, str] | None = None) -> Response:

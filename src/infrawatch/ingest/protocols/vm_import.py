@@ -18,7 +18,7 @@ from pydantic import AllowInfNan, Field, StrictFloat, StrictStr, TypeAdapter, Va
 from pydantic_core import to_json
 from typing_extensions import TypedDict
 
-from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.access.needs import MayWrite
 from infrawatch.errors import BatchTooLarge, InvalidInput
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded
@@ -81,7 +81,7 @@ _BODY = {
 )
 async def import_lines(
     request: Request,
-    principal: CurrentPrincipal,
+    principal: MayWrite,
     intake: TheIntake,
     extra_label: Annotated[
         Sequence[str], Query(description="`name=value`, added to every series; may be repeated.")

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
-from infrawatch.access.principal import CurrentPrincipal, Principal
+from infrawatch.access.needs import MayWrite
+from infrawatch.access.principal import Principal
 from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.endpoint import TheIntake, answering_with, decode_apart
@@ -64,7 +65,7 @@ router = APIRouter(route_class=answering_with(plain_text.failed), tags=["ingest"
 )
 async def write_exposition(
     request: Request,
-    principal: CurrentPrincipal,
+    principal: MayWrite,
     intake: TheIntake,
     extra_label: ExtraLabels = (),
 ) -> Response:
@@ -91,7 +92,7 @@ async def write_exposition(
 )
 async def push_exposition(
     request: Request,
-    principal: CurrentPrincipal,
+    principal: MayWrite,
     intake: TheIntake,
     grouping: Annotated[str, Path(examples=["job/backup/instance/db-1"])],
 ) -> Response:

@@ -1,6 +1,6 @@
 """What senders of line protocol are told, in the shape of the version of the API they speak."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from itertools import groupby
 from typing import NamedTuple
@@ -9,10 +9,10 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
-from infrawatch.errors import InfraWatchError, MalformedBody
+from infrawatch.errors import InfraWatchError, MalformedBody, Unauthenticated
 from infrawatch.ingest.intake import Outcome
 from infrawatch.ingest.verdicts import Verdict, Verdicts
-from infrawatch.problems import RETRY_AFTER_S
+from infrawatch.problems import headers_of
 
 _SHOWN_BYTES = 200
 """Of a refused line: enough to find it by, and no megabyte comes back."""
@@ -104,20 +104,21 @@ def refused_v3(outcome: Outcome, body: bytes, *, is_partial: bool) -> Response:
 
 
 def failed_v1(_request: Request, error: InfraWatchError) -> Response:
-    """Version 1's senders drop a batch for good on 429, so they are told 503."""
-    status = 503 if error.status == HTTPStatus.TOO_MANY_REQUESTS else _to_status(error)
+    """Version 1's senders drop a batch for good on 429, so a full quota is 503 to them."""
+    is_quota = error.status == HTTPStatus.TOO_MANY_REQUESTS
+    status = 503 if is_quota and not isinstance(error, Unauthenticated) else _to_status(error)
     text = f"unable to parse: {error}" if isinstance(error, MalformedBody) else str(error)
-    return _to_response(status, ErrorV1(error=text))
+    return _to_response(status, ErrorV1(error=text), headers_of(error))
 
 
 def failed_v2(_request: Request, error: InfraWatchError) -> Response:
     status = _to_status(error)
     code = _CODES_V2.get(status, "internal error")
-    return _to_response(status, ErrorV2(code=code, message=str(error)))
+    return _to_response(status, ErrorV2(code=code, message=str(error)), headers_of(error))
 
 
 def failed_v3(_request: Request, error: InfraWatchError) -> Response:
-    return _to_response(_to_status(error), ErrorV3(error=str(error)))
+    return _to_response(_to_status(error), ErrorV3(error=str(error)), headers_of(error))
 
 
 def _to_status(error: InfraWatchError) -> int:
@@ -125,13 +126,10 @@ def _to_status(error: InfraWatchError) -> int:
     return 400 if error.status == HTTPStatus.UNPROCESSABLE_ENTITY else error.status
 
 
-def _to_response(status: int, error: BaseModel) -> Response:
-    may_retry = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-    return JSONResponse(
-        error.model_dump(exclude_none=True),
-        status_code=status,
-        headers={"Retry-After": str(RETRY_AFTER_S)} if may_retry else None,
-    )
+def _to_response(
+    status: int, error: BaseModel, headers: Mapping[str, str] | None = None
+) -> Response:
+    return JSONResponse(error.model_dump(exclude_none=True), status, headers)
 
 
 def _refused_lines(verdicts: Verdicts, body: bytes) -> Iterator[RefusedLine]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.access.needs import MayWrite
 from infrawatch.errors import InvalidInput
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.endpoint import answering_with
@@ -56,8 +56,11 @@ class QueryResults(BaseModel):
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": answers.ErrorV1, "description": "Not a statement about databases."},
+    401: {"model": answers.ErrorV1, "description": "No key, or one that is not good."},
+    403: {"model": answers.ErrorV1, "description": "The key may not write."},
     413: {"model": answers.ErrorV1, "description": "The statement is too long."},
     415: {"model": answers.ErrorV1, "description": "A content encoding that is not read here."},
+    429: {"model": answers.ErrorV1, "description": "Too many wrong keys came from this address."},
 }
 
 
@@ -74,15 +77,15 @@ async def health() -> HealthCheck:
     return HealthCheck()
 
 
-@router.get("/query", responses={400: _ERRORS[400]})
-async def query_databases(_principal: CurrentPrincipal, q: _Statement = "") -> QueryResults:
+@router.get("/query", responses={status: _ERRORS[status] for status in (400, 401, 403, 429)})
+async def query_databases(_principal: MayWrite, q: _Statement = "") -> QueryResults:
     """Agree that a database exists: there is no need to create one."""
     return _answer(q)
 
 
 @router.post("/query", responses=_ERRORS, openapi_extra=_FORM)
 async def create_database(
-    request: Request, _principal: CurrentPrincipal, q: _Statement = ""
+    request: Request, _principal: MayWrite, q: _Statement = ""
 ) -> QueryResults:
     """Agree that a database exists, as Telegraf wants to hear before it writes."""
     body = await read_body(request, max_bytes=_MAX_QUERY_BYTES)

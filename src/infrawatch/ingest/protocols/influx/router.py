@@ -6,7 +6,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from infrawatch.access.principal import CurrentPrincipal, Principal
+from infrawatch.access.needs import MayWrite
+from infrawatch.access.principal import Principal
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.endpoint import TheIntake, answering_with, decode_apart
 from infrawatch.ingest.intake import Intake, Outcome, Wishes
@@ -43,8 +44,11 @@ def _responses(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     return {
         204: {"description": "All of it is on disk."},
         400: {"model": model, "description": "The good part is on disk; the rest is named."},
+        401: {"model": model, "description": "No key, or one that is not good."},
+        403: {"model": model, "description": "The key may not write."},
         413: {"model": model, "description": "The body is too large; send it in parts."},
         415: {"model": model, "description": "A content encoding that is not read here."},
+        429: {"model": model, "description": "Too many wrong keys came from this address."},
         503: {"model": model, "description": "Try again after `Retry-After` seconds."},
     }
 
@@ -76,7 +80,7 @@ def _described(*ignored: str) -> dict[str, Any]:
 )
 async def write_v1(
     request: Request,
-    principal: CurrentPrincipal,
+    principal: MayWrite,
     intake: TheIntake,
     precision: Annotated[PrecisionV1, Query(description="Unit of the times.")] = "ns",
 ) -> Response:
@@ -100,7 +104,7 @@ async def write_v1(
 )
 async def write_v2(
     request: Request,
-    principal: CurrentPrincipal,
+    principal: MayWrite,
     intake: TheIntake,
     precision: Annotated[PrecisionV2, Query(description="Unit of the times.")] = "ns",
 ) -> Response:
@@ -118,7 +122,7 @@ async def write_v2(
 )
 async def write_v3(
     request: Request,
-    principal: CurrentPrincipal,
+    principal: MayWrite,
     intake: TheIntake,
     precision: Annotated[
         PrecisionV3, Query(description="Unit of the times; `auto` tells it by their magnitude.")

@@ -24,7 +24,7 @@ from infrawatch.ingest.intake import Outcome
 from infrawatch.ingest.protocols.otlp.decode import Metrics
 from infrawatch.ingest.protocols.otlp.wire import Message
 from infrawatch.ingest.verdicts import Verdicts
-from infrawatch.problems import RETRY_AFTER_S
+from infrawatch.problems import headers_of
 
 Encoding = Literal["application/x-protobuf", "application/json"]
 
@@ -32,7 +32,7 @@ _MAX_MESSAGE_CHARACTERS = 4_000
 """What a developer reads in a log; senders log it again with every request."""
 
 _INVALID_ARGUMENT, _UNAVAILABLE = 3, 14
-_CODES = {401: 16, 403: 7, 404: 5, 413: 8}
+_CODES = {401: 16, 403: 7, 404: 5, 413: 8, 429: 8}
 """HTTP's statuses as gRPC's (google.rpc.Code); anything else that is the sender's is 3."""
 
 
@@ -68,8 +68,7 @@ def to_error(request: Request, error: InfraWatchError) -> Response:
     code = _UNAVAILABLE if error.retryable else _CODES.get(error.status, _INVALID_ARGUMENT)
     status = _Status(code=code, message=f"{error.code}: {error}")
     response = _to_response(status, encoding_of(request) or "application/json", error.status)
-    if error.retryable:
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    response.headers.update(headers_of(error))
     return response
 
 

@@ -34,8 +34,11 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         ),
     },
     400: _failure("The body cannot be read; nothing was stored."),
+    401: _failure("No key, or one that is not good."),
+    403: _failure("The key may not write."),
     413: _failure("The body is too large; send smaller batches."),
     415: _failure("A content type or encoding that is not read here."),
+    429: _failure("Too many wrong keys came from this address."),
     503: _failure("Try again after `Retry-After` seconds; it is always safe."),
 }
 ONLY_METRICS: dict[int | str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ import asyncio
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.access.needs import MayWrite
 from infrawatch.errors import NotFound, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Find
@@ -35,9 +35,7 @@ _HOW_TO_SEND_METRICS = (
 
 
 @router.post("/metrics", responses=RESPONSES, response_model=None, openapi_extra=BODY)
-async def write_metrics(
-    request: Request, principal: CurrentPrincipal, intake: TheIntake
-) -> Response:
+async def write_metrics(request: Request, principal: MayWrite, intake: TheIntake) -> Response:
     """Store OpenTelemetry metrics.
 
     Names are translated as Prometheus does by default: `http.server.duration` in `s` becomes
@@ -60,7 +58,7 @@ async def write_metrics(
 
 @router.post("/traces", status_code=404, response_class=Response, responses=ONLY_METRICS)
 @router.post("/logs", status_code=404, response_class=Response, responses=ONLY_METRICS)
-async def refuse_signal() -> Response:
+async def refuse_signal(_principal: MayWrite) -> Response:
     """Say where to send only metrics; traces and logs are not stored here."""
     return to_response(NotFound(_HOW_TO_SEND_METRICS))
 

@@ -12,7 +12,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from infrawatch.access.principal import CurrentPrincipal
+from infrawatch.access.needs import MayWrite
 from infrawatch.errors import InfraWatchError, UnsupportedContent
 from infrawatch.ingest.bodies import read_body, read_snappy_body
 from infrawatch.ingest.decoded import Find
@@ -86,7 +86,7 @@ _BODY = {
     responses=plain_text.RESPONSES,
     openapi_extra=_BODY,
 )
-async def write(request: Request, principal: CurrentPrincipal, intake: TheIntake) -> Response:
+async def write(request: Request, principal: MayWrite, intake: TheIntake) -> Response:
     """Store what Prometheus, vmagent and others send by remote write 1.0 or 2.0.
 
     Samples keep every bit, stale markers too. Native histograms are stored as classic ones.

@@ -1,0 +1,105 @@
+"""The gate: lets requests in that come from somebody who may."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from starlette.requests import HTTPConnection
+
+from infrawatch.access.credentials import find_credential
+from infrawatch.access.principal import EVERYBODY, Principal, Scope
+from infrawatch.access.refusals import Refusals, address_of
+from infrawatch.access.wrong_keys import WrongKeys
+from infrawatch.errors import ScopeMissing, TooManyWrongKeys, Unauthenticated
+
+_HOW = (
+    "send an API key as `Authorization: Bearer iw_…`; `infrawatch keys create` makes one on the "
+    "server"
+)
+
+
+class Authenticator(Protocol):
+    """One way to become a principal."""
+
+    async def find_principal(self, connection: HTTPConnection) -> Principal | None:
+        """On whose behalf a request is made; None if it brings nothing that is read here.
+
+        Raises:
+            Unauthenticated: it brings something that is, but it is not good, or not any more.
+            StoreUnavailable: that cannot be told now.
+        """
+
+    async def honours(self, principal: Principal) -> bool:
+        """Whether somebody who was let in still would be; True for those it knows nothing of."""
+
+
+class Gate:
+    """Asks each way in turn; the first that knows what a request brings decides.
+
+    Somebody with a right key is never slowed, whatever else comes from the same address.
+    """
+
+    def __init__(self, ways: Sequence[Authenticator], refusals: Refusals) -> None:
+        self._ways = ways
+        self._refusals = refusals
+        self._wrong_keys = WrongKeys()
+
+    async def admit(self, connection: HTTPConnection, scope: Scope) -> Principal:
+        """The principal of a request that needs a scope.
+
+        Raises:
+            Unauthenticated: nobody we know.
+            TooManyWrongKeys: nobody we know, again and again from the same address.
+            ScopeMissing: somebody who may not.
+            StoreUnavailable: that cannot be told now.
+        """
+        try:
+            principal = await self._identify(connection)
+        except Unauthenticated as error:
+            refusal = self._slowed(connection, error)
+            self._refusals.note(connection, refusal.reason, refusal.who)
+            raise refusal from None
+        if scope not in principal.scopes:
+            self._refusals.note(connection, "scope_missing", str(principal))
+            raise ScopeMissing(
+                f"this needs the scope {scope}, and {principal} has "
+                f"{', '.join(sorted(principal.scopes))}: use a key made with --scope {scope}"
+            )
+        return principal
+
+    async def still_admits(self, principal: Principal) -> bool:
+        """Whether somebody who was let in, and has not left since, still would be."""
+        for way in self._ways:
+            if not await way.honours(principal):
+                return False
+        return True
+
+    async def _identify(self, connection: HTTPConnection) -> Principal:
+        for way in self._ways:
+            if (principal := await way.find_principal(connection)) is not None:
+                return principal
+        if find_credential(connection) is None:
+            raise Unauthenticated(f"this needs a key: {_HOW}", reason="no_key")
+        raise Unauthenticated(f"this is no key of ours: {_HOW}", reason="wrong_key")
+
+    def _slowed(self, connection: HTTPConnection, error: Unauthenticated) -> Unauthenticated:
+        """The error itself, or that there were too many like it."""
+        if error.reason == "no_key" or error.who is not None:
+            return error
+        pause = self._wrong_keys.add(address_of(connection))
+        if pause is None:
+            return error
+        return TooManyWrongKeys(
+            f"too many wrong keys came from {address_of(connection)}; a right one is let in at "
+            "any time",
+            retry_after=pause,
+        )
+
+
+class Open:
+    """The way in while authentication is off: everybody is the default tenant."""
+
+    async def find_principal(self, connection: HTTPConnection) -> Principal | None:  # noqa: ARG002
+        return EVERYBODY
+
+    async def honours(self, principal: Principal) -> bool:  # noqa: ARG002
+        return True

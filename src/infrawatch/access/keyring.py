@@ -1,0 +1,170 @@
+"""The keys this process knows: looked up in memory, as fresh as two seconds ago at worst."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from hmac import compare_digest
+from math import inf
+from time import monotonic
+from typing import NamedTuple, cast
+
+import structlog
+from starlette.requests import HTTPConnection
+
+from infrawatch.access.credentials import ApiKey, find_credential
+from infrawatch.access.principal import Principal, Scope
+from infrawatch.errors import StoreUnavailable, Unauthenticated, Unavailable
+from infrawatch.model.timerange import now_us, to_us
+from infrawatch.store.database import Database
+from infrawatch.store.keys import KeyRepository, StoredKey
+
+log = structlog.get_logger()
+
+TRUSTED_S = 2.0
+"""How long what was read counts: a revoked key is refused everywhere after so long."""
+
+DUE_S = 1.0
+"""How old it is when it is read again beside the requests, so that none of them waits for it."""
+
+READ_DEADLINE_S = 2.0
+
+NOTE_EVERY_S = 5.0
+NOTED_S = 60.0
+"""How often, and how often for one key, it is recorded when keys were used last."""
+
+
+class _Known(NamedTuple):
+    principal: Principal
+    digest: bytes
+    is_revoked: bool
+    expires_us: float
+
+    def is_good(self) -> bool:
+        return not self.is_revoked and (self.expires_us == inf or now_us() < self.expires_us)
+
+
+class KeyRing:
+    """All keys there are, kept up to date by reading what changed; one for a process.
+
+    While PostgreSQL is away, keys that were good stay so: nobody can revoke one meanwhile, and a
+    sender is to hear "later" from whoever cannot store, not "never" from here.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[str, _Known] = {}
+        self._last_change = -1
+        self._began = self._due = self._trusted_until = -inf
+        self._reading = asyncio.Lock()
+        self._is_due = asyncio.Event()
+        self._used: dict[str, float] = {}
+        self._noted: dict[str, float] = {}
+
+    async def find_principal(self, connection: HTTPConnection) -> Principal | None:
+        text = find_credential(connection)
+        key = None if text is None else ApiKey.find(text)
+        if key is None:
+            return None
+        known = await self._find(key.id)
+        if known is None or not compare_digest(known.digest, key.digest):
+            raise Unauthenticated("this key is wrong", reason="wrong_key")
+        if not known.is_good():
+            what = "was revoked" if known.is_revoked else "has expired"
+            raise Unauthenticated(
+                f"the key {key.id} {what}; `infrawatch keys create` makes a new one",
+                reason="revoked_key" if known.is_revoked else "expired_key",
+                who=str(known.principal),
+            )
+        self._used[key.id] = monotonic()
+        return known.principal
+
+    async def honours(self, principal: Principal) -> bool:
+        if principal.key_id is None:
+            return True
+        known = await self._find(principal.key_id)
+        return known is not None and known.is_good()
+
+    async def run(self) -> None:
+        """Read what changed when it is time, and record which keys are used, for ever."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NOTE_EVERY_S):
+                    await self._is_due.wait()
+            try:
+                if self._is_due.is_set():
+                    self._is_due.clear()
+                    await self._read(monotonic())
+                await self._note_use()
+            except Unavailable as error:
+                log.warning("keys_cannot_be_read", error=str(error))
+                await asyncio.sleep(DUE_S)
+
+    async def _find(self, key_id: str) -> _Known | None:
+        known, now = self._known.get(key_id), monotonic()
+        if known is not None and now < self._trusted_until:
+            if now >= self._due:
+                self._is_due.set()
+            return known
+        try:
+            await self._read(now)  # a key that is not known may have been made a moment ago
+        except Unavailable:
+            if known is None:
+                raise
+            self._trusted_until = monotonic() + TRUSTED_S
+        return self._known.get(key_id)
+
+    async def _read(self, asked_at: float) -> None:
+        """Read what changed, unless somebody else begins to after `asked_at`.
+
+        Raises:
+            StoreUnavailable: PostgreSQL does not answer in time.
+        """
+        async with self._reading:
+            if self._began >= asked_at:
+                return
+            began = monotonic()
+            try:
+                async with asyncio.timeout(READ_DEADLINE_S):
+                    changed = await self._changed()
+            except TimeoutError:
+                raise StoreUnavailable("PostgreSQL does not answer about keys") from None
+            self._known.update({one.id: _to_known(one) for one in changed})
+            self._began, self._due = began, began + DUE_S
+            self._trusted_until = began + TRUSTED_S
+
+    async def _changed(self) -> Sequence[StoredKey]:
+        async with self._database.reading() as connection:
+            keys = KeyRepository(connection)
+            last_change = await keys.last_change()
+            if last_change == self._last_change:
+                return ()
+            changed = await keys.changed_since(self._last_change)
+        self._last_change = last_change
+        return changed
+
+    async def _note_use(self) -> None:
+        now = monotonic()
+        due = {
+            key_id: datetime.now(UTC) - timedelta(seconds=now - used)
+            for key_id, used in self._used.items()
+            if now - self._noted.get(key_id, -inf) >= NOTED_S
+        }
+        if not due:
+            return
+        async with self._database.writing() as connection:
+            await KeyRepository(connection).note_use(due)
+        self._noted |= dict.fromkeys(due, now)
+        for key_id in due:
+            if self._used[key_id] <= now:
+                del self._used[key_id]
+
+
+def _to_known(key: StoredKey) -> _Known:
+    scopes = frozenset(cast("list[Scope]", key.scopes))
+    return _Known(
+        Principal(key.tenant_id, key.name, scopes, key.id),
+        key.digest,
+        is_revoked=key.revoked_at is not None,
+        expires_us=inf if key.expires_at is None else to_us(key.expires_at),
+    )

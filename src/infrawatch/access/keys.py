@@ -1,0 +1,112 @@
+"""Making and revoking keys, each together with its line in the audit trail."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import NamedTuple
+
+import structlog
+
+from infrawatch.access.credentials import ApiKey
+from infrawatch.access.principal import Scope
+from infrawatch.errors import NotFound
+from infrawatch.store.audit import Act, Actor, AuditRepository
+from infrawatch.store.database import Database
+from infrawatch.store.keys import KeyRepository, NewKey, StoredKey
+
+log = structlog.get_logger()
+
+
+class KeyWish(NamedTuple):
+    """What a key is to be."""
+
+    tenant_id: int
+    name: str
+    scopes: Sequence[Scope]
+    expires_at: datetime | None = None
+
+
+@asynccontextmanager
+async def changing_keys(database: Database, actor: Actor) -> AsyncGenerator["KeyChange", None]:
+    """One transaction that changes keys; others that change keys wait for its end."""
+    acts: list[Act] = []
+    async with database.writing() as connection:
+        keys = KeyRepository(connection)
+        number = await keys.begin_change()
+        yield KeyChange(keys, AuditRepository(connection), actor, number, acts)
+    for act in acts:  # they have happened now
+        log.info("audit", actor=str(actor), action=act.action, target=act.target)
+
+
+class KeyChange:
+    """What can be done to keys, and is then recorded."""
+
+    def __init__(
+        self,
+        keys: KeyRepository,
+        audit: AuditRepository,
+        actor: Actor,
+        number: int,
+        acts: list[Act],
+    ) -> None:
+        self._keys = keys
+        self._audit = audit
+        self._actor = actor
+        self._number = number
+        self._acts = acts
+
+    async def create(self, wish: KeyWish, key: ApiKey) -> None:
+        """Store a key; all that is kept of its secret is a digest."""
+        await self._keys.add(
+            NewKey(
+                id=key.id,
+                tenant_id=wish.tenant_id,
+                name=wish.name,
+                scopes=wish.scopes,
+                digest=key.digest,
+                created_by=str(self._actor),
+                expires_at=wish.expires_at,
+            ),
+            self._number,
+        )
+        detail = {"name": wish.name, "scopes": list(wish.scopes), "expires_at": wish.expires_at}
+        await self._record(Act(wish.tenant_id, "key.created", key.id, detail))
+
+    async def revoke(self, key: StoredKey) -> None:
+        """Let a key be good for nothing; one that is revoked already stays as it is."""
+        if await self._keys.revoke(key.id, self._number):
+            await self._record(Act(key.tenant_id, "key.revoked", key.id, {"name": key.name}))
+
+    async def find(self, key_id: str) -> StoredKey | None:
+        return await self._keys.find(key_id)
+
+    async def has_any(self, scope: Scope) -> bool:
+        """Whether there is, or ever was, a key with a scope."""
+        return await self._keys.has_any(scope)
+
+    async def _record(self, act: Act) -> None:
+        await self._audit.add(self._actor, act)
+        self._acts.append(act)
+
+
+async def create_key(database: Database, wish: KeyWish, actor: Actor) -> ApiKey:
+    """Make a key, which is good at once; nobody can see its secret again."""
+    key = ApiKey.generate()
+    async with changing_keys(database, actor) as change:
+        await change.create(wish, key)
+    return key
+
+
+async def revoke_key(
+    database: Database, key_id: str, actor: Actor, *, tenant_id: int | None = None
+) -> None:
+    """Let a key, of a tenant or of any, be refused: everywhere, within about two seconds.
+
+    Raises:
+        NotFound: there is no such key.
+    """
+    async with changing_keys(database, actor) as change:
+        key = await change.find(key_id)
+        if key is None or tenant_id not in (None, key.tenant_id):
+            raise NotFound(f"there is no key {key_id!r}; `infrawatch keys list` shows all")
+        await change.revoke(key)

@@ -1,0 +1,54 @@
+"""What routes need: `principal: MayWrite` lets nobody else in, and says so in the document."""
+
+from typing import Annotated, Final
+
+from fastapi import Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+from starlette.requests import HTTPConnection
+from typing_extensions import override
+
+from infrawatch.access.plumbing import Access
+from infrawatch.access.principal import DEFAULT_TENANT_ID, EVERYBODY, Principal, Scope
+from infrawatch.errors import Forbidden
+
+SCHEME: Final = "bearer"
+"""The name of the security scheme; access/openapi.py adds the other forms to the document."""
+
+
+class Needs(SecurityBase):
+    """A dependency: the principal of the request, who has a scope."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scheme_name = SCHEME
+        self.model = HTTPBearer(description="An API key.", bearerFormat="iw_<id>_<secret>")
+        self._scope = scope
+
+    async def __call__(self, connection: HTTPConnection) -> Principal:
+        access: Access = connection.state.access
+        return await access.gate.admit(connection, self._scope)
+
+
+WRITE = Security(Needs("write"), scopes=["write"])
+READ = Security(Needs("read"), scopes=["read"])
+ADMIN = Security(Needs("admin"), scopes=["admin"])
+
+
+class _NeedsForMetrics(Needs):
+    """They tell of every tenant, so they are for those who run the installation, or for all."""
+
+    @override
+    async def __call__(self, connection: HTTPConnection) -> Principal:
+        access: Access = connection.state.access
+        if access.are_metrics_open:
+            return EVERYBODY
+        principal = await super().__call__(connection)
+        if principal.tenant_id != DEFAULT_TENANT_ID:
+            raise Forbidden("metrics of the server are for keys of the tenant default")
+        return principal
+
+
+MayWrite = Annotated[Principal, WRITE]
+MayRead = Annotated[Principal, READ]
+MayAdministrate = Annotated[Principal, ADMIN]
+MaySeeMetrics = Annotated[Principal, Security(_NeedsForMetrics("read"), scopes=["read"])]

@@ -1,0 +1,44 @@
+"""What the OpenAPI document says of keys: in which forms they come, and who is refused how."""
+
+from typing import Any
+
+from infrawatch.access.needs import SCHEME
+from infrawatch.problems import to_answer
+
+_SCHEMES: dict[str, dict[str, str]] = {
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "The key is the password; the user may be anything.",
+    },
+    "token": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "`Token iw_…`, as clients of InfluxDB write it.",
+    },
+}
+
+_REFUSALS = {
+    "401": "No key, or one that is wrong, revoked or expired.",
+    "403": "The key has not the scope that this needs.",
+    "429": "Too many wrong keys came from this address; a right one is let in.",
+}
+
+
+def describe(document: dict[str, Any], *, is_required: bool) -> None:
+    """Add the other forms of a key wherever one is needed, and how those without are answered."""
+    document["components"].setdefault("securitySchemes", {}).update(_SCHEMES)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            needed = operation.get("security")
+            if not needed:
+                operation["security"] = []
+                continue
+            scopes = needed[0][SCHEME]
+            operation["security"] = [{name: scopes} for name in (SCHEME, *_SCHEMES)]
+            if not is_required:
+                operation["security"].append({})
+            for status, description in _REFUSALS.items():
+                operation["responses"].setdefault(status, to_answer(description))

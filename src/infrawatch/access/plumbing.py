@@ -1,0 +1,35 @@
+"""How a process tells who is asking: the ways in, and the gate that asks them."""
+
+from collections.abc import Callable, Coroutine, Sequence
+
+from infrawatch.access.gate import Authenticator, Gate, Open
+from infrawatch.access.keyring import KeyRing
+from infrawatch.access.refusals import Refusals
+from infrawatch.access.tickets import Tickets
+from infrawatch.store.database import Database
+from infrawatch.telemetry import Telemetry
+
+
+class Access:
+    """What routes find in the state of the process. `runs` are its endless tasks; all are vital.
+
+    Another way to become a principal is one more authenticator in `ways`.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        telemetry: Telemetry,
+        *,
+        is_required: bool,
+        are_metrics_open: bool,
+    ) -> None:
+        key_ring = KeyRing(database)
+        self.database = database
+        self.tickets = Tickets(database)
+        ways: Sequence[Authenticator] = (self.tickets, key_ring)
+        self.gate = Gate(ways if is_required else (Open(),), Refusals(telemetry))
+        self.are_metrics_open = are_metrics_open
+        self.runs: Sequence[Callable[[], Coroutine[object, object, None]]] = (
+            (key_ring.run,) if is_required else ()
+        )

@@ -1,0 +1,135 @@
+"""Keys that are there without anybody asking: in files for programs, and the very first one."""
+
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from infrawatch.access.credentials import ApiKey
+from infrawatch.access.keys import KeyChange, KeyWish, changing_keys
+from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
+from infrawatch.errors import CannotStart
+from infrawatch.store.audit import Actor
+from infrawatch.store.database import Database
+
+_FIRST_KEY = KeyWish(DEFAULT_TENANT_ID, "admin", SCOPES)
+_AT_START = Actor("the server's start")
+
+
+async def keep_key_file(database: Database, path: Path, wish: KeyWish, actor: Actor) -> bool:
+    """Let a file hold a good key of a name, tenant and scopes; True if it was made just now.
+
+    A file that holds one stays as it is. One whose key was revoked, has expired or is of another
+    database gets a new one. Of two that do this at once, one makes the key and both find it.
+
+    Raises:
+        CannotStart: the file cannot be read or written.
+    """
+    async with changing_keys(database, actor) as change:
+        held = _read(path)
+        if held is not None and await _is_good(change, held, wish):
+            return False
+        await _make(change, path, wish)
+    return True
+
+
+async def make_key_file(database: Database, path: Path, wish: KeyWish, actor: Actor) -> None:
+    """Put a new key into a file, whatever was in it.
+
+    Raises:
+        CannotStart: the file cannot be written; no key was made.
+    """
+    async with changing_keys(database, actor) as change:
+        await _make(change, path, wish)
+
+
+async def find_first_key(database: Database, path: Path | None) -> ApiKey | None:
+    """Let there be a key with every scope; gives it if somebody has to be told.
+
+    That is when no key with the scope `admin` was ever made, and no file is there to hold it. With
+    a file, the key in it is made valid; a file that is not there is written.
+
+    Raises:
+        CannotStart: the file cannot be used; the message says why.
+    """
+    async with changing_keys(database, _AT_START) as change:
+        held = None if path is None else _read(path)
+        if held is not None:
+            await _adopt(change, held)
+            return None
+        if path is not None:
+            await _make(change, path, _FIRST_KEY)
+            return None
+        if await change.has_any("admin"):
+            return None
+        key = ApiKey.generate()
+        await change.create(_FIRST_KEY, key)
+    return key
+
+
+async def _make(change: KeyChange, path: Path, wish: KeyWish) -> None:
+    """Within the transaction: a key that is in no file is not made."""
+    key = ApiKey.generate()
+    await change.create(wish, key)
+    _write(path, key)
+
+
+def _write(path: Path, key: ApiKey) -> None:
+    """Put a key into a file that only its owner may read, whole or not at all.
+
+    Raises:
+        CannotStart: the file cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.touch(0o600, exist_ok=False)
+        beside.write_text(f"{key.text}\n", "ascii")
+        beside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise CannotStart(f"The key cannot be written to {path}: {error.strerror}.") from None
+
+
+async def _is_good(change: KeyChange, held: ApiKey, wish: KeyWish) -> bool:
+    key = await change.find(held.id)
+    return (
+        key is not None
+        and key.digest == held.digest
+        and key.is_good
+        and (key.tenant_id, key.name, set(key.scopes))
+        == (wish.tenant_id, wish.name, set(wish.scopes))
+    )
+
+
+async def _adopt(change: KeyChange, held: ApiKey) -> None:
+    """Make a key that somebody brings valid, unless it was once and is not any more."""
+    key = await change.find(held.id)
+    if key is None:
+        await change.create(_FIRST_KEY, held)
+    elif key.digest != held.digest or not key.is_good:
+        raise CannotStart(
+            f"The key {held.id} in INFRAWATCH_ADMIN_KEY_FILE is wrong, revoked or expired: remove "
+            "the file to have a new one made, or put another key into it."
+        )
+
+
+def _read(path: Path) -> ApiKey | None:
+    """The key in a file; None if there is no such file.
+
+    Raises:
+        CannotStart: the file cannot be read, or holds something else.
+    """
+    try:
+        text = path.read_text("ascii").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CannotStart(f"The key in {path} cannot be read: {error}.") from None
+    key = ApiKey.find(text)
+    if key is None:
+        raise CannotStart(
+            f"{path} holds no key: one is written iw_<id>_<secret>, with 4 to 32 letters a-z and "
+            "digits, then 32 to 128 of any case. Remove the file to have one made."
+        )
+    return key

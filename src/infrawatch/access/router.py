@@ -1,0 +1,143 @@
+"""/v1/keys and /v1/audit for administrators; /v1/live/tickets for pages."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+
+from infrawatch.access import schemas
+from infrawatch.access.keys import KeyWish, create_key, revoke_key
+from infrawatch.access.needs import MayAdministrate, MayRead
+from infrawatch.access.plumbing import Access
+from infrawatch.access.principal import Principal
+from infrawatch.access.tickets import LIFE
+from infrawatch.durations import parse_duration
+from infrawatch.errors import Forbidden, InvalidInput
+from infrawatch.problems import ParameterProblem, Problem, to_answer
+from infrawatch.store.audit import Actor, AuditRepository
+from infrawatch.store.database import Database
+from infrawatch.store.keys import KeyRepository
+from infrawatch.store.tenants import TenantRepository
+
+MAX_BODY_BYTES = 16 * 1024
+MAX_PAGE_ENTRIES = 1_000
+
+_INVALID = to_answer("A field or parameter does not fit.", Problem, ParameterProblem)
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    503: to_answer("Try again after `Retry-After` seconds."),
+}
+
+router = APIRouter(
+    prefix="/v1", tags=["access"], responses=_RESPONSES, max_body_size=MAX_BODY_BYTES
+)
+
+
+async def _database(request: Request) -> Database:  # FastAPI runs plain functions in a thread
+    access: Access = request.state.access
+    return access.database
+
+
+TheDatabase = Annotated[Database, Depends(_database)]
+
+
+@router.get("/keys")
+async def list_keys(principal: MayAdministrate, database: TheDatabase) -> schemas.Keys:
+    """Keys of your tenant, revoked and expired ones too; operators see those of every tenant."""
+    async with database.reading() as connection:
+        found = await KeyRepository(connection).list(_only_own(principal))
+    return schemas.Keys(
+        keys=[
+            schemas.KeyOut(**{name: getattr(one, name) for name in schemas.KeyOut.model_fields})
+            for one in found
+        ]
+    )
+
+
+@router.post(
+    "/keys",
+    status_code=201,
+    responses={404: to_answer("There is no such tenant."), 422: _INVALID},
+)
+async def make_key(
+    key_in: schemas.KeyIn, principal: MayAdministrate, database: TheDatabase
+) -> schemas.KeyCreated:
+    """Make a key. The answer is the only time that its secret is shown; it is good at once."""
+    expires_at = _to_expiry(key_in.expires_in)
+    tenant_id = await _tenant_meant(principal, key_in.tenant, database)
+    wish = KeyWish(tenant_id, key_in.name, list(dict.fromkeys(key_in.scopes)), expires_at)
+    key = await create_key(database, wish, Actor(principal.name, principal.key_id))
+    return schemas.KeyCreated(id=key.id, key=key.text)
+
+
+@router.delete("/keys/{key_id}", status_code=204)
+async def withdraw_key(
+    principal: MayAdministrate,
+    database: TheDatabase,
+    key_id: Annotated[str, Path(pattern=r"^[a-z0-9]{4,32}$")],
+) -> None:
+    """Revoke a key: every server refuses it within about two seconds, and its viewers are closed.
+
+    A key that is revoked already stays so.
+    """
+    actor = Actor(principal.name, principal.key_id)
+    await revoke_key(database, key_id, actor, tenant_id=_only_own(principal))
+
+
+@router.get("/audit")
+async def list_audit(
+    principal: MayAdministrate,
+    database: TheDatabase,
+    before: Annotated[str | None, Query(pattern=r"^\d{1,18}$")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ENTRIES)] = 100,
+) -> schemas.AuditPage:
+    """Who changed what, in your tenant; operators see every tenant."""
+    async with database.reading() as connection:
+        found = await AuditRepository(connection).list(
+            _only_own(principal),
+            before=None if before is None else int(before),
+            limit=limit + 1,
+        )
+    page = found[:limit]
+    return schemas.AuditPage(
+        entries=[
+            schemas.AuditEntryOut(
+                **{**one._asdict(), "id": str(one.id), "detail": dict(one.detail)}
+            )
+            for one in page
+        ],
+        next_before=str(page[-1].id) if len(found) > limit else None,
+    )
+
+
+@router.post("/live/tickets", status_code=201)
+async def give_ticket(request: Request, principal: MayRead) -> schemas.Ticket:
+    """Get a ticket for `WS /v1/live`: good once, for a minute, on any server.
+
+    A page offers it as a subprotocol, for it cannot send a header with a WebSocket:
+    `new WebSocket(url, ["infrawatch.v1", "ticket." + ticket])`.
+    """
+    access: Access = request.state.access
+    ticket = await access.tickets.give(principal)
+    return schemas.Ticket(ticket=ticket, expires_in_s=int(LIFE.total_seconds()))
+
+
+def _only_own(principal: Principal) -> int | None:
+    return None if principal.is_operator else principal.tenant_id
+
+
+def _to_expiry(expires_in: str | None) -> datetime | None:
+    if expires_in is None:
+        return None
+    try:
+        return datetime.now(UTC) + parse_duration(expires_in)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(f"expires_in: {error}") from None
+
+
+async def _tenant_meant(principal: Principal, name: str | None, database: Database) -> int:
+    if name is None:
+        return principal.tenant_id
+    if not principal.is_operator:
+        raise Forbidden("only operators, administrators of the tenant default, may name a tenant")
+    async with database.reading() as connection:
+        return (await TenantRepository(connection).get(name)).id

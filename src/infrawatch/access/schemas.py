@@ -1,0 +1,81 @@
+"""What those who administrate keys send, and what they get back."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infrawatch.access.principal import Scope
+
+MAX_NAME_CHARACTERS = 100
+
+NAME_PATTERN = r"^[\w.:@/+-](?:[\w .:@/+-]*[\w.:@/+-])?$"
+
+Name = Annotated[
+    str,
+    Field(max_length=MAX_NAME_CHARACTERS, pattern=NAME_PATTERN, examples=["agent of web-1"]),
+]
+Scopes = Annotated[list[Scope], Field(min_length=1, max_length=3, examples=[["write"]])]
+
+
+class Wire(BaseModel):
+    """Shapes on the wire are frozen and refuse fields they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class KeyIn(Wire):
+    name: Name
+    scopes: Scopes
+    tenant: Annotated[Name | None, Field(description="Another tenant; for operators.")] = None
+    expires_in: Annotated[
+        str | None, Field(max_length=50, description="`90d`; without it, never.")
+    ] = None
+
+
+class KeyOut(Wire):
+    """A key without its secret."""
+
+    id: str
+    tenant: str
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: Annotated[datetime | None, Field(description="To the minute; null for never.")]
+
+
+class Keys(Wire):
+    keys: list[KeyOut]
+
+
+class KeyCreated(Wire):
+    id: str
+    key: Annotated[str, Field(description="Shown once: nobody can read it again.")]
+
+
+class AuditEntryOut(Wire):
+    id: Annotated[str, Field(description="A 64-bit integer, as text.")]
+    at: datetime
+    tenant: str
+    actor: str
+    actor_key_id: str | None
+    action: Annotated[str, Field(examples=["key.created"])]
+    target: str
+    detail: dict[str, object]
+
+
+class AuditPage(Wire):
+    """Newest first."""
+
+    entries: list[AuditEntryOut]
+    next_before: Annotated[str | None, Field(description="Pass it on as `before`.")]
+
+
+class Ticket(Wire):
+    ticket: Annotated[
+        str, Field(description="Offer the subprotocols `infrawatch.v1` and `ticket.<ticket>`.")
+    ]
+    expires_in_s: int

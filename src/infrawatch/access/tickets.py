@@ -1,0 +1,59 @@
+"""Tickets: how a browser opens a WebSocket without a secret in the URL.
+
+A page cannot send headers with a WebSocket, but it can name subprotocols: it asks for a ticket with
+its key, and offers `infrawatch.v1` and `ticket.<ticket>`.
+"""
+
+from datetime import timedelta
+from secrets import token_urlsafe
+from typing import cast
+
+from starlette.requests import HTTPConnection
+
+from infrawatch.access.credentials import digest_of
+from infrawatch.access.principal import Principal, Scope
+from infrawatch.errors import Unauthenticated
+from infrawatch.store.database import Database
+from infrawatch.store.tickets import Bearer, TicketRepository
+
+LIFE = timedelta(minutes=1)
+
+_PREFIX = "ticket."
+
+
+class Tickets:
+    """Gives tickets out and takes them; they are in PostgreSQL, so any server takes each once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def give(self, principal: Principal) -> str:
+        """A ticket that lets whoever brings it in as this principal, once, within a minute."""
+        ticket = token_urlsafe(32)
+        bearer = Bearer(
+            principal.tenant_id, principal.name, list(principal.scopes), principal.key_id
+        )
+        async with self._database.writing() as connection:
+            await TicketRepository(connection).add(digest_of(ticket), bearer, LIFE)
+        return ticket
+
+    async def find_principal(self, connection: HTTPConnection) -> Principal | None:
+        offered = connection.scope.get("subprotocols", ())
+        ticket = next((one for one in offered if one.startswith(_PREFIX)), None)
+        if ticket is None:
+            return None
+        digest = digest_of(ticket.removeprefix(_PREFIX))
+        async with self._database.writing() as transaction:
+            bearer = await TicketRepository(transaction).use(digest)
+        if bearer is None:
+            raise Unauthenticated(
+                "this ticket is wrong, was used, or is older than a minute; POST "
+                "/v1/live/tickets gives another",
+                reason="wrong_ticket",
+            )
+        scopes = frozenset(cast("list[Scope]", bearer.scopes))
+        return Principal(bearer.tenant_id, bearer.name, scopes, bearer.key_id)
+
+    async def honours(self, principal: Principal) -> bool:  # noqa: ARG002
+        """What a ticket was given for says its key, or whatever else it was given for."""
+        return True

@@ -1,0 +1,56 @@
+"""Tenants: whose data it is."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infrawatch.errors import AlreadyExists, NotFound
+
+_ADD = text("""
+INSERT INTO tenants (name) VALUES (:name) ON CONFLICT (name) DO NOTHING
+RETURNING id, name, created_at
+""")
+_GET = text("SELECT id, name, created_at FROM tenants WHERE name = :name")
+_LIST = text("SELECT id, name, created_at FROM tenants ORDER BY name")
+
+
+class Tenant(NamedTuple):
+    id: int
+    name: str
+    created_at: datetime
+
+
+class TenantRepository:
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, name: str) -> Tenant:
+        """Create a tenant.
+
+        Raises:
+            AlreadyExists: one has this name.
+        """
+        row = (await self._connection.execute(_ADD, {"name": name})).one_or_none()
+        if row is None:
+            raise AlreadyExists(f"there is a tenant {name} already")
+        return Tenant(*row)
+
+    async def get(self, name: str) -> Tenant:
+        """The tenant with a name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        row = (await self._connection.execute(_GET, {"name": name})).one_or_none()
+        if row is None:
+            raise NotFound(
+                f"there is no tenant {name!r}: create it with `infrawatch tenants create`"
+            )
+        return Tenant(*row)
+
+    async def list(self) -> Sequence[Tenant]:
+        """All of them, by name."""
+        return [Tenant(*row) for row in await self._connection.execute(_LIST)]

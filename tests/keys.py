@@ -1,0 +1,22 @@
+"""Keys for tests, made as the command makes them."""
+
+from infrawatch.access.keys import KeyWish, create_key
+from infrawatch.access.principal import DEFAULT_TENANT_ID, Scope
+from infrawatch.store.audit import Actor
+from infrawatch.store.database import Database
+
+TESTS = Actor("tests")
+
+
+async def a_key(
+    database_url: str,
+    *scopes: Scope,
+    tenant_id: int = DEFAULT_TENANT_ID,
+    name: str = "a test's",
+) -> str:
+    async with Database.open(database_url, write_pool_size=1) as database:
+        return (await create_key(database, KeyWish(tenant_id, name, scopes), TESTS)).text
+
+
+def bearing(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
