@@ -155,7 +155,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
     async with (
         _database(settings) as database,
         _upkeep_database(settings) as upkeep_database,
-        _access_database(settings) as access_database,
+        _access(settings, telemetry) as access,
         asyncio.TaskGroup() as tasks,
     ):
         async with database.reading() as connection:
@@ -170,12 +170,6 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             replay_window=settings.replay_window,
         )
         health = _health(database, plumbing, telemetry)
-        access = Access(
-            access_database,
-            telemetry,
-            is_required=settings.authentication == "required",
-            are_metrics_open=settings.metrics == "open",
-        )
         runs = (*plumbing.runs, *upkeep.runs, *access.runs, health.run)
         endless = [tasks.create_task(vital(run())) for run in runs]
         settle()
@@ -227,9 +221,13 @@ def _upkeep_database(settings: Settings) -> AbstractAsyncContextManager[Database
     return Database.open(_url(settings), read_pool_size=2, write_deadline=UPKEEP_DEADLINE)
 
 
-def _access_database(settings: Settings) -> AbstractAsyncContextManager[Database]:
-    """Connections of its own: who is asking can be told while queries use all of theirs."""
-    return Database.open(_url(settings), write_pool_size=1, read_pool_size=1)
+def _access(settings: Settings, telemetry: Telemetry) -> AbstractAsyncContextManager[Access]:
+    return Access.open(
+        _url(settings),
+        telemetry,
+        is_required=settings.authentication == "required",
+        are_metrics_open=settings.metrics == "open",
+    )
 
 
 def _database(settings: Settings) -> AbstractAsyncContextManager[Database]:

@@ -1,6 +1,8 @@
 """How a process tells who is asking: the ways in, and the gate that asks them."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Self
 
 from infrawatch.access.gate import Authenticator, Gate, Open
 from infrawatch.access.keyring import KeyRing
@@ -33,3 +35,14 @@ class Access:
         self.runs: Sequence[Callable[[], Coroutine[object, object, None]]] = (
             (key_ring.run,) if is_required else ()
         )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, url: str, telemetry: Telemetry, *, is_required: bool, are_metrics_open: bool
+    ) -> AsyncGenerator[Self, None]:
+        """Open it on two connections of its own: queries may use all of theirs for a while."""
+        async with Database.open(url, write_pool_size=1, read_pool_size=1) as database:
+            yield cls(
+                database, telemetry, is_required=is_required, are_metrics_open=are_metrics_open
+            )
