@@ -63,6 +63,37 @@ def test_memory_is_bounded_whatever_the_keys() -> None:
         assert held_bytes(cache) < bound
 
 
+def test_a_sequence_is_found_only_where_every_key_is_the_same() -> None:
+    cache = SeriesCache(KIB * KIB)
+    keys = filled(cache, OURS, 0, 100)
+    assert cache.find(OURS, keys) == list(range(100))
+    assert cache.find(OURS, list(keys)) == list(range(100))
+
+    swapped = [*keys[:50], keys[51], keys[50], *keys[52:]]
+    assert cache.find(OURS, swapped) == [*range(50), 51, 50, *range(52, 100)]
+    assert cache.find(OURS, [*keys[:-1], "other"]) == [*range(99), None]
+    assert cache.find(Space(2, "native"), keys) == [None] * 100
+
+
+def test_a_sequence_stays_what_it_was_whatever_its_sender_does_with_the_list() -> None:
+    cache = SeriesCache(KIB * KIB)
+    keys = filled(cache, OURS, 0, 100)
+    cache.find(OURS, keys)
+
+    keys[7] = "other"
+
+    assert cache.find(OURS, keys)[7] is None
+
+
+def test_sequences_are_bounded_too() -> None:
+    bound = 256 * KIB
+    cache = SeriesCache(bound)
+    for start in range(0, 20_000, 20):
+        cache.find(OURS, filled(cache, OURS, start, 20))
+        assert held_bytes(cache) < bound
+
+
 def held_bytes(cache: SeriesCache) -> int:
     generations = (cache._young, cache._old)
-    return sum(getsizeof(key) for one in generations for keys in one.values() for key in keys)
+    single = sum(getsizeof(key) for one in generations for keys in one.values() for key in keys)
+    return single + sum(sum(map(getsizeof, one.keys)) for one in cache._sequences.values())

@@ -28,7 +28,8 @@ class Decoded:
     Series and samples are parallel: series n has the next `counts[n]` of `times` and `values`,
     in the order of the batch. `times` are integers in units of `unit_ns` nanoseconds since the
     epoch. `keys` are whatever bytes or text named a series: equal keys of one format are equal
-    series, so a key that was checked once never has to be read again. Exemplars are not stored,
+    series, so a key that was checked once never has to be read again. `ids` are those of the
+    series, if the decoder knows them all already. Exemplars are not stored,
     only counted.
     """
 
@@ -42,3 +43,4 @@ class Decoded:
     metadata: Mapping[str, Metadata] = field(default_factory=dict)
     verdicts: Verdicts = field(default_factory=Verdicts)
     exemplars: int = 0
+    ids: Int64s | None = None

@@ -13,11 +13,12 @@ from infrawatch.access.principal import Principal
 from infrawatch.errors import DeadlineExceeded
 from infrawatch.ingest.bounds import Bools, TimeBounds, to_us
 from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.layouts import Layouts
 from infrawatch.ingest.series_cache import SeriesCache, Space
 from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.ingest.writer import Commit, GroupWriter
 from infrawatch.model.labels import SeriesName
-from infrawatch.model.samples import Columns, latest_arrivals
+from infrawatch.model.samples import Columns, Int64s, latest_arrivals
 from infrawatch.store.database import Database
 from infrawatch.store.metadata import Metadata, MetadataRepository
 from infrawatch.store.series import SeriesRepository
@@ -25,6 +26,9 @@ from infrawatch.telemetry import Telemetry
 
 _RESOLVE_AT_ONCE = 10_000
 """Series created in one statement: about a second's work, well within the deadline."""
+
+Ids = list[int | None] | Int64s
+"""A series' id each: a list while some may be missing, an array once it is known that none is."""
 
 _METADATA_REMEMBERED = 100_000
 """Metrics whose metadata we know to be stored; past that we forget them all and start again."""
@@ -72,6 +76,11 @@ class Intake:
         self._resolving = asyncio.Lock()
         self._known_metadata: dict[tuple[int, str], Metadata] = {}
 
+    @property
+    def layouts(self) -> Layouts:
+        """What decoders remember of whole bodies."""
+        return self._cache.layouts
+
     def finder(self, principal: Principal, format_name: str) -> Find:
         """What decoders ask which keys of a tenant's series are known already."""
         return partial(self._cache.find, Space(principal.tenant_id, format_name))
@@ -97,7 +106,7 @@ class Intake:
         return outcome
 
     async def _take(self, decoded: Decoded, space: Space, wishes: Wishes) -> Outcome:
-        ids = self._cache.find(space, decoded.keys)
+        ids = self._cache.find(space, decoded.keys) if decoded.ids is None else decoded.ids
         names = self._check_names(decoded, ids)
         kept = self._bounds.check(decoded, self._which_are_named(decoded, ids, names))
         verdicts = decoded.verdicts
@@ -115,10 +124,10 @@ class Intake:
             commit = await self._writer.write(self._to_columns(ids, decoded, kept))
         return Outcome(accepted, verdicts, commit, kept)
 
-    def _check_names(self, decoded: Decoded, ids: Sequence[int | None]) -> dict[int, SeriesName]:
+    def _check_names(self, decoded: Decoded, ids: Ids) -> dict[int, SeriesName]:
         """The names of series that are not in the cache; wrong ones become verdicts."""
         names: dict[int, SeriesName] = {}
-        if None not in ids:
+        if isinstance(ids, np.ndarray) or None not in ids:
             return names
         for number, series_id in enumerate(ids):
             if series_id is not None:
@@ -132,7 +141,7 @@ class Intake:
         return names
 
     def _which_are_named(
-        self, decoded: Decoded, ids: Sequence[int | None], names: Mapping[int, SeriesName]
+        self, decoded: Decoded, ids: Ids, names: Mapping[int, SeriesName]
     ) -> Bools | None:
         """Which samples belong to a series that has a name; None for all of them."""
         if not decoded.verdicts:
@@ -145,10 +154,10 @@ class Intake:
         space: Space,
         names: Mapping[int, SeriesName],
         keys: Sequence[Hashable],
-        ids: list[int | None],
+        ids: Ids,
     ) -> None:
         """Fill in the ids that are missing; the cache learns them once they are committed."""
-        if not names:
+        if not names or isinstance(ids, np.ndarray):
             return
         async with self._resolving:  # who waited here finds what the one before has learnt
             learnt = self._cache.find(space, [keys[number] for number in names])
@@ -180,12 +189,11 @@ class Intake:
             known.clear()
         known |= {(tenant_id, metric): said for metric, said in news.items()}
 
-    def _to_columns(
-        self, ids: Sequence[int | None], decoded: Decoded, kept: Bools | None
-    ) -> Columns:
-        known = np.array([one or 0 for one in ids] if None in ids else ids, np.int64)
+    def _to_columns(self, ids: Ids, decoded: Decoded, kept: Bools | None) -> Columns:
+        if isinstance(ids, list):
+            ids = np.array([one or 0 for one in ids] if None in ids else ids, np.int64)
         columns = Columns(
-            np.repeat(known, decoded.counts),
+            np.repeat(ids, decoded.counts),
             to_us(decoded.times, decoded.unit_ns),
             decoded.values,
         )

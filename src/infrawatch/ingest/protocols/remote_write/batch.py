@@ -65,7 +65,7 @@ class Batch:
 
 
 def to_batch(
-    keys: list[bytes],
+    keys: Sequence[bytes],
     pieces: Sequence[Piece],
     careful: Mapping[int, Careful],
     to_pairs: ToPairs,

@@ -127,7 +127,7 @@ def read_tails(series: Sequence[bytes]) -> Tails:
     is_zero = has_time & _begins_with(_WITHOUT_VALUE.head, words(9))
     return Tails(
         np.where(has_value, size, np.where(is_zero, WITHOUT_VALUE_BYTES, 0)),
-        _to_time(times),
+        to_time(times),
         np.where(has_value, words(3), 0).view(np.float64),
     )
 
@@ -159,7 +159,7 @@ def read_samples(wire: Wire, fields: Fields) -> tuple[Samples, Bools]:
 def _read_form(wire: Wire, form: _Form, at: Positions, into: tuple[Int64s, Int64s, Bools]) -> None:
     times, bits, has_form = into
     words = wire.words(at + form.time)
-    times[:] = _to_time(words)
+    times[:] = to_time(words)
     has_form[:] = _is_time(words, _TIME_TAG)
     if form.start is not None:
         has_form &= _is_time(wire.words(at + form.start), _START_TAG)
@@ -181,7 +181,7 @@ def _is_time(words: Words, tag: int) -> Bools:
     return is_time
 
 
-def _to_time(words: Words) -> Int64s:
+def to_time(words: Words) -> Int64s:
     """The number in the six bytes after the tag: seven bits of each, the lowest first."""
     words = words >> np.uint64(8)
     time = words & np.uint64(0x7F)

@@ -22,6 +22,8 @@ from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.batch import Batch
 from infrawatch.ingest.protocols.remote_write.classic import to_classics
+from infrawatch.ingest.protocols.remote_write.steady import Steady
+from infrawatch.ingest.series_cache import Space
 
 _MEDIA_TYPE = "application/x-protobuf"
 _OFF_LOOP_BYTES = 1024 * 1024
@@ -100,10 +102,11 @@ async def write(request: Request, principal: MayWrite, intake: TheIntake) -> Res
         )
     body = await _read(request)
     find = intake.finder(principal, version.format)
-    if len(body) > _OFF_LOOP_BYTES:
-        batch = await asyncio.to_thread(version.decode, body, find)
-    else:
-        batch = version.decode(body, find)
+    steady = Steady(intake.layouts, Space(principal.tenant_id, version.format))
+    batch = steady.read(body)
+    if batch is None:
+        batch = await _decode(version, body, find)
+        steady.learn(body, batch, find)
     outcomes = [await intake.take(batch.decoded, principal, version.format, Wishes())]
     written = _Written(samples=outcomes[0].accepted)
     if batch.has_histograms:
@@ -113,6 +116,12 @@ async def write(request: Request, principal: MayWrite, intake: TheIntake) -> Res
         outcomes.append(outcome)
         written = written._replace(histograms=int(stored))
     return plain_text.stored(outcomes, written.to_headers(version))
+
+
+async def _decode(version: _Version, body: bytes, find: Find) -> Batch:
+    if len(body) > _OFF_LOOP_BYTES:
+        return await asyncio.to_thread(version.decode, body, find)
+    return version.decode(body, find)
 
 
 def _find_version(request: Request) -> _Version | None:

@@ -74,7 +74,7 @@ def decode(body: bytes, find: Find) -> Batch:
         pieces.append(piece)
     careful = gather(lambda index: _read_carefully(series[index], index, verdicts), irregular, keys)
     metadata = _read_metadata(request.metadata, verdicts)
-    return to_batch(keys, pieces, careful, _to_pairs, metadata, verdicts)
+    return to_batch(keys, pieces, careful, to_pairs, metadata, verdicts)
 
 
 def _read_known(series: Sequence[bytes], find: Find) -> tuple[list[bytes], list[Piece], Positions]:
@@ -104,7 +104,7 @@ def _read_regular(
     Their keys are put where they belong.
     """
     picked = [series[index] for index in others.tolist()]
-    sizes = [_size_of_labels(one) for one in picked]
+    sizes = [size_of_labels(one) for one in picked]
     for index, one, size in zip(others.tolist(), picked, sizes, strict=True):
         keys[index] = one[:size]
     wire = Wire.of(picked)
@@ -115,7 +115,7 @@ def _read_regular(
     return Piece(others[is_regular], samples.picked(is_regular)), others[~is_regular].tolist()
 
 
-def _size_of_labels(series: bytes) -> int:
+def size_of_labels(series: bytes) -> int:
     """Where the label fields end that a series begins with, if there are not too many."""
     at, end = 0, len(series)
     for _ in range(MAX_PAIRS):
@@ -150,7 +150,8 @@ def _read_carefully(series: bytes, index: int, verdicts: Verdicts) -> Careful:
     )
 
 
-def _to_pairs(key: bytes) -> Pairs:
+def to_pairs(key: bytes) -> Pairs:
+    """The labels that a key stands for."""
     return [(label.name, label.value) for label in parse(SERIES_1, key).labels]
 
 

@@ -1,0 +1,65 @@
+"""Group commit: senders that come together share a transaction, and one alone never waits."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from infrawatch.ingest import writer as group_writer
+from infrawatch.ingest.writer import GroupWriter
+from infrawatch.model.samples import Columns
+from infrawatch.store.database import Database
+from infrawatch.telemetry import Telemetry
+
+ONE_SAMPLE = Columns(np.array([64]), np.array([1_790_000_000_000_000]), np.array([1.0]))
+
+
+@pytest.fixture
+async def writer(database: Database) -> AsyncIterator[GroupWriter]:
+    writer = GroupWriter(
+        database,
+        Telemetry(),
+        backlog_samples=100,
+        group_samples=100,
+        deadline=timedelta(seconds=30),
+        on_committed=lambda _entry: None,
+    )
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(writer.run())
+        yield writer
+        writer.close()
+
+
+async def write_together(writer: GroupWriter, batches: int) -> list[int]:
+    """The seq of the commit that each batch is in."""
+    commits = await asyncio.gather(*(writer.write(ONE_SAMPLE) for _ in range(batches)))
+    return [commit.seq for commit in commits]
+
+
+async def test_a_group_waits_for_as_many_senders_as_shared_the_last(
+    writer: GroupWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_writer, "GATHER_S", 60)
+    assert await write_together(writer, 3) == [1, 1, 1]
+
+    first = asyncio.ensure_future(write_together(writer, 1))
+    for _ in range(100):  # as long as it likes to begin without the others
+        await asyncio.sleep(0)
+    others = await write_together(writer, 2)
+
+    assert [*await first, *others] == [2, 2, 2]
+
+
+async def test_a_group_does_not_wait_for_senders_that_are_gone(writer: GroupWriter) -> None:
+    assert await write_together(writer, 3) == [1, 1, 1]
+    assert await write_together(writer, 1) == [2]
+
+
+async def test_a_sender_that_is_alone_never_waits(
+    writer: GroupWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_writer, "GATHER_S", 3600)
+
+    assert [await write_together(writer, 1) for _ in range(3)] == [[1], [2], [3]]
