@@ -111,7 +111,7 @@ async def test_random_work_in_random_order_leaves_exactly_the_last_arrivals(
             case 4:
                 until = from_us(newest_us - chance.randrange(0, 40) * HOUR_US)
                 for shard in {one % 64 for one in series_ids}:
-                    await compaction.merge(database, shard, until)
+                    await compaction.merge(database, range(shard, shard + 1), until)
             case _:
                 await empty_slots(database, await find_spent(database, datetime.now(UTC)))
     assert await read(database, series_ids) == writers.model

@@ -8,6 +8,7 @@ import numpy as np
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infrawatch.model.labels import SHARDS, shard_of
 from infrawatch.model.samples import Columns, Int64s
 from infrawatch.model.timerange import from_us
 from infrawatch.store import copy
@@ -30,7 +31,9 @@ SELECT shard, generation, merged_until FROM shards
 WHERE shard = ANY(CAST(:shards AS smallint[])) ORDER BY shard FOR UPDATE SKIP LOCKED
 """)
 
-_LOCK_ONE = text("SELECT shard FROM shards WHERE shard = :shard FOR UPDATE")
+_LOCK_ALL = text("""
+SELECT shard FROM shards WHERE shard BETWEEN :first AND :last ORDER BY shard FOR UPDATE
+""")
 
 _PATIENCE = text("SET LOCAL lock_timeout = '1s'")
 # Should the clock have been set back, nothing arrives before what is compacted, and the cut stays.
@@ -76,51 +79,57 @@ WHERE shards.shard = active.shard
 
 # Goes along the primary key from where the part before ended, no further than a part reaches.
 _NEXT_WINDOWS = text("""
-SELECT series_id, (extract(epoch FROM at) * 1000000)::bigint
+SELECT substr(array_send(array_agg(series_id)), 21),
+    substr(array_send(array_agg((extract(epoch FROM at) * 1000000)::bigint)), 21)
 FROM (
-    SELECT series_id, at, sum(count) AS samples,
-        sum(sum(count)) OVER (ORDER BY series_id, at) AS total
+    SELECT series_id, at
     FROM (
-        SELECT series_id, count,
-            date_bin(interval '2 hours', start_at, timestamptz '1970-01-01 00:00Z') AS at
-        FROM chunks_head
-        WHERE shard = :shard AND (series_id, start_at) >= (:series_id, CAST(:at AS timestamptz))
-            AND start_at < :until
-        ORDER BY series_id, start_at LIMIT :most_chunks
-    ) AS next
-    GROUP BY series_id, at
-) AS counted
-WHERE total - samples < :most_samples ORDER BY series_id, at LIMIT :most_windows
+        SELECT shard, series_id, at, sum(count) AS samples,
+            sum(sum(count)) OVER (ORDER BY shard, series_id, at) AS total
+        FROM (
+            SELECT shard, series_id, count,
+                date_bin(interval '2 hours', start_at, timestamptz '1970-01-01 00:00Z') AS at
+            FROM chunks_head
+            WHERE (shard, series_id, start_at) >= (:shard, :series_id, CAST(:at AS timestamptz))
+                AND shard <= :last AND start_at < :until
+            ORDER BY shard, series_id, start_at LIMIT :most_chunks
+        ) AS next
+        GROUP BY shard, series_id, at
+    ) AS counted
+    WHERE total - samples < :most_samples ORDER BY shard, series_id, at LIMIT :most_windows
+) AS part
 """)
 
-# One index descent for each window; later generations come later, so that they win.
-_TAKE_HEAD = text(f"""
-WITH taken AS (
-    DELETE FROM chunks_head c
-    USING unnest(CAST(:ids AS bigint[]), CAST(:windows AS timestamptz[])) AS closed (series_id, at)
-    WHERE c.shard = :shard AND c.series_id = closed.series_id
-        AND c.start_at >= closed.at AND c.start_at < closed.at + interval '2 hours'
-    RETURNING c.*
-)
-SELECT {CHUNK_FIELDS} FROM (SELECT * FROM taken ORDER BY generation) AS k
-""")
+# Numbers come as the text of an array: asyncpg takes a microsecond for each element of a list.
+WANTED_WINDOWS = f"""
+(
+    SELECT CAST(id & {SHARDS - 1} AS smallint) AS shard, id AS series_id,
+        timestamptz '1970-01-01 00:00Z' + us * interval '1 microsecond' AS at
+    FROM unnest(CAST(CAST(:ids AS text) AS bigint[]), CAST(CAST(:starts AS text) AS bigint[]))
+        AS told (id, us)
+) AS wanted
+"""
 
-# What is closed already of the same windows; one index descent for each.
-_TAKE_CLOSED = text(f"""
+# One index descent for each window, in the partitions of these days alone.
+_TAKE = f"""
 WITH taken AS (
-    DELETE FROM chunks c
-    USING unnest(CAST(:ids AS bigint[]), CAST(:windows AS timestamptz[]))
-        AS late (series_id, at)
-    WHERE c.shard = :shard AND c.series_id = late.series_id
-        AND c.start_at >= late.at AND c.start_at < late.at + interval '2 hours'
+    DELETE FROM {{table}} c USING {WANTED_WINDOWS}
+    WHERE c.shard = wanted.shard AND c.series_id = wanted.series_id
+        AND c.start_at >= wanted.at AND c.start_at < wanted.at + interval '2 hours'
+        AND c.start_at >= :first AND c.start_at < :end
     RETURNING c.*
 )
-SELECT {CHUNK_FIELDS} FROM taken AS k
-""")
+SELECT {CHUNK_FIELDS} FROM (SELECT * FROM taken {{order}}) AS k
+"""
+
+# Later generations come later, so that they win.
+_TAKE_HEAD = text(_TAKE.format(table="chunks_head", order="ORDER BY generation"))
+
+_TAKE_CLOSED = text(_TAKE.format(table="chunks", order=""))
 
 _UNMERGED = text("SELECT shard FROM shards WHERE merged_until < :until ORDER BY shard")
 
-_MERGED = text("UPDATE shards SET merged_until = :until WHERE shard = :shard")
+_MERGED = text("UPDATE shards SET merged_until = :until WHERE shard BETWEEN :first AND :last")
 
 _MOST_CHUNKS = 60_000
 """Chunks of the head a part of a merge looks at: about 20 MB."""
@@ -148,15 +157,25 @@ class Locked(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Windows of series: series `ids[i]` from `starts_us[i]` on, by id and time."""
+    """Windows of series: series `ids[i]` from `starts_us[i]` on, by shard, id and time."""
 
     ids: Int64s
     starts_us: Int64s
 
     @property
-    def end(self) -> tuple[int, int]:
-        """The series of the last one, and where that ends."""
-        return int(self.ids[-1]), int(self.starts_us[-1]) + WINDOW_US
+    def end(self) -> tuple[int, int, int]:
+        """The shard and the series of the last one, and where that ends."""
+        last = int(self.ids[-1])
+        return shard_of(last), last, int(self.starts_us[-1]) + WINDOW_US
+
+    def to_parameters(self) -> dict[str, object]:
+        """What `WANTED_WINDOWS` asks for, and the span they lie in."""
+        return {
+            "ids": copy.to_array_text(self.ids),
+            "starts": copy.to_array_text(self.starts_us),
+            "first": from_us(int(self.starts_us.min())),
+            "end": from_us(int(self.starts_us.max()) + WINDOW_US),
+        }
 
 
 class CompactionRepository:
@@ -172,9 +191,9 @@ class CompactionRepository:
         rows = await self._connection.execute(_LOCK, {"shards": list(shards)})
         return [Locked(*row) for row in rows]
 
-    async def lock_one(self, shard: int) -> None:
-        """Hold the shard until the transaction ends, once nobody else does."""
-        await self._connection.execute(_LOCK_ONE, {"shard": shard})
+    async def lock_all(self, shards: range) -> None:
+        """Hold the shards until the transaction ends, once nobody else does."""
+        await self._connection.execute(_LOCK_ALL, {"first": shards[0], "last": shards[-1]})
 
     async def cut(self, shards: Sequence[int], *, most_samples: int) -> datetime:
         """A moment before which nothing can arrive any more, and so nothing be overlooked.
@@ -222,41 +241,47 @@ class CompactionRepository:
         )
 
     async def find_windows(
-        self, shard: int, after: tuple[int, int], until: datetime, *, most: int, most_samples: int
+        self,
+        shards: range,
+        after: tuple[int, int, int],
+        until: datetime,
+        *,
+        most: int,
+        most_samples: int,
     ) -> Windows:
-        """The head's next windows after that series and time that begin before `until`.
+        """The head's next windows after that shard, series and time that begin before `until`.
 
         At most so many, and no more once they hold so many samples; but one if there is any.
         """
-        series_id, at_us = after
+        shard, series_id, at_us = max(after, (shards[0], 0, 0))
         wanted = {
             "shard": shard,
             "series_id": series_id,
             "at": from_us(at_us),
+            "last": shards[-1],
             "until": until,
             "most_chunks": _MOST_CHUNKS,
             "most_samples": most_samples,
             "most_windows": most,
         }
-        rows = (await self._connection.execute(_NEXT_WINDOWS, wanted)).all()
-        return Windows(*np.array(rows, np.int64).reshape(-1, 2).T)
+        sent = (await self._connection.execute(_NEXT_WINDOWS, wanted)).one()
+        return Windows(*(copy.from_joined_elements(one or b"") for one in sent))
 
-    async def take_head(self, shard: int, windows: Windows) -> Chunks:
+    async def take_head(self, windows: Windows) -> Chunks:
         """Remove these windows from the head; what was compacted first comes first."""
-        return await self._take(_TAKE_HEAD, shard, windows)
+        return from_row(await self._take(_TAKE_HEAD, windows))
 
-    async def take_closed(self, shard: int, windows: Windows) -> Chunks:
+    async def take_closed(self, windows: Windows) -> Chunks:
         """Remove what is closed already of these windows."""
-        return await self._take(_TAKE_CLOSED, shard, windows)
+        return from_row(await self._take(_TAKE_CLOSED, windows))
 
     async def unmerged(self, until: datetime) -> list[int]:
         """The shards whose head has not been merged up to then."""
         return list((await self._connection.execute(_UNMERGED, {"until": until})).scalars())
 
-    async def note_merged(self, shard: int, until: datetime) -> None:
-        await self._connection.execute(_MERGED, {"shard": shard, "until": until})
+    async def note_merged(self, shards: range, until: datetime) -> None:
+        noted = {"first": shards[0], "last": shards[-1], "until": until}
+        await self._connection.execute(_MERGED, noted)
 
-    async def _take(self, statement: TextClause, shard: int, windows: Windows) -> Chunks:
-        starts = [from_us(start) for start in windows.starts_us.tolist()]
-        wanted = {"shard": shard, "ids": windows.ids.tolist(), "windows": starts}
-        return from_row((await self._connection.execute(statement, wanted)).one())
+    async def _take(self, statement: TextClause, windows: Windows) -> Sequence[bytes | None]:
+        return (await self._connection.execute(statement, windows.to_parameters())).one()

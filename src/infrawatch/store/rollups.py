@@ -11,19 +11,20 @@ from infrawatch.model.samples import Int64s
 from infrawatch.model.timerange import TimeRange, from_us, to_us
 from infrawatch.store import copy
 from infrawatch.store.buckets import Buckets, Resolution
-from infrawatch.store.compaction import Windows
+from infrawatch.store.compaction import WANTED_WINDOWS, Windows
 from infrawatch.store.rollup_rows import ROLLUP_COLUMNS, ROLLUP_FIELDS, from_row, to_copy
 
 _ROWS_AT_ONCE = 5_000
 """About 10 MB, and 700,000 buckets at the most."""
 
-# One index descent for each row.
+# One index descent for each row, in the partitions of these months alone.
 _TAKE = f"""
 WITH taken AS (
-    DELETE FROM {{table}} r
-    USING unnest(CAST(:ids AS bigint[]), CAST(:starts AS timestamptz[])) AS wanted (series_id, at)
-    WHERE r.shard = :shard AND r.series_id = wanted.series_id
+    DELETE FROM {{table}} r USING {WANTED_WINDOWS}
+    WHERE r.shard = wanted.shard AND r.series_id = wanted.series_id
         AND r.start_at >= wanted.at AND r.start_at < wanted.at + interval '{{row_s}} seconds'
+        AND r.start_at >= :first
+        AND r.start_at < CAST(:end AS timestamptz) + interval '{{row_s}} seconds'
     RETURNING r.*
 )
 SELECT {ROLLUP_FIELDS} FROM taken AS k
@@ -62,18 +63,18 @@ class RollupRepository:
         self._connection = connection
         self._resolution = resolution
 
-    async def take(self, shard: int, windows: Windows) -> Buckets:
+    async def take(self, windows: Windows) -> Buckets:
         """Remove the rows that hold these windows, and tell what was in them."""
         row_us = self._resolution.row_us
         rows = np.unique(np.stack((windows.ids, windows.starts_us // row_us * row_us)), axis=1)
-        wanted = {"ids": rows[0].tolist(), "starts": [from_us(one) for one in rows[1].tolist()]}
-        answer = await self._connection.execute(self._statement(_TAKE), {"shard": shard, **wanted})
+        wanted = Windows(*rows).to_parameters()
+        answer = await self._connection.execute(self._statement(_TAKE), wanted)
         return from_row(answer.one())
 
     async def append(self, buckets: Buckets) -> None:
         """Add buckets, sorted by (series, time); their months' partitions must exist."""
         rows = to_copy(buckets, self._resolution.row_us)
-        await copy.copy_binary(self._connection, self._resolution.table, ROLLUP_COLUMNS, rows)
+        await copy.copy_binary(self._connection, self._resolution.table, ROLLUP_COLUMNS, [rows])
 
     async def read(self, ids: Int64s, span: TimeRange) -> AsyncGenerator[Buckets, None]:
         """Buckets that begin in the span, a part at a time; of windows that are merged."""

@@ -38,6 +38,10 @@ MERGE_SAMPLES = 1_000_000
 """What one transaction merges at most. Late samples bring with them all that is closed of their
 windows: for each, that is 480 at one in 15 s."""
 
+NEIGHBOURS = tuple(range(first, first + 16) for first in range(0, SHARDS, 16))
+"""Shards that are merged together: a transaction by itself costs as much as what it does for a few
+dozen series. While it runs, nobody else compacts these shards."""
+
 TRY_AGAIN_S = 0.1
 
 EVERYTHING = from_us(4_102_444_800_000_000)  # 2100-01-01
@@ -82,7 +86,7 @@ async def compact(database: Database, shards: Sequence[int]) -> Compacted:
     return Compacted(len(columns), len(chunks))
 
 
-async def merge(database: Database, shard: int, until: datetime) -> Compacted:
+async def merge(database: Database, shards: range, until: datetime) -> Compacted:
     """Move the head's windows that end by `until` into the closed ones, a part at a time.
 
     What was closed before of the same windows is merged with what came late. Each part is one
@@ -92,26 +96,26 @@ async def merge(database: Database, shard: int, until: datetime) -> Compacted:
         Unavailable: the parts so far are merged; try again later.
     """
     until = from_us(window_of(to_us(until)))
-    done, after = Compacted(0, 0), (0, 0)
+    done, after = Compacted(0, 0), (0, 0, 0)
     while True:
         async with database.writing() as connection:
             compaction = CompactionRepository(connection)
-            await compaction.lock_one(shard)
+            await compaction.lock_all(shards)
             windows = await compaction.find_windows(
-                shard, after, until, most=MERGE_WINDOWS, most_samples=MERGE_SAMPLES
+                shards, after, until, most=MERGE_WINDOWS, most_samples=MERGE_SAMPLES
             )
             if len(windows.ids) == 0:
                 # Windows that are merged while they are open will have to be merged again.
-                await compaction.note_merged(shard, min(until, closed_until()))
+                await compaction.note_merged(shards, min(until, closed_until()))
                 return done
-            closed = await compaction.take_closed(shard, windows)
-            head = await compaction.take_head(shard, windows)
+            closed = await compaction.take_closed(windows)
+            head = await compaction.take_head(windows)
             merged, chunks = await asyncio.to_thread(_merged, closed, head)
             days = {from_us(start).date() for start in np.unique(windows.starts_us).tolist()}
             await PartitionRepository(connection).make(CHUNKS, days)
             await ChunkRepository(connection).append(chunks)
             had_samples = Windows(closed.series_ids, closed.starts_us)
-            await roll_up(connection, merged, shard, windows, had_samples)
+            await roll_up(connection, merged, windows, had_samples)
         done = Compacted(done.samples + int(chunks.counts.sum()), done.chunks + len(chunks))
         after = windows.end
 
@@ -142,8 +146,8 @@ async def merge_until(database: Database, until: datetime) -> Compacted:
         Unavailable: what was merged so far is merged; try again later.
     """
     done = Compacted(0, 0)
-    for shard in range(SHARDS):
-        merged = await merge(database, shard, until)
+    for shards in NEIGHBOURS:
+        merged = await merge(database, shards, until)
         done = Compacted(done.samples + merged.samples, done.chunks + merged.chunks)
     return done
 

@@ -17,7 +17,6 @@ from infrawatch.store.rollups import RollupRepository
 async def roll_up(
     connection: AsyncConnection,
     samples: Columns,
-    shard: int,
     windows: Windows,
     had_samples: Windows,
 ) -> None:
@@ -32,7 +31,7 @@ async def roll_up(
     days = {from_us(start).date() for start in np.unique(windows.starts_us).tolist()}
     for resolution in RESOLUTIONS:
         repository = RollupRepository(connection, resolution)
-        before = await repository.take(shard, windows)
+        before = await repository.take(windows)
         after = await asyncio.to_thread(Buckets.of, samples, resolution.bucket_us)
         there = _keys(before.series_ids, before.times_us, ids)
         outlived = np.setdiff1d(np.intersect1d(there, written), repairable)

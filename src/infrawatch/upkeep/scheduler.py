@@ -78,13 +78,14 @@ class Scheduler:
                 return
 
     async def merge(self) -> None:
-        """Close the windows that have ended, shard by shard."""
+        """Close the windows that have ended, some shards at a time."""
         until = compaction.closed_until()
         async with self._database.reading() as connection:
-            shards = await CompactionRepository(connection).unmerged(until)
-        for shard in shards:
-            merged = await compaction.merge(self._database, shard, until)
-            self._telemetry.merged_samples.inc(merged.samples)
+            unmerged = set(await CompactionRepository(connection).unmerged(until))
+        for shards in compaction.NEIGHBOURS:
+            if not unmerged.isdisjoint(shards):
+                merged = await compaction.merge(self._database, shards, until)
+                self._telemetry.merged_samples.inc(merged.samples)
 
     async def empty_slots(self) -> None:
         """Empty the journal's slots that were spent the last time already.

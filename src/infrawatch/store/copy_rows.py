@@ -1,0 +1,121 @@
+"""Rows of binary COPY, made for all rows at once: fixed fields, fields that may be NULL, arrays.
+
+Source: PostgreSQL documentation, COPY, "Binary Format"; array_recv in
+src/backend/utils/adt/arrayfuncs.c for the layout of arrays.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infrawatch.model.samples import Int64s
+from infrawatch.store import copy
+from infrawatch.store.ragged import Bools, Runs
+
+_UNIT = np.dtype(np.uint32)
+"""Every part of a row is so many bytes long, or a multiple of it."""
+
+_NULL = 0xFFFFFFFF
+_ARRAY_HEADER = np.dtype(
+    [(name, ">i4") for name in ("bytes", "dimensions", "has_null", "type", "elements", "first")]
+)
+_HEADER_UNITS = _ARRAY_HEADER.itemsize // _UNIT.itemsize
+_ELEMENT_UNITS = copy.ELEMENT.itemsize // _UNIT.itemsize
+
+
+class Part(Protocol):
+    """Some neighbouring fields of all rows."""
+
+    def sizes(self) -> Int64s:
+        """How many units they take in each row; as many as there are fields where all are NULL."""
+
+    def place(self, rows: NDArray[np.uint32], starts: Int64s) -> None:
+        """Write them where they begin in each row, but for NULLs, which are there already."""
+
+
+def joined(parts: Sequence[Part]) -> bytes:
+    """The rows, one after the other; the header and the trailer of the stream not among them."""
+    sizes = np.column_stack([part.sizes() for part in parts])
+    starts = (np.cumsum(sizes) - sizes.reshape(-1)).reshape(sizes.shape)
+    rows = np.full(int(sizes.sum()), _NULL, _UNIT)
+    for column, part in enumerate(parts):
+        part.place(rows, starts[:, column])
+    return rows.tobytes()
+
+
+class Fields(NamedTuple):
+    """Fields of fixed length; NULL, all of them, in the rows where `is_there` is false."""
+
+    records: NDArray[np.void]
+    is_there: Bools
+    nulls: int
+
+    @classmethod
+    def of(cls, kinds: Mapping[str, str], columns: Mapping[str, Int64s], is_there: Bools) -> Self:
+        """Fields of these numpy types; `columns` has an entry for every row."""
+        records = np.empty(np.count_nonzero(is_there), _after_lengths(kinds))
+        _fill(records, kinds, {name: columns[name][is_there] for name in kinds})
+        return cls(records, is_there, len(kinds))
+
+    @classmethod
+    def first(cls, kinds: Mapping[str, str], columns: Mapping[str, Int64s], fields: int) -> Self:
+        """The first fields of every row, never NULL, behind the number of fields the row has."""
+        rows = len(columns[next(iter(kinds))])
+        records = np.empty(rows, [("fields", ">i2"), *_after_lengths(kinds)])
+        records["fields"] = fields
+        _fill(records, kinds, columns)
+        return cls(records, np.ones(rows, np.bool_), len(kinds))
+
+    def sizes(self) -> Int64s:
+        units = self.records.itemsize // _UNIT.itemsize
+        return np.where(self.is_there, units, self.nulls)
+
+    def place(self, rows: NDArray[np.uint32], starts: Int64s) -> None:
+        _place(rows, starts[self.is_there], self.records)
+
+
+class Arrays(NamedTuple):
+    """An array column of 8-byte things: how many each row has, and the bits of all, in order.
+
+    NULL where a row has none.
+    """
+
+    type_oid: int
+    counts: Int64s
+    bits: Int64s
+
+    def sizes(self) -> Int64s:
+        return np.where(self.counts == 0, 1, _HEADER_UNITS + _ELEMENT_UNITS * self.counts)
+
+    def place(self, rows: NDArray[np.uint32], starts: Int64s) -> None:
+        filled = np.flatnonzero(self.counts)
+        counts, starts = self.counts[filled], starts[filled]
+        headers = np.empty(len(filled), _ARRAY_HEADER)
+        headers["bytes"] = copy.ARRAY_HEADER.size + copy.ELEMENT.itemsize * counts
+        headers["dimensions"], headers["has_null"], headers["first"] = 1, 0, 1
+        headers["type"], headers["elements"] = self.type_oid, counts
+        _place(rows, starts, headers)
+        elements = Runs(starts + _HEADER_UNITS, counts * _ELEMENT_UNITS)
+        rows[elements.positions()] = copy.to_elements(self.bits).view(_UNIT)
+
+
+def _after_lengths(kinds: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Fields as a row has them, each after its length in bytes."""
+    return [
+        part for name, kind in kinds.items() for part in ((f"{name} bytes", ">i4"), (name, kind))
+    ]
+
+
+def _fill(
+    records: NDArray[np.void], kinds: Mapping[str, str], columns: Mapping[str, Int64s]
+) -> None:
+    for name, kind in kinds.items():
+        records[f"{name} bytes"] = np.dtype(kind).itemsize
+        records[name] = columns[name]
+
+
+def _place(rows: NDArray[np.uint32], starts: Int64s, records: NDArray[np.void]) -> None:
+    units = records.view(_UNIT).reshape(len(records), records.itemsize // _UNIT.itemsize)
+    rows[starts[:, np.newaxis] + np.arange(units.shape[1])] = units
