@@ -19,12 +19,14 @@ RUN mkdir /docs \
           /docs/
 
 FROM python:3.13-slim AS builder
-RUN pip install --no-cache-dir poetry==2.5.1
+# Behind a mirror of PyPI: --build-arg PIP_INDEX_URL=… --build-arg POETRY_PYPI_MIRROR_URL=…
+ARG PIP_INDEX_URL POETRY_PYPI_MIRROR_URL
+RUN pip install --no-cache-dir poetry==2.5.1 poetry-plugin-pypi-mirror==0.6.5
 WORKDIR /app
 ENV POETRY_VIRTUALENVS_IN_PROJECT=true
 # What is installed changes less often than the code, and then alone makes this layer again.
 COPY pyproject.toml poetry.lock ./
-RUN poetry install --only main --no-root --no-interaction --compile
+RUN poetry install --only main --extras tracing --no-root --no-interaction --compile
 COPY README.md LICENSE alembic.ini ./
 COPY alembic alembic
 COPY src src
@@ -34,17 +36,19 @@ RUN poetry build --format wheel \
     && pip --python .venv/bin/python install --no-cache-dir --no-deps dist/*.whl
 
 FROM python:3.13-slim
-# The spool belongs to who writes it, also where a volume is laid over it.
-RUN useradd --system --create-home --home-dir /var/lib/infrawatch infrawatch \
-    && install --directory --owner=infrawatch /var/lib/infrawatch/spool
+# A number, so that Kubernetes can see that it is not root. What is written belongs to it, also where
+# a volume is laid over it; the root file system may be read-only, with a tmpfs for /tmp.
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/infrawatch infrawatch \
+    && install --directory --owner=10001 /var/lib/infrawatch/spool /var/lib/infrawatch/keys
 COPY --from=builder /app/.venv /app/.venv
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
     INFRAWATCH_HOST=0.0.0.0 \
     INFRAWATCH_LOG_FORMAT=json \
     INFRAWATCH_SPOOL_DIR=/var/lib/infrawatch/spool
 WORKDIR /var/lib/infrawatch
-USER infrawatch
+USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["infrawatch", "healthcheck"]
 ENTRYPOINT ["infrawatch"]

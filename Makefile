@@ -73,4 +73,4 @@ screenshots:
 # with services running, Debian starts them: stop and disable what you do not want.
 peers:
 	apt-get update
-	apt-get install --yes --no-install-recommends prometheus victoria-metrics influxdb
+	apt-get install --yes --no-install-recommends prometheus victoria-metrics influxdb nginx-light
