@@ -38,7 +38,7 @@ RUN poetry build --format wheel \
 FROM python:3.13-slim
 # A number, so that Kubernetes can see that it is not root. What is written belongs to it, also where
 # a volume is laid over it; the root file system may be read-only, with a tmpfs for /tmp.
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/infrawatch infrawatch \
+RUN useradd --uid 10001 --create-home --home-dir /var/lib/infrawatch infrawatch \
     && install --directory --owner=10001 /var/lib/infrawatch/spool /var/lib/infrawatch/keys
 COPY --from=builder /app/.venv /app/.venv
 ENV PATH=/app/.venv/bin:$PATH \

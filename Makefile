@@ -6,6 +6,7 @@
 #   make check    format, lint, types, arrows
 #   make bench    how fast it is; bench-store: the store alone; bench-peers: next to VictoriaMetrics and others, where installed
 #   make chaos    a hundred crashes, and nothing is lost
+#   make rehearse-image   the Dockerfile's steps without Docker, and what they make (Linux, root)
 #   make screenshots   docs/images anew, in a real browser
 #   make setup    the setting up alone
 #
@@ -20,7 +21,7 @@ UNDER_MAKE := $(PYTHON) -I -S src/infrawatch/embedded/launcher.py $$PPID 15 -
 # still for seconds breaks deadlines too, so what fails is tried once more, and named at the end.
 JOBS := 4
 
-.PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store chaos
+.PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store chaos rehearse-image
 .DEFAULT_GOAL := run
 
 run:
@@ -60,6 +61,10 @@ bench-peers:
 bench-live:
 	@$(SETUP) run
 	$(PYTHON) -m benchmarks.bench_live $(ARGS)
+
+rehearse-image:
+	@$(SETUP) dev
+	$(PYTHON) deploy/rehearse_image.py
 
 chaos-live:
 	@$(SETUP) dev

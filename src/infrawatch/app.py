@@ -10,7 +10,7 @@ from uuid import UUID
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
 from typing_extensions import TypedDict, override
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -93,17 +93,15 @@ class _App(FastAPI):
     """FastAPI, with something around even its answers to errors that nobody expected."""
 
     trusted_proxies: Sequence[str] = ()
+    _around: ProxyHeadersMiddleware | None = None
 
     @override
-    def build_middleware_stack(self) -> ASGIApp:
-        # Who is asking, and whether by TLS, comes first: it is what all the others go by.
-        return cast(
-            ASGIApp,
-            ProxyHeadersMiddleware(
-                cast(Any, SecurityHeaders(super().build_middleware_stack())),
-                list(self.trusted_proxies),
-            ),
-        )
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._around is None:
+            # Who is asking, and whether by TLS, comes first: it is what all the others go by.
+            inner = cast(Any, SecurityHeaders(super().__call__))
+            self._around = ProxyHeadersMiddleware(inner, list(self.trusted_proxies))
+        await self._around(cast(Any, scope), cast(Any, receive), cast(Any, send))
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, IPvAnyNetwork, SecretStr
+from pydantic import AnyHttpUrl, BeforeValidator, Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infrawatch.durations import parse_duration
@@ -109,6 +109,7 @@ class Settings(_Variables):
     replay_window: Duration = timedelta(minutes=10)
 
     drain_deadline: Duration = timedelta(seconds=15)
+    traces_url: AnyHttpUrl | None = None
 
     @property
     def is_loopback(self) -> bool:

@@ -104,7 +104,7 @@ def test_the_image_does_not_run_as_root() -> None:
     [user] = said("USER", stage=LAST_STAGE)
     assert int(user) > 0  # Kubernetes cannot know whether a name is root's
     assert "RUN" not in last[last.index("USER") :]
-    assert any(f"useradd --system --uid {user} --create-home" in rest for rest in said("RUN"))
+    assert any(f"useradd --uid {user} --create-home" in rest for rest in said("RUN"))
 
 
 @pytest.mark.parametrize("name", ["ENTRYPOINT", "CMD", "HEALTHCHECK"])

@@ -18,6 +18,7 @@ from typing_extensions import override
 from infrawatch.cli.address import local_url
 from infrawatch.cli.connections import HttpProtocol, WebSocketProtocol
 from infrawatch.cli.gate import Gate
+from infrawatch.cli.traced import trace_if_asked
 from infrawatch.errors import CannotStart
 from infrawatch.runtime import allow_open_files
 from infrawatch.settings import Settings
@@ -85,8 +86,9 @@ async def serving(app: FastAPI, listener: socket.socket, settings: Settings) -> 
     Yields the URL a browser on this machine uses.
 
     Raises:
-        CannotStart: the application did not start.
+        CannotStart: the application did not start, or what traces it is not installed.
     """
+    trace_if_asked(app, settings)
     server = _Server(_configuration(app, settings))
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(server.serve([listener]))

@@ -9,7 +9,8 @@ import asyncpg
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import QueuePool
 from typing_extensions import override
 
@@ -68,7 +69,8 @@ def create_engine(
     assert isinstance(defaults, dict)
     arguments["server_settings"] = {**defaults, **(server_settings or {})}
     arguments["connection_class"] = _Connection
-    return create_async_engine(
+    # By its module's name, because tracing puts another in its place.
+    return sqlalchemy_asyncio.create_async_engine(
         parsed,
         connect_args=arguments,
         pool_size=pool_size,
