@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from anyio.from_thread import start_blocking_portal
+from hypothesis import HealthCheck, settings
 
 from infrawatch.embedded.binaries import find_binaries
 from infrawatch.embedded.home import Home, HomeInUse
@@ -22,6 +23,11 @@ GIVEN = "INFRAWATCH_TEST_POSTGRES"
 MEMORY = Path("/dev/shm")
 PREFIX = "infrawatch-tests-"
 ENOUGH_BYTES = 4 * 1024**3
+
+
+# How long an example takes says more of the machine than of what is tested.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

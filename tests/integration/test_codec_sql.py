@@ -54,9 +54,7 @@ async def assert_both_decoders_give(connection: AsyncConnection, columns: Column
             np.testing.assert_array_equal(came_back.view(np.int64), went_in.view(np.int64))
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arbitrary_columns())
 async def test_both_decoders_give_back_every_sample_bit_for_bit(
     database: Database, columns: Columns

@@ -30,9 +30,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-QUICK = settings(
-    max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
+QUICK = settings(max_examples=6, database=None, suppress_health_check=list(HealthCheck))
 RAW = ("application/x-ndjson", "application/x-protobuf")
 ENDLESS = ("/v1/live/sse",)
 """A stream that never ends cannot be read to its end."""

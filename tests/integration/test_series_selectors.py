@@ -74,9 +74,7 @@ def to_text(selector: Selector) -> str:
 @given(selector=selectors)
 @example(selector=Selector((Matcher("x", Operator.MATCHES, "a|b"),)))
 @example(selector=Selector((Matcher("x", Operator.NOT_EQUAL, ""),)))
-@settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_what_postgresql_selects_is_what_the_selector_accepts(
     database: Database, selector: Selector
 ) -> None:
@@ -170,7 +168,7 @@ async def test_every_route_refuses_what_is_no_selector(client: AsyncClient) -> N
         )
     ).map("".join)
 )
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 def test_any_text_is_a_selector_or_refused_as_one(match: str) -> None:
     try:
         selector = parse_selector(match)

@@ -7,7 +7,7 @@ from statistics import pstdev
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infrawatch.model.samples import STALE_NAN_BITS, Columns
@@ -104,7 +104,6 @@ def in_step(of_series: Mapping[int, float], begin: int, end: int) -> list[float]
 
 
 @pytest.mark.parametrize("function", RUN_FUNCTIONS)
-@settings(deadline=None)  # a busy machine is no failure
 @given(series=few_series, step=st.integers(1, 150))
 def test_every_function_answers_as_plain_python_does(
     function: Function, series: Series, step: int

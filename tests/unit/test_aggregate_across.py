@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infrawatch.query.across import Across, combine
@@ -46,7 +46,6 @@ def plain(across: Across, values: list[float]) -> float:
 
 
 @pytest.mark.parametrize("across", Across)
-@settings(deadline=None)  # a busy machine is no failure
 @given(cells=tables, data=st.data())
 def test_series_combine_as_plain_python_combines_them(
     across: Across, cells: list[list[float | None]], data: st.DataObject

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infrawatch.model.samples import STALE_NAN_BITS, Columns
@@ -96,7 +96,6 @@ def plain_delta(
 
 
 @pytest.mark.parametrize("function", COUNTERS)
-@settings(deadline=None)  # a busy machine is no failure
 @given(series=few_series, delta=st.frozensets(st.integers(0, 5)), step=st.integers(1, 150))
 def test_counters_answer_as_plain_python_does(
     function: Function, series: Series, delta: frozenset[int], step: int
@@ -118,7 +117,6 @@ def test_counters_answer_as_plain_python_does(
         )
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(
     of_series=st.dictionaries(times, st.integers(0, 2**40).map(float), min_size=1),
     step=st.integers(1, 99),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from time import perf_counter
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from infrawatch.errors import InvalidSelector
@@ -112,7 +112,6 @@ def test_a_long_selector_is_read_as_long_as_it_is_plain(text: str) -> None:
     assert perf_counter() - started < 1
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES, max_size=30).map("".join) | st.text(max_size=50))
 @example('up{"a\ud800"="b"}')
 @example('{"\0"="b"}')

@@ -88,13 +88,24 @@ async def read_raw_body(request: Request, *, max_bytes: int) -> bytes:
 def _inflated(body: bytes, inflate: Inflate, encoding: str, max_bytes: int) -> bytes:
     """Inflate into a buffer that ends where the bound is, so that a bomb stops there."""
     for size in dict.fromkeys((min(max_bytes, _FIRST_GUESS * len(body)), max_bytes)):
-        buffer = bytearray(size)
-        try:
-            return bytes(memoryview(buffer)[: inflate(body, buffer)])
-        except cramjam.DecompressionError as error:
-            if "whole buffer" not in str(error):  # cramjam's words for an output that is full
-                raise MalformedBody(f"the body is not valid {encoding}: {error}") from None
+        inflated = _inflate_up_to(size, body, inflate)
+        if isinstance(inflated, bytes):
+            return inflated
+        if "whole buffer" not in inflated:  # cramjam's words for an output that is full
+            raise MalformedBody(f"the body is not valid {encoding}: {inflated}")
     raise _too_large(max_bytes)
+
+
+def _inflate_up_to(size: int, body: bytes, inflate: Inflate) -> bytes | str:
+    """The body inflated, or why not.
+
+    The reason is text, since an exception would keep the buffer until it has been answered.
+    """
+    buffer = bytearray(size)
+    try:
+        return bytes(memoryview(buffer)[: inflate(body, buffer)])
+    except cramjam.DecompressionError as error:
+        return str(error)
 
 
 def _inflate_deflate(body: bytes, buffer: bytearray) -> int:

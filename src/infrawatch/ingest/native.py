@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails, from_json
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, Locate, NameOf
+from infrawatch.ingest.explain import explain
 from infrawatch.ingest.regular import (
     batch_too_large,
     decode_regular,
@@ -29,20 +30,6 @@ _MAX_COMMAS = 2_000_000
 
 _NUL = b"\\u0000"
 """Keys join names and values with NUL, so a body with one is read carefully from the start."""
-
-_CODES = {
-    "missing": "missing_field",
-    "extra_forbidden": "unknown_field",
-    "finite_number": "not_finite",
-    "greater_than_equal": "out_of_range",
-    "labels": "too_many_labels",
-    "less_than": "out_of_range",
-    "literal_error": "unknown_value",
-    "string_too_long": "too_long",
-    "too_short": "empty",
-}
-"""Pydantic's names of errors → ours, which are part of the API; any other is `wrong_type`."""
-
 
 _MAX_FIELDS = 100
 """Up to here, each field that nobody knows is named."""
@@ -153,10 +140,9 @@ def _checked(one: object, index: int, pointer: str, verdicts: Verdicts) -> Itera
         _refuse(errors, index, pointer, verdicts, samples=len(samples))
     places: list[int] = []
     for place, sample in enumerate(samples):
-        wrong = _find_errors(schemas.SAMPLE, sample)
+        wrong = _find_errors(schemas.SAMPLE, sample, within=("samples", place))
         if wrong:
-            at = f"{pointer}/samples/{place}"
-            _refuse(wrong, index, at, verdicts, samples=0 if errors else 1)
+            _refuse(wrong, index, pointer, verdicts, samples=0 if errors else 1)
         else:
             places.append(place)
     if places and not errors:
@@ -227,14 +213,17 @@ def _find_series_errors(check: TypeAdapter[Any], one: object) -> list[ErrorDetai
     return _find_errors(check, one)
 
 
-def _find_errors(check: TypeAdapter[Any], one: object) -> list[ErrorDetails]:
+def _find_errors(
+    check: TypeAdapter[Any], one: object, within: tuple[str | int, ...] = ()
+) -> list[ErrorDetails]:
     if isinstance(one, dict) and len(one) > _MAX_FIELDS:
         message = f"{len(one)} fields, far more than are known here"
-        return [ErrorDetails(type="extra_forbidden", loc=(), msg=message, input=None)]
+        return [ErrorDetails(type="unknown_fields", loc=(), msg=message, input=None)]
     try:
         check.validate_python(one)
     except ValidationError as error:
-        return error.errors(include_url=False, include_input=False, include_context=False)
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        return [{**one_error, "loc": within + one_error["loc"]} for one_error in found]
     return []
 
 
@@ -248,43 +237,12 @@ def _refuse(
 ) -> None:
     """Add a verdict for each error; the first of them accounts for the samples."""
     if verdicts.is_full:
-        verdicts.count_only(_code(errors[0]), verdicts=len(errors), samples=samples)
+        verdicts.count_only(explain(errors[0]).code, verdicts=len(errors), samples=samples)
         return
     for found in errors:
-        path, code = _path(found), _code(found)
-        verdicts.add(Verdict(index, pointer + path, code, _detail(found), samples))
+        path, code, detail = explain(found)
+        verdicts.add(Verdict(index, pointer + path, code, detail, samples))
         samples = 0
-
-
-def _path(found: ErrorDetails) -> str:
-    """A JSON pointer to the offending value: of a missing field, to the object that lacks it."""
-    location = found["loc"][:-1] if _is_about_key(found) else found["loc"]
-    if found["type"] == "missing":
-        location = location[:-1]
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
-
-
-def _code(found: ErrorDetails) -> str:
-    if found["type"] != "string_pattern_mismatch":
-        return _CODES.get(found["type"], "wrong_type")
-    if _is_about_key(found):
-        return "invalid_label_name"
-    return {"metric": "invalid_metric", "labels": "invalid_label_value"}.get(
-        str(found["loc"][0]), "invalid_text"
-    )
-
-
-def _is_about_key(found: ErrorDetails) -> bool:
-    """Pydantic puts `[key]` behind a key that is wrong; before it stand `labels` and the key."""
-    return found["loc"][2:] == ("[key]",)
-
-
-def _detail(found: ErrorDetails) -> str:
-    if found["type"] == "missing":
-        lacking = found["loc"][-1]
-        is_field = isinstance(lacking, str)
-        return f"the field {lacking!r} is required" if is_field else "a sample is [time, value]"
-    return found["msg"].replace("\x00", "\\x00")
 
 
 def _count_samples(one: object) -> int:
