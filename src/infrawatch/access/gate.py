@@ -75,8 +75,16 @@ class Gate:
 
     async def _identify(self, connection: HTTPConnection) -> Principal:
         for way in self._ways:
-            if (principal := await way.find_principal(connection)) is not None:
-                return principal
+            principal = await way.find_principal(connection)
+            if principal is None:
+                continue
+            if connection.scope["type"] == "websocket" and not await self.still_admits(principal):
+                raise Unauthenticated(
+                    "what this ticket was given for is not good any more",
+                    reason="withdrawn",
+                    who=str(principal),
+                )
+            return principal
         if find_credential(connection) is None:
             raise Unauthenticated(f"this needs a key: {_HOW}", reason="no_key")
         raise Unauthenticated(f"this is no key of ours: {_HOW}", reason="wrong_key")

