@@ -1,6 +1,7 @@
 """What docs/operating.md says of backups: each way, and what comes back."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 from datetime import UTC, datetime
@@ -41,6 +42,12 @@ async def read(url: str) -> Any:
         return (await client.get("/v1/samples", params=EVERYTHING)).json()
 
 
+def give_to_owner_of(original: Path, copy: Path) -> None:
+    owner = original.stat()
+    for path in (copy, *copy.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
 def database_url(data_dir: Path) -> str:
     return infrawatch("database-url", "--data-dir", data_dir).stdout.strip()
 
@@ -75,9 +82,7 @@ async def test_a_base_backup_is_a_data_directory(data_dir: Path) -> None:
             *("--dbname", database_url(data_dir / "old"), "--pgdata", copy / "postgres"),
         )
     shutil.copy2(data_dir / "old" / "postgres.json", copy)
-    subprocess.run(
-        ["chown", "-R", f"--reference={data_dir}/old/postgres", copy / "postgres"], check=True
-    )
+    give_to_owner_of(data_dir / "old" / "postgres", copy / "postgres")
 
     async with up(copy, "--no-agent") as restored:
         assert before["series"][0]["samples"]
