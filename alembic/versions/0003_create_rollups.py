@@ -11,7 +11,8 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-BUCKETS = {"5m": "5 minutes", "1h": "1 hour"}
+BUCKETS = {"5m": ("5 minutes", "12 hours"), "1h": ("1 hour", "1 day")}
+"""Of each resolution, how long a bucket is, and how much a row holds."""
 
 # A row holds buckets of one series: of half a day or of a day, so that it always fits a page.
 # `facts` has six numbers for each function: exponent, factor, base, slope and delta_bits as a chunk
@@ -68,21 +69,20 @@ $$
 """
 
 SAMPLES_OF = """
-        SELECT c.at, c.value, {tier} AS tier, {generation} AS generation,
-            NULL::timestamptz AS arrived_at, 0::bigint AS writer, 0::bigint AS seq,
-            0::bigint AS position
+        SELECT c.at, c.value, {generation} AS generation, NULL::timestamptz AS arrived_at,
+            NULL::bigint AS writer, NULL::bigint AS seq, NULL::bigint AS position
         FROM {table} k
         CROSS JOIN LATERAL chunk_samples(
             k.start_at, k.count, k.step_us, k.tick_us, k.shift_us, k.late_bits, k.time_bits,
             k.times, k.exponent, k.factor, k.base, k.slope, k.delta_bits, k.deltas, k.raw) c
-        WHERE k.shard = s.shard AND k.series_id = s.id"""
+        WHERE k.shard = s.shard AND k.series_id = s.id {{chunk_span}}"""
 
 JOURNAL = """
         FROM shards h
         JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
         CROSS JOIN LATERAL unnest(j.series_ids, j.times, j."values") WITH ORDINALITY
             AS u (series_id, at, value, position)
-        WHERE h.shard = s.shard AND u.series_id = s.id"""
+        WHERE h.shard = s.shard AND u.series_id = s.id {journal_span}"""
 
 WINDOW = "date_bin(interval '2 hours', {at}, timestamptz '1970-01-01 00:00Z')"
 
@@ -90,8 +90,7 @@ WINDOW = "date_bin(interval '2 hours', {at}, timestamptz '1970-01-01 00:00Z')"
 # closed yet: those are rolled up here, from their samples. As `samples`, it finds one series after
 # the other by its primary key. A stale marker is no sample; NaN is the greatest for max, but not
 # the least for min.
-VIEW = f"""
-CREATE VIEW rollup_{{name}} AS
+BODY = f"""
 SELECT s.metric, s.labels, s.id AS series_id, buckets.at, buckets.count::bigint AS count,
     buckets.sum, buckets.min, buckets.max, buckets.last
 FROM series s
@@ -99,7 +98,7 @@ CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(arrived.at), '{{{{}}}}') AS windows
     FROM (
         SELECT {WINDOW.format(at="k.start_at")} AS at FROM chunks_head k
-        WHERE k.shard = s.shard AND k.series_id = s.id
+        WHERE k.shard = s.shard AND k.series_id = s.id {{chunk_span}}
         UNION
         SELECT {WINDOW.format(at="u.at")} {JOURNAL}
     ) AS arrived
@@ -110,7 +109,7 @@ CROSS JOIN LATERAL (
     CROSS JOIN LATERAL rollup_buckets(
         k.start_at, k.count, k.step_us, k.tick_us, k.shift_us, k.late_bits, k.time_bits, k.times,
         k.facts, k.words, k.raw) b
-    WHERE k.shard = s.shard AND k.series_id = s.id
+    WHERE k.shard = s.shard AND k.series_id = s.id {{row_span}}
         AND {WINDOW.format(at="b.at")} <> ALL (open.windows)
     UNION ALL
     SELECT date_bin(interval '{{width}}', merged.at, timestamptz '1970-01-01 00:00Z'), count(*),
@@ -120,22 +119,43 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT DISTINCT ON (every.at) every.at, every.value
         FROM (
-        {SAMPLES_OF.format(table="chunks", tier=0, generation="0::bigint")}
+        {SAMPLES_OF.format(table="chunks", generation="NULL::bigint")}
             AND {WINDOW.format(at="k.start_at")} = ANY (open.windows)
             AND k.start_at >= (SELECT min(w.at) FROM unnest(open.windows) AS w (at))
         UNION ALL
-        {SAMPLES_OF.format(table="chunks_head", tier=1, generation="k.generation")}
+        {SAMPLES_OF.format(table="chunks_head", generation="k.generation")}
         UNION ALL
-        SELECT u.at, u.value, 2, 0, j.arrived_at, j.writer, j.seq, u.position {JOURNAL}
+        SELECT u.at, u.value, NULL, j.arrived_at, j.writer, j.seq, u.position {JOURNAL}
         ) AS every
-        ORDER BY every.at, every.tier DESC, every.generation DESC,
-            every.arrived_at DESC NULLS LAST, every.writer DESC, every.seq DESC,
-            every.position DESC
+        ORDER BY every.at, every.arrived_at DESC NULLS LAST, every.writer DESC, every.seq DESC,
+            every.position DESC, every.generation DESC NULLS LAST
     ) AS merged
     WHERE float8send(merged.value) <> '\\x7ff0000000000002'
     GROUP BY 1
 ) AS buckets
+{{bucket_span}}
 """
+
+VIEW = "CREATE VIEW rollup_{name} AS " + BODY
+EVERYTHING = {"row_span": "", "chunk_span": "", "journal_span": "", "bucket_span": ""}
+
+# The same with a span in which buckets begin: the last one ends up to its width later.
+BETWEEN = f"""
+CREATE FUNCTION rollup_{{name}}_between(from_at timestamptz, to_at timestamptz)
+RETURNS TABLE (metric text, labels jsonb, series_id bigint, at timestamptz, count bigint,
+    sum double precision, min double precision, max double precision, last double precision)
+LANGUAGE sql STABLE AS $$
+{BODY}
+$$
+"""
+SPAN = {
+    "row_span": "AND k.start_at > from_at - interval '{row}' AND k.start_at < to_at",
+    "chunk_span": "AND k.start_at > from_at - interval '2 hours'"
+    " AND k.start_at < to_at + interval '{width}'",
+    "journal_span": "AND j.max_at >= from_at AND j.min_at < to_at + interval '{width}'",
+    "bucket_span": "WHERE buckets.at >= from_at AND buckets.at < to_at",
+}
+
 
 # What was merged without rollups becomes open windows again, beneath all that came since, so that
 # the next merge rolls it up.
@@ -152,12 +172,16 @@ def upgrade() -> None:
     for statement in MERGE_AGAIN:
         op.execute(statement)
     op.execute(ROLLUP_BUCKETS)
-    for name, width in BUCKETS.items():
+    for name, (width, row) in BUCKETS.items():
+        span = {key: condition.format(width=width, row=row) for key, condition in SPAN.items()}
         op.execute(ROLLUPS.format(name=name))
         op.execute(STORAGE.format(name=name))
-        op.execute(VIEW.format(name=name, width=width))
+        op.execute(VIEW.format(name=name, width=width, **EVERYTHING))
+        op.execute(BETWEEN.format(name=name, width=width, **span))
 
 
 def downgrade() -> None:
+    for name in BUCKETS:
+        op.execute(f"DROP FUNCTION rollup_{name}_between(timestamptz, timestamptz)")
     op.execute("DROP VIEW rollup_5m, rollup_1h")
     op.execute("DROP FUNCTION rollup_buckets")

@@ -2,10 +2,12 @@
 
 import math
 import random
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from explaining import nodes
 from httpx import AsyncClient
 from sqlalchemy import text
 from stored import STALE, Told, named, store
@@ -122,6 +124,48 @@ async def test_the_views_say_the_same_as_the_api(
         )
 
 
+_BETWEEN = "rollup_{name}_between(to_timestamp({start}), to_timestamp({end}))"
+
+
+@pytest.mark.parametrize("name", ["5m", "1h"])
+async def test_a_span_in_sql_has_the_buckets_that_begin_in_it_and_reads_no_more(
+    database: Database, name: str
+) -> None:
+    chance = random.Random(8)
+    await store(database, told(chance, most=2_000))
+    await close(database)
+    await store(database, told(chance, most=30))
+    await compaction.compact_until(database, from_us(now_us()))
+    await store(database, told(chance, most=30))
+    old = [from_us(START_US - days * DAY_US).date() for days in (5, 100)]
+    async with database.writing() as connection:
+        for parted in (CHUNKS, *ROLLUPS.values()):
+            await PartitionRepository(connection).make(parted, old)
+    start_s, end_s = START_US // 1_000_000 + 36_100, START_US // 1_000_000 + 51_100
+    between = _BETWEEN.format(name=name, start=start_s, end=end_s)
+    columns = "series_id, at, count, sum::text, min::text, max::text, last::text"
+    async with database.reading() as connection:
+        found = await connection.execute(text(f"SELECT {columns} FROM {between} ORDER BY 1, 2"))
+        expected = await connection.execute(
+            text(f"""
+            SELECT {columns} FROM rollup_{name}
+            WHERE at >= to_timestamp({start_s}) AND at < to_timestamp({end_s}) ORDER BY 1, 2
+            """)
+        )
+        rows = found.all()
+        assert rows == expected.all()
+        assert len(rows) > 10
+        explained = await connection.execute(
+            text(f"EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM {between} WHERE metric = 'm'")
+        )
+        plan_nodes = list(nodes(explained.scalar_one()[0]["Plan"]))
+    names = {node.get("Relation Name", "") for node in plan_nodes}
+    day = from_us(START_US).strftime("%Y%m%d")
+    month = day[:6]
+    assert {one for one in names if one.startswith("chunks_2")} == {f"chunks_{day}"}
+    assert {one for one in names if one.startswith("rollups_")} == {f"rollups_{name}_{month}"}
+
+
 def _as_json(value: float) -> object:
     if math.isnan(value):
         return "NaN"
@@ -151,6 +195,44 @@ async def test_rollups_outlive_the_samples_and_what_comes_too_late_spoils_none(
     await close(database)
     [hours] = (await ask(client, fn="sum", step="1h")).values()
     assert [value for _, value in hours[:11]] == [60.0] * 10 + [None]
+
+
+OF_MINUTES: Mapping[str, Callable[[range], float]] = {
+    "avg": lambda minutes: sum(minutes) / len(minutes),
+    "sum": sum,
+    "min": min,
+    "max": max,
+    "count": len,
+    "last": lambda minutes: minutes[-1],
+}
+
+
+@pytest.mark.parametrize("fn", FUNCTIONS)
+async def test_beyond_the_samples_any_start_and_any_span_find_the_rollups(
+    database: Database, client: AsyncClient, fn: str
+) -> None:
+    at = [START_US + n * 60_000_000 for n in range(2 * 24 * 60)]
+    await store(database, {NAMES[0]: [(one, float(n)) for n, one in enumerate(at)]})
+    await close(database)
+    start_s, kept_from_s = START_US // 1_000_000, START_US // 1_000_000 + 86_400
+    questions = [
+        (3_600, {"fn": fn, "step": "1h", "start": str(start_s + 61)}),
+        (1_020, {"fn": fn, "step": "17m", "start": str(start_s - 7)}),
+        (600, {"fn": fn, "step": "10m", "end": str(start_s + 7_200)}),
+    ]
+    before = [(await ask(client, **question))["a"] for _, question in questions]
+    await drop(database, CHUNKS, from_us(START_US).date())
+    for (step_s, question), exact in zip(questions, before, strict=True):
+        found = (await ask(client, **question))["a"]
+        assert [at_ms for at_ms, _ in found] == [at_ms for at_ms, _ in exact]
+        for (at_ms, one), (_, other) in zip(found, exact, strict=True):
+            begin_s = at_ms // 1_000 - start_s
+            if begin_s + start_s >= kept_from_s:
+                assert one == pytest.approx(other, rel=1e-12)
+            elif begin_s + step_s + start_s <= kept_from_s:
+                # What begins in the step, of five minutes each.
+                first, end = -(-begin_s // 300), -(-(begin_s + step_s) // 300)
+                assert one == pytest.approx(OF_MINUTES[fn](range(max(first, 0) * 5, end * 5)))
 
 
 async def test_each_resolution_has_a_retention_of_its_own(database: Database) -> None:

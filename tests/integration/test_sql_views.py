@@ -3,12 +3,13 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import execute
+from explaining import nodes
 from httpx import AsyncClient
 from stored import named, store
 
@@ -140,12 +141,6 @@ async def many_series(database: Database, database_url: str) -> str:
             await JournalRepository(connection).append(entry)
     execute(database_url, "ANALYZE series, journal, shards")
     return database_url
-
-
-def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield plan
-    for part in plan.get("Plans", ()):
-        yield from nodes(part)
 
 
 def explained(database_url: str, source: str) -> list[Mapping[str, Any]]:

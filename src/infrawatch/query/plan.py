@@ -20,7 +20,7 @@ from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange
 from infrawatch.query.across import Across, combine
 from infrawatch.query.aggregate import aggregate, lookback_us, series_in
 from infrawatch.query.functions import Function
-from infrawatch.query.rolled import aggregate_buckets, find_resolution
+from infrawatch.query.rolled import aggregate_buckets, find_resolution, is_rolled_up
 from infrawatch.query.steps import Steps, Table
 from infrawatch.store.buckets import Buckets
 from infrawatch.store.database import Database
@@ -183,9 +183,8 @@ class Reader:
                     "raise INFRAWATCH_READ_MAX_SAMPLES"
                 )
             known = {one.id: one for one in series}
-            resolution = find_resolution(question.function, steps)
-            if resolution is not None:
-                buckets = await snapshot.rolled.read(list(known), steps.span, resolution)
+            buckets = await _read_buckets(snapshot, list(known), question)
+            if buckets is not None:
                 return await _computed(
                     len(buckets.times_us), partial(_from_buckets, known, buckets, question)
                 )
@@ -233,6 +232,19 @@ class Reader:
                 f"{what} within INFRAWATCH_READ_DEADLINE ({deadline_s:g} s): ask for less, or try "
                 "again"
             ) from None
+
+
+async def _read_buckets(
+    snapshot: Snapshot, ids: Sequence[int], question: RangeQuestion
+) -> Buckets | None:
+    """What answers the question instead of samples; None if these are there, and must be read."""
+    steps = question.steps
+    resolution = find_resolution(question.function, steps)
+    if resolution is not None:
+        return await snapshot.rolled.read(ids, steps.span, resolution)
+    if is_rolled_up(question.function):
+        return await snapshot.rolled.read_outlived(ids, steps.span, steps.step_us)
+    return None
 
 
 async def _computed(numbers: int, work: Callable[[], Ranges]) -> Ranges:

@@ -43,10 +43,16 @@ def find_resolution(function: Function, steps: Steps) -> Resolution | None:
     return None
 
 
+def is_rolled_up(function: Function) -> bool:
+    """Whether rollups tell what this function says, however long the samples have been gone."""
+    return function in _ANSWERS
+
+
 def aggregate_buckets(buckets: Buckets, steps: Steps, function: Function) -> Table:
     """Answer `function` for every series of `buckets` in every step, as `aggregate` does.
 
-    Takes buckets of the span, sorted by (series, time), none of them in two steps.
+    Takes buckets of the span, sorted by (series, time). One that lies in two steps counts in the
+    step in which it begins.
     """
     bounds = series_bounds(buckets.series_ids)
     table = Table.blank(len(bounds) - 1, steps.count)

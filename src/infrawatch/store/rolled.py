@@ -1,15 +1,17 @@
 """Buckets of a span: from rollups, and from samples where they were not rolled up yet."""
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, time
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.errors import QueryTooBroad
-from infrawatch.model.samples import Int64s
-from infrawatch.model.timerange import TimeRange
-from infrawatch.store.buckets import Buckets, Resolution
+from infrawatch.model.samples import Columns, Int64s
+from infrawatch.model.timerange import TimeRange, to_us
+from infrawatch.store.buckets import RESOLUTIONS, Buckets, Resolution
 from infrawatch.store.codec import WINDOW_US
+from infrawatch.store.partitions import CHUNKS, ROLLUPS, Partitioned, PartitionRepository
 from infrawatch.store.rollups import RollupRepository
 from infrawatch.store.samples import SampleRepository
 
@@ -50,6 +52,40 @@ class RolledRepository:
             samples = await self._samples.read(wanted, piece)
             parts.append(Buckets.of(samples, resolution.bucket_us))
         return Buckets.sorted(parts)
+
+    async def read_outlived(
+        self, ids: Sequence[int], span: TimeRange, longest_us: int
+    ) -> Buckets | None:
+        """Buckets from before the first samples that are kept, and then each sample as a bucket.
+
+        None if the span does not reach back so far, or no bucket is as short as `longest_us`. Of
+        several resolutions the finest that is kept for as long; a first bucket that begins before
+        the span is left out, as its share in the span is not known.
+
+        Raises:
+            QueryTooBroad: there are more than `max_samples`, of buckets or of samples.
+        """
+        fitting = [one for one in RESOLUTIONS if one.bucket_us <= longest_us]
+        kept_from_us = await self._kept_from(CHUNKS) if fitting else 0
+        if span.start_us >= kept_from_us:
+            return None
+        finest = fitting[-1]
+        is_kept = span.start_us >= await self._kept_from(ROLLUPS[finest])
+        resolution = finest if is_kept else fitting[0]
+        first_us = -(-span.start_us // resolution.bucket_us) * resolution.bucket_us
+        end_us = min(kept_from_us, span.end_us)
+        parts = [Buckets.of(Columns.empty(), 1)]
+        if first_us < end_us:
+            parts.append(await self.read(ids, TimeRange(first_us, end_us), resolution))
+        if end_us < span.end_us:
+            samples = await self._samples.read(ids, TimeRange(end_us, span.end_us))
+            parts.append(Buckets.of(samples, 1))
+        return Buckets.sorted(parts)
+
+    async def _kept_from(self, parted: Partitioned) -> int:
+        """Where the first partition begins, in µs; 0 if there is none, as nothing was dropped."""
+        starts = await PartitionRepository(self._connection).find(parted)
+        return to_us(datetime.combine(min(starts), time(), UTC)) if starts else 0
 
 
 def _pieces(windows: Int64s, span: TimeRange) -> Iterator[TimeRange]:
