@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from httpx import AsyncClient
 from stored import named, store
 
 from infrawatch.model.samples import Columns
+from infrawatch.model.timerange import now_us
 from infrawatch.store.database import Database
 from infrawatch.store.journal import Entry, JournalRepository
 from infrawatch.store.writers import WriterRepository
@@ -183,3 +186,23 @@ def test_of_one_series_only_its_shard_is_read(many_series: str) -> None:
     assert found[0]["Actual Rows"] == 180
     read = sum(node["Actual Rows"] * node["Actual Loops"] for node in found)
     assert read < 10_000  # of 115,200 samples
+
+
+async def test_the_queries_in_the_readme_have_answers(
+    database: Database, database_url: str
+) -> None:
+    hour_s = now_us() // SECOND // 3_600 * 3_600 - 1_800
+    samples = [((hour_s + second) * SECOND, float(second)) for second in (0, 300)]
+    week_ago = [((hour_s + second - 7 * 86_400) * SECOND, 2.5) for second in (0, 300)]
+    names = {
+        named("node_network_transmit_bytes_total", instance="web-1"): samples,
+        named("node_load1", instance="web-1"): [*week_ago, *samples],
+    }
+    await store(database, names)
+    readme = Path(__file__).parents[2] / "README.md"
+    [queries] = re.findall(
+        r"^```sql\n(.*?)^```", readme.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    talkers, weeks = queries.rstrip().removesuffix(";").split(";\n")
+    assert execute(database_url, talkers) == "web-1|0.08333333333333333"
+    assert execute(database_url, weeks).endswith("|150|2.5")

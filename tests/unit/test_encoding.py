@@ -16,7 +16,8 @@ from infrawatch.model.samples import Columns, is_stale
 from infrawatch.model.timerange import TimeRange
 from infrawatch.query.encoding import encode_csv, encode_json, encode_ndjson, encode_ranges
 from infrawatch.query.formats import Encode, wanted_format
-from infrawatch.query.plan import Found, Group, Ranges
+from infrawatch.query.grouping import Group, Ranges
+from infrawatch.query.plan import Found
 from infrawatch.query.steps import Steps, Table
 from infrawatch.store.series import Series
 

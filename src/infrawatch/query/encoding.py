@@ -11,7 +11,8 @@ from pydantic_core import to_json
 
 from infrawatch.model.samples import series_bounds
 from infrawatch.model.wire import WireValue, to_wire_times, to_wire_values
-from infrawatch.query.plan import Found, Group, Ranges
+from infrawatch.query.grouping import Group, Ranges
+from infrawatch.query.plan import Found
 from infrawatch.store.series import Series
 
 _PIECE_BYTES = 1 << 16

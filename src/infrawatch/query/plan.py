@@ -17,11 +17,12 @@ from infrawatch.model.cursor import Cursor
 from infrawatch.model.samples import Columns, is_stale
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange
-from infrawatch.query.across import Across, combine
+from infrawatch.query.across import Across
 from infrawatch.query.aggregate import aggregate, lookback_us, series_in
 from infrawatch.query.functions import Function
+from infrawatch.query.grouping import Ranges, to_ranges
 from infrawatch.query.rolled import aggregate_buckets, find_resolution, is_rolled_up
-from infrawatch.query.steps import Steps, Table
+from infrawatch.query.steps import Steps
 from infrawatch.store.buckets import Buckets
 from infrawatch.store.database import Database
 from infrawatch.store.metadata import Metadata
@@ -36,9 +37,6 @@ _OFF_LOOP_SAMPLES = 200_000
 
 _POLL_S = 0.02
 """How often `wait_for` looks again: an acknowledged write is visible after one round at most."""
-
-_Key = tuple[str, ...]
-"""What a series says for each label of `by`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +69,6 @@ class Ends(NamedTuple):
     series: Series
     first_us: int | None
     last_us: int | None
-
-
-class Group(NamedTuple):
-    """What a row of an answer is called; `id` is None where it stands for several series."""
-
-    id: int | None
-    metric: str | None
-    labels: Mapping[str, str]
-
-
-class Ranges(NamedTuple):
-    """One row of the table for each group, one column for each step."""
-
-    groups: Sequence[Group]
-    steps: Steps
-    table: Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +239,7 @@ def _from_buckets(
 ) -> Ranges:
     rows = [series[series_id] for series_id in np.unique(buckets.series_ids).tolist()]
     table = aggregate_buckets(buckets, question.steps, question.function)
-    return _to_ranges(rows, table, question)
+    return to_ranges(rows, table, question.steps, by=question.by, across=question.across)
 
 
 def _from_samples(
@@ -267,41 +249,4 @@ def _from_samples(
     deltas = {metric for metric, said in metadata.items() if said.temporality == "delta"}
     is_delta = np.fromiter((one.metric in deltas for one in rows), np.bool_, len(rows))
     table = aggregate(found.columns, question.steps, question.function, is_delta=is_delta)
-    return _to_ranges(rows, table, question)
-
-
-def _to_ranges(every: Sequence[Series], table: Table, question: RangeQuestion) -> Ranges:
-    seen = np.flatnonzero(~table.empty.all(axis=1))
-    rows = [every[place] for place in seen.tolist()]
-    table = Table(table.values[seen], table.empty[seen])
-    if question.across is None:
-        return Ranges([Group(*one) for one in rows], question.steps, table)
-    keys = [_key(one, question.by) for one in rows]
-    groups = _grouped(rows, keys, question.by)
-    places = {key: place for place, key in enumerate(groups)}
-    into = np.fromiter(map(places.__getitem__, keys), np.intp, len(rows))
-    combined = combine(table, question.across, into=into, rows=len(groups))
-    return Ranges(list(groups.values()), question.steps, combined)
-
-
-def _grouped(
-    rows: Sequence[Series], keys: Sequence[_Key], by: tuple[str, ...]
-) -> dict[_Key, Group]:
-    """Groups in the order of their keys; one that holds a single metric is called by it."""
-    metrics: dict[_Key, set[str]] = {}
-    for key, one in zip(keys, rows, strict=True):
-        metrics.setdefault(key, set()).add(one.metric)
-    return {
-        key: Group(
-            None,
-            next(iter(names)) if len(names) == 1 else None,
-            {label: value for label, value in zip(by, key, strict=True) if value},
-        )
-        for key, names in sorted(metrics.items())
-    }
-
-
-def _key(series: Series, by: tuple[str, ...]) -> _Key:
-    return tuple(
-        series.metric if label == METRIC_LABEL else series.labels.get(label, "") for label in by
-    )
+    return to_ranges(rows, table, question.steps, by=question.by, across=question.across)
