@@ -7,6 +7,7 @@
 #   make bench    how fast it is; bench-store: the store alone; bench-peers: next to VictoriaMetrics and others, where installed
 #   make chaos    a hundred crashes, and nothing is lost
 #   make rehearse-image   the Dockerfile's steps without Docker, and what they make (Linux, root)
+#   make abuse    what takes long of the hostile tests, with figures
 #   make screenshots   docs/images anew, in a real browser
 #   make setup    the setting up alone
 #
@@ -21,7 +22,7 @@ UNDER_MAKE := $(PYTHON) -I -S src/infrawatch/embedded/launcher.py $$PPID 15 -
 # still for seconds breaks deadlines too, so what fails is tried once more, and named at the end.
 JOBS := 4
 
-.PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store chaos rehearse-image
+.PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store chaos rehearse-image abuse
 .DEFAULT_GOAL := run
 
 run:
@@ -38,6 +39,10 @@ test:
 chaos:
 	@$(SETUP) dev
 	$(PYTHON) -m pytest tests/chaos $(ARGS)
+
+abuse:
+	@$(SETUP) dev
+	$(PYTHON) -m pytest tests/abuse -s $(ARGS)
 
 check:
 	@$(SETUP) dev

@@ -246,7 +246,7 @@ def _intake(
         writer,
         SeriesCache(settings.series_cache_bytes),
         telemetry,
-        bounds=TimeBounds(settings.retention, settings.max_future, now_us),
+        bounds=TimeBounds(settings.retention, settings.max_past, settings.max_future, now_us),
         deadline=settings.write_deadline,
     )
 

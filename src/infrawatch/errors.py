@@ -20,7 +20,7 @@ InfraWatchError
 ├── CannotStart              a command cannot work on this machine; it says what to change
 ├── RequestRefused           a server that our client asked said no; asking again changes nothing
 └── Unavailable              our fault; send again after a while
-    ├── Overloaded           the backlog is full; nothing was taken
+    ├── Overloaded           all there is to do it with is in use; nothing was begun
     ├── StoreUnavailable     PostgreSQL cannot be reached, or went away
     ├── DeadlineExceeded     the work took longer than its deadline
     ├── ShuttingDown

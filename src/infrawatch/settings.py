@@ -82,7 +82,7 @@ class Settings(_Variables):
     body_min_bytes_per_s: Annotated[int, Field(ge=1)] = 1024
     # Longer than the agents' and Prometheus' intervals, so that they keep their connections.
     keep_alive: Duration = timedelta(seconds=75)
-    max_connections: Annotated[int, Field(ge=1)] = 20_000
+    max_connections: Annotated[int, Field(ge=1)] = 10_000
     max_connections_per_address: Annotated[int, Field(ge=0)] = 5_000
     # The URL's own parser takes no more than 65,535.
     max_url_bytes: Annotated[int, Field(ge=1024, le=65_535)] = 32 * 1024
@@ -91,6 +91,8 @@ class Settings(_Variables):
     retention: Retention = timedelta(days=15)
     rollup_5m_retention: Retention = timedelta(days=90)
     rollup_1h_retention: Retention = timedelta(days=730)
+    # A partition for every day that samples are of.
+    max_past: Duration = timedelta(days=730)
     max_future: Duration = timedelta(minutes=10)
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * MIB
 

@@ -15,6 +15,7 @@ from integration.conftest import serving
 from sqlalchemy import text
 from stored import named, store
 
+from infrawatch.errors import Overloaded
 from infrawatch.store.database import Database
 
 SECOND = 1_000_000
@@ -195,6 +196,16 @@ async def eventually_no_read_connection_is_in_use(client: AsyncClient) -> None:
     async with asyncio.timeout(10):
         while 'pool="read"} 0.0' not in (await client.get("/metrics")).text:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+
+
+async def test_when_all_connections_are_in_use_that_is_what_is_said(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infrawatch.store.database.CONNECT_TIMEOUT_S", 1.0)
+    async with Database.open(database_url, read_pool_size=1) as database, database.reading():
+        with pytest.raises(Overloaded, match="in use"):
+            async with database.reading():
+                pytest.fail("there is no second connection")
 
 
 async def test_an_unknown_path_is_a_problem(client: AsyncClient) -> None:

@@ -34,6 +34,7 @@ WRONG = [
     ({"labels": []}, "/labels", "wrong_type"),
     ({"labels": {"9a": "b"}}, "/labels/9a", "invalid_label_name"),
     ({"labels": {"": "b"}}, "/labels/", "invalid_label_name"),
+    ({"labels": {"__name__": "b"}}, "/labels/__name__", "invalid_label_name"),
     ({"labels": {"[key]": "b"}}, "/labels/[key]", "invalid_label_name"),
     ({"labels": {"a/b~c": "b"}}, "/labels/a~1b~0c", "invalid_label_name"),
     ({"labels": {"a" * 201: "b"}}, "/labels/" + "a" * 201, "too_long"),

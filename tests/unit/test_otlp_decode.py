@@ -64,6 +64,8 @@ def test_metadata_tell_type_unit_description_and_temporality() -> None:
             histogram("lag", buckets([1], []), unit="s", temporality=DELTA),
         )
     )
+    for place in range(len(metrics.keys)):  # what names a series tells of its metric
+        metrics.name_of(place)
 
     assert metrics.metadata["io_bytes_total"] == Metadata("counter", "bytes", "Bytes read")
     assert metrics.metadata["jobs_total"] == Metadata("counter", temporality="delta")

@@ -16,7 +16,7 @@ from infrawatch.model.timerange import FAR_FUTURE_US, US, duration_us
 NOW_US = 1_790_000_000 * US + 123_457
 UNITS_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 RETENTION, MAX_FUTURE = timedelta(days=15), timedelta(minutes=10)
-BOUNDS = TimeBounds(RETENTION, MAX_FUTURE, lambda: NOW_US)
+BOUNDS = TimeBounds(RETENTION, timedelta.max, MAX_FUTURE, lambda: NOW_US)
 EDGES_US = (NOW_US - duration_us(RETENTION), NOW_US + duration_us(MAX_FUTURE))
 UNITS = st.sampled_from(sorted(UNITS_NS.values()))
 TIMES = st.integers(-(2**63), 2**63 - 1) | st.integers(-2_000, 2_000)
@@ -96,7 +96,7 @@ def test_what_was_refused_before_is_not_refused_again() -> None:
     "retention", [None, timedelta(days=365 * 100), timedelta(days=365 * 5_000), timedelta.max]
 )
 def test_nothing_before_1970_or_beyond_2200_is_ever_kept(retention: timedelta | None) -> None:
-    bounds = TimeBounds(retention, timedelta.max, lambda: NOW_US)
+    bounds = TimeBounds(retention, timedelta.max, timedelta.max, lambda: NOW_US)
     batch = decoded([-1, 0, FAR_FUTURE_US - 1, FAR_FUTURE_US], UNITS_NS["us"])
 
     kept = bounds.check(batch)
@@ -104,6 +104,30 @@ def test_nothing_before_1970_or_beyond_2200_is_ever_kept(retention: timedelta | 
     assert kept is not None
     assert kept.tolist() == [False, True, True, False]
     assert [one.code for one in batch.verdicts] == ["too_old", "too_far_in_future"]
+
+
+@pytest.mark.parametrize(
+    ("retention", "max_past", "setting"),
+    [
+        (None, timedelta(days=730), "INFRAWATCH_MAX_PAST"),
+        (timedelta(days=731), timedelta(days=730), "INFRAWATCH_MAX_PAST"),
+        (timedelta(days=730), timedelta(days=731), "INFRAWATCH_RETENTION"),
+        (timedelta(days=730), timedelta(days=730), "INFRAWATCH_RETENTION"),
+    ],
+)
+def test_however_long_samples_are_kept_there_are_only_so_many_days_to_send(
+    retention: timedelta | None, max_past: timedelta, setting: str
+) -> None:
+    bounds = TimeBounds(retention, max_past, MAX_FUTURE, lambda: NOW_US)
+    day_s = 86_400
+    batch = decoded([NOW_US // 10**6 - days * day_s for days in (729, 732)], UNITS_NS["s"])
+
+    kept = bounds.check(batch)
+
+    assert kept is not None
+    assert kept.tolist() == [True, False]
+    [refusal] = batch.verdicts
+    assert (refusal.code, setting in refusal.detail) == ("too_old", True)
 
 
 def refused(count: int, code: str = "bad", samples: int = 1) -> Verdicts:

@@ -16,9 +16,14 @@ Bools = NDArray[np.bool_]
 
 
 class TimeBounds(NamedTuple):
-    """`retention` None keeps everything since 1970; `now_us` is the clock both count from."""
+    """`retention` None keeps everything; `now_us` is the clock all of them count from.
+
+    What is kept for ever is cut into a partition a day, so `max_past` is how many of them senders
+    can make.
+    """
 
     retention: timedelta | None
+    max_past: timedelta
     max_future: timedelta
     now_us: Callable[[], int]
 
@@ -28,8 +33,8 @@ class TimeBounds(NamedTuple):
         Tells which are kept then; None stands for all of them, in and out.
         """
         unit_ns, now_us = decoded.unit_ns, self.now_us()
-        retention_us = now_us if self.retention is None else duration_us(self.retention)
-        earliest_us = max(now_us - retention_us, 0)
+        past_us = min(duration_us(self.max_past), duration_us(self.retention or self.max_past))
+        earliest_us = max(now_us - past_us, 0)
         latest_us = min(now_us + duration_us(self.max_future), FAR_FUTURE_US - 1)
         # Compared in the sender's unit, because converting an absurd time would overflow.
         is_old = decoded.times < -(-earliest_us * 1000 // unit_ns)
@@ -46,8 +51,13 @@ class TimeBounds(NamedTuple):
     def _too_old(self, earliest_us: int) -> str:
         return (
             f"before {from_us(earliest_us).isoformat(timespec='seconds')}: older than "
-            "INFRAWATCH_RETENTION keeps; is `precision` right?"
+            f"{self._oldest_setting()}; is `precision` right?"
         )
+
+    def _oldest_setting(self) -> str:
+        if self.retention is None or self.max_past < self.retention:
+            return "INFRAWATCH_MAX_PAST allows"
+        return "INFRAWATCH_RETENTION keeps"
 
     def _too_new(self, latest_us: int) -> str:
         return (

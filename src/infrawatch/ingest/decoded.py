@@ -29,8 +29,8 @@ class Decoded:
     in the order of the batch. `times` are integers in units of `unit_ns` nanoseconds since the
     epoch. `keys` are whatever bytes or text named a series: equal keys of one format are equal
     series, so a key that was checked once never has to be read again. `ids` are those of the
-    series, if the decoder knows them all already. Exemplars are not stored,
-    only counted.
+    series, if the decoder knows them all already. `metadata` may grow while names are read.
+    Exemplars are not stored, only counted.
     """
 
     keys: Sequence[Hashable]

@@ -1,8 +1,7 @@
 """What the routes of all protocols share: the intake, and errors in each sender's own words."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, Concatenate, ParamSpec
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,10 +10,8 @@ from fastapi.routing import APIRoute
 from typing_extensions import override
 
 from infrawatch.errors import InfraWatchError, InvalidInput
-from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.intake import Intake
 
-P = ParamSpec("P")
 ToAnswer = Callable[[Request, InfraWatchError], Response]
 
 
@@ -46,16 +43,3 @@ def answering_with(to_answer: ToAnswer) -> type[APIRoute]:
             return handle_in_own_words
 
     return Route
-
-
-async def decode_apart(
-    decode: Callable[Concatenate[bytes, P], Decoded],
-    limit_bytes: int,
-    body: bytes,
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> Decoded:
-    """Decode a body; in a thread if it is larger than the limit, so that others are served too."""
-    if len(body) > limit_bytes:
-        return await asyncio.to_thread(decode, body, *args, **kwargs)
-    return decode(body, *args, **kwargs)

@@ -14,6 +14,7 @@ _CODES = {
     "labels": "too_many_labels",
     "less_than": "out_of_range",
     "literal_error": "unknown_value",
+    "metric_label": "invalid_label_name",
     "string_too_long": "too_long",
     "too_short": "empty",
     "unknown_fields": "unknown_field",

@@ -11,9 +11,11 @@ import numpy as np
 
 from infrawatch.access.principal import Principal
 from infrawatch.errors import DeadlineExceeded
+from infrawatch.ingest.apart import Apart
 from infrawatch.ingest.bounds import Bools, TimeBounds, to_us
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.layouts import Layouts
+from infrawatch.ingest.naming import read_names
 from infrawatch.ingest.series_cache import SeriesCache, Space
 from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.ingest.writer import Commit, GroupWriter
@@ -29,6 +31,9 @@ _RESOLVE_AT_ONCE = 10_000
 
 Ids = list[int | None] | Int64s
 """A series' id each: a list while some may be missing, an array once it is known that none is."""
+
+_OFF_LOOP_NAMES = 1_000
+"""Reading the names of so many takes about 20 ms; more are read in a thread."""
 
 _METADATA_REMEMBERED = 100_000
 """Metrics whose metadata we know to be stored; past that we forget them all and start again."""
@@ -74,6 +79,7 @@ class Intake:
         self._bounds = bounds
         self._deadline_s = deadline.total_seconds()
         self._resolving = asyncio.Lock()
+        self.apart = Apart()
         self._known_metadata: dict[tuple[int, str], Metadata] = {}
 
     @property
@@ -107,7 +113,7 @@ class Intake:
 
     async def _take(self, decoded: Decoded, space: Space, wishes: Wishes) -> Outcome:
         ids = self._cache.find(space, decoded.keys) if decoded.ids is None else decoded.ids
-        names = self._check_names(decoded, ids)
+        names = await self._read_names(decoded, ids)
         kept = self._bounds.check(decoded, self._which_are_named(decoded, ids, names))
         verdicts = decoded.verdicts
         if verdicts and not wishes.partial:
@@ -124,21 +130,13 @@ class Intake:
             commit = await self._writer.write(self._to_columns(ids, decoded, kept))
         return Outcome(accepted, verdicts, commit, kept)
 
-    def _check_names(self, decoded: Decoded, ids: Ids) -> dict[int, SeriesName]:
+    async def _read_names(self, decoded: Decoded, ids: Ids) -> dict[int, SeriesName]:
         """The names of series that are not in the cache; wrong ones become verdicts."""
-        names: dict[int, SeriesName] = {}
-        if isinstance(ids, np.ndarray) or None not in ids:
-            return names
-        for number, series_id in enumerate(ids):
-            if series_id is not None:
-                continue
-            name = decoded.name_of(number)
-            if isinstance(name, SeriesName):
-                names[number] = name
-                continue
-            for verdict in name:
-                decoded.verdicts.add(verdict)
-        return names
+        if isinstance(ids, np.ndarray):
+            return {}
+        if ids.count(None) > _OFF_LOOP_NAMES:
+            return await self.apart.run(read_names, decoded, ids)
+        return read_names(decoded, ids)
 
     def _which_are_named(
         self, decoded: Decoded, ids: Ids, names: Mapping[int, SeriesName]

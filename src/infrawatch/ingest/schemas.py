@@ -4,6 +4,7 @@ import json
 from typing import Annotated, Any, Literal, Required
 
 from pydantic import (
+    AfterValidator,
     AllowInfNan,
     BaseModel,
     ConfigDict,
@@ -14,8 +15,10 @@ from pydantic import (
     StrictStr,
     TypeAdapter,
 )
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
+from infrawatch.model.selector import METRIC_LABEL
 from infrawatch.problems import Problem
 
 MAX_BATCH_SERIES = 10_000
@@ -25,7 +28,23 @@ MAX_LABELS = 64
 MetricName = Annotated[
     StrictStr, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$", max_length=200, examples=["node_load1"])
 ]
-LabelName = Annotated[StrictStr, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_.]*$", max_length=200)]
+
+
+def _not_the_metric(name: str) -> str:
+    if name == METRIC_LABEL:
+        raise PydanticCustomError("metric_label", f"{METRIC_LABEL} is the metric, no label")
+    return name
+
+
+LabelName = Annotated[
+    StrictStr,
+    Field(
+        pattern=r"^[a-zA-Z_][a-zA-Z0-9_.]*$",
+        max_length=200,
+        json_schema_extra={"not": {"const": METRIC_LABEL}},
+    ),
+    AfterValidator(_not_the_metric),
+]
 # jsonb has no NUL.
 LabelValue = Annotated[StrictStr, Field(pattern=r"^[^\x00]*$", max_length=4_096)]
 MetricType = Literal["gauge", "counter", "histogram", "summary", "unknown"]

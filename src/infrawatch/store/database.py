@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import QueuePool
 from typing_extensions import override
 
-from infrawatch.errors import DeadlineExceeded, InfraWatchError, StoreUnavailable
+from infrawatch.errors import DeadlineExceeded, InfraWatchError, Overloaded, StoreUnavailable
 
 CONNECT_TIMEOUT_S = 5.0
 """A server that does not answer by then is as good as down; senders keep their samples."""
@@ -140,6 +140,7 @@ class Database:
         Raises:
             StoreUnavailable: PostgreSQL cannot be reached or refuses work; if that happened
                 while committing, the outcome is unknown.
+            Overloaded: all connections were in use; nothing was stored.
             DeadlineExceeded: a statement took too long; nothing was stored.
         """
         with _driver_errors_are_ours():
@@ -152,6 +153,7 @@ class Database:
 
         Raises:
             StoreUnavailable: PostgreSQL cannot be reached.
+            Overloaded: all connections were in use for as long as it takes to make one.
             DeadlineExceeded: a statement took too long.
         """
         with _driver_errors_are_ours():
@@ -172,7 +174,11 @@ def _driver_errors_are_ours() -> Generator[None, None, None]:
         yield
     except InfraWatchError:
         raise
-    except (OSError, TimeoutError, PoolTimeoutError, InterfaceError) as error:
+    except PoolTimeoutError as error:
+        raise Overloaded(
+            "all connections to PostgreSQL are in use; try again, with less at once"
+        ) from error
+    except (OSError, TimeoutError, InterfaceError) as error:
         raise StoreUnavailable(
             "PostgreSQL cannot be reached; nothing is lost if you send again"
         ) from error

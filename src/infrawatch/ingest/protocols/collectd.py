@@ -19,7 +19,7 @@ from infrawatch.access.needs import MayWrite
 from infrawatch.errors import MalformedBody, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.endpoint import TheIntake, answering_with, decode_apart
+from infrawatch.ingest.endpoint import TheIntake, answering_with
 from infrawatch.ingest.intake import Wishes
 from infrawatch.ingest.names import Flaw, to_series_name
 from infrawatch.ingest.protocols import plain_text
@@ -123,7 +123,7 @@ async def write_collectd(request: Request, principal: MayWrite, intake: TheIntak
             'application/json with Format "JSON"'
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
-    decoded = await decode_apart(decode, _OFF_LOOP_BYTES, body)
+    decoded = await intake.apart.decode(decode, _OFF_LOOP_BYTES, body)
     return plain_text.stored([await intake.take(decoded, principal, FORMAT, Wishes())])
 
 

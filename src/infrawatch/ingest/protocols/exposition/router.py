@@ -12,7 +12,7 @@ from infrawatch.access.needs import MayWrite
 from infrawatch.access.principal import Principal
 from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
-from infrawatch.ingest.endpoint import TheIntake, answering_with, decode_apart
+from infrawatch.ingest.endpoint import TheIntake, answering_with
 from infrawatch.ingest.intake import Intake, Outcome, Wishes
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.exposition.reading import decode
@@ -146,5 +146,5 @@ async def _write(
             f"Content-Type {content_type[:50]!r} is not read here: send the text format, text/plain"
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
-    decoded = await decode_apart(decode, _OFF_LOOP_BYTES, body, now_us() // 1000, labels)
+    decoded = await intake.apart.decode(decode, _OFF_LOOP_BYTES, body, now_us() // 1000, labels)
     return await intake.take(decoded, principal, FORMAT, Wishes())

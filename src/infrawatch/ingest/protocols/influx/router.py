@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from infrawatch.access.needs import MayWrite
 from infrawatch.access.principal import Principal
 from infrawatch.ingest.bodies import read_body
-from infrawatch.ingest.endpoint import TheIntake, answering_with, decode_apart
+from infrawatch.ingest.endpoint import TheIntake, answering_with
 from infrawatch.ingest.intake import Intake, Outcome, Wishes
 from infrawatch.ingest.protocols.influx import answers, preliminaries
 from infrawatch.ingest.protocols.influx.reading import decode
@@ -152,7 +152,9 @@ async def _write(
 ) -> tuple[Outcome, bytes]:
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     find = intake.finder(principal, FORMAT)
-    decoded = await decode_apart(decode, _OFF_LOOP_BYTES, body, unit_ns, now_us() * 1000, find)
+    decoded = await intake.apart.decode(
+        decode, _OFF_LOOP_BYTES, body, unit_ns, now_us() * 1000, find
+    )
     return await intake.take(decoded, principal, FORMAT, wishes), body
 
 

@@ -73,7 +73,6 @@ class _Reading:
         self._infos = TargetInfos()
         self._points = np.empty(0, np.intp)
         self._metadata: dict[str, Metadata] = {}
-        self._names: dict[int, SeriesName | list[Verdict]] = {}
         for place, resource_metrics in enumerate(request.resource_metrics):
             self._add_resource(f"/resourceMetrics/{place}", resource_metrics)
 
@@ -94,14 +93,8 @@ class _Reading:
                 np.full(len(info_times), _NO_POINT),
             )
         )
-        keys = [*numbers.keys, *distributions.keys, *infos.keys]
-        self._names = {
-            sample: self._to_name(sample)
-            for sample, series_id in enumerate(find(keys))
-            if series_id is None
-        }
         return Metrics(
-            keys=keys,
+            keys=[*numbers.keys, *distributions.keys, *infos.keys],
             name_of=self._name_of,
             locate=self._locate,
             counts=np.ones(len(times), np.intp),
@@ -148,10 +141,6 @@ class _Reading:
             self._distributions.add(begin, Family(scope, place, metric, which), list(points))
 
     def _name_of(self, sample: int) -> SeriesName | list[Verdict]:
-        name = self._names.get(sample)
-        return self._to_name(sample) if name is None else name
-
-    def _to_name(self, sample: int) -> SeriesName | list[Verdict]:
         part, place = self._at(sample)
         name = part.to_name(place)
         if isinstance(name, Flaw):

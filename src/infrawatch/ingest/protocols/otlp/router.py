@@ -1,7 +1,5 @@
 """POST /v1/metrics: OTLP over HTTP; senders of traces and logs are told to send metrics only."""
 
-import asyncio
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -48,10 +46,8 @@ async def write_metrics(request: Request, principal: MayWrite, intake: TheIntake
     max_bytes = max(MAX_BODY_BYTES, request.state.max_body_bytes)
     body = await read_body(request, max_bytes=max_bytes)
     find = intake.finder(principal, FORMAT)
-    if len(body) > _OFF_LOOP_BYTES:  # what `find` reads are dicts, so it may be asked from there
-        metrics = await asyncio.to_thread(_read, body, encoding, find)
-    else:
-        metrics = _read(body, encoding, find)
+    # What `find` reads are dicts, so it may be asked from there.
+    metrics = await intake.apart.decode(_read, _OFF_LOOP_BYTES, body, encoding, find)
     outcome = await intake.take(metrics, principal, FORMAT, Wishes(partial=True))
     return to_answer(metrics, outcome, encoding)
 

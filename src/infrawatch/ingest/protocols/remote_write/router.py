@@ -4,7 +4,6 @@ Sources: "Prometheus Remote-Write 1.0 specification"; "Prometheus Remote-Write 2
 2.0-rc.4.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -105,23 +104,17 @@ async def write(request: Request, principal: MayWrite, intake: TheIntake) -> Res
     steady = Steady(intake.layouts, Space(principal.tenant_id, version.format))
     batch = steady.read(body)
     if batch is None:
-        batch = await _decode(version, body, find)
+        batch = await intake.apart.decode(version.decode, _OFF_LOOP_BYTES, body, find)
         steady.learn(body, batch, find)
     outcomes = [await intake.take(batch.decoded, principal, version.format, Wishes())]
     written = _Written(samples=outcomes[0].accepted)
     if batch.has_histograms:
-        decoded, lasts = await asyncio.to_thread(to_classics, batch)
+        decoded, lasts = await intake.apart.run(to_classics, batch)
         outcome = await intake.take(decoded, principal, f"{version.format}_histograms", Wishes())
         stored = len(lasts) if outcome.kept is None else np.count_nonzero(outcome.kept[lasts])
         outcomes.append(outcome)
         written = written._replace(histograms=int(stored))
     return plain_text.stored(outcomes, written.to_headers(version))
-
-
-async def _decode(version: _Version, body: bytes, find: Find) -> Batch:
-    if len(body) > _OFF_LOOP_BYTES:
-        return await asyncio.to_thread(version.decode, body, find)
-    return version.decode(body, find)
 
 
 def _find_version(request: Request) -> _Version | None:

@@ -1,0 +1,121 @@
+"""A request that names far more series than anybody has is bounded, and others hardly notice."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from time import monotonic
+from typing import NamedTuple
+
+import psutil
+import pytest
+from dawdling import push_during
+from httpx import AsyncClient, Response
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+from pushing import now_ms
+from serving_process import serving_process
+
+from infrawatch.ingest.naming import MAX_NEW_LABELS, MAX_NEW_SERIES
+
+SERIES = 800_000
+LABELS = 60
+PATIENCE_S = 300
+
+
+class Flood(NamedTuple):
+    """What is sent, and how many of its series are more than are taken."""
+
+    name: str
+    path: str
+    content_type: str
+    body: Callable[[int, int], bytes]
+    series: int
+    labels: int
+    refused: int
+
+
+def otlp(series: int, labels: int) -> bytes:
+    request = ExportMetricsServiceRequest()
+    resource_metrics = request.resource_metrics.add()
+    resource_metrics.resource.attributes.add(key="service.name").value.string_value = "flood"
+    metric = resource_metrics.scope_metrics.add().metrics.add(name="flood")
+    for number in range(series):
+        point = metric.gauge.data_points.add(time_unix_nano=now_ms() * 10**6, as_double=1.0)
+        for label in range(labels):
+            point.attributes.add(key=f"l{label}").value.string_value = f"{number:x}"
+    return request.SerializeToString()
+
+
+def lines(series: int, _labels: int) -> bytes:
+    return b"".join(b"flood,n=%d v=1\n" % number for number in range(series))
+
+
+def vm_import(series: int, _labels: int) -> bytes:
+    one = {"values": [1.0], "timestamps": [now_ms()]}
+    return b"".join(
+        json.dumps({"metric": {"__name__": "flood", "n": str(number)}, **one}).encode() + b"\n"
+        for number in range(series)
+    )
+
+
+def refused_points(answer: Response) -> int:
+    told = ExportMetricsServiceResponse.FromString(answer.content).partial_success
+    assert "too_many_new_series" in told.error_message
+    return told.rejected_data_points
+
+
+async def send(client: AsyncClient, path: str, content_type: str, body: bytes) -> Response:
+    """Send as a sender does: again when told so, as each time some more series are known."""
+    while True:
+        answer = await client.post(path, content=body, headers={"content-type": content_type})
+        if answer.status_code != 503:
+            return answer
+        assert answer.headers["retry-after"]
+
+
+FLOODS = [
+    Flood(
+        *("OTLP", "/v1/metrics", "application/x-protobuf"),
+        *(otlp, SERIES, 1, SERIES - MAX_NEW_SERIES),
+    ),
+    Flood(
+        *("OTLP, 60 labels", "/v1/metrics", "application/x-protobuf"),
+        *(otlp, 50_000, LABELS, 50_000 - MAX_NEW_LABELS // (LABELS + 1) - 1),
+    ),
+    Flood("lines", "/write", "text/plain", lines, SERIES, 1, SERIES - MAX_NEW_SERIES),
+    Flood(
+        *("JSON lines", "/api/v1/import", "application/json"),
+        *(vm_import, 99_999, 1, 99_999 - MAX_NEW_SERIES),
+    ),
+]
+"""A series of OTLP has the label `job` beside its own."""
+
+
+@pytest.mark.timeout(2 * PATIENCE_S)
+@pytest.mark.parametrize("flood", FLOODS, ids=lambda flood: flood.name)
+async def test_a_flood_of_new_series_is_bounded(database_url: str, flood: Flood) -> None:
+    body = flood.body(flood.series, flood.labels)
+    async with (
+        serving_process(database_url) as server,
+        AsyncClient(base_url=server.url, timeout=PATIENCE_S) as client,
+    ):
+        process = psutil.Process(server.process.pid)
+        _, alone = await push_during(client, asyncio.sleep(2))
+        before, started = sum(process.cpu_times()[:2]), monotonic()
+        sending = send(client, flood.path, flood.content_type, body)
+        answer, beside = await push_during(client, sending)
+        cpu_s = sum(process.cpu_times()[:2]) - before
+
+    p99_alone, p99_beside = (1000 * took[int(0.99 * len(took))] for took in (alone, beside))
+    print(
+        f"\n{flood.name}: {len(body) / 2**20:.0f} MiB, {flood.series:,} new series: "
+        f"{answer.status_code} after {monotonic() - started:.1f} s, {cpu_s:.1f} s of CPU; "
+        f"others' p99 alone {p99_alone:.0f} ms, beside it {p99_beside:.0f} ms"
+    )
+    if flood.path == "/v1/metrics":
+        assert (answer.status_code, refused_points(answer)) == (200, flood.refused)
+    else:
+        assert answer.status_code == 400
+        assert str(flood.refused) in answer.text
