@@ -21,6 +21,9 @@ from infrawatch.ingest.naming import MAX_NEW_LABELS, MAX_NEW_SERIES
 
 SERIES = 800_000
 LABELS = 60
+WIDE = MAX_NEW_LABELS // (LABELS + 1) + 1
+"""So many of them are taken; OTLP's have the label `job` beside their own."""
+
 PATIENCE_S = 300
 
 
@@ -75,22 +78,14 @@ async def send(client: AsyncClient, path: str, content_type: str, body: bytes) -
         assert answer.headers["retry-after"]
 
 
+PROTOBUF = "application/x-protobuf"
+TOO_MANY = SERIES - MAX_NEW_SERIES
 FLOODS = [
-    Flood(
-        *("OTLP", "/v1/metrics", "application/x-protobuf"),
-        *(otlp, SERIES, 1, SERIES - MAX_NEW_SERIES),
-    ),
-    Flood(
-        *("OTLP, 60 labels", "/v1/metrics", "application/x-protobuf"),
-        *(otlp, 50_000, LABELS, 50_000 - MAX_NEW_LABELS // (LABELS + 1) - 1),
-    ),
-    Flood("lines", "/write", "text/plain", lines, SERIES, 1, SERIES - MAX_NEW_SERIES),
-    Flood(
-        *("JSON lines", "/api/v1/import", "application/json"),
-        *(vm_import, 99_999, 1, 99_999 - MAX_NEW_SERIES),
-    ),
+    Flood("OTLP", "/v1/metrics", PROTOBUF, otlp, SERIES, 1, TOO_MANY),
+    Flood("OTLP, 60 labels", "/v1/metrics", PROTOBUF, otlp, 50_000, LABELS, 50_000 - WIDE),
+    Flood("lines", "/write", "text/plain", lines, SERIES, 1, TOO_MANY),
+    Flood("JSON lines", "/api/v1/import", "text/plain", vm_import, 99_999, 1, 99_999 - 50_000),
 ]
-"""A series of OTLP has the label `job` beside its own."""
 
 
 @pytest.mark.timeout(2 * PATIENCE_S)
