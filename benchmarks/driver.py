@@ -43,10 +43,7 @@ async def drive(
     """
     parts = urlsplit(url)
     assert parts.hostname is not None
-    target = f"{parts.path}?{parts.query}" if parts.query else parts.path
-    lines = {"Host": parts.netloc, **headers}.items()
-    fields = "".join(f"{name}: {value}\r\n" for name, value in lines)
-    head = f"POST {target} HTTP/1.1\r\n{fields}Content-Length: ".encode()
+    head = to_head(url, headers)
     lanes: list[list[Batch]] = [[] for _ in range(connections)]
     for batch in batches:
         lanes[batch.group % connections].append(batch)
@@ -61,6 +58,24 @@ async def drive(
             tasks.create_task(sender.finished())
     outcome.wall_s = perf_counter() - started
     return outcome
+
+
+def to_head(url: str, headers: Mapping[str, str]) -> bytes:
+    """A request up to its length, which its body follows after an empty line."""
+    parts = urlsplit(url)
+    target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    lines = {"Host": parts.netloc, **headers}.items()
+    fields = "".join(f"{name}: {value}\r\n" for name, value in lines)
+    return f"POST {target} HTTP/1.1\r\n{fields}Content-Length: ".encode()
+
+
+def is_complete(received: bytes) -> bool:
+    """Whether the answer is here: all say how long they are, or are empty (204)."""
+    head, separator, body = received.partition(_HEAD_END)
+    if not separator:
+        return False
+    length = head.lower().partition(_LENGTH)[2].partition(b"\r\n")[0]
+    return len(body) >= int(length or 0)
 
 
 class _Sender(asyncio.Protocol):
@@ -85,7 +100,7 @@ class _Sender(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         self._received += data
-        if self._is_complete():
+        if is_complete(self._received):
             self._note()
             self._send()
 
@@ -103,14 +118,6 @@ class _Sender(asyncio.Protocol):
         self._batch = batch
         self._sent_at = perf_counter()
         self._transport.writelines((self._head, b"%d\r\n\r\n" % len(batch.body), batch.body))
-
-    def _is_complete(self) -> bool:
-        """Whether the answer is here: all say how long they are, or are empty (204)."""
-        head, separator, body = self._received.partition(_HEAD_END)
-        if not separator:
-            return False
-        length = head.lower().partition(_LENGTH)[2].partition(b"\r\n")[0]
-        return len(body) >= int(length or 0)
 
     def _note(self) -> None:
         self._outcome.latencies_s.append(perf_counter() - self._sent_at)

@@ -50,6 +50,7 @@ class DatabaseProxy:
     target: tuple[str, int]
     road: Road = Road.OPEN
     at_commit: AtCommit | None = None
+    delay_s: float = 0.0
     _links: set[_Link] = field(default_factory=set)
 
     def close(self) -> None:
@@ -99,6 +100,8 @@ class DatabaseProxy:
     async def _read(self, reader: StreamReader, link: _Link) -> bytes:
         """The next bytes that are not lost; what was silent once has lost its place for good."""
         while data := await reader.read(65_536):
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s)
             link.is_mute = link.is_mute or self.road is Road.SILENT
             if not link.is_mute:
                 break

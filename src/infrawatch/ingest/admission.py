@@ -1,0 +1,113 @@
+"""Too much at once is refused before anybody reads it, so that what was taken is finished."""
+
+from time import monotonic
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infrawatch.errors import Overloaded
+from infrawatch.problems import to_response
+from infrawatch.telemetry import Telemetry
+
+PROMPT_S = 1.0
+"""An answer that takes longer is late. The shortest patience of a sender we know is five seconds
+(Telegraf's), and after it the same batch comes again."""
+
+_FIRST_BYTES = 16 * 1024 * 1024
+"""A third of a second's work; more has to prove that it is answered promptly."""
+
+_LEAST_BYTES = 1024 * 1024
+_MOST_SHRINKING, _GROWTH = 0.5, 0.1
+
+
+class UnderWay:
+    """Bytes of bodies that are here and not answered, and how many there may be before we refuse.
+
+    As many as are answered promptly, and never more than `most_bytes`: a queue that takes longer to
+    empty than senders wait would be work for nobody. While answers are late the limit shrinks by as
+    much as they are late, once for each time that one may take; while it is needed and they are
+    prompt, it grows by a tenth of what is answered.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.bytes = 0
+        self.limit_bytes = min(_FIRST_BYTES, most_bytes)
+        self._most_bytes = most_bytes
+        self._shrunk_at = -PROMPT_S
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a request that begins now has to be refused."""
+        return self.bytes >= self.limit_bytes
+
+    def receive(self, size: int, own: int) -> None:
+        """Count a piece of a request of which `own` bytes were here before.
+
+        Raises:
+            Overloaded: there are too many bytes of others; the piece is not counted.
+        """
+        if self.bytes - own >= self._most_bytes:
+            raise Overloaded("too many requests are under way; send again shortly")
+        self.bytes += size
+
+    def answer(self, size: int, took_s: float) -> None:
+        """Learn from an answer to a request of so many bytes, so long after its last one."""
+        now = monotonic()
+        if took_s <= PROMPT_S:
+            if 2 * self.bytes > self.limit_bytes:
+                self.limit_bytes = min(self._most_bytes, self.limit_bytes + round(_GROWTH * size))
+        elif now - self._shrunk_at > PROMPT_S:
+            self._shrunk_at = now
+            kept = max(_MOST_SHRINKING, PROMPT_S / took_s)
+            self.limit_bytes = max(_LEAST_BYTES, round(kept * self.limit_bytes))
+
+    def leave(self, size: int) -> None:
+        """Forget a request of so many bytes: it is answered, or its sender has left."""
+        self.bytes -= size
+
+
+class Admit:
+    """Refuses requests with bodies while too many bytes are under way.
+
+    In front of everything that costs time, so it answers every protocol alike: a problem, with the
+    status and `Retry-After` that all senders understand.
+    """
+
+    def __init__(self, app: ASGIApp, under_way: UnderWay, telemetry: Telemetry) -> None:
+        self._app = app
+        self._under_way = under_way
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+        elif self._under_way.is_full:
+            self._telemetry.refused_unread.inc()
+            error = Overloaded("more is under way than can be answered soon; send again shortly")
+            await to_response(error)(scope, receive, send)
+        else:
+            await self._admit(scope, receive, send)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        under_way = self._under_way
+        size = 0
+        received_at: float | None = None
+
+        async def counting() -> Message:
+            nonlocal size, received_at
+            message = await receive()
+            piece = len(message.get("body", b""))
+            under_way.receive(piece, size)
+            size += piece
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                received_at = monotonic()
+            return message
+
+        async def learning(message: Message) -> None:
+            if message["type"] == "http.response.start" and received_at is not None:
+                under_way.answer(size, monotonic() - received_at)
+            await send(message)
+
+        try:
+            await self._app(scope, counting, learning)
+        finally:
+            under_way.leave(size)

@@ -1,0 +1,64 @@
+"""The server is killed, stopped and replaced under load."""
+
+from random import Random
+from time import monotonic
+
+from chaos.load import sending
+from chaos.servers import DOOMED, Server
+from chaos.world import Outcome, World
+
+FEWEST_COMMITS, MOST_COMMITS = 50, 150
+"""Enough for every agent to be acknowledged before the next death."""
+
+FOR_EVER = "0"
+
+
+async def kill_the_api(world: World, rounds: int) -> Outcome:
+    """SIGKILL in the middle of whatever it does."""
+    async with Server.running(world.url) as server:
+        async with sending("killed", server.url) as load:
+            for _ in range(rounds):
+                began_at = monotonic()
+                await server.kill()
+                await server.start()
+                await load.recover(began_at)
+        return await Outcome.of(load, world, server.url, rounds=rounds)
+
+
+async def lose_answers(world: World, rounds: int) -> Outcome:
+    """It dies between a commit and its answers, so agents send what is stored already."""
+    chance = Random(rounds)
+    first, *others = (str(chance.randint(FEWEST_COMMITS, MOST_COMMITS)) for _ in range(rounds))
+    async with Server.running(world.url, program=(DOOMED,), DOOMED_COMMITS=first) as server:
+        async with sending("unanswered", server.url) as load:
+            for lifetime in (*others, FOR_EVER):
+                await server.die()
+                began_at = monotonic()
+                server.variables["DOOMED_COMMITS"] = lifetime
+                await server.start()
+                await load.recover(began_at)
+        return await Outcome.of(load, world, server.url, rounds=rounds)
+
+
+async def stop_under_load(world: World, rounds: int) -> Outcome:
+    """SIGTERM: what is under way is answered, and the next server goes on."""
+    async with Server.running(world.url) as server:
+        async with sending("stopped", server.url) as load:
+            for _ in range(rounds):
+                began_at = monotonic()
+                await server.stop()
+                await server.start()
+                await load.recover(began_at)
+        return await Outcome.of(load, world, server.url, rounds=rounds)
+
+
+async def restart_one_after_the_other(world: World, rounds: int) -> Outcome:
+    """Two servers, of which one is there at any time; agents turn to the other."""
+    async with Server.running(world.url) as one, Server.running(world.url) as other:
+        async with sending("rolled", one.url, other.url) as load:
+            for server in (one, other) * rounds:
+                began_at = monotonic()
+                await server.stop()
+                await load.recover(began_at)
+                await server.start()
+        return await Outcome.of(load, world, one.url, rounds=rounds)
