@@ -18,7 +18,8 @@ from infrawatch.settings import AgentSettings, LogSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "docs/quickstart.md")
+DOCS = sorted(ROOT.glob("docs/*.md"))
+PAGES = ("README.md", "docs/quickstart.md", "docs/querying.md")
 
 ALL_SETTINGS: Sequence[type[BaseSettings]] = (Settings, AgentSettings, LogSettings)
 
@@ -53,7 +54,7 @@ async def test_the_examples_of_the_documentation_work_when_pasted(
     programs = (Path(sys.executable).parent, find_binaries().root / "bin", os.environ["PATH"])
     environment = {**os.environ, "PATH": os.pathsep.join(map(str, programs))}
     interpreters = {"sh": ["sh", "-eu", "-c"], "python": [sys.executable, "-c"]}
-    assert len(examples(page)) > 1
+    assert examples(page)
 
     for language, code, answers in examples(page):
         here = code.replace("http://127.0.0.1:8000", server)
@@ -78,16 +79,18 @@ def test_the_readme_names_settings_that_exist() -> None:
     }
 
 
-def test_the_readme_names_tests_that_exist() -> None:
-    named = set(re.findall(r"`(test_\w+)`", README))
+def test_guarantees_name_tests_that_exist() -> None:
+    guarantees = (ROOT / "docs/guarantees.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", guarantees))
     sources = "".join(one.read_text(encoding="utf-8") for one in ROOT.glob("tests/*/test_*.py"))
 
     assert len(named) > 10
     assert named <= set(re.findall(r"def (test_\w+)\(", sources))
 
 
-def test_the_readme_links_to_files_that_exist() -> None:
-    linked = re.findall(r"\]\((?!http)([^)]+)\)", README)
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{one.name}" for one in DOCS)])
+def test_pages_link_to_files_that_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    linked = re.findall(r"\]\((?!http|#)([^)#]+)[^)]*\)", text)
 
-    assert linked
-    assert all((ROOT / path).exists() for path in linked)
+    assert [path for path in linked if not (ROOT / page).parent.joinpath(path).exists()] == []
