@@ -1,13 +1,13 @@
 """Buckets of a span: from rollups, and from samples where they were not rolled up yet."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import UTC, datetime, time
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.errors import QueryTooBroad
-from infrawatch.model.samples import Columns, Int64s
+from infrawatch.model.samples import Int64s
 from infrawatch.model.timerange import TimeRange, to_us
 from infrawatch.store.buckets import RESOLUTIONS, Buckets, Resolution
 from infrawatch.store.codec import WINDOW_US
@@ -37,17 +37,7 @@ class RolledRepository:
         windows = await rollups.find_open_windows(wanted, span)
         if span.end_us % resolution.bucket_us:
             windows = np.union1d(windows, [span.end_us // WINDOW_US * WINDOW_US])
-        parts: list[Buckets] = []
-        total = 0
-        async for part in rollups.read(wanted, span):
-            is_open = np.isin(part.times_us // WINDOW_US * WINDOW_US, windows)
-            parts.append(part.picked(~is_open))
-            total += len(parts[-1].times_us)
-            if total > self._max_buckets:
-                raise QueryTooBroad(
-                    f"more than {self._max_buckets} rollups would have to be read: ask for a "
-                    "shorter span or fewer series, or raise INFRAWATCH_READ_MAX_SAMPLES"
-                )
+        parts = [part async for part in self._closed(rollups, wanted, span, windows)]
         for piece in _pieces(windows, span):
             samples = await self._samples.read(wanted, piece)
             parts.append(Buckets.of(samples, resolution.bucket_us))
@@ -56,11 +46,10 @@ class RolledRepository:
     async def read_outlived(
         self, ids: Sequence[int], span: TimeRange, longest_us: int
     ) -> Buckets | None:
-        """Buckets from before the first samples that are kept, and then each sample as a bucket.
+        """Buckets that begin in the span, and each sample that is still there as a bucket.
 
-        None if the span does not reach back so far, or no bucket is as short as `longest_us`. Of
-        several resolutions the finest that is kept for as long; a first bucket that begins before
-        the span is left out, as its share in the span is not known.
+        None if the span does not reach back beyond the samples that are kept, or no bucket is as
+        short as `longest_us`. Of several resolutions the finest that is kept for as long.
 
         Raises:
             QueryTooBroad: there are more than `max_samples`, of buckets or of samples.
@@ -71,16 +60,31 @@ class RolledRepository:
             return None
         finest = fitting[-1]
         is_kept = span.start_us >= await self._kept_from(ROLLUPS[finest])
-        resolution = finest if is_kept else fitting[0]
-        first_us = -(-span.start_us // resolution.bucket_us) * resolution.bucket_us
-        end_us = min(kept_from_us, span.end_us)
-        parts = [Buckets.of(Columns.empty(), 1)]
-        if first_us < end_us:
-            parts.append(await self.read(ids, TimeRange(first_us, end_us), resolution))
-        if end_us < span.end_us:
-            samples = await self._samples.read(ids, TimeRange(end_us, span.end_us))
+        rollups = RollupRepository(self._connection, finest if is_kept else fitting[0])
+        wanted = np.unique(np.asarray(ids, np.int64))
+        outlived = TimeRange(span.start_us, min(kept_from_us, span.end_us))
+        windows = await rollups.find_open_windows(wanted, outlived)
+        parts = [part async for part in self._closed(rollups, wanted, outlived, windows)]
+        for piece in (*_pieces(windows, outlived), TimeRange(outlived.end_us, span.end_us)):
+            samples = await self._samples.read(wanted, piece)
             parts.append(Buckets.of(samples, 1))
         return Buckets.sorted(parts)
+
+    async def _closed(
+        self, rollups: RollupRepository, wanted: Int64s, span: TimeRange, windows: Int64s
+    ) -> AsyncGenerator[Buckets, None]:
+        """Rollups of the span, but for those of open windows."""
+        total = 0
+        async for part in rollups.read(wanted, span):
+            is_open = np.isin(part.times_us // WINDOW_US * WINDOW_US, windows)
+            closed = part.picked(~is_open)
+            total += len(closed.times_us)
+            if total > self._max_buckets:
+                raise QueryTooBroad(
+                    f"more than {self._max_buckets} rollups would have to be read: ask for a "
+                    "shorter span or fewer series, or raise INFRAWATCH_READ_MAX_SAMPLES"
+                )
+            yield closed
 
     async def _kept_from(self, parted: Partitioned) -> int:
         """Where the first partition begins, in µs; 0 if there is none, as nothing was dropped."""
