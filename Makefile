@@ -3,7 +3,7 @@
 #   make run      PostgreSQL, the server and an agent, on http://127.0.0.1:8000
 #                 make run ARGS="--port 8001 --data-dir elsewhere"
 #   make test     the whole suite, on a real PostgreSQL;  make test ARGS="-k label -x"
-#   make check    format, lint, types, arrows
+#   make check    format, lint, types, arrows, and whether a dependency has a known weakness
 #   make bench    how fast it is; bench-store: the store alone; bench-peers: next to VictoriaMetrics and others, where installed
 #   make chaos    a hundred crashes, and nothing is lost
 #   make rehearse-image   the Dockerfile's steps without Docker, and what they make (Linux, root)
@@ -50,6 +50,7 @@ check:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	$(PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+	@$(PYTHON) .ci/audit.py
 
 bench:
 	@$(SETUP) run
