@@ -5,9 +5,10 @@
 #   make test     the whole suite, on a real PostgreSQL;  make test ARGS="-k label -x"
 #   make check    format, lint, types, arrows, and whether a dependency has a known weakness
 #   make bench    how fast it is; bench-store: the store alone; bench-peers: next to VictoriaMetrics and others, where installed
-#   make chaos    a hundred crashes, and nothing is lost
 #   make rehearse-image   the Dockerfile's steps without Docker, and what they make (Linux, root)
 #   make abuse    what takes long of the hostile tests, with figures
+#   make chaos    everything is killed, cut off, stopped and filled up, and nothing is lost
+#   make overload three times what the server can take;  make soak   half an hour at 70 % of it
 #   make screenshots   docs/images anew, in a real browser
 #   make setup    the setting up alone
 #
@@ -22,7 +23,7 @@ UNDER_MAKE := $(PYTHON) -I -S src/infrawatch/embedded/launcher.py $$PPID 15 -
 # still for seconds breaks deadlines too, so what fails is tried once more, and named at the end.
 JOBS := 4
 
-.PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store chaos rehearse-image abuse
+.PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store chaos rehearse-image abuse overload soak
 .DEFAULT_GOAL := run
 
 run:
@@ -55,6 +56,14 @@ check:
 bench:
 	@$(SETUP) run
 	$(PYTHON) -m benchmarks.bench_ingest $(ARGS)
+
+overload:
+	@$(SETUP) run
+	$(PYTHON) -m benchmarks.overload $(ARGS)
+
+soak:
+	@$(SETUP) run
+	$(PYTHON) -m benchmarks.soak $(ARGS)
 
 bench-store:
 	@$(SETUP) run

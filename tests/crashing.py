@@ -42,13 +42,14 @@ Samples = dict[tuple[str, int], float]
 T = TypeVar("T")
 
 
-async def crash_again_and_again(directory: Path, rounds: int, seed: int) -> None:
+async def crash_again_and_again(directory: Path, rounds: int, seed: int) -> int:
     """Kill the server or its PostgreSQL while it takes samples and compacts, and check each time.
 
     Senders repeat a batch until it is acknowledged, as agents do; so after each round exactly what
-    they have sent must be there, with the value that was sent last.
+    they have sent must be there, with the value that was sent last. Gives how many samples.
     """
     chance = Random(seed)
+    sent: Samples = {}
     async with postgres_running(directory) as postgres:
         url = postgres.endpoint.url()
         await upgrade(url)
@@ -64,6 +65,7 @@ async def crash_again_and_again(directory: Path, rounds: int, seed: int) -> None
                 rolled_up = await _succeeding(partial(_count, database, _ROLLED_UP))
                 assert rolled_up == len(sent), f"round {number} of seed {seed}"
             assert await _count(database, _CLOSED) > 0
+    return len(sent)
 
 
 class Victim:

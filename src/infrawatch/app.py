@@ -25,6 +25,7 @@ from infrawatch.access.request_ids import RequestIds
 from infrawatch.errors import StoreUnavailable
 from infrawatch.health import CountRequests, Health
 from infrawatch.ingest import router as ingest
+from infrawatch.ingest.admission import Admit, UnderWay
 from infrawatch.ingest.bounds import TimeBounds
 from infrawatch.ingest.intake import Intake
 from infrawatch.ingest.protocols import collectd, vm_import
@@ -123,6 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(CompressMiddleware, minimum_size=1_000)
     _guard(app, settings)
     problems.install(app)
+    app.add_middleware(Admit, under_way=UnderWay(settings.write_backlog_bytes, telemetry))
     app.add_middleware(CountRequests, telemetry=telemetry)
     app.add_middleware(RequestIds)
     for router in _ROUTERS:

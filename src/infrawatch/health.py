@@ -41,7 +41,7 @@ class Health:
         details: Callable[[], Mapping[str, str]],
     ) -> None:
         self.telemetry = telemetry
-        self.refresh = refresh
+        self._refresh = refresh
         self.details = details
         self._checks = checks
 
@@ -50,6 +50,11 @@ class Health:
         while True:
             self.refresh()
             await asyncio.sleep(REFRESH_S)
+
+    def refresh(self) -> None:
+        """Measure what is not counted as it happens."""
+        self.telemetry.tasks.set(len(asyncio.all_tasks()))
+        self._refresh()
 
     async def failures(self) -> dict[str, str]:
         """What is not ready and why; empty when everything is."""

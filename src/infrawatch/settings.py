@@ -98,6 +98,7 @@ class Settings(_Variables):
 
     # The live side looks back for a minute for what was committed late.
     write_deadline: Annotated[Duration, Field(le=timedelta(seconds=30))] = timedelta(seconds=10)
+    write_backlog_bytes: Annotated[int, Field(ge=MIB)] = 64 * MIB
     write_backlog_samples: Annotated[int, Field(ge=50_000)] = 1_000_000
     write_group_samples: Annotated[int, Field(ge=1)] = 100_000
     write_pool_size: Annotated[int, Field(ge=2)] = 4

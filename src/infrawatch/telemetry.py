@@ -52,6 +52,35 @@ class _Connections:
         )
 
 
+class _Pressure:
+    """How much is asked for at once."""
+
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        self.overload_refusals = Counter(
+            "infrawatch_overload_refusals",
+            "Requests refused before they were looked at, as too much was under way.",
+            registry=registry,
+        )
+        self.under_way_bytes = Gauge(
+            "infrawatch_under_way_bytes",
+            "Bytes of requests that are not answered yet.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+
+
+class _Process:
+    """What this process is busy with."""
+
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        self.tasks = Gauge(
+            "infrawatch_tasks",
+            "Tasks of the event loop, one for each request under way among them.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+
+
 class _Ingest:
     """What became of samples that were sent."""
 
@@ -167,7 +196,7 @@ class _Upkeep:
         )
 
 
-class Telemetry(_Http, _Connections, _Ingest, _Commits, _Live, _Upkeep):
+class Telemetry(_Http, _Connections, _Process, _Pressure, _Ingest, _Commits, _Live, _Upkeep):
     """Every metric of a server process; one instance each, handed to whoever counts."""
 
     def __init__(self) -> None:

@@ -1,15 +1,24 @@
 """What was acknowledged, and whether exactly that is in the store."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 
 import httpx
 from sqlalchemy import text
 
+from infrawatch.errors import Unavailable
 from infrawatch.store.database import Database
 from infrawatch.upkeep import compaction
+
+T = TypeVar("T")
+
+PATIENCE_S = 60
 
 Key = tuple[str, int]
 """Of which host, and at what time (ms)."""
@@ -57,14 +66,13 @@ class Ledger:
         count counts twice, is doubled; one that was never acknowledged is invented.
         """
         found = Found()
-        found.compare(self.acknowledged, await self._select(database))
-        found.count(len(self.acknowledged), await self._count_by_api(url))
-        await compaction.compact_until(database, datetime.now(UTC))
-        await compaction.merge_until(database, compaction.EVERYTHING)
-        found.compare(self.acknowledged, await self._select(database))
-        async with database.reading() as connection:
-            rolled_up = await connection.execute(_ROLLED_UP, {"metric": self.metric})
-            found.count(len(self.acknowledged), int(rolled_up.scalar_one()))
+        select, count = partial(self._select, database), partial(self._count_rolled_up, database)
+        found.compare(self.acknowledged, await _patiently(select))
+        found.count(len(self.acknowledged), await _patiently(partial(self._count_by_api, url)))
+        await _patiently(partial(compaction.compact_until, database, datetime.now(UTC)))
+        await _patiently(partial(compaction.merge_until, database, compaction.EVERYTHING))
+        found.compare(self.acknowledged, await _patiently(select))
+        found.count(len(self.acknowledged), await _patiently(count))
         return found
 
     async def _select(self, database: Database) -> list[tuple[Key, float]]:
@@ -72,10 +80,25 @@ class Ledger:
             rows = await connection.execute(_STORED, {"metric": self.metric})
             return [((host, at_ms), value) for host, at_ms, value in rows]
 
+    async def _count_rolled_up(self, database: Database) -> int:
+        async with database.reading() as connection:
+            return int((await connection.execute(_ROLLED_UP, {"metric": self.metric})).scalar_one())
+
     async def _count_by_api(self, url: str) -> int:
         span = {"start": "-1d", "end": "now", "step": "1h", "fn": "count", "across": "sum"}
         async with httpx.AsyncClient(timeout=60) as client:
             answer = await client.get(f"{url}/v1/range", params={"match": self.metric, **span})
+        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            raise Unavailable(answer.text)
         assert answer.status_code == httpx.codes.OK, answer.text
         counts = (value for one in answer.json()["series"] for _, value in one["samples"])
         return int(sum(filter(None, counts)))
+
+
+async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Try until nobody says "later": a pool may still hold connections to what was killed."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with suppress(Unavailable):
+                return await attempt()
+            await asyncio.sleep(0.05)

@@ -10,7 +10,7 @@ from random import Random
 from time import monotonic, time_ns
 
 import httpx
-from chaos.ledger import Key, Ledger
+from chaos.ledger import PATIENCE_S, Key, Ledger
 
 from infrawatch.client.connection import Client
 from infrawatch.client.series import Sample, Series
@@ -20,7 +20,6 @@ from infrawatch.model.timerange import from_us
 AGENTS = 8
 HOSTS = 3
 SAMPLES = 4
-PATIENCE_S = 60
 LONGEST_PAUSE_S = 0.03
 """Between two batches, or two attempts: agents wait for longer, but then we would measure that."""
 

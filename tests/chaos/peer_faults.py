@@ -13,8 +13,8 @@ from random import Random
 from time import monotonic, time_ns
 
 import psutil
-from chaos.ledger import Key, Ledger
-from chaos.load import BACK_MS, PATIENCE_S, Load, sending
+from chaos.ledger import PATIENCE_S, Key, Ledger
+from chaos.load import BACK_MS, Load, sending
 from chaos.servers import Server
 from chaos.world import Outcome, World
 from sqlalchemy import text
@@ -38,19 +38,20 @@ async def kill_the_agent(world: World, rounds: int, *, batches: int) -> Outcome:
     load = Load(Ledger("spooled"), [])
     spool = world.directory / "spool"
     await asyncio.to_thread(_fill, spool, load.ledger, batches)
+    every = batches * SPOOLED_SAMPLES
     async with Server.running(world.url) as server:
-        for _ in range(rounds):
-            stored = await _count(world, load.ledger.metric)
+        kills, stored = 0, 0
+        while kills < rounds and stored < every:
             began_at = monotonic()
             async with _agent(server.url, spool):
-                await _until(partial(_is_more, world, load.ledger.metric, stored))
+                await _until(partial(_are_stored, world, load.ledger.metric, stored + 1))
                 load.recoveries_s.append(monotonic() - began_at)
-                await asyncio.sleep(chance.uniform(0, 0.2))
+                await asyncio.sleep(chance.uniform(0, 0.1))
+            kills += 1
+            stored = await _count(world, load.ledger.metric)
         async with _agent(server.url, spool):
-            await _until(
-                partial(_is_more, world, load.ledger.metric, batches * SPOOLED_SAMPLES - 1)
-            )
-        return await Outcome.of(load, world, server.url, rounds=rounds)
+            await _until(partial(_are_stored, world, load.ledger.metric, every))
+        return await Outcome.of(load, world, server.url, rounds=kills)
 
 
 async def take_redis_away(world: World, rounds: int) -> Outcome:
@@ -125,8 +126,8 @@ async def _count(world: World, metric: str) -> int:
         return int(counted.scalar_one())
 
 
-async def _is_more(world: World, metric: str, than: int) -> bool:
-    return await _count(world, metric) > than
+async def _are_stored(world: World, metric: str, samples: int) -> bool:
+    return await _count(world, metric) >= samples
 
 
 async def _is_all(seen: dict[Key, float | None], acknowledged: dict[Key, float]) -> bool:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from signal import SIGKILL, SIGQUIT
-from subprocess import check_call
+from subprocess import check_call, run
 from time import monotonic
 
 import psutil
@@ -16,8 +16,6 @@ from chaos.load import Load, sending
 from chaos.servers import Server
 from chaos.world import Outcome, World, world_in
 
-STILL_S = 15.0
-BRIEF_STILL_S = 2.0
 DISK_MIB = 400
 FILLED_S = 5.0
 MIB = 1024 * 1024
@@ -86,7 +84,10 @@ def _stopped(world: World) -> Generator[None, None, None]:
 def _small_disk(directory: Path) -> Generator[None, None, None]:
     directory.mkdir()
     directory.chmod(0o711)
-    check_call(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=711", "tmpfs", directory])
+    options = f"size={DISK_MIB}m,mode=711"
+    if run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", directory], check=False).returncode:
+        directory.rmdir()
+        pytest.skip("NOT TESTED: a full disk; a small one could not be mounted")
     try:
         yield
     finally:

@@ -10,8 +10,6 @@ from database_proxy import Road
 
 LATENCY_S = 0.05
 RESET_EVERY_S = 0.5
-BLACK_HOLE_S = 12.0
-BRIEF_BLACK_HOLE_S = 2.0
 
 
 async def make_it_long(world: World, rounds: int) -> Outcome:
@@ -40,9 +38,11 @@ async def reset_connections(world: World, rounds: int) -> Outcome:
         return await Outcome.of(load, world, server.url, rounds=rounds)
 
 
-async def swallow_everything(world: World, rounds: int, *, seconds: float) -> Outcome:
+async def swallow_everything(
+    world: World, rounds: int, *, seconds: float, write_deadline: str = "10s"
+) -> Outcome:
     """What is sent meanwhile is lost, and connections that stood then are dead for good."""
-    async with Server.running(world.proxy.url) as server:
+    async with Server.running(world.proxy.url, INFRAWATCH_WRITE_DEADLINE=write_deadline) as server:
         async with sending("swallowed", server.url) as load:
             for _ in range(rounds):
                 world.proxy.road = Road.SILENT

@@ -15,8 +15,12 @@ from tempfile import TemporaryFile
 READY_WITHIN_S = 60
 DOOMED = str(Path(__file__).parents[1] / "doomed_server.py")
 
-_SURPRISES = re.compile(r"unexpected_error|vital_task_failed|Traceback|never retrieved")
-"""What a server may not have to say, whatever is done to it."""
+_SURPRISES = re.compile(
+    r"unexpected_error|vital_task_failed|Traceback"
+    r"|never retrieved\n(?!future: <Future finished exception=ConnectionDoesNotExistError)"
+)
+"""What a server may not have to say, whatever is done to it. asyncpg alone forgets a future when a
+connection dies in the middle of a COPY, whose own error we get."""
 
 
 class Server:
@@ -45,7 +49,8 @@ class Server:
             await server.kill()
             said = server.said()
             server._said.close()
-        assert not _SURPRISES.search(said), said[-5_000:]
+        surprise = _SURPRISES.search(said)
+        assert surprise is None, said[surprise.start() - 500 :][:5_000]
 
     async def start(self) -> None:
         """Return when it says that it serves."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 from unittest.mock import patch
 
 import httpx
@@ -73,14 +74,12 @@ class Outcome:
 Run = Callable[[World, int], Awaitable[Outcome]]
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """A fault, and how often it befalls the world: for `make chaos`, and for `make test`."""
+class Scenario(NamedTuple):
+    """A fault, and how often it befalls the world."""
 
     name: str
     run: Run
     rounds: int
-    brief_rounds: int = 1
 
 
 @asynccontextmanager

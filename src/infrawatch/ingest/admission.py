@@ -28,16 +28,21 @@ class UnderWay:
     prompt, it grows by a tenth of what is answered.
     """
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, telemetry: Telemetry) -> None:
         self.bytes = 0
         self.limit_bytes = min(_FIRST_BYTES, most_bytes)
         self._most_bytes = most_bytes
+        self._telemetry = telemetry
         self._shrunk_at = -PROMPT_S
 
-    @property
-    def is_full(self) -> bool:
-        """Whether a request that begins now has to be refused."""
-        return self.bytes >= self.limit_bytes
+    def begin(self) -> None:
+        """Let a request begin, of which nothing was read.
+
+        Raises:
+            Overloaded: there are too many bytes.
+        """
+        if self.bytes >= self.limit_bytes:
+            raise self._refusal()
 
     def receive(self, size: int, own: int) -> None:
         """Count a piece of a request of which `own` bytes were here before.
@@ -46,8 +51,8 @@ class UnderWay:
             Overloaded: there are too many bytes of others; the piece is not counted.
         """
         if self.bytes - own >= self._most_bytes:
-            raise Overloaded("too many requests are under way; send again shortly")
-        self.bytes += size
+            raise self._refusal()
+        self._count(size)
 
     def answer(self, size: int, took_s: float) -> None:
         """Learn from an answer to a request of so many bytes, so long after its last one."""
@@ -62,7 +67,15 @@ class UnderWay:
 
     def leave(self, size: int) -> None:
         """Forget a request of so many bytes: it is answered, or its sender has left."""
-        self.bytes -= size
+        self._count(-size)
+
+    def _refusal(self) -> Overloaded:
+        self._telemetry.overload_refusals.inc()
+        return Overloaded("more is under way than can be answered soon; send again shortly")
+
+    def _count(self, size: int) -> None:
+        self.bytes += size
+        self._telemetry.under_way_bytes.set(self.bytes)
 
 
 class Admit:
@@ -72,17 +85,17 @@ class Admit:
     status and `Retry-After` that all senders understand.
     """
 
-    def __init__(self, app: ASGIApp, under_way: UnderWay, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, under_way: UnderWay) -> None:
         self._app = app
         self._under_way = under_way
-        self._telemetry = telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
-        elif self._under_way.is_full:
-            self._telemetry.refused_unread.inc()
-            error = Overloaded("more is under way than can be answered soon; send again shortly")
+            return
+        try:
+            self._under_way.begin()
+        except Overloaded as error:
             await to_response(error)(scope, receive, send)
         else:
             await self._admit(scope, receive, send)

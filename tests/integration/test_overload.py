@@ -1,0 +1,72 @@
+"""More than can be taken: some is, the rest is told to come back, and nothing piles up."""
+
+import asyncio
+import json
+from collections import Counter
+from time import monotonic
+
+from httpx import AsyncClient, Limits, Response
+from integration.test_ingest_pressure import locked
+from pushing import batch, find_count, find_values, now_ms, push, series
+from serving_process import serving_process
+
+from infrawatch.store.database import Database
+
+MIB = 1024 * 1024
+SENDERS = 150
+SAMPLES = 5_000
+UNDER_WAY = "infrawatch_under_way_bytes"
+REFUSED = "infrawatch_overload_refusals_total"
+
+
+async def test_of_a_crowd_some_are_served_and_the_others_told_to_come_back(
+    database_url: str, database: Database
+) -> None:
+    start = now_ms() - SENDERS * SAMPLES
+    async with (
+        serving_process(
+            database_url,
+            WRITE_BACKLOG_BYTES=str(MIB),
+            WRITE_DEADLINE="30s",  # nobody who was let in shall be late, however slow the machine
+        ) as server,
+        AsyncClient(base_url=server.url, timeout=120, limits=Limits()) as client,
+    ):
+        assert (await push(client, series("crowded", [start - 1, -1]))).status_code == 200
+        server.forget_peak()
+        before = server.memory("VmRSS")
+
+        async with asyncio.TaskGroup() as tasks:
+            async with locked(database):
+                crowd = [
+                    tasks.create_task(send(client, start, number)) for number in range(SENDERS)
+                ]
+                await until_some_are_answered(crowd)
+            statuses = Counter(answer.status_code for answer in await asyncio.gather(*crowd))
+
+        assert statuses.keys() == {200, 503}, statuses
+        for answer in (task.result() for task in crowd):
+            if answer.status_code == 503:
+                assert answer.json()["code"] == "overloaded"
+                assert int(answer.headers["retry-after"]) > 0
+        assert server.memory("VmHWM") - before < 200 * MIB
+        assert len(await find_values(database, "crowded")) == 1 + statuses[200] * SAMPLES
+        assert await find_count(client, REFUSED) == statuses[503]
+        assert (await push(client, series("crowded"))).status_code == 200, "it is over"
+        assert await find_count(client, UNDER_WAY) == 0
+
+
+async def send(client: AsyncClient, start: int, number: int) -> Response:
+    """A batch of about 100 kB, of times that nobody else has."""
+    first = start + number * SAMPLES
+    samples = [[first + place, place] for place in range(SAMPLES)]
+    body = json.dumps(batch(series("crowded", *samples)))
+    headers = {"content-type": "application/json"}
+    return await client.post("/v1/samples", content=body, headers=headers)
+
+
+async def until_some_are_answered(crowd: list[asyncio.Task[Response]]) -> None:
+    """Nobody is acknowledged meanwhile, so they are refused."""
+    deadline = monotonic() + 60
+    while not any(task.done() for task in crowd):
+        assert monotonic() < deadline
+        await asyncio.sleep(0.01)

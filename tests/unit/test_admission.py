@@ -1,0 +1,145 @@
+"""What is under way is bounded, by memory and by how promptly it is answered."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import Message, Receive, Scope, Send
+
+from infrawatch.errors import Overloaded
+from infrawatch.ingest import admission
+from infrawatch.ingest.admission import PROMPT_S, Admit, UnderWay
+from infrawatch.telemetry import Telemetry
+
+MIB = 1024 * 1024
+MOST = 64 * MIB
+POST = {"type": "http", "method": "POST", "path": "/v1/samples", "headers": []}
+
+
+@pytest.fixture
+def under_way() -> UnderWay:
+    return UnderWay(MOST, Telemetry())
+
+
+def is_refused(under_way: UnderWay) -> bool:
+    try:
+        under_way.begin()
+    except Overloaded:
+        return True
+    return False
+
+
+def test_requests_are_refused_while_too_many_bytes_are_under_way(under_way: UnderWay) -> None:
+    size = under_way.limit_bytes
+    assert not is_refused(under_way)
+
+    under_way.receive(size, 0)
+
+    assert is_refused(under_way)
+    under_way.leave(size)
+    assert not is_refused(under_way)
+
+
+def test_one_body_may_be_larger_than_the_bound_but_not_many(under_way: UnderWay) -> None:
+    under_way.receive(MOST, 0)
+    under_way.receive(MIB, MOST)
+
+    with pytest.raises(Overloaded):
+        under_way.receive(1, 0)
+
+    assert under_way.bytes == MOST + MIB, "what was refused is not counted"
+
+
+def test_while_answers_are_late_fewer_may_be_under_way(
+    under_way: UnderWay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 0.0
+    monkeypatch.setattr(admission, "monotonic", lambda: clock)
+    before = under_way.limit_bytes
+    limits = []
+    for _ in range(20):
+        clock += PROMPT_S * 1.1
+        under_way.answer(MIB, 4 * PROMPT_S)
+        under_way.answer(MIB, 4 * PROMPT_S)  # of the same second, so it tells nothing new
+        limits.append(under_way.limit_bytes)
+
+    assert limits[0] == before // 2
+    assert limits == sorted(limits, reverse=True)
+    assert limits[-1] == MIB, "something has to tell when it is better"
+
+
+def test_when_it_is_needed_and_answers_are_prompt_more_may_be_under_way(
+    under_way: UnderWay,
+) -> None:
+    before = under_way.limit_bytes
+    under_way.answer(MIB, 0.1)
+    assert under_way.limit_bytes == before, "nobody knows how many would be answered promptly"
+
+    under_way.receive(MOST, 0)
+    for _ in range(1_000):
+        under_way.answer(MIB, 0.1)
+
+    assert under_way.limit_bytes == MOST
+
+
+@given(st.lists(st.tuples(st.integers(0, MOST), st.floats(0, 100)), max_size=50))
+def test_the_limit_stays_within_its_bounds(answers: list[tuple[int, float]]) -> None:
+    under_way = UnderWay(MOST, Telemetry())
+    under_way.receive(MOST, 0)
+    for size, took_s in answers:
+        under_way.answer(size, took_s)
+        assert MIB <= under_way.limit_bytes <= MOST
+
+
+async def ask(under_way: UnderWay, app: object, pieces: list[bytes]) -> list[Message]:
+    """Send a request of so many pieces; gives what was answered."""
+    bodies = iter(pieces)
+    answered: list[Message] = []
+
+    async def receive() -> Message:
+        body = next(bodies)
+        return {"type": "http.request", "body": body, "more_body": body is not pieces[-1]}
+
+    async def send(message: Message) -> None:
+        answered.append(message)
+
+    await Admit(app, under_way)(dict(POST), receive, send)  # type: ignore[arg-type]  # of any shape
+    return answered
+
+
+async def test_bytes_are_under_way_until_the_request_is_answered(under_way: UnderWay) -> None:
+    seen = []
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(2):
+            await receive()
+            seen.append(under_way.bytes)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    [answer] = await ask(under_way, app, [b"abc", b"de"])
+
+    assert answer["status"] == 200
+    assert seen == [3, 5]
+    assert under_way.bytes == 0
+
+
+async def test_a_request_that_fails_is_forgotten_too(under_way: UnderWay) -> None:
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        await receive()
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await ask(under_way, app, [b"abc"])
+
+    assert under_way.bytes == 0
+
+
+async def test_what_is_refused_is_not_read(under_way: UnderWay) -> None:
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        pytest.fail("it was let through")
+
+    under_way.receive(under_way.limit_bytes, 0)
+
+    start, _ = await ask(under_way, app, [])
+
+    assert start["status"] == 503
+    assert int(dict(start["headers"])[b"retry-after"]) > 0
