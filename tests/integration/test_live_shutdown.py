@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from infrawatch.app import create_app
 from infrawatch.live.tail import Tail
 from infrawatch.settings import Settings
+from infrawatch.upkeep.scheduler import Scheduler
 
 
 @asynccontextmanager
@@ -158,6 +159,7 @@ async def test_a_start_that_is_broken_off_ends_though_a_task_loses_its_cancellat
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Tail, "run", run)
+    monkeypatch.setattr(Scheduler, "runs", [])  # asyncpg is loud when it is told to stop connecting
     app = create_app(Settings(_env_file=None, database_url=SecretStr(database_url)))
 
     async def start() -> None:

@@ -10,12 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infrawatch.live.bus import pack, unpack
-from infrawatch.live.mailbox import MAX_SAMPLES, MAX_UPDATES, Mailbox
+from infrawatch.live.mailbox import MAX_SAMPLES, MAX_UPDATES, SHARED_UPDATES, Mailbox
 from infrawatch.live.schemas import SERVER_FRAME
 from infrawatch.live.schemas import Update as UpdateFrame
 from infrawatch.live.subscription import _Teller
 from infrawatch.live.topic import Topic, TopicKey
-from infrawatch.live.update import FEW, Position, Update, encode_samples, folded, joined
+from infrawatch.live.update import (
+    FEW,
+    Batch,
+    Own,
+    Position,
+    Share,
+    Update,
+    encode_samples,
+    folded,
+    joined,
+)
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.samples import STALE_NAN_BITS, Columns
 from infrawatch.model.selector import parse_selector
@@ -30,7 +40,7 @@ def samples(*values: float, series_id: int = 1, from_us: int = 0) -> Columns:
 
 
 def update(seq: int, columns: Columns, writer: int = 1) -> Update:
-    return Update({writer: seq}, columns, Position(EPOCH, 1_000 * seq, {writer: seq}))
+    return Update({writer: seq}, Own(columns), Position(EPOCH, 1_000 * seq, {writer: seq}))
 
 
 async def test_what_is_put_is_taken_in_order() -> None:
@@ -45,6 +55,22 @@ async def test_what_is_put_is_taken_in_order() -> None:
         await asyncio.wait_for(mailbox.wait(), 0.01)
 
 
+def test_what_waits_long_keeps_nothing_of_others_in_memory() -> None:
+    mailbox = Mailbox("lossless")
+    batch = Batch(Columns.joined([samples(1, series_id=1), samples(2, 3, series_id=2)]))
+    updates = [
+        Update({1: seq}, Share(batch, [1], 2), Position(EPOCH, seq, {1: seq}))
+        for seq in range(SHARED_UPDATES + 2)
+    ]
+    text = updates[0].part.json
+    for one in updates:
+        mailbox.put(one)
+    kinds = [type(one.part) for one in mailbox.take()]
+    assert kinds == [Own, Own] + [Share] * SHARED_UPDATES
+    assert [one.part.json for one in updates] == [text] * len(updates)
+    assert json.loads(text) == {"2": [[0, 2], [1, 3]]}
+
+
 def test_many_small_updates_become_one_and_nothing_is_lost() -> None:
     mailbox = Mailbox("lossless")
     for seq in range(1, 3 * MAX_UPDATES):
@@ -53,7 +79,7 @@ def test_many_small_updates_become_one_and_nothing_is_lost() -> None:
     assert mailbox.is_whole
     assert len(waiting) <= MAX_UPDATES
     every = joined(waiting)
-    assert every.columns.values.tolist() == list(range(1, 3 * MAX_UPDATES))
+    assert every.part.columns.values.tolist() == list(range(1, 3 * MAX_UPDATES))
     assert every.reached == {1: 3 * MAX_UPDATES - 1}
     assert every.coalesced == 0
 
@@ -77,7 +103,7 @@ def test_latest_has_the_newest_of_each_series_and_the_number_of_the_others() -> 
         mailbox.put(update(seq, samples(*range(half), series_id=seq % 2, from_us=seq)))
     [only] = mailbox.take()
     assert mailbox.is_whole
-    assert only.columns.values.tolist() == [half - 1, half - 1]
+    assert only.part.columns.values.tolist() == [half - 1, half - 1]
     assert only.coalesced == 3 * half - 2
     assert only.reached == {1: 3}
 
@@ -114,9 +140,9 @@ def test_what_a_snapshot_has_is_left_out_until_something_comes_that_it_has_not()
 
 def test_folding_counts_what_was_left_out_before() -> None:
     first = folded([update(1, samples(1, 2, 3))])
-    assert (first.columns.values.tolist(), first.coalesced) == ([3], 2)
+    assert (first.part.columns.values.tolist(), first.coalesced) == ([3], 2)
     again = folded([first, update(2, samples(4, from_us=5000))])
-    assert (again.columns.values.tolist(), again.coalesced) == ([4], 3)
+    assert (again.part.columns.values.tolist(), again.coalesced) == ([4], 3)
 
 
 def test_samples_are_by_series_by_time_and_the_last_arrival_wins() -> None:
@@ -143,9 +169,7 @@ def test_few_samples_are_encoded_like_many(told: list[tuple[int, int, float]]) -
 
 def test_a_frame_of_shared_parts_is_what_its_model_would_give() -> None:
     one = update(1, samples(1, 2))
-    text = (
-        f'{{"type":"update","id":"a","cursor":"{one.position.text}","samples":{one.samples_json}}}'
-    )
+    text = f'{{"type":"update","id":"a","cursor":"{one.position.text}","samples":{one.part.json}}}'
     frame = SERVER_FRAME.validate_json(text)
     assert isinstance(frame, UpdateFrame)
     assert frame.model_dump_json(exclude_none=True) == text

@@ -154,8 +154,9 @@ class Hub:
         return Position(self._epoch, self.at_us, active)
 
     def _publish(self, index: Index, entry: Entry, position: Position) -> None:
-        for topic, wanted in index.wanted(entry.columns):
-            topic.publish(Update({entry.writer: entry.seq}, wanted, position))
+        reached = {entry.writer: entry.seq}
+        for topic, part in index.wanted(entry.columns):
+            topic.publish(Update(reached, part, position))
 
     async def _meet_new_series(self, series_ids: Int64s) -> None:
         """Let every topic look at series that have never been seen.

@@ -12,6 +12,9 @@ MAX_UPDATES = 1_000
 MAX_SAMPLES = 200_000
 """About five megabytes, and seconds of sending; a snapshot is cheaper than catching up."""
 
+SHARED_UPDATES = 16
+"""What has to wait longer keeps what other topics want of its entry in memory no more."""
+
 Delivery = Literal["lossless", "latest"]
 Reason = Literal["slow_viewer", "replay_window_passed", "other_database", "journal_lost"]
 
@@ -35,7 +38,9 @@ class Mailbox:
         if not self.is_whole:
             return
         self._waiting.append(update)
-        self._samples += len(update.columns)
+        self._samples += len(update.part)
+        if len(self._waiting) > SHARED_UPDATES:
+            self._waiting[-SHARED_UPDATES - 1].detach()
         if self._samples > MAX_SAMPLES or len(self._waiting) > MAX_UPDATES:
             self._make_room()
         self._arrived.set()
@@ -87,7 +92,7 @@ class Mailbox:
     def _make_room(self) -> None:
         if self._delivery == "latest":
             self._waiting = [folded(self._waiting)]
-            self._samples = len(self._waiting[0].columns)
+            self._samples = len(self._waiting[0].part)
         elif self._samples > MAX_SAMPLES:
             self.lose("slow_viewer")
         else:

@@ -143,7 +143,7 @@ class _Teller:
         yield from self._new_series()
         update = self._topic.joined(unseen)
         more = f',"coalesced":{update.coalesced}' if update.coalesced else ""
-        yield self._samples("update", update.position.text, update.samples_json, more)
+        yield self._samples("update", update.position.text, update.part.json, more)
 
     def _new_series(self) -> Iterator[str]:
         if len(self._topic.series) > self._told:

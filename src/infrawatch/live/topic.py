@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.live.mailbox import Mailbox, Reason
-from infrawatch.live.update import Update, joined
-from infrawatch.model.samples import Columns, Int64s, is_among, series_bounds
+from infrawatch.live.update import Batch, Own, Part, Share, Update, joined
+from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.selector import Selector
 from infrawatch.store.journal import Entry
 from infrawatch.store.series import Series
@@ -104,27 +104,34 @@ class Index:
         self._ids, self._starts = np.unique(ids[order], return_index=True)
         self._counts = np.diff(self._starts, append=len(ids))
 
-    def wanted(self, columns: Columns) -> list[tuple[Topic, Columns]]:
+    def wanted(self, columns: Columns) -> list[tuple[Topic, Part]]:
         """The part of an entry that each topic wants; topics that want nothing are left out."""
-        if len(self._ids) == 0:
+        wanted = columns.picked(is_among(columns.series_ids, self._ids))
+        if len(wanted) == 0:
             return []
-        places = np.searchsorted(self._ids, columns.series_ids)
-        places[places == len(self._ids)] = 0
-        samples = np.flatnonzero(self._ids[places] == columns.series_ids)
-        if len(samples) == 0:
-            return []
-        owners, samples = self._expanded(places[samples], samples)
-        order = np.argsort(owners, kind="stable")
-        bounds = series_bounds(owners[order].astype(np.int64)).tolist()
-        return [
-            (self._topics[owners[order[start]]], columns.picked(samples[order[start:end]]))
-            for start, end in pairwise(bounds)
-        ]
+        batch = Batch(latest_arrivals(wanted))
+        owners, places = self._by_owner(batch.columns.series_ids[batch.bounds[:-1]])
+        bounds = series_bounds(owners)
+        topics = [self._topics[owner] for owner in owners[bounds[:-1]].tolist()]
+        if len(topics) == 1:
+            return [(topics[0], Own(batch.columns))]
+        sizes = np.add.reduceat(np.diff(batch.bounds)[places], bounds[:-1]).tolist()
+        spans = pairwise(bounds.tolist())
+        every_place = places.tolist()
+        shares = (
+            Share(batch, every_place[start:end], size)
+            for (start, end), size in zip(spans, sizes, strict=True)
+        )
+        return list(zip(topics, shares, strict=True))
 
-    def _expanded(
-        self, places: NDArray[np.intp], samples: NDArray[np.intp]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """One row for each topic that wants a sample: the topic, and the sample."""
-        counts = self._counts[places]
-        firsts = np.repeat(self._starts[places] - np.cumsum(counts) + counts, counts)
-        return self._owners[firsts + np.arange(len(firsts))], np.repeat(samples, counts)
+    def _by_owner(self, series_ids: Int64s) -> tuple[Int64s, NDArray[np.intp]]:
+        """One row for each topic that wants a series: the topic, ascending, and the series' place.
+
+        The series are all wanted by somebody.
+        """
+        found = np.searchsorted(self._ids, series_ids)
+        counts = self._counts[found]
+        firsts = np.repeat(self._starts[found] - np.cumsum(counts) + counts, counts)
+        owners = self._owners[firsts + np.arange(len(firsts))]
+        order = np.argsort(owners, kind="stable")
+        return owners[order], np.repeat(np.arange(len(found)), counts)[order]

@@ -32,6 +32,71 @@ class Position:
         return Cursor(self.epoch, self.at_us, self.seqs).to_text()
 
 
+class Batch:
+    """Samples of one entry that several topics want: by series, by time, unique.
+
+    What one topic wants is mostly wanted by another, too, so each series is encoded once for all.
+    """
+
+    def __init__(self, ordered: Columns) -> None:
+        self.columns = ordered
+        self.bounds = series_bounds(ordered.series_ids)
+
+    @cached_property
+    def texts(self) -> Sequence[str]:
+        """`"<series id>": [[time, value], …]` of each series, encoded when first sent."""
+        columns, bounds = self.columns, self.bounds
+        times, values = to_wire_times(columns.times_us), to_wire_values(columns.values)
+        pairs = list(zip(times, values, strict=True))
+        spans = pairwise(bounds.tolist())
+        # One call for all: it costs as much as the encoding. No value has brackets in it.
+        encoded = to_json([pairs[start:end] for start, end in spans]).decode()
+        ids = columns.series_ids[bounds[:-1]].tolist()
+        bare = encoded.removeprefix("[[[").removesuffix("]]]").split("]],[[")
+        return [f'"{one}":[[{text}]]' for one, text in zip(ids, bare, strict=True)]
+
+
+class Share:
+    """The part of a batch that one topic wants: so many samples, of the series at these places."""
+
+    def __init__(self, batch: Batch, places: Sequence[int], samples: int) -> None:
+        self._batch = batch
+        self._places = places
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return self._samples
+
+    @property
+    def columns(self) -> Columns:
+        bounds = self._batch.bounds
+        spans = [np.arange(bounds[place], bounds[place + 1]) for place in self._places]
+        return self._batch.columns.picked(np.concatenate(spans))
+
+    @cached_property
+    def json(self) -> str:
+        texts = self._batch.texts
+        return "{" + ",".join([texts[place] for place in self._places]) + "}"
+
+
+class Own:
+    """Samples in order of arrival that nobody else keeps alive."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @cached_property
+    def json(self) -> str:
+        return encode_samples(self.columns)
+
+
+Part = Share | Own
+"""Samples for one topic; `json` is their text in a frame, made when first sent."""
+
+
 @dataclass(eq=False)
 class Update:
     """What entries brought for a topic; `position` is where the tail stood after the last."""
@@ -39,26 +104,26 @@ class Update:
     reached: Mapping[int, int]
     """By writer, the seq of the last entry that is in it."""
 
-    columns: Columns
+    part: Part
     position: Position
     coalesced: int = 0
     """Samples left out because a newer one of their series is here."""
 
-    @cached_property
-    def samples_json(self) -> str:
-        """`{"<series id>": [[time, value], …], …}`, encoded when first sent."""
-        return encode_samples(self.columns)
-
     def is_within(self, seqs: Mapping[int, int]) -> bool:
         """Whether a snapshot that stands at `seqs` has all of it."""
         return all(seq <= seqs.get(writer, 0) for writer, seq in self.reached.items())
+
+    def detach(self) -> None:
+        """Keep no more alive than the samples of this topic: it will not be sent soon."""
+        if isinstance(self.part, Share):
+            self.part = Own(self.part.columns)
 
 
 def joined(updates: Sequence[Update]) -> Update:
     """Several updates in a row as one, without losing a sample."""
     return Update(
         {writer: seq for one in updates for writer, seq in one.reached.items()},
-        Columns.joined([one.columns for one in updates]),
+        Own(Columns.joined([one.part.columns for one in updates])),
         updates[-1].position,
         sum(one.coalesced for one in updates),
     )
@@ -67,10 +132,10 @@ def joined(updates: Sequence[Update]) -> Update:
 def folded(updates: Sequence[Update]) -> Update:
     """Several updates as one with the newest sample of each series; the others are counted."""
     every = joined(updates)
-    ordered = latest_arrivals(every.columns)
+    ordered = latest_arrivals(every.part.columns)
     newest = ordered.picked(series_bounds(ordered.series_ids)[1:] - 1)
-    left_out = every.coalesced + len(every.columns) - len(newest)
-    return Update(every.reached, newest, every.position, left_out)
+    left_out = every.coalesced + len(every.part) - len(newest)
+    return Update(every.reached, Own(newest), every.position, left_out)
 
 
 def encode_samples(columns: Columns) -> str:
