@@ -9,6 +9,7 @@
 #   make abuse    what takes long of the hostile tests, with figures
 #   make chaos    everything is killed, cut off, stopped and filled up, and nothing is lost
 #   make overload three times what the server can take;  make soak   half an hour at 70 % of it
+#   make release-check    wheel and sdist, and `infrawatch up` from the wheel alone
 #   make screenshots   docs/images anew, in a real browser
 #   make setup    the setting up alone
 #
@@ -23,7 +24,7 @@ UNDER_MAKE := $(PYTHON) -I -S src/infrawatch/embedded/launcher.py $$PPID 15 -
 # still for seconds breaks deadlines too, so what fails is tried once more, and named at the end.
 JOBS := 4
 
-.PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store chaos rehearse-image abuse overload soak
+.PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store chaos rehearse-image abuse overload soak release-check
 .DEFAULT_GOAL := run
 
 run:
@@ -80,6 +81,10 @@ bench-live:
 rehearse-image:
 	@$(SETUP) dev
 	$(PYTHON) deploy/rehearse_image.py
+
+release-check:
+	@$(SETUP) run
+	$(PYTHON) .ci/release_check.py
 
 chaos-live:
 	@$(SETUP) dev
