@@ -2,6 +2,7 @@
 
 from infrawatch.access.keys import KeyWish, create_key
 from infrawatch.access.principal import DEFAULT_TENANT_ID, Scope
+from infrawatch.access.tenants import create_tenant
 from infrawatch.store.audit import Actor
 from infrawatch.store.database import Database
 
@@ -20,3 +21,9 @@ async def a_key(
 
 def bearing(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
+
+
+async def a_tenant(database_url: str, name: str) -> int:
+    """The id of a new tenant."""
+    async with Database.open(database_url, write_pool_size=1) as database:
+        return (await create_tenant(database, name, TESTS)).id

@@ -71,7 +71,7 @@ def upgrade() -> None:
     op.execute("CREATE INDEX IF NOT EXISTS api_keys_change ON api_keys (change)")
     op.execute("CREATE INDEX IF NOT EXISTS api_keys_tenant ON api_keys (tenant_id, created_at)")
     op.execute("CREATE INDEX IF NOT EXISTS live_tickets_expires ON live_tickets (expires_at)")
-    op.execute("CREATE INDEX IF NOT EXISTS audit_tenant ON audit (tenant_id, id)")
+    op.execute("CREATE INDEX IF NOT EXISTS audit_tenant ON audit (tenant_id, at)")
 
 
 def downgrade() -> None:

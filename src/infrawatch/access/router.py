@@ -13,6 +13,7 @@ from infrawatch.access.principal import Principal
 from infrawatch.access.tickets import LIFE
 from infrawatch.durations import parse_duration
 from infrawatch.errors import Forbidden, InvalidInput
+from infrawatch.model.timerange import from_us, now_us, parse_time
 from infrawatch.problems import ParameterProblem, Problem, to_answer
 from infrawatch.store.audit import Actor, AuditRepository
 from infrawatch.store.database import Database
@@ -83,29 +84,28 @@ async def withdraw_key(
     await revoke_key(database, key_id, actor, tenant_id=_only_own(principal))
 
 
-@router.get("/audit")
+@router.get("/audit", responses={422: _INVALID})
 async def list_audit(
     principal: MayAdministrate,
     database: TheDatabase,
-    before: Annotated[str | None, Query(pattern=r"^\d{1,18}$")] = None,
+    before: Annotated[
+        str, Query(max_length=100, description="`next_before` of the page before; any time.")
+    ] = "now",
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ENTRIES)] = 100,
 ) -> schemas.AuditPage:
     """Who changed what, in your tenant; operators see every tenant."""
     async with database.reading() as connection:
         found = await AuditRepository(connection).list(
             _only_own(principal),
-            before=None if before is None else int(before),
+            before=from_us(parse_time(before, now=now_us())),
             limit=limit + 1,
         )
     page = found[:limit]
     return schemas.AuditPage(
         entries=[
-            schemas.AuditEntryOut(
-                **{**one._asdict(), "id": str(one.id), "detail": dict(one.detail)}
-            )
-            for one in page
+            schemas.AuditEntryOut(**{**one._asdict(), "detail": dict(one.detail)}) for one in page
         ],
-        next_before=str(page[-1].id) if len(found) > limit else None,
+        next_before=page[-1].at if len(found) > limit else None,
     )
 
 

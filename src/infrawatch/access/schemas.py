@@ -57,7 +57,6 @@ class KeyCreated(Wire):
 
 
 class AuditEntryOut(Wire):
-    id: Annotated[str, Field(description="A 64-bit integer, as text.")]
     at: datetime
     tenant: str
     actor: str
@@ -71,7 +70,7 @@ class AuditPage(Wire):
     """Newest first."""
 
     entries: list[AuditEntryOut]
-    next_before: Annotated[str | None, Field(description="Pass it on as `before`.")]
+    next_before: Annotated[datetime | None, Field(description="Pass it on as `before`.")]
 
 
 class Ticket(Wire):

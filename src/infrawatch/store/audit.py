@@ -14,13 +14,14 @@ INSERT INTO audit (tenant_id, actor, actor_key_id, action, target, detail)
 VALUES (:tenant, :actor, :actor_key, :action, :target, CAST(:detail AS jsonb))
 """)
 
-# Newest first along the primary key, or audit_tenant for one tenant.
+# Newest first along audit_tenant for one tenant; of all there are so few that they may be sorted.
+# A page begins at a time: a number would tell a tenant how much others change.
 _LIST = """
-SELECT a.id, a.at, coalesce(t.name, a.tenant_id::text), a.actor, a.actor_key_id, a.action, a.target,
+SELECT a.at, coalesce(t.name, a.tenant_id::text), a.actor, a.actor_key_id, a.action, a.target,
     a.detail
 FROM audit a LEFT JOIN tenants t ON t.id = a.tenant_id
-WHERE {of_tenant} (CAST(:before AS bigint) IS NULL OR a.id < CAST(:before AS bigint))
-ORDER BY a.id DESC LIMIT :limit
+WHERE {of_tenant} a.at < :before
+ORDER BY a.at DESC, a.id DESC LIMIT :limit
 """
 _LIST_ALL = text(_LIST.format(of_tenant=""))
 _LIST_TENANT = text(_LIST.format(of_tenant="a.tenant_id = :tenant AND"))
@@ -49,7 +50,6 @@ class Act(NamedTuple):
 class AuditEntry(NamedTuple):
     """One line of the trail; `tenant` is the name of the tenant it is about."""
 
-    id: int
     at: datetime
     tenant: str
     actor: str
@@ -78,9 +78,9 @@ class AuditRepository:
         )
 
     async def list(
-        self, tenant_id: int | None, *, before: int | None, limit: int
+        self, tenant_id: int | None, *, before: datetime, limit: int
     ) -> Sequence[AuditEntry]:
-        """Entries with an id below `before`, newest first, of one tenant or of all."""
+        """Entries from before a time, newest first, of one tenant or of all."""
         wanted = {"before": before, "limit": limit}
         if tenant_id is None:
             rows = await self._connection.execute(_LIST_ALL, wanted)
