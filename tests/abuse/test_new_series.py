@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from pushing import now_ms
 from serving_process import serving_process
 
-from infrawatch.ingest.naming import MAX_NEW_LABELS, MAX_NEW_SERIES
+from infrawatch.ingest.naming import MAX_NEW_LABELS, MAX_NEW_SERIES, TOO_MANY_NEW
 
 SERIES = 800_000
 LABELS = 60
@@ -65,7 +65,7 @@ def vm_import(series: int, _labels: int) -> bytes:
 
 def refused_points(answer: Response) -> int:
     told = ExportMetricsServiceResponse.FromString(answer.content).partial_success
-    assert "too_many_new_series" in told.error_message
+    assert TOO_MANY_NEW in told.error_message
     return told.rejected_data_points
 
 
@@ -109,8 +109,10 @@ async def test_a_flood_of_new_series_is_bounded(database_url: str, flood: Flood)
         f"{answer.status_code} after {monotonic() - started:.1f} s, {cpu_s:.1f} s of CPU; "
         f"others' p99 alone {p99_alone:.0f} ms, beside it {p99_beside:.0f} ms"
     )
+    # Fewer are refused than were too many at first, if the sender was told to come back.
     if flood.path == "/v1/metrics":
-        assert (answer.status_code, refused_points(answer)) == (200, flood.refused)
+        assert answer.status_code == 200
+        assert 0 < refused_points(answer) <= flood.refused
     else:
         assert answer.status_code == 400
-        assert str(flood.refused) in answer.text
+        assert TOO_MANY_NEW in answer.text
