@@ -45,7 +45,8 @@ ONLY_METRICS: dict[int | str, dict[str, Any]] = {
     404: {
         "description": "Always; `detail` says how to send metrics only.",
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
+    },
+    **{status: RESPONSES[status] for status in (401, 403, 429)},
 }
 _EXAMPLE = {
     "resourceMetrics": [

@@ -1,0 +1,149 @@
+"""Who is refused: on every route, how often, how it is counted, and what it costs others."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from database_proxy import Road, proxied
+from httpx import AsyncClient
+from integration.conftest import serving
+from keys import a_key, bearing
+from pushing import push, series
+from viewing import until
+
+from infrawatch.access.credentials import ApiKey
+from infrawatch.access.principal import SCOPES
+
+OPEN = {"/livez", "/readyz", "/ping", "/health", "/asyncapi.json"}
+PAGES = ("/", "/docs", "/redoc", "/docs/live", "/openapi.json")
+
+
+@pytest.fixture
+async def client(database_url: str) -> AsyncIterator[AsyncClient]:
+    async with (
+        serving(database_url, auth="required") as url,
+        AsyncClient(base_url=url, timeout=30) as client,
+    ):
+        yield client
+
+
+async def test_every_route_needs_a_key_but_those_that_are_open(client: AsyncClient) -> None:
+    """And the document says of each what it needs, and how it refuses."""
+    document = (await client.get("/openapi.json")).json()
+    operations = [
+        (method, path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+    for method, path, operation in operations:
+        answer = await client.request(method, re.sub(r"\{\w+\}", "abcdef", path))
+        if path in OPEN:
+            assert (answer.is_success, operation["security"]) == (True, []), path
+            continue
+        assert answer.status_code == 401, path
+        assert {"bearer", "api_key", "basic", "token"} == {
+            name for way in operation["security"] for name in way
+        }
+        assert {"401", "403", "429"} <= operation["responses"].keys(), path
+        told = operation["responses"]["401"]["content"]
+        assert answer.headers["content-type"].partition(";")[0] in told, path
+    assert {path for _, path, _ in operations} >= OPEN
+    for path in PAGES:
+        assert (await client.get(path)).status_code in (200, 404), "404 where it is not built"
+
+
+async def test_wrong_keys_are_slowed_and_a_right_one_from_there_never_is(
+    client: AsyncClient, database_url: str
+) -> None:
+    right = await a_key(database_url, *SCOPES)
+
+    async def ask(key: str) -> int:
+        return (await client.get("/v1/labels", headers=bearing(key))).status_code
+
+    wrong = [await ask(ApiKey.generate().text) for _ in range(20)]
+    wrong += [await ask(f"{right[:-1]}{'a' if right[-1] != 'a' else 'b'}") for _ in range(5)]
+    fresh = await a_key(database_url, "read")
+    together = await asyncio.gather(*map(ask, [ApiKey.generate().text, right] * 50))
+
+    assert wrong[0] == 401
+    assert set(wrong[:10]) == {401}
+    assert wrong[-1] == 429
+    assert set(together[1::2]) == {200}
+    assert await ask(fresh) == 200, "nobody knew it when the address was slowed"
+    answer = await client.get("/v1/labels", headers=bearing(ApiKey.generate().text))
+    assert answer.json()["code"] == "too_many_wrong_keys"
+    assert 1 <= int(answer.headers["retry-after"]) <= 6
+    assert (await client.get("/v1/labels")).status_code == 401, "no key is not a wrong one"
+
+
+async def test_refusals_are_counted_by_reason_and_logged_once(
+    client: AsyncClient, database_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reader = await a_key(database_url, "read", name="reader")
+    wrong = ApiKey.generate().text
+    for _ in range(3):
+        await client.get("/v1/labels")
+        await client.get("/v1/labels", headers=bearing(wrong))
+        await client.get("/v1/keys", headers=bearing(reader))
+    await client.post("/write", params={"u": "any", "p": wrong}, content="a b=1")
+
+    metrics = (await client.get("/metrics", headers=bearing(reader))).text
+    logged = capfd.readouterr()
+    lines = [line for line in logged.out.splitlines() if "request_refused" in line]
+
+    for reason, times in {"no_key": 3, "wrong_key": 4, "scope_missing": 3}.items():
+        assert f'infrawatch_requests_refused_total{{reason="{reason}"}} {times}.0' in metrics
+        assert sum(f"reason={reason}" in line for line in lines) == 1
+    assert wrong not in logged.out + logged.err
+    assert "127.0.0.1" in lines[0]
+
+
+async def test_the_audit_trail_tells_who_did_what(client: AsyncClient, database_url: str) -> None:
+    admin = bearing(await a_key(database_url, "admin", name="boss"))
+    wish = {"name": "web-1", "scopes": ["write"]}
+    made = (await client.post("/v1/keys", json=wish, headers=admin)).json()
+    await client.delete(f"/v1/keys/{made['id']}", headers=admin)
+
+    first = (await client.get("/v1/audit", params={"limit": 2}, headers=admin)).json()
+    before = {"before": first["next_before"]}
+    rest = (await client.get("/v1/audit", params=before, headers=admin)).json()
+
+    told: list[dict[str, Any]] = [*first["entries"], *rest["entries"]]
+    assert [(one["actor"], one["action"], one["detail"]["name"]) for one in told] == [
+        ("boss", "key.revoked", "web-1"),
+        ("boss", "key.created", "web-1"),
+        ("tests", "key.created", "boss"),
+    ]
+    assert told[0]["target"] == told[1]["target"] == made["id"]
+    assert made["key"] not in str(told)
+    assert rest["next_before"] is None
+
+
+async def test_while_the_database_is_away_keys_stay_good_and_nobody_is_told_never(
+    database_url: str,
+) -> None:
+    key = bearing(await a_key(database_url, *SCOPES))
+    unknown = bearing(ApiKey.generate().text)
+    async with (
+        proxied(database_url) as proxy,
+        serving(proxy.url, auth="required") as url,
+        AsyncClient(base_url=url, timeout=30) as client,
+    ):
+        assert (await push(client, series("up"))).status_code == 401
+        client.headers.update(key)
+        assert (await push(client, series("up"))).status_code == 200
+        proxy.close()
+        pushed = await push(client, series("up"))
+        metrics = await client.get("/metrics")
+        nobody = await client.get("/v1/labels", headers=unknown)
+        assert (pushed.status_code, metrics.status_code) == (503, 200)
+        assert (nobody.status_code, "retry-after" in nobody.headers) == (503, True)
+        proxy.road = Road.OPEN
+
+        async def is_back() -> bool:
+            return (await push(client, series("up"))).status_code == 200
+
+        await until(is_back)
