@@ -65,7 +65,9 @@ class Viewing:
     async def subscribe(self, match: str, *, id: str = "a", **more: Any) -> Picture:  # noqa: A002
         """Subscribe; return when the snapshot, or what was missed, is there."""
         picture = self.pictures[id] = Picture()
-        await self.send({"type": "subscribe", "id": id, "match": match, **more})
+        frame = {"type": "subscribe", "id": id, "match": match, **more}
+        VALIDATORS["subscribe"].validate(frame)
+        await self.send(frame)
         await self.until(lambda: picture.cursor is not None)
         return picture
 
@@ -103,11 +105,12 @@ def check(text: str | bytes) -> Frame:
 def _validators() -> dict[str, Any]:
     document = asyncapi.document()
     schemas = document["components"]["schemas"]
+    sent = (*asyncapi.SENT_BY_SERVER, *asyncapi.SENT_BY_VIEWERS)
     return {
         schemas[name]["properties"]["type"]["const"]: jsonschema_rs.validator_for(
             {"$ref": f"#/components/schemas/{name}", "components": {"schemas": schemas}}
         )
-        for name in (model.__name__ for model in asyncapi.SENT_BY_SERVER)
+        for name in (model.__name__ for model in sent)
     }
 
 

@@ -1,7 +1,6 @@
 """What a viewer is sent: subscriptions, snapshots, updates, new series, complaints."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +12,14 @@ from stored import STALE, named, store
 from viewing import Viewing, metric, now_ms, push, until, viewing
 from websockets.exceptions import ConnectionClosed
 
-from infrawatch.live.viewer import MAX_BAD_FRAMES, MAX_SUBSCRIPTIONS
+from infrawatch.live.state import AT_ONCE, State, StateReader
+from infrawatch.live.viewer import (
+    CLOSE_BAD_FRAMES,
+    CLOSE_NOT_ADMITTED,
+    CLOSE_STUCK,
+    MAX_BAD_FRAMES,
+    MAX_SUBSCRIPTIONS,
+)
 from infrawatch.store.database import Database
 
 
@@ -152,7 +158,8 @@ async def test_a_heartbeat_says_how_far_everything_was_sent(server: str, viewer:
     ("frame", "field"),
     [
         ({"type": "subscribe", "id": "a"}, "match"),
-        ({"type": "subscribe", "id": "a", "match": "m", "every_ms": 1}, "every_ms"),
+        ({"type": "subscribe", "id": "a", "match": "m", "every_ms": 99}, "every_ms"),
+        ({"type": "subscribe", "id": "a", "match": "m", "every_ms": 10_001}, "every_ms"),
         ({"type": "subscribe", "id": "a", "match": "m", "every_ms": True}, "every_ms"),
         ({"type": "subscribe", "id": "a", "match": "m", "delivery": "some"}, "delivery"),
         ({"type": "subscribe", "id": "", "match": "m"}, "id"),
@@ -190,7 +197,7 @@ async def test_one_bad_frame_after_the_other_ends_the_connection(
     with pytest.raises(ConnectionClosed) as closed:
         await viewer.next()
     assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 4400
+    assert closed.value.rcvd.code == CLOSE_BAD_FRAMES
 
 
 async def test_a_frame_too_large_for_memory_is_not_taken(viewer: Viewing) -> None:
@@ -208,6 +215,27 @@ async def test_a_connection_has_so_many_subscriptions_and_no_more(viewer: Viewin
     refused = await viewer.next("error")
     assert refused["id"] == "more"
     assert str(MAX_SUBSCRIPTIONS) in refused["problem"]["detail"]
+
+
+async def test_a_connection_that_floods_keeps_nobody_else_waiting(
+    server: str, viewer: Viewing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = StateReader._read
+    may_go_on = asyncio.Event()
+
+    async def slow(*of: Any) -> State:
+        if "flood" in str(of):
+            await may_go_on.wait()
+        return await read(*of)
+
+    monkeypatch.setattr(StateReader, "_read", slow)
+    for number in range(2 * AT_ONCE):
+        await viewer.send({"type": "subscribe", "id": str(number), "match": "flood"})
+    async with viewing(server) as other:
+        assert (await other.subscribe("m")).values() == []
+    may_go_on.set()
+    for _ in range(2 * AT_ONCE):
+        await viewer.next("snapshot")
 
 
 async def test_an_id_is_taken_until_it_is_given_back(viewer: Viewing) -> None:
@@ -303,4 +331,5 @@ async def test_the_protocol_is_described_for_programs_and_for_people(server: str
         payload = document["components"]["messages"][name]["payload"]["$ref"]
         assert payload.rpartition("/")[2] in document["components"]["schemas"]
         assert f"<h2 id={name}>" in page
-    assert json.dumps(document).count("1012")
+    for code in (1012, CLOSE_BAD_FRAMES, CLOSE_NOT_ADMITTED, CLOSE_STUCK):
+        assert str(code) in document["info"]["description"]

@@ -2,20 +2,25 @@
 
 import gc
 import json
+import os
 import socket
+import sys
 from time import monotonic
 from urllib.parse import urlsplit
 
 import pytest
 from serving_live import live_server
 from told_server import eventually
-from viewing import now_ms, push, viewing
+from viewing import check, now_ms, push, viewing
 from websockets.asyncio.client import connect
 
 from infrawatch.live.mailbox import Mailbox
 
 START = now_ms() - 24 * 3_600_000
 PER_BATCH = 40_000
+TCP_REPAIR = 19
+"""A socket's option (Linux, tcp.h)."""
+
 FILLING = 3
 """So many batches find room in the buffers of the kernel; then the server notices."""
 
@@ -65,3 +70,26 @@ async def test_it_is_cut_off_in_time_and_costs_the_others_nothing(database_url: 
 
         assert picture.gaps == []
         assert waiting_samples() < 2 * PER_BATCH
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0,
+    reason="NOT TESTED: only root on Linux can leave without a word",
+)
+async def test_one_that_disappears_without_a_word_is_noticed(database_url: str) -> None:
+    async with live_server(database_url) as url, viewing(url) as healthy:
+        picture = await healthy.subscribe("m")
+        gone = deaf_socket(url)
+        viewer = await connect(
+            url.replace("http", "ws", 1) + "/v1/live", sock=gone, ping_interval=None, proxy=None
+        )
+        await viewer.send(json.dumps({"type": "subscribe", "id": "a", "match": "m"}))
+        for kind in ("subscribed", "snapshot"):  # nothing more is under way
+            assert check(await viewer.recv())["type"] == kind
+        assert mailboxes() == 2
+        gone.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)  # closed like this, it sends no FIN
+        viewer.transport.abort()
+
+        await eventually(lambda: mailboxes() == 1)
+        await push(url, "m", [(now_ms(), 1)])
+        await healthy.until_there_are(picture, 1)

@@ -1,6 +1,7 @@
 """The hub, its topics and what arrived late, without a database."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from uuid import UUID
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import to_json
 
 from infrawatch.live import topic as topics
+from infrawatch.live import update as updates
 from infrawatch.live.hub import Hub, Start
 from infrawatch.live.mailbox import Mailbox
 from infrawatch.live.recent import MAX_SAMPLES, RECENT_US, Recent, unreplaced
@@ -114,6 +117,32 @@ async def test_more_than_fits_while_a_snapshot_is_read_is_lost_and_said(
         await hub.apply(entry(1, 1, (1, 10, 1.0), (1, 20, 1.0)))
         hub.learn(topic, [])
         assert mailbox.restart() == "slow_viewer"
+
+
+async def test_what_many_viewers_of_many_topics_want_is_encoded_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoded: list[object] = []
+
+    def counting(value: object) -> bytes:
+        encoded.append(value)
+        return to_json(value)
+
+    monkeypatch.setattr(updates, "to_json", counting)
+    hub = hub_of(Stored({1: (1, "a"), 2: (1, "b")}), {}, 1, 2)
+    with ExitStack() as stack:
+        seats = [
+            stack.enter_context(hub.joined(key(selector), "lossless"))
+            for selector in ("a", "a", '{__name__=~"a|b"}', '{__name__=~"a|c"}')
+        ]
+        for topic, _ in seats:
+            named = [Series(one, name, {}) for one, name in ((1, "a"), (2, "b"))]
+            hub.learn(topic, [one for one in named if topic.key.selector.accepts(one.metric, {})])
+        await hub.apply(entry(1, 1, (1, 10_000, 1.0), (2, 10_000, 2.0)))
+        texts = [update.part.json for _, mailbox in seats for update in mailbox.take()]
+    a, b = '"1":[[10,1.0]]', '"2":[[10,2.0]]'
+    assert texts == ["{" + text + "}" for text in (a, a, f"{a},{b}", a)]
+    assert len(encoded) == 1
 
 
 async def test_series_are_looked_up_once() -> None:

@@ -60,6 +60,7 @@ class Viewer:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._subscriptions: set[Subscription] = set()
         self._sending = asyncio.Lock()
+        self._turn = asyncio.Semaphore(1)
         self._send_deadline = inf
         self._bad_frames = 0
 
@@ -123,6 +124,7 @@ class Viewer:
             resume=None if frame.resume is None else Cursor.from_text(frame.resume),
             every=None if frame.every_ms is None else timedelta(milliseconds=frame.every_ms),
             delivery=frame.delivery,
+            turn=self._turn,
         )
 
     async def _follow(self, wish: Wish) -> None:

@@ -1,6 +1,7 @@
 """What a viewer asked for."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from infrawatch.live.mailbox import Delivery
@@ -21,3 +22,6 @@ class Wish:
     delivery: Delivery = "lossless"
     heartbeat: timedelta | None = None
     """After so long without news the subscription itself says that there are none."""
+
+    turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """A connection's snapshots are read one after the other, so that none takes all the places."""
