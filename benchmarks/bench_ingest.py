@@ -106,7 +106,7 @@ async def serving(database_url: str) -> AsyncIterator[tuple[psutil.Process, str]
     )
     assert process.stdout is not None
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), timeout=30)
+        line = await asyncio.wait_for(process.stdout.readline(), timeout=120)
         address = re.search(r"http://\S+", line.decode())
         if address is None:
             sys.exit(f"the server did not start: {line.decode()}")

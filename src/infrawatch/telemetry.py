@@ -240,3 +240,14 @@ def configure_logging(log_format: str, log_level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(stream=sys.stderr, level=max(level, logging.WARNING))
+    logging.getLogger("asyncio").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether it is not what asyncpg forgets when a connection dies in the middle of a COPY.
+
+    The error itself reaches whoever copies; the future that is left over would look like ours.
+    """
+    error = record.exc_info[0] if record.exc_info else None
+    is_forgotten = record.getMessage().startswith("Future exception was never retrieved")
+    return not (is_forgotten and error is not None and error.__module__.startswith("asyncpg."))

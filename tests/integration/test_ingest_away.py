@@ -15,6 +15,7 @@ from database_proxy import AtCommit, DatabaseProxy, Road, proxied
 from httpx import AsyncClient, Response
 from integration.conftest import serving
 from pushing import find_values, now_ms, push, series
+from structlog.testing import capture_logs
 
 from infrawatch.store.database import Database
 
@@ -84,6 +85,23 @@ async def test_while_postgresql_is_away_senders_are_told_to_come_back(
     stored = await find_values(database, one["metric"])
     assert stored.pop((now + 1) * 1_000) == 2
     assert stored == ({now * 1_000: 1} if is_known else {})
+
+
+async def test_an_outage_is_two_lines_in_the_log_however_often_senders_come_back(
+    client: AsyncClient, proxy: DatabaseProxy
+) -> None:
+    assert (await push(client, series("logged"))).status_code == 200
+
+    with capture_logs() as lines:
+        proxy.close()
+        for _ in range(5):
+            assert_later(await push(client, series("logged")))
+        proxy.road = Road.OPEN
+        await pushed_when_it_is_back(client, series("logged"))
+
+    commits = [line for line in lines if line["event"].startswith("commits_")]
+    assert [line["event"] for line in commits] == ["commits_fail", "commits_succeed_again"]
+    assert commits[-1]["groups_failed"] >= 5
 
 
 async def test_a_server_says_that_it_is_not_ready_and_becomes_ready_by_itself(

@@ -36,3 +36,26 @@ def test_a_traceback_shows_no_values_of_variables(log_format: str) -> None:
     assert "password" not in ran.stderr
     assert "too_quiet" not in ran.stderr
     assert ran.stdout == ""
+
+
+FORGETTING = """
+import asyncio
+from asyncpg.exceptions import ConnectionDoesNotExistError
+from infrawatch.telemetry import configure_logging
+
+async def forget(error):
+    asyncio.get_running_loop().create_future().set_exception(error)
+
+configure_logging("console", "info")
+asyncio.run(forget(ConnectionDoesNotExistError("of asyncpg")))
+asyncio.run(forget(ValueError("of ours")))
+"""
+
+
+def test_a_future_that_asyncpg_forgets_is_no_news_but_one_of_ours_is() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", FORGETTING], capture_output=True, text=True, check=True
+    )
+
+    assert "of ours" in ran.stderr
+    assert "of asyncpg" not in ran.stderr

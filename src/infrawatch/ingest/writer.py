@@ -101,6 +101,7 @@ class GroupWriter:
         self._is_closed = False
         self._waiting_samples = 0
         self._turn: _Turn | None = None
+        self._failures = 0
 
     @contextmanager
     def room_for(self, samples: int) -> Generator[None, None, None]:
@@ -185,8 +186,7 @@ class GroupWriter:
             outcome = await self._commit(columns)
         except InfraWatchError as error:
             outcome = error
-            self._telemetry.groups_failed.inc()
-            log.warning("group_failed", samples=len(columns), code=error.code, reason=str(error))
+            self._note_failure(error)
         except BaseException:
             self._settle(group, StoreUnavailable("the writer failed; send the batch again"))
             raise
@@ -194,7 +194,20 @@ class GroupWriter:
         self._telemetry.group_samples.observe(len(columns))
         if isinstance(outcome, Commit):
             self._on_committed(Entry(*outcome, columns))
+            self._note_success()
         self._settle(group, outcome)
+
+    def _note_failure(self, error: InfraWatchError) -> None:
+        """Two lines an outage: while it lasts, every sender that comes back fails again."""
+        self._telemetry.groups_failed.inc()
+        self._failures += 1
+        if self._failures == 1:
+            log.warning("commits_fail", code=error.code, reason=str(error))
+
+    def _note_success(self) -> None:
+        if self._failures:
+            log.warning("commits_succeed_again", groups_failed=self._failures)
+            self._failures = 0
 
     async def _commit(self, columns: Columns) -> Commit:
         """Commit one group; if nobody can say whether a commit happened, find out."""
