@@ -5,10 +5,10 @@ Heads repeat from batch to batch, so they are the keys of their series: one that
 checked once is only looked up. That more than halves the cost of a scrape.
 
 Why this reads what is there, and refuses what is not JSON: a head is by itself, between
-`{"metric"` and `}`, a valid object without samples. The insides are read by Pydantic, down to the
-last byte, as one array of arrays of samples, `[[…],[…]]`. That each array is one inside, and not
-two halves with a whole in between, is seen from the brackets: the n-th inside opens as many as the
-n-th array has samples, for every n, so every `],[` that we put between two insides opens an array.
+`{"metric"` and `}`, a valid object without samples, which Pydantic says. All insides together, with
+a comma between two, are read as `[time,value]` after `[time,value]`, with nothing else in between;
+and where one inside ends there ends a sample. What is written otherwise, though right, takes the
+way that reads everything.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +17,14 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, NameOf
+from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Float64s, Int64s
 from infrawatch.store.metadata import Metadata
@@ -38,6 +40,7 @@ _FORMS = (
 encoders write it, and as Python's json does by default."""
 
 
+_COMMA, _OPENING, _CLOSING = b",[]"
 _MANY_KEYS = 2 * schemas.MAX_LABELS
 """More than any good series has."""
 
@@ -53,13 +56,12 @@ def decode_regular(body: bytes, unit_ns: int, find: Find) -> Decoded | None:
         return None
     try:
         checked = {n: _read(heads[n]) for n in new}
-        all_samples = schemas.ALL_SAMPLES.validate_json(b"[[" + b"],[".join(insides) + b"]]")
     except ValidationError:
         return None
-    counts, times, values = _to_columns(all_samples)
-    opened = np.fromiter(map(bytes.count, insides, repeat(b"[")), np.intp, len(insides))
-    if not np.array_equal(opened, counts):
+    samples = _read_samples(insides)
+    if samples is None:
         return None
+    counts, times, values = samples
     return Decoded(
         keys=heads,
         name_of=_namer(heads, checked),
@@ -93,12 +95,70 @@ def _namer(heads: Sequence[bytes], checked: Mapping[int, Mapping[str, Any]]) -> 
     return name_of
 
 
+def _read_samples(insides: Sequence[bytes]) -> tuple[Positions, Int64s, Float64s] | None:
+    """The samples of each inside, if all times have as many digits; None if anything is else."""
+    joined = b",".join(insides)
+    if b", " in joined:  # as Python's json writes; no number has a comma in it
+        insides = [one.replace(b", ", b",") for one in insides]
+        joined = b",".join(insides)
+    text = bytearray(joined + b",")  # every sample is `[time,value],`
+    width = joined.find(b",") - 1
+    closing = _find_samples(text, width)
+    if closing is None:
+        return None
+    ends = np.cumsum(np.fromiter(map(len, insides), np.intp, len(insides)) + 1) - 1
+    counts = np.searchsorted(closing, ends)
+    if (closing[counts - 1] != ends - 1).any():
+        return None
+    numbers = _read_numbers(text, width, closing)
+    return None if numbers is None else (np.diff(counts, prepend=0), *numbers)
+
+
+def _find_samples(text: bytearray, width: int) -> Positions | None:
+    """Where samples end whose times have so many digits; None if there is anything else."""
+    octets = np.frombuffer(text, np.uint8)
+    closing = np.flatnonzero(octets == _CLOSING)
+    if not 0 < width <= MAX_WIDTH or not closing.size or closing[-1] != len(text) - 2:
+        return None
+    if len(closing) > schemas.MAX_BATCH_SAMPLES:
+        raise batch_too_large()
+    opening = np.append(0, closing[:-1] + 2)
+    is_regular = (
+        (closing - opening).min() > width
+        and text.count(b"[") == len(closing)
+        and text.count(b",") == 2 * len(closing)
+        and (octets[opening] == _OPENING).all()
+        and (octets[opening + width + 1] == _COMMA).all()
+        and (octets[closing + 1] == _COMMA).all()
+    )
+    return closing if is_regular else None
+
+
+def _read_numbers(
+    text: bytearray, width: int, closing: Positions
+) -> tuple[Int64s, Float64s] | None:
+    """Times and values, where `_find_samples` found them; the text is written over."""
+    octets = np.frombuffer(text, np.uint8)
+    # Each begins with `[`, its time and a comma.
+    windows = sliding_window_view(octets, width + 2, writeable=True)
+    opening = np.append(0, closing[:-1] + 2)
+    digits = windows[opening, 1:-1]
+    times = read_digits(digits)
+    has_zero = width > 1 and (digits[:, 0] == ord("0")).any()
+    if times is None or has_zero or times.max() >= 2**63:
+        return None
+    windows[opening] = ord(" ")
+    octets[closing] = ord(" ")
+    octets[-1] = _CLOSING
+    values = read_array(b"[" + text)
+    if values is None or len(values) != len(times):
+        return None
+    return times.astype(np.int64), values
+
+
 def to_columns(all_series: Sequence[Mapping[str, Any]]) -> tuple[Positions, Int64s, Float64s]:
     """How many samples each series has, and all their times and values, in order."""
-    return _to_columns(list(map(itemgetter("samples"), all_series)))
-
-
-def _to_columns(all_samples: Sequence[Sequence[Any]]) -> tuple[Positions, Int64s, Float64s]:
+    all_samples = list(map(itemgetter("samples"), all_series))
     counts = np.fromiter(map(len, all_samples), np.intp, len(all_samples))
     samples = list(chain.from_iterable(all_samples))
     if len(samples) > schemas.MAX_BATCH_SAMPLES:
@@ -136,6 +196,7 @@ def _split(body: bytes) -> tuple[Sequence[bytes], Sequence[bytes]] | None:
             series = text[len(beginning) : -len(_END)].split(boundary)
             if len(series) > schemas.MAX_BATCH_SERIES:
                 return None
-            heads, _, insides = zip(*map(bytes.partition, series, repeat(separator)), strict=True)
+            # From the right: insides are mostly shorter than heads.
+            heads, _, insides = zip(*map(bytes.rpartition, series, repeat(separator)), strict=True)
             return heads, insides
     return None

@@ -183,7 +183,6 @@ SAMPLE: TypeAdapter[tuple[int, float]] = TypeAdapter(Sample)
 BATCH_SHAPE = TypeAdapter(_BatchShape)
 SERIES_SHAPE = TypeAdapter(_SeriesShape)
 HEAD = TypeAdapter(_HeadIn)
-ALL_SAMPLES = TypeAdapter(Annotated[list[_SamplesOfOne], FailFast()])
 NAME = TypeAdapter(_Name)
 ENVELOPE = TypeAdapter(_Envelope)
 

@@ -12,26 +12,17 @@ line.
 from collections.abc import Sequence
 from itertools import compress
 from operator import itemgetter, ne
-from typing import Annotated
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from pydantic import AllowInfNan, FailFast, StrictFloat, TypeAdapter, ValidationError
 
 from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits
 from infrawatch.ingest.protocols.influx import grammar
 from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Float64s, Int64s
-
-_NUMBERS: TypeAdapter[list[float]] = TypeAdapter(
-    Annotated[list[Annotated[StrictFloat, AllowInfNan(allow_inf_nan=False)]], FailFast()]
-)
-"""JSON's numbers are numbers here too, but for `-0`, and are rounded correctly."""
-
-_MAX_WIDTH = 19
-_POWERS_OF_TEN = 10 ** np.arange(_MAX_WIDTH - 1, -1, -1, dtype=np.uint64)
 
 
 def decode_regular(body: bytes, unit_ns: int, find: Find) -> Decoded | None:
@@ -59,7 +50,7 @@ def _read_numbers(rests: Sequence[bytes]) -> tuple[Float64s, Int64s] | None:
     if not rests:
         return None
     width = len(rests[0]) - rests[0].find(b" ") - 1
-    if not 0 < width <= _MAX_WIDTH:
+    if not 0 < width <= MAX_WIDTH:
         return None
     text = bytearray(b"\n".join((*rests, b"")))
     characters = np.frombuffer(text, np.uint8)
@@ -74,27 +65,18 @@ def _read_numbers(rests: Sequence[bytes]) -> tuple[Float64s, Int64s] | None:
     windows[starts] = ord(" ")
     characters[ends] = ord(",")
     characters[-1] = ord("]")
-    values = _read_values(b"[" + text)
+    if b"-0 " in text:  # an integer to JSON, which has no negative zero
+        return None
+    values = read_array(b"[" + text)
     return None if values is None or len(values) != len(times) else (values, times)
 
 
 def _read_times(windows: NDArray[np.uint8]) -> Int64s | None:
     """Read rows of a space and digits."""
-    digits = windows[:, 1:] - np.uint8(ord("0"))
-    if (windows[:, 0] != ord(" ")).any() or (digits > 9).any():  # noqa: PLR2004  # the digit
+    times = read_digits(windows[:, 1:])
+    if times is None or (windows[:, 0] != ord(" ")).any() or times.max() > grammar.MAX_TIME:
         return None
-    times = digits.astype(np.uint64) @ _POWERS_OF_TEN[-digits.shape[1] :]
-    return times.astype(np.int64) if times.max() <= grammar.MAX_TIME else None
-
-
-def _read_values(array: bytes) -> Float64s | None:
-    if b"-0 " in array:  # an integer to JSON, which has no negative zero
-        return None
-    try:
-        values = _NUMBERS.validate_json(array)
-    except ValidationError:
-        return None
-    return np.fromiter(values, np.float64, len(values))
+    return times.astype(np.int64)
 
 
 def _to_runs(keys: Sequence[bytes]) -> tuple[list[bytes], NDArray[np.intp]]:

@@ -1,0 +1,34 @@
+"""Numbers as JSON and line protocol write them, those of a body all at once."""
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AllowInfNan, FailFast, StrictFloat, TypeAdapter, ValidationError
+
+from infrawatch.model.samples import Float64s
+
+MAX_WIDTH = 19
+"""Digits of the largest integers that 64 bits can hold."""
+
+_ARRAY: TypeAdapter[list[float]] = TypeAdapter(
+    Annotated[list[Annotated[StrictFloat, AllowInfNan(allow_inf_nan=False)]], FailFast()]
+)
+_POWERS_OF_TEN = 10 ** np.arange(MAX_WIDTH - 1, -1, -1, dtype=np.uint64)
+
+
+def read_digits(rows: NDArray[np.uint8]) -> NDArray[np.uint64] | None:
+    """Read rows of digits, at most `MAX_WIDTH` in each; None if one is no digit."""
+    digits = rows - np.uint8(ord("0"))
+    if (digits > 9).any():  # noqa: PLR2004  # the digit
+        return None
+    return digits.astype(np.uint64) @ _POWERS_OF_TEN[-digits.shape[1] :]
+
+
+def read_array(text: bytes | bytearray) -> Float64s | None:
+    """Read a JSON array of finite numbers, each correctly rounded; None if it is none."""
+    try:
+        values = _ARRAY.validate_json(text)
+    except ValidationError:
+        return None
+    return np.fromiter(values, np.float64, len(values))
