@@ -20,18 +20,22 @@ from infrawatch.ingest.protocols.remote_write.fields import (
     WITHOUT_VALUE_BYTES,
     to_time,
 )
+from infrawatch.ingest.protocols.remote_write.messages import WRITE_REQUEST, parse
 from infrawatch.ingest.protocols.remote_write.samples import Piece, Samples
 from infrawatch.ingest.protocols.remote_write.version1 import size_of_labels, to_pairs
 from infrawatch.ingest.series_cache import Space
 from infrawatch.ingest.verdicts import Verdicts
-from infrawatch.store.ragged import Runs
+from infrawatch.store.ragged import Positions, Runs
 
-_SERIES_TAG = b"\n"
+_SERIES_TAG = 0x0A
 _MORE = 0x80
 """Set in every byte of a varint but its last."""
 
 _MAX_SIZE_BYTES = 4
 """A size with more bytes is larger than a body."""
+
+_FIRST_BYTES = 1024
+"""More than the labels of nearly any series take."""
 
 _VALUE_AT, _WORD_AT = -15, -8
 """Where a sample's value begins, and the word that ends with its time, from the sample's end."""
@@ -56,11 +60,11 @@ _FORMS = {
 
 
 class _Series(NamedTuple):
-    """Where a series ends, and the samples at its end: how many, of how many bytes each."""
+    """Where each series ends, and the samples at its end: how many, of how many bytes each."""
 
-    end: int
-    samples: int
-    sample_bytes: int
+    ends: Positions
+    samples: Positions
+    sample_bytes: Positions
 
 
 class Steady:
@@ -90,9 +94,9 @@ class Steady:
 
     def _place(self, body: bytes) -> Place:
         """What tells most bodies apart: their length, and the labels of the first series."""
-        start, end = _read_header(body, 0)
-        series = body[start:end]
-        return self._space, len(body), series[: size_of_labels(series)]
+        start = 2 + sum(byte >= _MORE for byte in body[1:_MAX_SIZE_BYTES])
+        first = body[start : start + _FIRST_BYTES]
+        return self._space, len(body), first[: size_of_labels(first)]
 
 
 def make_layout(body: bytes, keys: Sequence[bytes], ids: Sequence[int | None]) -> Layout | None:
@@ -100,7 +104,7 @@ def make_layout(body: bytes, keys: Sequence[bytes], ids: Sequence[int | None]) -
     series = _find_series(body, keys)
     if series is None:
         return None
-    ends, counts, sizes = np.array(series, np.intp).T
+    ends, counts, sizes = series
     runs = Runs.of(counts)
     ends = runs.spread(ends) - runs.spread(sizes) * (runs.spread(counts) - runs.indexes() - 1)
     sizes = runs.spread(sizes)
@@ -122,6 +126,39 @@ def make_layout(body: bytes, keys: Sequence[bytes], ids: Sequence[int | None]) -
     )
 
 
+def _find_series(body: bytes, keys: Sequence[bytes]) -> _Series | None:
+    """The series of a body that is these, each the key and samples of one size, and no more."""
+    sizes = np.array(list(map(len, parse(WRITE_REQUEST, body).timeseries)), np.intp)
+    if not keys or len(sizes) != len(keys):
+        return None
+    headers = 2 + np.sum(sizes[:, np.newaxis] >= 1 << 7 * np.arange(1, _MAX_SIZE_BYTES), axis=1)
+    ends = np.cumsum(headers + sizes)
+    starts = ends - sizes
+    if ends[-1] != len(body) or not _have_headers(body, starts - headers, sizes):
+        return None
+    if not all(map(body.startswith, keys, starts.tolist())):
+        return None
+    key_sizes = np.array(list(map(len, keys)), np.intp)
+    samples, rests = np.divmod(sizes - key_sizes, WITH_VALUE_BYTES)
+    is_zero = (samples == 0) & (rests == WITHOUT_VALUE_BYTES)
+    if not (is_zero | (samples > 0) & (rests == 0)).all():
+        return None
+    sample_bytes = np.where(is_zero, WITHOUT_VALUE_BYTES, WITH_VALUE_BYTES)
+    return _Series(ends, np.where(is_zero, 1, samples), sample_bytes)
+
+
+def _have_headers(body: bytes, at: Positions, sizes: Positions) -> bool:
+    """Whether a tag stands at each place, and then the size as the shortest varint there is."""
+    octets = np.frombuffer(body, np.uint8)
+    are_headers = bool((octets[at] == _SERIES_TAG).all())
+    for place in range(_MAX_SIZE_BYTES):
+        rests = sizes >> 7 * place
+        is_there = (rests > 0) | (place == 0)
+        expected = (rests & _MORE - 1) + np.where(rests >= _MORE, _MORE, 0)
+        are_headers &= bool((octets[at[is_there] + 1 + place] == expected[is_there]).all())
+    return are_headers
+
+
 def _read(body: bytes, layout: Layout) -> Batch:
     words = np.ndarray((len(body) - 7,), "<u8", body, strides=(1,))
     times = to_time(words[layout.ends + _WORD_AT] >> np.uint64(8))
@@ -131,35 +168,3 @@ def _read(body: bytes, layout: Layout) -> Batch:
     batch = to_batch(layout.keys, [piece], {}, to_pairs, {}, Verdicts())
     batch.decoded.ids = layout.ids
     return batch
-
-
-def _find_series(body: bytes, keys: Sequence[bytes]) -> list[_Series] | None:
-    """The series of a body that is these, each the key and samples of one size, and no more."""
-    series: list[_Series] = []
-    end = 0
-    for key in keys:
-        start, end = _read_header(body, end)
-        samples, rest = divmod(end - start - len(key), WITH_VALUE_BYTES)
-        if not body.startswith(key, start) or end > len(body):
-            return None
-        if rest == 0 and samples:
-            series.append(_Series(end, samples, WITH_VALUE_BYTES))
-        elif rest == WITHOUT_VALUE_BYTES and not samples:
-            series.append(_Series(end, 1, WITHOUT_VALUE_BYTES))
-        else:
-            return None
-    return series if series and end == len(body) else None
-
-
-def _read_header(body: bytes, at: int) -> tuple[int, int]:
-    """Where the series begins and ends whose header is at `at`; beyond the body if none is."""
-    nowhere = len(body) + 1, len(body) + 1
-    if body[at : at + 1] != _SERIES_TAG:
-        return nowhere
-    size = 0
-    for place, byte in enumerate(body[at + 1 : at + 1 + _MAX_SIZE_BYTES]):
-        size |= (byte & ~_MORE) << 7 * place
-        if byte < _MORE:
-            start = at + 2 + place
-            return start, start + size
-    return nowhere
