@@ -54,7 +54,9 @@ class Problem(BaseModel):
     status: int
     code: Annotated[str, Field(description="Stable; meant for programs.")]
     detail: Annotated[str, Field(description="What to do about it; meant for people.")]
-    request_id: Annotated[str, Field(description="`X-Request-Id`, and what the log has of it.")]
+    request_id: Annotated[
+        str, Field(description="`X-Request-Id`, and what the log has of it, if it could be read.")
+    ] = ""
 
 
 class ParameterRefusal(BaseModel):

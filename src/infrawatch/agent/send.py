@@ -13,6 +13,7 @@ from infrawatch.agent.batches import MAX_SAMPLES, count_refused, halves, merged
 from infrawatch.agent.seldom import Seldom
 from infrawatch.agent.spool import Batch, Spool
 from infrawatch.client.connection import Client
+from infrawatch.client.key_file import read_key
 from infrawatch.errors import Forbidden, RequestRefused, ServerUnavailable
 
 log = structlog.get_logger(__name__)
@@ -65,7 +66,7 @@ class Sender:
         """Send until cancelled; what was not acknowledged by then is still in the spool."""
         while True:
             try:
-                key = await asyncio.to_thread(_read_key, self._key_file)
+                key = await asyncio.to_thread(read_key, self._key_file)
                 async with Client(self._url, key=key) as client:
                     while True:
                         await self._send_next(client)
@@ -143,20 +144,3 @@ class Sender:
         if self._seldom(type(error).__name__):
             log.warning("cannot_send", error=str(error), pause_s=round(pause_s, 1))
         return pause_s
-
-
-def _read_key(path: Path | None) -> str | None:
-    """The key in the file, without the blanks around it.
-
-    Raises:
-        Forbidden: the file cannot be read, or holds no key.
-    """
-    if path is None:
-        return None
-    try:
-        key = path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError) as error:
-        raise Forbidden(f"cannot read the key in {path}: {error}") from error
-    if not key.isprintable() or not key:
-        raise Forbidden(f"{path} holds no key: it should be a single line, iw_…")
-    return key

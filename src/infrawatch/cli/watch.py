@@ -1,7 +1,6 @@
 """`infrawatch watch`: live samples in a terminal."""
 
 from contextlib import aclosing
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from rich.table import Table
 from infrawatch.cli.options import KeyFile, Url, read_settings
 from infrawatch.cli.serving import run_until_stopped
 from infrawatch.client.connection import Client
+from infrawatch.client.key_file import read_key
 from infrawatch.client.live import LiveUpdate
 from infrawatch.client.series import Sample, Series
 from infrawatch.settings import AgentSettings, LogSettings
@@ -36,7 +36,7 @@ def watch(match: Match, url: Url = None, key_file: KeyFile = None, since: Since 
 
 async def _watch(settings: AgentSettings, match: str, since: str | None) -> None:
     console = Console()
-    key = _read_key(settings.key_file)
+    key = read_key(settings.key_file)
     async with (
         Client(settings.url, key=key) as client,
         aclosing(client.live(match, since=since)) as updates,
@@ -92,7 +92,3 @@ def _to_text(series: Series) -> str:
 
 def _to_value(sample: Sample) -> str:
     return "ended" if sample.value is None else f"{sample.value:g}"
-
-
-def _read_key(path: Path | None) -> str | None:
-    return None if path is None else path.read_text("utf-8").strip()
