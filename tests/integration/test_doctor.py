@@ -5,16 +5,21 @@ import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 from conftest import execute
+from integration.conftest import serving
+from sqlalchemy.ext.asyncio import AsyncEngine
 from typer.testing import CliRunner, Result
 
 from infrawatch.cli.commands import app
+from infrawatch.cli.doctor import OTHER_CONNECTIONS
 from infrawatch.embedded.postgres import postgres_running
 from infrawatch.embedded.valkey import valkey_running
+from infrawatch.settings import Settings
+from infrawatch.store.database import create_engine
 from infrawatch.store.migrations import upgrade
 
 GIB = 1024**3
@@ -172,6 +177,22 @@ def test_a_postgresql_that_does_not_fit_is_a_fault(
     assert found.exit_code == 1
     assert said_of(found, about).startswith("FAULT")
     assert text in said_of(found, about)
+
+
+async def test_it_counts_the_connections_that_a_server_may_open(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def noting_size(url: str, *, pool_size: int = 2, **more: Any) -> AsyncEngine:
+        sizes.append(pool_size)
+        return create_engine(url, pool_size=pool_size, **more)
+
+    monkeypatch.setattr("infrawatch.store.database.create_engine", noting_size)
+    async with serving(database_url):
+        defaults = Settings(_env_file=None)
+        counted = defaults.write_pool_size + defaults.read_pool_size + OTHER_CONNECTIONS
+        assert sum(sizes) == counted
 
 
 def test_a_standby_is_a_fault(database: str) -> None:

@@ -29,7 +29,9 @@ OK, WARNING, FAULT = "ok", "warning", "FAULT"
 OLDEST, NEWEST = 15, 18
 """Versions of PostgreSQL the suite runs on."""
 
-UPKEEP_CONNECTIONS = 6
+OTHER_CONNECTIONS = 8
+"""Of each server process beside those that settings count: for upkeep, and for keys."""
+
 ACCESS_CONNECTIONS = 2
 MOST_SKEW = timedelta(seconds=2)
 GIB = 1024**3
@@ -194,7 +196,7 @@ def _configuration(facts: Facts, settings: Settings) -> Iterator[Finding]:
         text = f"It may make no tables: GRANT CREATE ON SCHEMA {facts.schema} TO {facts.user}."
         yield Finding(FAULT, "privileges", text)
     pools = settings.write_pool_size + settings.read_pool_size
-    needed = (pools + UPKEEP_CONNECTIONS + ACCESS_CONNECTIONS) * settings.workers
+    needed = (pools + OTHER_CONNECTIONS + ACCESS_CONNECTIONS) * settings.workers
     if needed > facts.connections:
         yield Finding(
             FAULT,
