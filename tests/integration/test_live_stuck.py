@@ -14,6 +14,7 @@ from told_server import eventually
 from viewing import check, now_ms, push, viewing
 from websockets.asyncio.client import connect
 
+from infrawatch.live import viewer as viewer_module
 from infrawatch.live.mailbox import Mailbox
 
 START = now_ms() - 24 * 3_600_000
@@ -76,7 +77,11 @@ async def test_it_is_cut_off_in_time_and_costs_the_others_nothing(database_url: 
     sys.platform != "linux" or os.geteuid() != 0,
     reason="NOT TESTED: only root on Linux can leave without a word",
 )
-async def test_one_that_disappears_without_a_word_is_noticed(database_url: str) -> None:
+async def test_one_that_disappears_without_a_word_is_noticed(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewer_module, "HEARTBEAT_S", 0.5)
+    monkeypatch.setattr(viewer_module, "CHECK_S", 0.25)
     async with live_server(database_url) as url, viewing(url) as healthy:
         picture = await healthy.subscribe("m")
         gone = deaf_socket(url)

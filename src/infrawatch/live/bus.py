@@ -11,6 +11,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from infrawatch.live.carriers import TIMEOUT_S, TROUBLES, Carrier, Carriers
+from infrawatch.live.hub import Hub
 from infrawatch.model.samples import Columns
 from infrawatch.store.journal import Entry
 from infrawatch.telemetry import Telemetry
@@ -34,14 +35,21 @@ class Bus:
     """Publishes this process's entries and hands on what others publish, its own included.
 
     Publishing never waits and never fails: what finds no room or no Redis is left to the journal.
+    It listens while the hub is active: without viewers anywhere, hardly anything is published.
     """
 
     def __init__(
-        self, url: str, epoch: str, telemetry: Telemetry, on_entry: Callable[[Entry], None]
+        self,
+        url: str,
+        epoch: str,
+        telemetry: Telemetry,
+        hub: Hub,
+        on_entry: Callable[[Entry], None],
     ) -> None:
         self._url = url
         self._channel = CHANNEL.format(epoch=epoch)
         self._telemetry = telemetry
+        self._hub = hub
         self._on_entry = on_entry
         self._outgoing: deque[Entry] = deque(maxlen=MAX_WAITING)
         self._arrived = asyncio.Event()
@@ -55,6 +63,8 @@ class Bus:
         """How it is, for people."""
         if self.is_connected:
             return "connected"
+        if not self._hub.is_active:
+            return "not needed, because nobody watches here"
         return "Redis does not answer; viewers get what the journal has, up to a second later"
 
     async def run_publishing(self) -> None:
@@ -70,18 +80,20 @@ class Bus:
             self._outgoing.clear()  # the journal was faster
 
     async def run_listening(self) -> None:
-        """Hand on what arrives, for ever; connects again when the connection is lost."""
+        """Hand on what arrives while that is wanted, for ever; connects again when it has to."""
         carriers = Carriers(self._url, self._channel)
         while True:
+            await self._hub.until_active()
             try:
                 async with carriers.connected() as carrier:
                     await self._listen(carrier)
             except TROUBLES as error:
                 if self.is_connected:
                     log.warning("bus_lost", reason=str(error) or type(error).__name__)
-                self.is_connected = False
                 self._telemetry.bus_errors.inc()
-            await asyncio.sleep(RECONNECT_S)
+                self.is_connected = False
+                await asyncio.sleep(RECONNECT_S)
+            self.is_connected = False
 
     async def _publish(self, carrier: Carrier) -> None:
         silent_until = 0.0
@@ -97,7 +109,7 @@ class Bus:
     async def _listen(self, carrier: Carrier) -> None:
         async with carrier.redis.pubsub() as pubsub:
             await carrier.subscribe(pubsub)
-            while True:
+            while self._hub.is_active:
                 message = await self._next_message(pubsub)
                 if message["type"] == "sunsubscribe":  # which nobody asked for
                     raise RedisError("another node has the channel now")

@@ -1,5 +1,6 @@
 """The hub: takes entries in order, hands each topic its part. Without viewers it does nothing."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -51,7 +52,7 @@ class Hub:
         self._last_at_us: dict[int, int] = {}
         self.seqs: dict[int, int] = {}
         self.at_us = 0
-        self.is_active = False
+        self._activity = asyncio.Event()
         self._is_closed = False
 
     def start(self, start: Start) -> None:
@@ -63,13 +64,21 @@ class Hub:
         self._recent.clear()
         for entry in start.recent:
             self._recent.add(entry)
-        self.is_active = True
+        self._activity.set()
 
     def stop(self) -> None:
         """Forget where the writers stand; the next viewer starts anew."""
-        self.is_active = False
+        self._activity.clear()
         self._recent.clear()
         self._seen = np.empty(0, np.int64)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether entries are wanted."""
+        return self._activity.is_set()
+
+    async def until_active(self) -> None:
+        await self._activity.wait()
 
     @property
     def has_viewers(self) -> bool:

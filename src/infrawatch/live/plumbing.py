@@ -43,7 +43,9 @@ class Plumbing:
         self._telemetry = telemetry
         self._hub = Hub(epoch, names_of, window)
         self._tail = Tail(database, self._hub, poll=poll, replay_window=window)
-        self._bus = None if url is None else Bus(url, str(epoch), telemetry, self._tail.offer)
+        self._bus = (
+            None if url is None else Bus(url, str(epoch), telemetry, self._hub, self._tail.offer)
+        )
         states = StateReader(
             database, self._tail, epoch, replay_window=window, max_series=options.max_series
         )
