@@ -4,7 +4,8 @@
 #                 make run ARGS="--port 8001 --data-dir elsewhere"
 #   make test     the whole suite, on a real PostgreSQL;  make test ARGS="-k label -x"
 #   make check    format, lint, types, arrows, and whether a dependency has a known weakness
-#   make bench    how fast it is; bench-store: the store alone; bench-peers: next to VictoriaMetrics and others, where installed
+#   make bench    how fast it is; bench-store: the store alone; bench-growth: whether that stays so;
+#                 bench-reading: answers while samples pour in; bench-peers: next to others, where installed
 #   make rehearse-image   the Dockerfile's steps without Docker, and what they make (Linux, root)
 #   make abuse    what takes long of the hostile tests, with figures
 #   make chaos    everything is killed, cut off, stopped and filled up, and nothing is lost
@@ -24,7 +25,7 @@ UNDER_MAKE := $(PYTHON) -I -S src/infrawatch/embedded/launcher.py $$PPID 15 -
 # still for seconds breaks deadlines too, so what fails is tried once more, and named at the end.
 JOBS := 4
 
-.PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store chaos rehearse-image abuse overload soak release-check
+.PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store bench-growth bench-reading chaos rehearse-image abuse overload soak release-check
 .DEFAULT_GOAL := run
 
 run:
@@ -69,6 +70,14 @@ soak:
 bench-store:
 	@$(SETUP) run
 	$(PYTHON) -m benchmarks.bench_store $(ARGS)
+
+bench-growth:
+	@$(SETUP) run
+	$(PYTHON) -m benchmarks.bench_growth $(ARGS)
+
+bench-reading:
+	@$(SETUP) run
+	$(PYTHON) -m benchmarks.bench_reading $(ARGS)
 
 bench-peers:
 	@$(SETUP) run

@@ -115,7 +115,7 @@ class Bench:
 
     def __init__(self, url: str, database: Database, postmaster: psutil.Process) -> None:
         self.url = url
-        self._database = database
+        self.database = database
         self._postmaster = postmaster
         self._turn = (0, 0)
 
@@ -126,7 +126,7 @@ class Bench:
         return time.process_time() - before[0], cpu_s(self._postmaster) - before[1]
 
     async def register(self, names: list[SeriesName]) -> Int64s:
-        async with self._database.writing() as connection:
+        async with self.database.writing() as connection:
             ids = await SeriesRepository(connection, TENANT).resolve(names)
             self._turn = await WriterRepository(connection).register(), 0
         return np.array(ids, np.int64)
@@ -135,18 +135,18 @@ class Bench:
         writer, seq = self._turn
         for columns in matrix.groups(ids, rounds):
             seq += 1
-            async with self._database.writing() as connection:
+            async with self.database.writing() as connection:
                 at_us = await WriterRepository(connection).advance(writer, seq)
                 await JournalRepository(connection).append(Entry(writer, seq, at_us, columns))
         self._turn = writer, seq
 
     async def compact(self) -> None:
-        await compaction.compact_until(self._database, datetime.now(UTC))
+        await compaction.compact_until(self.database, datetime.now(UTC))
 
     async def compact_all(self) -> None:
         await self.compact()
-        await compaction.merge_until(self._database, compaction.EVERYTHING)
-        await empty_all_slots(self._database)
+        await compaction.merge_until(self.database, compaction.EVERYTHING)
+        await empty_all_slots(self.database)
 
     async def live_through(self, matrix: Matrix, ids: Int64s) -> None:
         """Compact every `ROUNDS_A_PASS` rounds, merge windows as they close; writing excluded."""
@@ -157,7 +157,7 @@ class Bench:
             now_us = int(matrix.times_us[:, min(start + ROUNDS_A_PASS, rounds) - 1].min())
             before_us = now_us - ROUNDS_A_PASS * STEP_S * 1_000_000
             if now_us // WINDOW_US != before_us // WINDOW_US:
-                await compaction.merge_until(self._database, from_us(now_us))
+                await compaction.merge_until(self.database, from_us(now_us))
                 await self.vacuum(("chunks_head", *CHUNKS, *ROLLUPS))
 
     async def vacuum(self, tables: Sequence[str]) -> None:
@@ -170,17 +170,17 @@ class Bench:
     async def bytes_on_disk(self, tables: Sequence[str]) -> int:
         """Indexes included, once autovacuum has been there."""
         await self.vacuum(tables)
-        async with self._database.reading() as connection:
+        async with self.database.reading() as connection:
             wanted = {"tables": list(tables)}
             return int((await connection.execute(_BYTES, wanted)).scalar_one())
 
     async def read_s(self, ids: Int64s) -> float:
-        async with self._database.reading() as connection:
+        async with self.database.reading() as connection:
             repository = SampleRepository(connection, max_samples=10_000_000)
-            return await _median_s(lambda: repository.read(ids, EVER))
+            return await median_s(lambda: repository.read(ids, EVER))
 
     async def decode_s(self) -> float:
-        async with self._database.reading() as connection:
+        async with self.database.reading() as connection:
             started = time.perf_counter()
             await connection.execute(_DECODE)
             return time.perf_counter() - started
@@ -188,8 +188,8 @@ class Bench:
     async def between_s(self, series_id: int, end_us: int) -> float:
         start_us = end_us - 3_600_000_000
         span = {"id": series_id, "start": from_us(start_us), "end": from_us(end_us)}
-        async with self._database.reading() as connection:
-            return await _median_s(lambda: connection.execute(_BETWEEN, span))
+        async with self.database.reading() as connection:
+            return await median_s(lambda: connection.execute(_BETWEEN, span))
 
 
 async def main(hosts: int, rounds: int) -> None:
@@ -198,11 +198,11 @@ async def main(hosts: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="infrawatch-bench-") as directory:
         Path(directory).chmod(0o711)  # PostgreSQL runs as another user when we are root
         matrix = Matrix.of(Workload.generate(hosts=hosts, rounds=rounds, end_ms=end_ms))
-        await _measured(Path(directory) / "bulk", matrix, measure_bulk)
+        await measured(Path(directory) / "bulk", matrix, measure_bulk)
         steady = Workload.generate(
             hosts=min(hosts, STEADY_HOSTS), rounds=STEADY_ROUNDS, end_ms=end_ms
         )
-        await _measured(Path(directory) / "steady", Matrix.of(steady), measure_steady)
+        await measured(Path(directory) / "steady", Matrix.of(steady), measure_steady)
 
 
 async def measure_bulk(bench: Bench, matrix: Matrix) -> None:
@@ -211,25 +211,25 @@ async def measure_bulk(bench: Bench, matrix: Matrix) -> None:
     millions = matrix.values.size / 1e6
     print(f"{len(ids):,} series of {matrix.values.shape[1]} samples, compacted at once")
     _, postgres_s = await bench.spent(bench.write(matrix, ids, range(matrix.values.shape[1])))
-    _show("journal, PostgreSQL alone", postgres_s / millions, "s/M", 0.25)
+    show("journal, PostgreSQL alone", postgres_s / millions, "s/M", 0.25)
     ours_s, postgres_s = await bench.spent(bench.compact_all())
-    _show("compaction and merge", (ours_s + postgres_s) / millions, "s/M", 0.45)
+    show("compaction and merge", (ours_s + postgres_s) / millions, "s/M", 0.45)
     await _show_sizes(bench, matrix)
     some = ids[:1_000]
     per_s = len(some) * matrix.values.shape[1] / await bench.read_s(some) / 1e6
-    _show("1,000 series into numpy", per_s, "M samples/s", 10, is_least=True)
-    _show("view samples", millions / await bench.decode_s(), "M samples/s", 1.8, is_least=True)
+    show("1,000 series into numpy", per_s, "M samples/s", 10, is_least=True)
+    show("view samples", millions / await bench.decode_s(), "M samples/s", 1.8, is_least=True)
     end_us = int(matrix.times_us.max())
-    _show("samples_between, an hour", 1000 * await bench.between_s(int(ids[0]), end_us), "ms", 5)
+    show("samples_between, an hour", 1000 * await bench.between_s(int(ids[0]), end_us), "ms", 5)
     async with serving(bench.url) as (_, address), httpx.AsyncClient(base_url=address) as client:
         host = dict(matrix.names[0].labels)["host"]
         span = {"start": str(end_us / 1e6 - 4_500), "end": str(end_us / 1e6)}
         for question in QUESTIONS:
             wanted = {"match": question.match.format(host=host), **span, **question.parameters}
             asked = client.build_request("GET", question.path, params=wanted)
-            _show(
+            show(
                 question.name,
-                1000 * await _median_s(partial(_ask, client, asked)),
+                1000 * await median_s(partial(ask, client, asked)),
                 "ms",
                 question.aim_ms,
             )
@@ -244,17 +244,17 @@ async def measure_steady(bench: Bench, matrix: Matrix) -> None:
     await bench.compact_all()
     written = Matrix(matrix.names, matrix.times_us + 1, matrix.values)
     writing_s = sum(await bench.spent(bench.write(written, ids, range(STEADY_ROUNDS))))
-    _show("compaction and merge", (both_s - writing_s) / millions, "s/M", 0.6)
+    show("compaction and merge", (both_s - writing_s) / millions, "s/M", 0.6)
     await _show_sizes(bench, matrix)
 
 
 async def _show_sizes(bench: Bench, matrix: Matrix) -> None:
     for name, tables, aim in (("chunks", CHUNKS, 3.2), ("rollups", ROLLUPS, 0.5)):
         size = await bench.bytes_on_disk(tables)
-        _show(f"{name} on disk", size / matrix.values.size, "bytes a sample", aim)
+        show(f"{name} on disk", size / matrix.values.size, "bytes a sample", aim)
 
 
-async def _measured(
+async def measured(
     data_dir: Path, matrix: Matrix, measure: Callable[[Bench, Matrix], Awaitable[None]]
 ) -> None:
     async with postgres_running(data_dir) as postgres:
@@ -265,13 +265,13 @@ async def _measured(
             await measure(Bench(url, database, psutil.Process(int(pid))), matrix)
 
 
-async def _ask(client: httpx.AsyncClient, asked: httpx.Request) -> None:
+async def ask(client: httpx.AsyncClient, asked: httpx.Request) -> None:
     answer = await client.send(asked)
     answer.raise_for_status()
     assert answer.json()["series"]
 
 
-async def _median_s(work: Callable[[], Awaitable[object]]) -> float:
+async def median_s(work: Callable[[], Awaitable[object]]) -> float:
     times: list[float] = []
     for _ in range(TIMES):
         started = time.perf_counter()
@@ -280,7 +280,7 @@ async def _median_s(work: Callable[[], Awaitable[object]]) -> float:
     return statistics.median(times)
 
 
-def _show(name: str, found: float, unit: str, aim: float, *, is_least: bool = False) -> None:
+def show(name: str, found: float, unit: str, aim: float, *, is_least: bool = False) -> None:
     is_met = found >= aim if is_least else found <= aim
     bound = ">=" if is_least else "<="
     print(f"  {name:34} {found:>9.2f} {unit:15} {bound} {aim:<6g} {'' if is_met else 'missed'}")

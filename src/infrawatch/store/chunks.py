@@ -1,11 +1,10 @@
 """Chunks in their two tables: the head, of windows that are open, and those that are closed."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns, Int64s
 from infrawatch.model.timerange import TimeRange, from_us
 from infrawatch.store import copy
@@ -17,6 +16,7 @@ from infrawatch.store.chunk_rows import (
     to_copy,
 )
 from infrawatch.store.codec import WINDOW_US, Chunks, decode
+from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
 
 _CHUNKS_AT_ONCE = 20_000
 """What a statement should bring: about 20 MB, and 10 million samples at the most."""
@@ -27,18 +27,11 @@ _GROWTH = 4
 _MOST_WINDOWS = 400
 """About a month: a span may be longer than what there is, and 50 series at once are enough."""
 
-_ARRAY_OF_WANTED = f"""
-FROM (
-    SELECT CAST(id & {SHARDS - 1} AS smallint) AS shard, id AS series_id
-    FROM unnest(CAST(CAST(:ids AS text) AS bigint[])) AS id
-) AS wanted
-"""
-
 # One index descent a series in each day's partition that the span touches; a chunk begins at most
 # a window before its last sample.
 _CLOSED = text(f"""
 SELECT {CHUNK_FIELDS} FROM (
-    SELECT k.* {_ARRAY_OF_WANTED} JOIN chunks k USING (shard, series_id)
+    SELECT k.* {ARRAY_OF_WANTED} JOIN chunks k USING (shard, series_id)
     WHERE k.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.start_at < :end
         AND k.end_at >= :start
 ) AS k
@@ -47,7 +40,7 @@ SELECT {CHUNK_FIELDS} FROM (
 # The same in the head; later generations come later, so that they win.
 _HEAD = text(f"""
 SELECT {CHUNK_FIELDS} FROM (
-    SELECT k.* {_ARRAY_OF_WANTED} JOIN chunks_head k USING (shard, series_id)
+    SELECT k.* {ARRAY_OF_WANTED} JOIN chunks_head k USING (shard, series_id)
     WHERE k.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.start_at < :end
         AND k.end_at >= :start
     ORDER BY k.generation
@@ -57,7 +50,7 @@ SELECT {CHUNK_FIELDS} FROM (
 # The newest chunk of each series: partitions are tried from the latest day back.
 _NEWEST = text(f"""
 SELECT {CHUNK_FIELDS} FROM (
-    SELECT k.* {_ARRAY_OF_WANTED}
+    SELECT k.* {ARRAY_OF_WANTED}
     CROSS JOIN LATERAL (
         SELECT * FROM chunks c
         WHERE c.shard = wanted.shard AND c.series_id = wanted.series_id
@@ -73,10 +66,10 @@ SELECT substr(array_send(array_agg(series_id)), 21), substr(array_send(array_agg
 FROM (
     SELECT series_id, min(start_at) AS first, max(end_at) AS last
     FROM (
-        SELECT series_id, k.start_at, k.end_at {_ARRAY_OF_WANTED}
+        SELECT series_id, k.start_at, k.end_at {ARRAY_OF_WANTED}
         JOIN chunks k USING (shard, series_id)
         UNION ALL
-        SELECT series_id, k.start_at, k.end_at {_ARRAY_OF_WANTED}
+        SELECT series_id, k.start_at, k.end_at {ARRAY_OF_WANTED}
         JOIN chunks_head k USING (shard, series_id)
     ) AS every
     GROUP BY series_id
@@ -114,7 +107,7 @@ class ChunkRepository:
 
     async def find_ends(self, ids: Int64s) -> tuple[Int64s, Int64s, Int64s]:
         """Ids of series that have chunks, and their first and last times in µs."""
-        sent = (await self._connection.execute(_ENDS, _wanted(ids))).one()
+        sent = (await self._connection.execute(_ENDS, to_wanted(ids))).one()
         series_ids, first, last = (copy.from_joined_elements(one or b"") for one in sent)
         return series_ids, first + copy.PG_EPOCH_US, last + copy.PG_EPOCH_US
 
@@ -129,12 +122,8 @@ class ChunkRepository:
 
     async def _select(self, statement: TextClause, ids: Int64s, span: TimeRange) -> Chunks:
         spanned = {"start": from_us(span.start_us), "end": from_us(span.end_us)}
-        answer = await self._connection.execute(statement, {**_wanted(ids), **spanned})
+        answer = await self._connection.execute(statement, {**to_wanted(ids), **spanned})
         return from_row(answer.one())
-
-
-def _wanted(ids: Int64s) -> Mapping[str, str]:
-    return {"ids": copy.to_array_text(ids)}
 
 
 def _first_size(span: TimeRange) -> int:

@@ -13,6 +13,7 @@ from infrawatch.store import copy
 from infrawatch.store.buckets import Buckets, Resolution
 from infrawatch.store.compaction import WANTED_WINDOWS, Windows
 from infrawatch.store.rollup_rows import ROLLUP_COLUMNS, ROLLUP_FIELDS, from_row, to_copy
+from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
 
 _ROWS_AT_ONCE = 5_000
 """About 10 MB, and 700,000 buckets at the most."""
@@ -32,19 +33,16 @@ SELECT {ROLLUP_FIELDS} FROM taken AS k
 
 _READ = f"""
 SELECT {ROLLUP_FIELDS} FROM (
-    SELECT r.*
-    FROM unnest(CAST(:shards AS smallint[]), CAST(:ids AS bigint[])) AS wanted (shard, series_id)
-    JOIN {{table}} r USING (shard, series_id)
+    SELECT r.* {ARRAY_OF_WANTED} JOIN {{table}} r USING (shard, series_id)
     WHERE r.start_at > CAST(:start AS timestamptz) - interval '{{row_s}} seconds'
         AND r.start_at < :end AND r.end_at >= :start
 ) AS k
 """
 
 # What was not merged yet, of any series of the shards in the journal: a row tells no more.
-_OPEN = text("""
+_OPEN = text(f"""
 SELECT date_bin(interval '2 hours', k.start_at, timestamptz '1970-01-01 00:00Z') AS at
-FROM unnest(CAST(:shards AS smallint[]), CAST(:ids AS bigint[])) AS wanted (shard, series_id)
-JOIN chunks_head k USING (shard, series_id)
+{ARRAY_OF_WANTED} JOIN chunks_head k USING (shard, series_id)
 WHERE k.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.start_at < :end
 UNION
 SELECT generate_series(
@@ -98,8 +96,8 @@ class RollupRepository:
 
 def _wanted(ids: Int64s, span: TimeRange) -> dict[str, object]:
     return {
-        "shards": (ids & (SHARDS - 1)).tolist(),
-        "ids": ids.tolist(),
+        "shards": np.unique(ids & (SHARDS - 1)).tolist(),
+        **to_wanted(ids),
         "start": from_us(span.start_us),
         "end": from_us(span.end_us),
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import datetime
 
 import numpy as np
 from sqlalchemy import text
@@ -13,6 +14,7 @@ from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals,
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange, from_us
 from infrawatch.store.chunks import ChunkRepository
 from infrawatch.store.copy import PG_EPOCH_US, from_joined_elements
+from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
 
 EVER = TimeRange(0, FAR_FUTURE_US)
 
@@ -38,6 +40,40 @@ FROM (
 ) AS uncompacted
 GROUP BY shard, minute ORDER BY shard, minute
 """)
+
+# The same for a few series of each shard: PostgreSQL looks for them in rows, so that it sends no
+# more than is wanted. An element of an array takes it 0.01 µs to look at, and 0.07 to send. Arrays
+# in which it finds some are fetched whole (`||`) beneath an OFFSET 0: else each element fetched
+# would fetch the array anew.
+_JOURNAL_OF_FEW = text(f"""
+SELECT string_agg(int8send(series_id), ''), string_agg(timestamptz_send(at), ''),
+    string_agg(float8send(value), '')
+FROM (
+    SELECT series_id, times[place] AS at, "values"[place] AS value
+    FROM (
+        SELECT series_id, arrived_at, writer, seq, times, "values", unnest(places) AS place
+        FROM (
+            SELECT series_id, arrived_at, writer, seq, places,
+                times || CAST('{{}}' AS timestamptz[]) AS times,
+                "values" || CAST('{{}}' AS float8[]) AS "values"
+            FROM (
+                SELECT wanted.series_id, j.times, j."values", j.arrived_at, j.writer, j.seq,
+                    array_positions(j.series_ids, wanted.series_id) AS places
+                {ARRAY_OF_WANTED} JOIN shards h USING (shard)
+                JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
+                WHERE j.max_at >= :start AND j.min_at < :end
+                OFFSET 0
+            ) AS looked_at
+            WHERE cardinality(places) > 0
+            OFFSET 0
+        ) AS found
+    ) AS fetched
+    ORDER BY series_id, arrived_at, writer, seq, place
+) AS uncompacted
+""")
+
+_FEW = 8
+"""Series of a shard; with three times as many it costs the same to send everything."""
 
 
 class SampleRepository:
@@ -110,25 +146,41 @@ class SampleRepository:
             yield part
 
     async def _journal(self, wanted: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
-        """What is not compacted yet, a shard and a minute of arrival at a time, in order."""
+        """What is not compacted yet, in order of arrival within each series, some at a time."""
+        shards = np.unique(wanted & (SHARDS - 1))
+        spanned = {"start": from_us(span.start_us), "end": from_us(span.end_us)}
+        if len(wanted) <= _FEW * len(shards):
+            parts = self._journal_of_few(wanted, spanned)
+        else:
+            parts = self._journal_of_shards(shards, spanned)
+        async for part in parts:
+            times_us = part.times_us
+            kept = (times_us >= span.start_us) & (times_us < span.end_us)
+            yield part.picked(kept & is_among(part.series_ids, wanted))
+
+    async def _journal_of_few(
+        self, wanted: Int64s, spanned: Mapping[str, datetime]
+    ) -> AsyncGenerator[Columns, None]:
+        answer = await self._connection.execute(_JOURNAL_OF_FEW, {**to_wanted(wanted), **spanned})
+        series_ids, times, values = (
+            np.frombuffer(sent or b"", ">i8").astype(np.int64) for sent in answer.one()
+        )
+        yield Columns(series_ids, times + PG_EPOCH_US, values.view(np.float64))
+
+    async def _journal_of_shards(
+        self, shards: Int64s, spanned: Mapping[str, datetime]
+    ) -> AsyncGenerator[Columns, None]:
+        """A shard and a minute of arrival at a time."""
         rows = await self._connection.stream(
             _JOURNAL,
-            {
-                "shards": np.unique(wanted & (SHARDS - 1)).tolist(),
-                "start": from_us(span.start_us),
-                "end": from_us(span.end_us),
-            },
+            {"shards": shards.tolist(), **spanned},
             execution_options={"max_row_buffer": _BUFFERED_ROWS},
         )
         async for sent_ids, sent_times, sent_values in rows:
-            series_ids = from_joined_elements(sent_ids)
-            times = from_joined_elements(sent_times)
-            earliest, end = span.start_us - PG_EPOCH_US, span.end_us - PG_EPOCH_US
-            kept = is_among(series_ids, wanted) & (times >= earliest) & (times < end)
             yield Columns(
-                series_ids[kept],
-                times[kept] + PG_EPOCH_US,
-                from_joined_elements(sent_values)[kept].view(np.float64),
+                from_joined_elements(sent_ids),
+                from_joined_elements(sent_times) + PG_EPOCH_US,
+                from_joined_elements(sent_values).view(np.float64),
             )
 
 
