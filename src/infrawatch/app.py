@@ -1,33 +1,34 @@
 """The composition root: what is opened at start, who is told what, which routes there are."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import Receive, Scope, Send
 from starlette_compress import CompressMiddleware, add_compress_type
-from typing_extensions import TypedDict, override
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from typing_extensions import TypedDict
 
 from infrawatch import health, problems
+from infrawatch.access import limits_router as limits
 from infrawatch.access import openapi as access_openapi
 from infrawatch.access import router as keys
-from infrawatch.access.browsers import KnownPages, SecurityHeaders
+from infrawatch.access.browsers import KnownPages
+from infrawatch.access.limiter import Limiter, RateLimitHeaders
 from infrawatch.access.loopback import LoopbackOnly
 from infrawatch.access.plumbing import Access
+from infrawatch.access.proxies import ProxiedApp
 from infrawatch.access.request_ids import RequestIds
 from infrawatch.errors import StoreUnavailable
 from infrawatch.health import CountRequests, Health
 from infrawatch.ingest import router as ingest
 from infrawatch.ingest.admission import Admit, UnderWay
 from infrawatch.ingest.bounds import TimeBounds
-from infrawatch.ingest.intake import Intake
+from infrawatch.ingest.intake import Intake, Rules
 from infrawatch.ingest.protocols import collectd, vm_import
 from infrawatch.ingest.protocols.exposition import router as exposition
 from infrawatch.ingest.protocols.influx import router as influx
@@ -70,6 +71,7 @@ _ROUTERS = (
     live.router,
     asyncapi.router,
     keys.router,
+    limits.router,
     health.router,
 )
 
@@ -90,25 +92,10 @@ class State(TypedDict):
     max_body_bytes: int
 
 
-class _App(FastAPI):
-    """FastAPI, with something around even its answers to errors that nobody expected."""
-
-    trusted_proxies: Sequence[str] = ()
-    _around: ProxyHeadersMiddleware | None = None
-
-    @override
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._around is None:
-            # Who is asking, and whether by TLS, comes first: it is what all the others go by.
-            inner = cast(Any, SecurityHeaders(super().__call__))
-            self._around = ProxyHeadersMiddleware(inner, list(self.trusted_proxies))
-        await self._around(cast(Any, scope), cast(Any, receive), cast(Any, send))
-
-
 def create_app(settings: Settings) -> FastAPI:
     """Make a server; everything it needs is opened when its lifespan starts."""
     telemetry = Telemetry()
-    app = _App(
+    app = ProxiedApp(
         title="InfraWatch",
         summary="Telemetry on PostgreSQL: acknowledged means committed.",
         description="The frames of `WS /v1/live` are described at [/docs/live](/docs/live).",
@@ -126,6 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.add_middleware(Admit, under_way=UnderWay(settings.write_backlog_bytes, telemetry))
     app.add_middleware(CountRequests, telemetry=telemetry)
+    app.add_middleware(RateLimitHeaders)
     app.add_middleware(RequestIds)
     for router in _ROUTERS:
         app.include_router(router)
@@ -177,7 +165,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             yield State(
                 access=access,
                 epoch=epoch,
-                intake=_intake(settings, database, writer, telemetry),
+                intake=_intake(settings, database, writer, telemetry, access.limiter),
                 reader=Reader(database, epoch, _limits(settings)),
                 live=plumbing.live,
                 health=health,
@@ -189,12 +177,15 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
 
 
 def _live_options(settings: Settings) -> LiveOptions:
-    redis_url = settings.redis_url
     return LiveOptions(
         replay_window=settings.replay_window,
         max_series=settings.read_max_series,
-        redis_url=None if redis_url is None else redis_url.get_secret_value(),
+        redis_url=_redis_url(settings),
     )
+
+
+def _redis_url(settings: Settings) -> str | None:
+    return None if settings.redis_url is None else settings.redis_url.get_secret_value()
 
 
 def _writer(
@@ -227,6 +218,7 @@ def _access(settings: Settings, telemetry: Telemetry) -> AbstractAsyncContextMan
         telemetry,
         is_required=settings.authentication == "required",
         are_metrics_open=settings.metrics == "open",
+        redis_url=_redis_url(settings),
     )
 
 
@@ -241,15 +233,22 @@ def _database(settings: Settings) -> AbstractAsyncContextManager[Database]:
 
 
 def _intake(
-    settings: Settings, database: Database, writer: GroupWriter, telemetry: Telemetry
+    settings: Settings,
+    database: Database,
+    writer: GroupWriter,
+    telemetry: Telemetry,
+    limiter: Limiter,
 ) -> Intake:
     return Intake(
         database,
         writer,
         SeriesCache(settings.series_cache_bytes),
         telemetry,
-        bounds=TimeBounds(settings.retention, settings.max_past, settings.max_future, now_us),
-        deadline=settings.write_deadline,
+        rules=Rules(
+            TimeBounds(settings.retention, settings.max_past, settings.max_future, now_us),
+            limiter,
+            settings.write_deadline,
+        ),
     )
 
 

@@ -15,6 +15,7 @@ InfraWatchError
 │   └── TooManyWrongKeys     … and so many came from there that they are not looked at for a while
 ├── Forbidden                who is asking may not do this
 │   └── ScopeMissing         the key is right, but not made for this
+├── LimitExceeded            a tenant or key has used up what it is allowed
 ├── NotFound
 ├── AlreadyExists            what was to be created is there
 ├── CannotStart              a command cannot work on this machine; it says what to change
@@ -113,6 +114,17 @@ class Forbidden(InfraWatchError):
 
 class ScopeMissing(Forbidden):
     code = "scope_missing"
+
+
+class LimitExceeded(InfraWatchError):
+    """`retry_after` is when there will be room for what was sent."""
+
+    code = "limit_exceeded"
+    status = 429
+
+    def __init__(self, message: str, *, retry_after: timedelta) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class CannotStart(InfraWatchError):

@@ -19,6 +19,7 @@ from structlog.contextvars import get_contextvars
 from infrawatch.errors import (
     InfraWatchError,
     InvalidInput,
+    LimitExceeded,
     NotFound,
     ShuttingDown,
     TooManyWrongKeys,
@@ -87,7 +88,7 @@ def to_response(error: InfraWatchError, more: Mapping[str, object] | None = None
 
 def headers_of(error: InfraWatchError) -> dict[str, str]:
     """What every answer to an error carries, whatever its shape: when to retry, how to log in."""
-    if isinstance(error, TooManyWrongKeys):
+    if isinstance(error, (TooManyWrongKeys, LimitExceeded)):
         return {"Retry-After": str(ceil(error.retry_after.total_seconds()))}
     if isinstance(error, Unauthenticated):
         return {"WWW-Authenticate": CHALLENGE}

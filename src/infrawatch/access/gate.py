@@ -6,10 +6,11 @@ from typing import Protocol
 from starlette.requests import HTTPConnection
 
 from infrawatch.access.credentials import find_credential
+from infrawatch.access.limiter import Limiter
 from infrawatch.access.principal import EVERYBODY, Principal, Scope
 from infrawatch.access.refusals import Refusals, address_of
 from infrawatch.access.wrong_keys import WrongKeys
-from infrawatch.errors import ScopeMissing, TooManyWrongKeys, Unauthenticated
+from infrawatch.errors import LimitExceeded, ScopeMissing, TooManyWrongKeys, Unauthenticated
 
 _HOW = (
     "send an API key as `Authorization: Bearer iw_…`; `infrawatch keys create` makes one on the "
@@ -38,8 +39,9 @@ class Gate:
     Somebody with a right key is never slowed, whatever else comes from the same address.
     """
 
-    def __init__(self, ways: Sequence[Authenticator], refusals: Refusals) -> None:
+    def __init__(self, ways: Sequence[Authenticator], refusals: Refusals, limiter: Limiter) -> None:
         self._ways = ways
+        self._limiter = limiter
         self._refusals = refusals
         self._wrong_keys = WrongKeys()
 
@@ -50,6 +52,7 @@ class Gate:
             Unauthenticated: nobody we know.
             TooManyWrongKeys: nobody we know, again and again from the same address.
             ScopeMissing: somebody who may not.
+            LimitExceeded: somebody who asks too often.
             StoreUnavailable: that cannot be told now.
         """
         try:
@@ -64,6 +67,11 @@ class Gate:
                 f"this needs the scope {scope}, and {principal} has "
                 f"{', '.join(sorted(principal.scopes))}: use a key made with --scope {scope}"
             )
+        try:
+            await self._limiter.admit_request(principal)
+        except LimitExceeded:
+            self._refusals.note(connection, "too_many_requests", str(principal))
+            raise
         return principal
 
     async def still_admits(self, principal: Principal) -> bool:

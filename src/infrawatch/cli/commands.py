@@ -17,6 +17,7 @@ _NAMES = (
     "database-url",
     "keys",
     "tenants",
+    "limits",
     "openapi",
     "healthcheck",
     "doctor",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from infrawatch.access.limiter import Limiter
 from infrawatch.access.principal import Principal
 from infrawatch.errors import DeadlineExceeded
 from infrawatch.ingest.apart import Apart
@@ -17,6 +18,7 @@ from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.layouts import Layouts
 from infrawatch.ingest.naming import read_names
 from infrawatch.ingest.series_cache import SeriesCache, Space
+from infrawatch.ingest.series_room import SeriesRoom
 from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.ingest.writer import Commit, GroupWriter
 from infrawatch.model.labels import SeriesName
@@ -47,6 +49,14 @@ class Wishes:
     dry_run: bool = False
 
 
+class Rules(NamedTuple):
+    """What every batch is held to."""
+
+    bounds: TimeBounds
+    limiter: Limiter
+    deadline: timedelta
+
+
 class Outcome(NamedTuple):
     """What became of a batch; `commit` is None when nothing was stored.
 
@@ -69,15 +79,16 @@ class Intake:
         cache: SeriesCache,
         telemetry: Telemetry,
         *,
-        bounds: TimeBounds,
-        deadline: timedelta,
+        rules: Rules,
     ) -> None:
         self._database = database
         self._writer = writer
         self._cache = cache
         self._telemetry = telemetry
-        self._bounds = bounds
-        self._deadline_s = deadline.total_seconds()
+        self._bounds = rules.bounds
+        self._limiter = rules.limiter
+        self._deadline_s = rules.deadline.total_seconds()
+        self._series_room = SeriesRoom(database)
         self._resolving = asyncio.Lock()
         self.apart = Apart()
         self._known_metadata: dict[tuple[int, str], Metadata] = {}
@@ -98,10 +109,12 @@ class Intake:
 
         Raises:
             Unavailable: nothing, or by bad luck all of it, was stored; sending again is safe.
+            LimitExceeded: the key or its tenant sends too much; nothing was stored.
+            BatchTooLarge: it holds more than they may ever send at once.
         """
         try:
             async with asyncio.timeout(self._deadline_s):
-                outcome = await self._take(decoded, Space(principal.tenant_id, format_name), wishes)
+                outcome = await self._take(decoded, principal, format_name, wishes)
         except TimeoutError:
             raise DeadlineExceeded("storing takes too long; send the batch again") from None
         if not wishes.dry_run:
@@ -111,9 +124,15 @@ class Intake:
             self._telemetry.rejected.labels(format_name, code).inc(samples)
         return outcome
 
-    async def _take(self, decoded: Decoded, space: Space, wishes: Wishes) -> Outcome:
+    async def _take(
+        self, decoded: Decoded, principal: Principal, format_name: str, wishes: Wishes
+    ) -> Outcome:
+        space = Space(principal.tenant_id, format_name)
         ids = self._cache.find(space, decoded.keys) if decoded.ids is None else decoded.ids
         names = await self._read_names(decoded, ids)
+        most = self._limiter.max_series(principal) if names else None
+        if most is not None:
+            names = await self._series_room.keep_within(most, space.tenant_id, decoded, names)
         kept = self._bounds.check(decoded, self._which_are_named(decoded, ids, names))
         verdicts = decoded.verdicts
         if verdicts and not wishes.partial:
@@ -121,6 +140,7 @@ class Intake:
         accepted = len(decoded.times) if kept is None else int(np.count_nonzero(kept))
         if wishes.dry_run:
             return Outcome(accepted, verdicts, None, kept)
+        await self._limiter.admit_samples(principal, accepted)
         with self._writer.room_for(accepted):
             # Before the cache learns the series: keys it knows bring no metadata a second time.
             await self._store_metadata(space.tenant_id, decoded.metadata)

@@ -1,9 +1,8 @@
 """WS /v1/live, and GET /v1/live/sse for those who cannot do WebSockets."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import timedelta
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, WebSocket
@@ -13,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from infrawatch.access.needs import MayRead
 from infrawatch.access.plumbing import Access
+from infrawatch.access.principal import Principal
 from infrawatch.errors import Unauthenticated
 from infrawatch.live.subscription import Live
 from infrawatch.live.viewer import HEARTBEAT_S, NOT_ADMITTED, Viewer, error_frame
@@ -37,9 +37,10 @@ TheLive = Annotated[Live, Depends(_live)]
 async def follow(websocket: WebSocket, principal: MayRead, live: TheLive) -> None:
     """Frames both ways, as /asyncapi.json describes them."""
     offered = websocket.scope.get("subprotocols", ())
-    await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
     access: Access = websocket.state.access
-    await Viewer(websocket, principal, live, access.gate.still_admits).serve()
+    with access.limiter.viewing(principal):
+        await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        await Viewer(websocket, principal, live, access.gate.still_admits).serve()
 
 
 @router.get(
@@ -65,7 +66,7 @@ async def follow_by_sse(
         heartbeat=timedelta(seconds=HEARTBEAT_S),
     )
     access: Access = request.state.access
-    events = _events(live, wish, partial(access.gate.still_admits, principal))
+    events = _events(live, wish, access, principal)
     first = await anext(events)  # an error in the question is still a problem answer
     return StreamingResponse(
         _chained(first, events),
@@ -75,13 +76,13 @@ async def follow_by_sse(
 
 
 async def _events(
-    live: Live, wish: Wish, still_admitted: Callable[[], Awaitable[bool]]
+    live: Live, wish: Wish, access: Access, principal: Principal
 ) -> AsyncGenerator[bytes, None]:
     """Frames as events; the last one is an error if the viewer's key is not good any more."""
-    with live.subscribed(wish) as subscription:
+    with access.limiter.viewing(principal), live.subscribed(wish) as subscription:
         async with aclosing(subscription.frames()) as frames:
             async for frame in frames:
-                if not await still_admitted():
+                if not await access.gate.still_admits(principal):
                     error = Unauthenticated(NOT_ADMITTED, reason="withdrawn")
                     yield _to_event(error_frame(error, wish.id))
                     return

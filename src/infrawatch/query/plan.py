@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from uuid import UUID
 
 import numpy as np
 
+from infrawatch.access.limiter import UNLIMITED, Budget
 from infrawatch.errors import DeadlineExceeded, InvalidCursor, QueryTooBroad
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.samples import Columns, is_stale
@@ -45,6 +46,7 @@ class Asker:
 
     tenant_id: int
     wait_for: Cursor | None = None
+    budget: Budget = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,14 @@ class Limits:
     series: int
     samples: int
     deadline: timedelta
+
+    def within(self, budget: Budget) -> "Limits":
+        """These, or those of a budget where they are tighter."""
+        return replace(
+            self,
+            series=min(self.series, budget.series or self.series),
+            samples=min(self.samples, budget.samples or self.samples),
+        )
 
 
 class Found(NamedTuple):
@@ -102,7 +112,7 @@ class Reader:
         async with self._snapshot(asker) as snapshot:
             if selector is None:
                 return await snapshot.series.count_labels()
-            series = await self._select(snapshot, selector)
+            series = await self._select(asker, snapshot, selector)
         names = Counter(name for one in series for name in (METRIC_LABEL, *one.labels))
         return dict(sorted(names.items()))
 
@@ -113,7 +123,7 @@ class Reader:
         async with self._snapshot(asker) as snapshot:
             if selector is None:
                 return await snapshot.series.count_values(label, limit=limit)
-            series = await self._select(snapshot, selector)
+            series = await self._select(asker, snapshot, selector)
         every = (one.metric if label == METRIC_LABEL else one.labels.get(label) for one in series)
         values = Counter(value for value in every if value is not None)
         return dict(sorted(values.items())[:limit])
@@ -126,7 +136,7 @@ class Reader:
     async def latest(self, asker: Asker, selector: Selector, *, since_us: int) -> Found:
         """The last sample of each series since then; series that ended (stale) are left out."""
         async with self._snapshot(asker) as snapshot:
-            series = await self._select(snapshot, selector)
+            series = await self._select(asker, snapshot, selector)
             span = TimeRange(since_us, FAR_FUTURE_US)
             last = await snapshot.samples.find_last([one.id for one in series], span)
         return Found({one.id: one for one in series}, last.picked(~is_stale(last.values)))
@@ -138,7 +148,7 @@ class Reader:
             QueryTooBroad: more series or samples than one question may touch.
         """
         async with self._snapshot(asker) as snapshot:
-            series = await self._select(snapshot, selector)
+            series = await self._select(asker, snapshot, selector)
             columns = await snapshot.samples.read([one.id for one in series], span)
         return Found({one.id: one for one in series}, columns)
 
@@ -157,11 +167,12 @@ class Reader:
                 "shorter span"
             )
         async with self._snapshot(asker) as snapshot:
-            series = await self._select(snapshot, question.selector)
-            if len(series) * steps.count > self._limits.samples:
+            series = await self._select(asker, snapshot, question.selector)
+            most = self._limits.within(asker.budget).samples
+            if len(series) * steps.count > most:
                 raise QueryTooBroad(
                     f"{len(series)} series of {steps.count} steps are more than "
-                    f"{self._limits.samples} values: ask for a longer step or fewer series, or "
+                    f"{most} values: ask for a longer step or fewer series, or "
                     "raise INFRAWATCH_READ_MAX_SAMPLES"
                 )
             known = {one.id: one for one in series}
@@ -177,12 +188,13 @@ class Reader:
         found = Found(known, columns)
         return await _computed(len(columns), partial(_from_samples, found, metadata, question))
 
-    async def _select(self, snapshot: Snapshot, selector: Selector) -> list[Series]:
-        series = await snapshot.series.select(selector, limit=self._limits.series + 1)
-        if len(series) > self._limits.series:
+    async def _select(self, asker: Asker, snapshot: Snapshot, selector: Selector) -> list[Series]:
+        most = self._limits.within(asker.budget).series
+        series = await snapshot.series.select(selector, limit=most + 1)
+        if len(series) > most:
             raise QueryTooBroad(
-                f"the selector means more than {self._limits.series} series: add a label to it, "
-                "or raise INFRAWATCH_READ_MAX_SERIES"
+                f"the selector means more than {most} series: add a label to it, or raise "
+                "INFRAWATCH_READ_MAX_SERIES or your limit (`infrawatch limits`)"
             )
         return series
 
@@ -198,11 +210,12 @@ class Reader:
         if awaited is not None and awaited.epoch != self._epoch:
             raise InvalidCursor("the cursor comes from another database")
         deadline_s = self._limits.deadline.total_seconds()
+        most = self._limits.within(asker.budget).samples
         try:
             async with asyncio.timeout(deadline_s):
                 while True:
                     async with self._database.reading() as connection:
-                        snapshot = Snapshot.on(connection, asker.tenant_id, self._limits.samples)
+                        snapshot = Snapshot.on(connection, asker.tenant_id, most)
                         if awaited is None or await snapshot.writers.has_reached(awaited):
                             awaited = None
                             yield snapshot

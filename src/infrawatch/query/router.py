@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from infrawatch.access.needs import READ, MayRead
+from infrawatch.access.plumbing import Access
 from infrawatch.durations import parse_duration
 from infrawatch.errors import InvalidCursor, InvalidInput, InvalidTime
 from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
@@ -40,6 +41,7 @@ async def _reader(request: Request) -> Reader:  # FastAPI runs plain functions i
 
 
 async def _asker(
+    request: Request,
     principal: MayRead,
     wait_for: Annotated[
         str | None,
@@ -49,7 +51,12 @@ async def _asker(
         ),
     ] = None,
 ) -> Asker:
-    return Asker(principal.tenant_id, None if wait_for is None else Cursor.from_text(wait_for))
+    access: Access = request.state.access
+    return Asker(
+        principal.tenant_id,
+        None if wait_for is None else Cursor.from_text(wait_for),
+        access.limiter.budget(principal),
+    )
 
 
 _MATCH = Query(

@@ -67,6 +67,23 @@ class SeriesRepository:
                 known |= await self._find(theirs)
         return [known[mark] for mark in marks]
 
+    async def find(self, names: Sequence[SeriesName]) -> list[int | None]:
+        """The id of each name, in order; None for one that is not stored."""
+        marks = [UUID(bytes=name.fingerprint()) for name in names]
+        known = await self._find(dict(zip(marks, names, strict=True)))
+        return [known.get(mark) for mark in marks]
+
+    async def count_active(self, *, at_least: int) -> int:
+        """How many series got samples in the open windows, about the last two hours.
+
+        Counting them takes a while; where there are not even `at_least` series, all are counted.
+        """
+        wanted = {"tenant": self._tenant_id}
+        stored = int((await self._connection.execute(_COUNT, wanted)).scalar_one())
+        if stored < at_least:
+            return stored
+        return int((await self._connection.execute(_COUNT_ACTIVE, wanted)).scalar_one())
+
     async def select(self, selector: Selector, *, limit: int, after: int = 0) -> list[Series]:
         """At most `limit` of the series a selector means, by id, with ids above `after`."""
         conditions, parameters, rest = _split(selector)
@@ -223,6 +240,21 @@ SELECT name, count(*) FROM (
     SELECT jsonb_object_keys(labels) AS name FROM series WHERE tenant_id = :tenant
     UNION ALL SELECT '__name__' FROM series WHERE tenant_id = :tenant
 ) AS every GROUP BY name ORDER BY name COLLATE "C"
+""")
+
+_COUNT = text("SELECT count(*) FROM series WHERE tenant_id = :tenant")
+
+# What is uncompacted is read once, the primary key of chunks_head once for each series.
+_COUNT_ACTIVE = text("""
+WITH uncompacted AS MATERIALIZED (
+    SELECT DISTINCT unnest(j.series_ids) AS id
+    FROM shards h JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
+)
+SELECT count(*) FROM series s
+WHERE s.tenant_id = :tenant AND (
+    s.id IN (SELECT id FROM uncompacted)
+    OR EXISTS (SELECT FROM chunks_head c WHERE c.shard = s.shard AND c.series_id = s.id)
+)
 """)
 
 _COUNT_METRICS = text("""

@@ -1,0 +1,158 @@
+"""Holds everybody to their limits; who has none costs one look into a dict."""
+
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import NamedTuple
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infrawatch.access.limits import Held, LimitBook
+from infrawatch.access.principal import Principal
+from infrawatch.access.rates import WINDOW_S, Policy, Rates, Spent
+from infrawatch.errors import BatchTooLarge, LimitExceeded
+from infrawatch.store.database import Database
+
+_SPENT: ContextVar[list[Spent]] = ContextVar("spent")
+"""What the request under way was counted as."""
+
+_HOW = "`infrawatch limits` shows and changes what is allowed"
+
+
+class Budget(NamedTuple):
+    """What one question may read; None is as much as the server allows."""
+
+    samples: int | None = None
+    series: int | None = None
+
+
+UNLIMITED = Budget()
+
+
+class Limiter:
+    """One for a process. Without limits in the database nobody is limited."""
+
+    def __init__(self, database: Database, redis_url: str | None) -> None:
+        self.book = LimitBook(database)
+        self._rates = Rates(redis_url)
+        self._viewers: dict[str, int] = {}
+        self.runs: Sequence[Callable[[], Coroutine[object, object, None]]] = (self.book.run,)
+
+    async def admit_request(self, principal: Principal) -> None:
+        """Count a request.
+
+        Raises:
+            LimitExceeded: there were too many.
+        """
+        for name, limits in self.book.of(principal):
+            if limits.requests_per_s is not None:
+                await self._spend(Policy(name, "requests", limits.requests_per_s), 1)
+
+    async def admit_samples(self, principal: Principal, samples: int) -> None:
+        """Count samples that are about to be stored.
+
+        Raises:
+            BatchTooLarge: so many in one batch would never be let through.
+            LimitExceeded: there were too many; later there is room for these.
+        """
+        if not samples:
+            return
+        for name, limits in self.book.of(principal):
+            if limits.samples_per_s is None:
+                continue
+            policy = Policy(name, "samples", limits.samples_per_s)
+            if samples > policy.quota:
+                raise BatchTooLarge(
+                    f"{samples} samples in one batch, and the limit is {limits.samples_per_s:g} a "
+                    f"second: send at most {policy.quota} at once; {_HOW}"
+                )
+            await self._spend(policy, samples)
+
+    def max_series(self, principal: Principal) -> int | None:
+        """How many active series the tenant may have; None for any number."""
+        tenants = self.book.of(principal._replace(key_id=None))
+        return tenants[0].limits.active_series if tenants else None
+
+    def budget(self, principal: Principal) -> Budget:
+        """What one question may read."""
+        held = self.book.of(principal)
+        samples = [one.limits.query_samples for one in held if one.limits.query_samples]
+        series = [one.limits.query_series for one in held if one.limits.query_series]
+        return Budget(min(samples, default=None), min(series, default=None))
+
+    @contextmanager
+    def viewing(self, principal: Principal) -> Generator[None, None, None]:
+        """Count a live connection to this process until the block ends.
+
+        Raises:
+            LimitExceeded: there are too many.
+        """
+        held = self.book.of(principal)
+        for one in held:
+            most, now = one.limits.live_connections, self._viewers.get(one.name, 0)
+            if most is not None and now >= most:
+                raise LimitExceeded(
+                    f"{_whose(one)} has {now} live connections, which is its limit: close one; "
+                    f"{_HOW}",
+                    retry_after=timedelta(seconds=WINDOW_S),
+                )
+        for one in held:
+            self._viewers[one.name] = self._viewers.get(one.name, 0) + 1
+        try:
+            yield
+        finally:
+            for one in held:
+                self._viewers[one.name] -= 1
+
+    async def _spend(self, policy: Policy, amount: int) -> None:
+        spent = await self._rates.spend(policy, amount)
+        _SPENT.get([]).append(spent)
+        if not spent.is_allowed:
+            whose = policy.holder.partition(":")[0]
+            raise LimitExceeded(
+                f"more than {policy.per_s:g} {policy.what} a second for this {whose}: wait, or "
+                f"send less; {_HOW}",
+                retry_after=timedelta(seconds=spent.more_in_s),
+            )
+
+
+class RateLimitHeaders:
+    """Says in every answer to somebody with limits how much is left of them.
+
+    As draft-ietf-httpapi-ratelimit-headers-10 has it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        spent: list[Spent] = []
+        _SPENT.set(spent)
+
+        async def adding_headers(message: Message) -> None:
+            if spent and message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_to_headers(spent)]
+            await send(message)
+
+        await self._app(scope, receive, adding_headers)
+
+
+def _to_headers(spent: Sequence[Spent]) -> Sequence[tuple[bytes, bytes]]:
+    policies = (f"{_label(one.policy)};q={one.policy.quota};w={WINDOW_S}" for one in spent)
+    left = (f"{_label(one.policy)};r={one.left};t={one.more_in_s}" for one in spent)
+    return (
+        (b"ratelimit-policy", ", ".join(policies).encode()),
+        (b"ratelimit", ", ".join(left).encode()),
+    )
+
+
+def _label(policy: Policy) -> str:
+    return f'"{policy.holder.partition(":")[0]}-{policy.what}"'
+
+
+def _whose(held: Held) -> str:
+    return f"this {held.name.partition(':')[0]}"

@@ -1,0 +1,109 @@
+"""Limits: data that this process keeps up to date, and how they are changed."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from infrawatch.access.principal import Principal
+from infrawatch.errors import NotFound, Unavailable
+from infrawatch.store.audit import Act, Actor, AuditRepository
+from infrawatch.store.database import Database
+from infrawatch.store.keys import KeyRepository
+from infrawatch.store.limits import Holder, LimitRepository, Limits
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 1.0
+"""How late a changed limit counts, on every server."""
+
+
+class Held(NamedTuple):
+    """Limits, and whose they are: `name` tells them from others in counters."""
+
+    name: str
+    limits: Limits
+
+
+class LimitBook:
+    """The limits there are, as fresh as a second ago; those of before while PostgreSQL is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._last_change = -1
+        self._held: Mapping[Holder, Held] = {}
+
+    def of(self, principal: Principal) -> Sequence[Held]:
+        """The limits that bind somebody: the tenant's, and those of the key."""
+        if not self._held:
+            return ()
+        tenant_id, key_id = principal.tenant_id, principal.key_id
+        holders = {Holder(tenant_id), Holder(tenant_id, key_id)}
+        return [held for one in holders if (held := self._held.get(one)) is not None]
+
+    async def run(self) -> None:
+        """Read what changed, for ever."""
+        while True:
+            try:
+                await self.read()
+            except Unavailable as error:
+                log.warning("limits_cannot_be_read", error=str(error))
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def read(self) -> None:
+        """Read them if any has changed.
+
+        Raises:
+            StoreUnavailable: PostgreSQL cannot be asked; the limits of before stay.
+        """
+        async with self._database.reading() as connection:
+            last_change = await KeyRepository(connection).last_change()
+            if last_change == self._last_change:
+                return
+            found = await LimitRepository(connection).list()
+        self._held = {one.holder: Held(_name(one.holder), one.limits) for one in found}
+        self._last_change = last_change
+
+
+async def put_limits(database: Database, holder: Holder, limits: Limits, actor: Actor) -> None:
+    """Let these be the limits of a tenant or key: on every server, within about a second.
+
+    Raises:
+        NotFound: the tenant has no such key.
+    """
+    async with database.writing() as connection:
+        keys = KeyRepository(connection)
+        await keys.begin_change()
+        if holder.key_id is not None:
+            key = await keys.find(holder.key_id)
+            if key is None or key.tenant_id != holder.tenant_id:
+                raise NotFound(
+                    f"the tenant has no key {holder.key_id!r}; `infrawatch keys list` shows all"
+                )
+        await LimitRepository(connection).put(holder, limits)
+        said = {name: value for name, value in limits._asdict().items() if value is not None}
+        await AuditRepository(connection).add(actor, _act(holder, "limits.set", said))
+    log.info("audit", actor=str(actor), action="limits.set", target=_name(holder))
+
+
+async def remove_limits(database: Database, holder: Holder, actor: Actor) -> None:
+    """Let a tenant or key have no limits of its own.
+
+    Raises:
+        NotFound: it has none.
+    """
+    async with database.writing() as connection:
+        await KeyRepository(connection).begin_change()
+        if not await LimitRepository(connection).remove(holder):
+            raise NotFound("there are no such limits; `infrawatch limits list` shows all")
+        await AuditRepository(connection).add(actor, _act(holder, "limits.removed", {}))
+    log.info("audit", actor=str(actor), action="limits.removed", target=_name(holder))
+
+
+def _act(holder: Holder, action: str, detail: Mapping[str, object]) -> Act:
+    return Act(holder.tenant_id, action, _name(holder), detail)
+
+
+def _name(holder: Holder) -> str:
+    return f"tenant:{holder.tenant_id}" if holder.key_id is None else f"key:{holder.key_id}"

@@ -1,0 +1,120 @@
+"""/v1/limits: how much tenants and keys may do, for administrators."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import Field
+
+from infrawatch.access.limits import put_limits, remove_limits
+from infrawatch.access.needs import MayAdministrate
+from infrawatch.access.plumbing import Access
+from infrawatch.access.principal import Principal
+from infrawatch.access.schemas import Name, Wire
+from infrawatch.errors import Forbidden
+from infrawatch.problems import ParameterProblem, Problem, to_answer
+from infrawatch.store.audit import Actor
+from infrawatch.store.database import Database
+from infrawatch.store.limits import Holder, LimitRepository, Limits
+from infrawatch.store.tenants import TenantRepository
+
+_INT32, _INT64 = 2**31, 2**63
+
+KeyId = Annotated[str | None, Field(pattern=r"^[a-z0-9]{4,32}$", description="One key; else all.")]
+Rate = Annotated[float | None, Field(gt=0, le=1e9, examples=[1000])]
+
+
+class LimitsIn(Wire):
+    """All limits of a tenant or key; one that is left out is none."""
+
+    tenant: Annotated[Name | None, Field(description="Yours if left out.")] = None
+    key_id: KeyId = None
+    requests_per_s: Rate = None
+    samples_per_s: Rate = None
+    active_series: Annotated[
+        int | None, Field(ge=0, lt=_INT64, description="Of the tenant; not for a key.")
+    ] = None
+    live_connections: Annotated[
+        int | None, Field(ge=0, lt=_INT32, description="To each server process.")
+    ] = None
+    query_samples: Annotated[int | None, Field(gt=0, lt=_INT64)] = None
+    query_series: Annotated[int | None, Field(gt=0, lt=_INT64)] = None
+
+
+class LimitsOut(LimitsIn):
+    tenant: str
+
+
+class AllLimits(Wire):
+    limits: list[LimitsOut]
+
+
+router = APIRouter(
+    prefix="/v1/limits",
+    tags=["access"],
+    max_body_size=16 * 1024,
+    responses={
+        404: to_answer("There is no such tenant, key or limit."),
+        422: to_answer("A field or parameter does not fit.", Problem, ParameterProblem),
+        503: to_answer("Try again after `Retry-After` seconds."),
+    },
+)
+
+
+async def _database(request: Request) -> Database:  # FastAPI runs plain functions in a thread
+    access: Access = request.state.access
+    return access.database
+
+
+TheDatabase = Annotated[Database, Depends(_database)]
+
+
+@router.get("")
+async def list_limits(principal: MayAdministrate, database: TheDatabase) -> AllLimits:
+    """Limits of your tenant and its keys; operators see those of every tenant."""
+    only = None if principal.is_operator else principal.tenant_id
+    async with database.reading() as connection:
+        found = await LimitRepository(connection).list(only)
+    return AllLimits(
+        limits=[
+            LimitsOut(tenant=one.tenant, key_id=one.holder.key_id, **one.limits._asdict())
+            for one in found
+        ]
+    )
+
+
+@router.put("", status_code=204)
+async def set_limits(
+    limits_in: LimitsIn, principal: MayAdministrate, database: TheDatabase
+) -> None:
+    """Replace the limits of a tenant or key, on every server within about a second.
+
+    Operators set those of any tenant, other administrators those of keys of their own.
+    """
+    holder = await _holder(principal, limits_in.tenant, limits_in.key_id, database)
+    limits = Limits(**{name: getattr(limits_in, name) for name in Limits._fields})
+    await put_limits(database, holder, limits, Actor(principal.name, principal.key_id))
+
+
+@router.delete("", status_code=204)
+async def withdraw_limits(
+    principal: MayAdministrate,
+    database: TheDatabase,
+    tenant: Annotated[Name | None, Query()] = None,
+    key_id: Annotated[KeyId, Query()] = None,
+) -> None:
+    """Let a tenant or key have no limits of its own."""
+    holder = await _holder(principal, tenant, key_id, database)
+    await remove_limits(database, holder, Actor(principal.name, principal.key_id))
+
+
+async def _holder(
+    principal: Principal, tenant: str | None, key_id: str | None, database: Database
+) -> Holder:
+    if not principal.is_operator and (tenant is not None or key_id is None):
+        raise Forbidden(
+            "only operators, administrators of the tenant default, limit tenants: name a key_id"
+        )
+    if tenant is None:
+        return Holder(principal.tenant_id, key_id)
+    async with database.reading() as connection:
+        return Holder((await TenantRepository(connection).get(tenant)).id, key_id)

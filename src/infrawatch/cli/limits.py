@@ -1,0 +1,101 @@
+"""`infrawatch limits`: how much tenants and keys may do."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infrawatch.access.limits import put_limits, remove_limits
+from infrawatch.cli.database import migrated_database, whoever_calls
+from infrawatch.cli.options import DataDir, read_settings
+from infrawatch.cli.serving import run_until_stopped
+from infrawatch.cli.tables import print_table
+from infrawatch.settings import LogSettings
+from infrawatch.store.database import Database
+from infrawatch.store.limits import Holder, LimitRepository, Limits
+from infrawatch.store.tenants import TenantRepository
+from infrawatch.telemetry import configure_logging
+
+limits = typer.Typer(
+    help="Set and list limits of tenants and keys, beside a running server or without one.",
+    no_args_is_help=True,
+)
+
+
+@limits.callback()
+def _limits() -> None:
+    logs = read_settings(LogSettings)
+    configure_logging(logs.log_format, logs.log_level)
+
+
+Tenant = Annotated[str, typer.Option(help="Whose limits.")]
+Key = Annotated[str | None, typer.Option(help="The id of one of its keys; else all of it.")]
+
+
+@limits.command("set")
+def set_limits(  # noqa: PLR0913, PLR0917  # each is an option
+    tenant: Tenant = "default",
+    key: Key = None,
+    requests_per_s: Annotated[float | None, typer.Option(min=1e-3)] = None,
+    samples_per_s: Annotated[float | None, typer.Option(min=1e-3)] = None,
+    active_series: Annotated[
+        int | None, typer.Option(min=0, help="At it, known series flow on, new ones are refused.")
+    ] = None,
+    live_connections: Annotated[
+        int | None, typer.Option(min=0, help="To each server process.")
+    ] = None,
+    query_samples: Annotated[
+        int | None, typer.Option(min=1, help="That one question may read.")
+    ] = None,
+    query_series: Annotated[
+        int | None, typer.Option(min=1, help="That one question may mean.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Let these be all limits of a tenant or key, on every server within about a second."""
+    wanted = Limits(
+        requests_per_s, samples_per_s, active_series, live_connections, query_samples, query_series
+    )
+    run_until_stopped(_set(data_dir, tenant, key, wanted))
+
+
+@limits.command()
+def clear(tenant: Tenant = "default", key: Key = None, data_dir: DataDir = None) -> None:
+    """Let a tenant or key have no limits of its own."""
+    run_until_stopped(_clear(data_dir, tenant, key))
+
+
+@limits.command("list")
+def list_limits(data_dir: DataDir = None) -> None:
+    """Show all limits; `-` is none."""
+    run_until_stopped(_list(data_dir))
+
+
+async def _set(data_dir: Path | None, tenant: str, key: str | None, wanted: Limits) -> None:
+    async with migrated_database(data_dir) as database:
+        await put_limits(database, await _holder(database, tenant, key), wanted, whoever_calls())
+
+
+async def _clear(data_dir: Path | None, tenant: str, key: str | None) -> None:
+    async with migrated_database(data_dir) as database:
+        await remove_limits(database, await _holder(database, tenant, key), whoever_calls())
+
+
+async def _list(data_dir: Path | None) -> None:
+    async with migrated_database(data_dir) as database, database.reading() as connection:
+        found = await LimitRepository(connection).list()
+    heads = ("TENANT", "KEY", *(name.upper() for name in Limits._fields))
+    rows = [
+        (
+            one.tenant,
+            one.holder.key_id or "-",
+            *("-" if n is None else f"{n:g}" for n in one.limits),
+        )
+        for one in found
+    ]
+    print_table(heads, rows)
+
+
+async def _holder(database: Database, tenant: str, key: str | None) -> Holder:
+    async with database.reading() as connection:
+        return Holder((await TenantRepository(connection).get(tenant)).id, key)

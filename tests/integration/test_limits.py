@@ -1,0 +1,241 @@
+"""Limits: how much a tenant or a key may do, and what they hear who do more."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx import AsyncClient, Response
+from integration.conftest import serving
+from keys import TESTS, a_key, bearing
+from pushing import batch, now_ms, series
+from viewing import viewing
+from websockets.exceptions import InvalidStatus
+
+from infrawatch.access.credentials import ApiKey
+from infrawatch.access.limits import put_limits
+from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
+from infrawatch.access.tenants import create_tenant
+from infrawatch.embedded.valkey import valkey_running
+from infrawatch.ingest import series_room
+from infrawatch.store.database import Database
+from infrawatch.store.limits import Holder, Limits
+
+TENANT = Holder(DEFAULT_TENANT_ID)
+
+
+@pytest.fixture
+async def key(database_url: str) -> str:
+    return await a_key(database_url, *SCOPES)
+
+
+@asynccontextmanager
+async def limited(
+    database_url: str, key: str, limits: Limits, holder: Holder = TENANT, **settings: Any
+) -> AsyncGenerator[AsyncClient, None]:
+    """A server that knows of these limits, and a client with a key."""
+    async with Database.open(database_url) as database:
+        await put_limits(database, holder, limits, TESTS)
+    async with (
+        serving(database_url, auth="required", **settings) as url,
+        AsyncClient(base_url=url, timeout=30, headers=bearing(key)) as client,
+    ):
+        yield client
+
+
+async def push(client: AsyncClient, *all_series: object, **parameters: str) -> Response:
+    return await client.post("/v1/samples", json=batch(*all_series), params=parameters)
+
+
+def distinct(label: str, start: int, stop: int) -> list[object]:
+    return [
+        series("requests", [now_ms(), 1], labels={"host": "a", label: f"v{n}"})
+        for n in range(start, stop)
+    ]
+
+
+async def test_too_many_requests_are_told_when_to_come_back(database_url: str, key: str) -> None:
+    async with limited(database_url, key, Limits(requests_per_s=1)) as client:
+        answers = [await client.get("/v1/labels") for _ in range(15)]
+
+    statuses = [answer.status_code for answer in answers]
+    assert statuses == [200] * statuses.count(200) + [429] * statuses.count(429)
+    assert 10 <= statuses.count(200) < 15
+    assert answers[0].headers["ratelimit-policy"] == '"tenant-requests";q=10;w=10'
+    assert answers[0].headers["ratelimit"].startswith('"tenant-requests";r=9;t=')
+    assert answers[-1].json()["code"] == "limit_exceeded"
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 10
+
+
+async def test_too_many_samples_are_told_when_to_come_back(database_url: str, key: str) -> None:
+    now = now_ms()
+    many = series("up", *([now - n, n] for n in range(60)))
+    async with limited(database_url, key, Limits(samples_per_s=10)) as client:
+        first, second = await push(client, many), await push(client, many)
+        huge = await push(client, series("up", *([now - n, n] for n in range(101))))
+
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert first.headers["ratelimit"].startswith('"tenant-samples";r=40;t=')
+    assert "10 samples a second for this tenant" in second.json()["detail"]
+    assert huge.status_code == 413
+    assert "at most 100 at once" in huge.json()["detail"]
+
+
+async def test_a_limit_of_a_key_binds_that_key_alone(database_url: str, key: str) -> None:
+    parsed = ApiKey.find(key)
+    assert parsed is not None
+    other = await a_key(database_url, "read")
+    holder = Holder(DEFAULT_TENANT_ID, parsed.id)
+    async with limited(database_url, key, Limits(requests_per_s=0.1), holder) as client:
+        assert (await client.get("/v1/labels")).status_code == 200
+        assert (await client.get("/v1/labels")).status_code == 429
+
+        unlimited = await client.get("/v1/labels", headers=bearing(other))
+
+        assert unlimited.status_code == 200
+        assert "ratelimit" not in unlimited.headers
+
+
+async def test_at_the_limit_known_series_flow_on_and_new_ones_are_refused(
+    database_url: str, key: str
+) -> None:
+    async with limited(database_url, key, Limits(active_series=10)) as client:
+        assert (await push(client, *distinct("path", 0, 8))).status_code == 200
+
+        mixed = await push(client, *distinct("path", 4, 14), partial="true")
+        known = await push(client, *distinct("path", 0, 10))
+        new = await push(client, *distinct("path", 20, 23))
+
+        assert mixed.status_code == 207
+        assert (mixed.json()["accepted"], mixed.json()["rejected"]) == (6, 4)
+        assert [one["pointer"] for one in mixed.json()["errors"]] == [
+            f"/series/{n}/samples/0/0" for n in range(6, 10)
+        ]
+        assert known.status_code == 200
+        assert new.status_code == 422
+        refused = new.json()["errors"][0]
+        assert refused["code"] == "too_many_series"
+        assert "10 active series" in refused["detail"]
+        assert "label path differs most (3 values)" in refused["detail"]
+        assert len((await client.get("/v1/series", params={"match": "requests"})).json()["series"])
+
+
+async def test_series_that_came_to_rest_make_room(
+    database_url: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_room, "COUNT_SOON_S", 0.0)
+    async with limited(database_url, key, Limits(active_series=5)) as client:
+        assert (await push(client, *distinct("path", 0, 5))).status_code == 200
+        assert (await push(client, *distinct("path", 5, 6))).status_code == 422
+        async with Database.open(database_url) as database, database.writing() as connection:
+            await connection.exec_driver_sql("TRUNCATE journal")
+
+        assert (await push(client, *distinct("path", 5, 6))).status_code == 200
+
+
+async def test_what_a_question_may_read_is_limited(database_url: str, key: str) -> None:
+    limits = Limits(query_series=2, query_samples=5)
+    async with limited(database_url, key, limits) as client:
+        await push(client, *distinct("path", 0, 3))
+        await push(client, series("long", *([now_ms() - n, n] for n in range(6))))
+
+        series_answer = await client.get("/v1/samples", params={"match": "requests"})
+        samples_answer = await client.get("/v1/samples", params={"match": "long"})
+
+        for answer in (series_answer, samples_answer):
+            assert answer.status_code == 422
+            assert answer.json()["code"] == "query_too_broad"
+        assert "more than 2 series" in series_answer.json()["detail"]
+
+
+async def test_so_many_live_connections_and_no_more(database_url: str, key: str) -> None:
+    async with limited(database_url, key, Limits(live_connections=1)) as client:
+        url, headers = str(client.base_url), bearing(key)
+        async with viewing(url, additional_headers=headers):
+            with pytest.raises(InvalidStatus) as refused:
+                async with viewing(url, additional_headers=headers):
+                    pass
+            by_sse = await client.get("/v1/live/sse", params={"match": "up"})
+        assert refused.value.response.status_code == 429
+        assert by_sse.status_code == 429
+        assert "1 live connections" in by_sse.json()["detail"]
+
+        async with viewing(url, additional_headers=headers) as viewer:  # there is room again
+            await viewer.subscribe("up")
+
+
+async def test_servers_count_together_in_redis_and_apart_without_it(
+    database_url: str, key: str, temporary_root: Path
+) -> None:
+    limits = Limits(requests_per_s=1)
+
+    async def count_admitted(redis_url: str) -> int:
+        async with (
+            limited(database_url, key, limits, redis_url=redis_url) as one,
+            limited(database_url, key, limits, redis_url=redis_url) as other,
+        ):
+            servers = [one, other] * 10
+            answers = [await server.get("/v1/labels") for server in servers]
+        return [answer.status_code for answer in answers].count(200)
+
+    async with valkey_running(temporary_root / "limits-redis") as redis_url:
+        assert 10 <= await count_admitted(redis_url) < 16
+    assert await count_admitted("redis://127.0.0.1:1") == 20
+
+
+@pytest.fixture
+async def operator(database_url: str, key: str) -> AsyncIterator[AsyncClient]:
+    async with (
+        serving(database_url, auth="required") as url,
+        AsyncClient(base_url=url, timeout=30, headers=bearing(key)) as client,
+    ):
+        yield client
+
+
+async def test_limits_are_data_that_count_without_a_restart(operator: AsyncClient) -> None:
+    wanted = {"requests_per_s": 0.1, "active_series": 7}
+    assert (await operator.put("/v1/limits", json=wanted)).status_code == 204
+
+    async with asyncio.timeout(30):
+        while (await operator.get("/v1/labels")).status_code != 429:
+            pass
+
+
+async def test_who_sets_limits_is_recorded(operator: AsyncClient) -> None:
+    wanted = {"samples_per_s": 5000.0, "query_series": 10}
+    assert (await operator.put("/v1/limits", json=wanted)).status_code == 204
+
+    [held] = (await operator.get("/v1/limits")).json()["limits"]
+    [entry] = (await operator.get("/v1/audit", params={"limit": 1})).json()["entries"]
+
+    assert {name: held[name] for name in wanted} == wanted
+    assert (held["tenant"], held["key_id"], held["active_series"]) == ("default", None, None)
+    assert (entry["action"], entry["detail"]) == ("limits.set", wanted)
+    assert (await operator.delete("/v1/limits")).status_code == 204
+    assert (await operator.delete("/v1/limits")).status_code == 404
+    assert (await operator.get("/v1/limits")).json() == {"limits": []}
+
+
+async def test_administrators_of_a_tenant_limit_their_own_keys_alone(
+    database_url: str, operator: AsyncClient
+) -> None:
+    async with Database.open(database_url) as database:
+        shop = await create_tenant(database, "shop", TESTS)
+    theirs = bearing(await a_key(database_url, *SCOPES, tenant_id=shop.id))
+    own = ApiKey.find(await a_key(database_url, "write", tenant_id=shop.id))
+    foreign = ApiKey.find(operator.headers["authorization"].removeprefix("Bearer "))
+    assert own is not None
+    assert foreign is not None
+
+    async def put(**limits: object) -> int:
+        answer = await operator.put("/v1/limits", json=limits, headers=theirs)
+        return answer.status_code
+
+    assert await put(samples_per_s=1.0) == 403
+    assert await put(tenant="shop", samples_per_s=1.0) == 403
+    assert await put(key_id=foreign.id, samples_per_s=1.0) == 404
+    assert await put(key_id=own.id, samples_per_s=1.0) == 204
+    assert len((await operator.get("/v1/limits", headers=theirs)).json()["limits"]) == 1
+    assert (await operator.put("/v1/limits", json={"tenant": "nobody"})).status_code == 404
