@@ -109,7 +109,7 @@ def create_app(settings: Settings) -> FastAPI:
     for media_type in ("application/x-ndjson", "text/csv"):  # those it does not know
         add_compress_type(media_type)
     app.add_middleware(CompressMiddleware, minimum_size=1_000)
-    _guard(app, settings)
+    _guard(app, settings, telemetry)
     problems.install(app)
     app.add_middleware(Admit, under_way=UnderWay(settings.write_backlog_bytes, telemetry))
     app.add_middleware(CountRequests, telemetry=telemetry)
@@ -122,7 +122,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _guard(app: FastAPI, settings: Settings) -> None:
+def _guard(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:
     """Decide which pages browsers may let talk to us; programs are not concerned."""
     if settings.cors_origins:
         app.add_middleware(
@@ -133,9 +133,9 @@ def _guard(app: FastAPI, settings: Settings) -> None:
             expose_headers=_EXPOSED_HEADERS,
         )
     if settings.authentication == "off":
-        app.add_middleware(LoopbackOnly)
+        app.add_middleware(LoopbackOnly, telemetry=telemetry)
     else:
-        app.add_middleware(KnownPages, origins=settings.cors_origins)
+        app.add_middleware(KnownPages, telemetry=telemetry, origins=settings.cors_origins)
 
 
 @asynccontextmanager

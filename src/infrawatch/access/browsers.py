@@ -4,10 +4,13 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infrawatch.access.refusals import Refusals
 from infrawatch.errors import Forbidden
 from infrawatch.problems import to_response
+from infrawatch.telemetry import Telemetry
 
 SECURITY_HEADERS = (
     # An answer is data: whatever is in it, it loads nothing and is shown in nobody's frame.
@@ -64,8 +67,9 @@ class KnownPages:
     INFRAWATCH_CORS_ORIGINS. Programs send no Origin.
     """
 
-    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, origins: Collection[str]) -> None:
         self._app = app
+        self._refusals = Refusals(telemetry)
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,6 +78,7 @@ class KnownPages:
                 "a page from elsewhere may not open a WebSocket here; INFRAWATCH_CORS_ORIGINS "
                 "names those that may"
             )
+            self._refusals.note(HTTPConnection(scope), "foreign_page")
             await to_response(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)

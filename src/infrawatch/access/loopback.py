@@ -4,10 +4,13 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from infrawatch.access.refusals import Refusals
 from infrawatch.errors import Forbidden
 from infrawatch.problems import to_response
+from infrawatch.telemetry import Telemetry
 
 _HOW_TO_OPEN = (
     "authentication is off, so only this machine may ask; INFRAWATCH_AUTH says how to change that"
@@ -22,14 +25,16 @@ class LoopbackOnly:
     request comes from elsewhere.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
         self._app = app
+        self._refusals = Refusals(telemetry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reason = _foreign(Headers(scope=scope)) if scope["type"] in ("http", "websocket") else None
         if reason is None:
             await self._app(scope, receive, send)
             return
+        self._refusals.note(HTTPConnection(scope), "from_elsewhere")
         response = to_response(Forbidden(f"{reason}: {_HOW_TO_OPEN}"))
         await response(scope, receive, send)
 

@@ -38,7 +38,7 @@ async def working(settings: Settings) -> AsyncGenerator[str]:
             host, port = probe.getsockname()[:2]
         chosen = settings.model_copy(update={"port": port})
         workers = [
-            _Worker(stack.enter_context(listen(chosen, is_shared=True)), metrics)
+            _Worker(stack.enter_context(listen(chosen, is_shared=True)), settings.host, metrics)
             for _ in range(settings.workers)
         ]
         async with asyncio.TaskGroup() as tasks:
@@ -55,8 +55,9 @@ async def working(settings: Settings) -> AsyncGenerator[str]:
 class _Worker:
     """One process after the other on a listener of its own."""
 
-    def __init__(self, listener: socket.socket, metrics: str) -> None:
+    def __init__(self, listener: socket.socket, asked_host: str, metrics: str) -> None:
         self._listener = listener
+        self._host = asked_host
         self._metrics = metrics
         self._pid: int | None = None
         self.ready = asyncio.Event()
@@ -75,6 +76,7 @@ class _Worker:
             *(sys.executable, "-I", "-S", launcher.__file__, str(os.getpid())),
             *(str(int(SIGTERM)), "-"),
             *(sys.executable, "-m", "infrawatch", "serve", "--listener", str(listener)),
+            *("--host", self._host),  # by it a worker knows whether it has to ask for keys
             stdin=DEVNULL,
             stdout=PIPE,
             env=os.environ | {SHARED_DIRECTORY: self._metrics},
