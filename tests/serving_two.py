@@ -20,7 +20,8 @@ async def two_servers(
         yield one, two
 
 
-async def _details(url: str) -> dict[str, str]:
+async def details(url: str) -> dict[str, str]:
+    """How a server says that it is."""
     async with AsyncClient(base_url=url, verify=False) as client:
         answer = await client.get("/readyz")
     assert answer.status_code == 200  # Redis is optional
@@ -32,7 +33,7 @@ async def until_bus(url: str, how: str) -> None:
     """Wait until a server, which has viewers, describes its bus so."""
 
     async def is_so() -> bool:
-        return how in (await _details(url))["bus"]
+        return how in (await details(url))["bus"]
 
     await until(is_so)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from redis.asyncio import Redis
-from serving_two import push_and_see, two_servers, until_bus
+from serving_two import details, push_and_see, two_servers, until_bus
 from viewing import metric, now_ms, push, until, viewing
 
 from infrawatch.embedded.valkey import valkey_running
@@ -39,6 +40,7 @@ async def test_a_viewer_of_one_server_sees_what_another_committed(
         assert picture.values() == [*range(0, 20, 2), *range(1, 20, 2)]
         assert picture.gaps == []
         assert await metric(servers[0], "infrawatch_live_lag_seconds") < 5
+        assert re.fullmatch(r"\d+\.\d{3} s behind", (await details(servers[0]))["live"])
 
 
 async def test_with_redis_nobody_waits_for_the_poll(database_url: str, redis_url: str) -> None:
