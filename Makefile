@@ -107,4 +107,5 @@ screenshots:
 # with services running, Debian starts them: stop and disable what you do not want.
 peers:
 	apt-get update
-	apt-get install --yes --no-install-recommends prometheus victoria-metrics influxdb nginx-light
+	apt-get install --yes --no-install-recommends \
+		prometheus victoria-metrics influxdb collectd-core libyajl2 nginx-light
