@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from database_proxy import Road, proxied
+from fastapi.routing import iter_route_contexts
 from httpx import AsyncClient
 from integration.conftest import serving
 from keys import a_key, bearing
@@ -15,9 +16,11 @@ from viewing import until
 
 from infrawatch.access.credentials import ApiKey
 from infrawatch.access.principal import SCOPES
+from infrawatch.app import create_app
+from infrawatch.settings import Settings
 
 OPEN = {"/livez", "/readyz", "/ping", "/health", "/asyncapi.json"}
-PAGES = ("/", "/docs", "/redoc", "/docs/live", "/openapi.json")
+PAGES = {"/", "/docs", "/redoc", "/docs/live", "/openapi.json"}
 
 
 @pytest.fixture
@@ -53,6 +56,14 @@ async def test_every_route_needs_a_key_but_those_that_are_open(client: AsyncClie
     assert {path for _, path, _ in operations} >= OPEN
     for path in PAGES:
         assert (await client.get(path)).status_code in (200, 404), "404 where it is not built"
+
+
+def test_what_the_document_does_not_show_is_a_page_or_needs_a_key_too() -> None:
+    app = create_app(Settings(_env_file=None))
+    paths = {str(one.path).replace(":path}", "}") for one in iter_route_contexts(app.routes)}
+    hidden = paths - app.openapi()["paths"].keys()
+
+    assert hidden - PAGES == {"/v1/live", "/assets", "/static/docs"}
 
 
 async def test_wrong_keys_are_slowed_and_a_right_one_from_there_never_is(
