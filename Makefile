@@ -45,7 +45,8 @@ chaos:
 
 abuse:
 	@$(SETUP) dev
-	$(PYTHON) -m pytest tests/abuse -s $(ARGS)
+	THOROUGH=1 $(PYTHON) -m pytest -s --timeout 900 tests/abuse tests/unit/test_decoders.py \
+		tests/integration/test_injection.py $(ARGS)
 
 check:
 	@$(SETUP) dev

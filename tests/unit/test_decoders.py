@@ -1,7 +1,6 @@
 """Whatever a decoder is given, it reads it or raises one of the errors that are declared."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -12,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutating import damaged
 from starlette.types import Message
+from thorough import IS_THOROUGH
 
 from infrawatch.errors import InvalidInput, MalformedBody, TooLarge
 from infrawatch.ingest import bodies
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
-"""`make abuse` has more."""
+EXAMPLES = 3_000 if IS_THOROUGH else 60
 
 FUZZ = settings(
     max_examples=EXAMPLES,

@@ -221,6 +221,13 @@ def test_a_verdict_says_which_series_and_which_sample() -> None:
     ]
 
 
+def test_a_series_that_cannot_be_read_has_a_place_all_the_same() -> None:
+    decoded = decode(write_request(bytes_field(1, b"\x0a\x05a") + sample(1.0)), nothing_known)
+
+    assert decoded.locate(0, 0) == (0, "series 0, sample 0")
+    assert not isinstance(decoded.name_of(0), SeriesName)
+
+
 @pytest.mark.parametrize(
     "body", [b"\x0a", b"\xff", b"{}", b"\x0a\x05abc", bytes_field(4, b"") + bytes_field(5, b"x")]
 )

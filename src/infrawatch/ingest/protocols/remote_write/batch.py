@@ -149,8 +149,12 @@ class _Series(NamedTuple):
         return [Verdict(index, f"series {index}, {describe(pairs)}", *name, samples)]
 
     def locate(self, number: int, sample: int) -> tuple[int, str]:
-        index, pairs = self.indexes[number], self.to_pairs(self.keys[number])
-        return index, f"series {index}, sample {sample} of {describe(pairs)}"
+        index = self.indexes[number]
+        place = f"series {index}, sample {sample}"
+        try:
+            return index, f"{place} of {describe(self.to_pairs(self.keys[number]))}"
+        except ValueError:  # it may be refused before anybody has read its name
+            return index, place
 
 
 def _to_piece(careful: Mapping[int, Careful]) -> Piece:
