@@ -222,7 +222,8 @@ def test_a_verdict_says_which_series_and_which_sample() -> None:
 
 
 def test_a_series_that_cannot_be_read_has_a_place_all_the_same() -> None:
-    decoded = decode(write_request(bytes_field(1, b"\x0a\x05a") + sample(1.0)), nothing_known)
+    broken = labels("up", host="a").replace(b"__name__\x12", b"__name__\x00")
+    decoded = decode(write_request(broken + sample(1.0, NOON)), nothing_known)
 
     assert decoded.locate(0, 0) == (0, "series 0, sample 0")
     assert not isinstance(decoded.name_of(0), SeriesName)
