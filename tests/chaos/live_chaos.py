@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -32,7 +33,10 @@ from websockets.exceptions import WebSocketException
 
 from infrawatch.embedded.postgres import postgres_running
 from infrawatch.embedded.valkey import valkey_running
+from infrawatch.errors import Unavailable
+from infrawatch.store.database import Database
 from infrawatch.store.migrations import upgrade
+from infrawatch.upkeep import compaction
 
 SERVERS = 3
 WRITERS = 5
@@ -199,7 +203,8 @@ class Storm:
                 for number in range(VIEWERS):
                     self._join(tasks, list(SELECTORS)[number % len(SELECTORS)])
                 if compact_every_s is not None:
-                    running.append(tasks.create_task(self._compact(compact_every_s, seconds / 2)))
+                    running.append(tasks.create_task(self._compact(compact_every_s)))
+                    running.append(tasks.create_task(self._compact_all(seconds / 2)))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await self._rage(tasks)
@@ -249,24 +254,25 @@ class Storm:
                 case "hang Redis":
                     await _hang_redis(self._luck.uniform(0.2, 2))
 
-    async def _compact(self, every_s: float, all_after_s: float) -> None:
-        """Compact again and again; the first time after `all_after_s`, everything."""
-        clock = asyncio.get_running_loop().time
-        started, is_all_done = clock(), False
-        while True:
-            await asyncio.sleep(every_s)
-            is_all = not is_all_done and clock() - started >= all_after_s
-            options = ("--all",) if is_all else ()
-            process = await _infrawatch("compact", *options, environment=self._environment)
-            try:
-                is_done = await process.wait() == 0
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-            if is_done:
-                self.outcome.done[" ".join(("compact", *options))] += 1
-                is_all_done = is_all_done or is_all
+    async def _compact(self, every_s: float) -> None:
+        """Compact again and again."""
+        async with Database.open(self._environment["INFRAWATCH_DATABASE_URL"]) as database:
+            while True:
+                await asyncio.sleep(every_s)
+                with suppress(Unavailable):
+                    await compaction.compact_until(database, datetime.now(UTC))
+                    self.outcome.done["compact"] += 1
+
+    async def _compact_all(self, after_s: float) -> None:
+        """Once, as somebody at a terminal does: the journal is emptied, too."""
+        await asyncio.sleep(after_s)
+        process = await _infrawatch("compact", "--all", environment=self._environment)
+        try:
+            self.outcome.done["compact --all"] += await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
     async def _until_all_answer(self) -> None:
         async with asyncio.timeout(STARTED_WITHIN_S), httpx.AsyncClient(verify=False) as client:
