@@ -128,7 +128,7 @@ class Intake:
         self, decoded: Decoded, principal: Principal, format_name: str, wishes: Wishes
     ) -> Outcome:
         space = Space(principal.tenant_id, format_name)
-        ids = self._cache.find(space, decoded.keys) if decoded.ids is None else decoded.ids
+        ids = self._find_ids(space, decoded)
         names = await self._read_names(decoded, ids)
         most = self._limiter.max_series(principal) if names else None
         if most is not None:
@@ -149,6 +149,12 @@ class Intake:
             await self._create(space, names, decoded.keys, ids)
             commit = await self._writer.write(self._to_columns(ids, decoded, kept))
         return Outcome(accepted, verdicts, commit, kept)
+
+    def _find_ids(self, space: Space, decoded: Decoded) -> Ids:
+        if decoded.ids is not None:
+            return decoded.ids
+        column = self._cache.find_column(space, decoded.keys)
+        return self._cache.find(space, decoded.keys) if column is None else column
 
     async def _read_names(self, decoded: Decoded, ids: Ids) -> dict[int, SeriesName]:
         """The names of series that are not in the cache; wrong ones become verdicts."""

@@ -5,7 +5,10 @@ from collections.abc import Hashable, Sequence
 from sys import getsizeof
 from typing import NamedTuple
 
+import numpy as np
+
 from infrawatch.ingest.layouts import Layouts
+from infrawatch.model.samples import Int64s
 
 _ENTRY_BYTES = 120
 """A dict slot, in a dict that has just grown, and an int, on 64-bit CPython."""
@@ -37,6 +40,7 @@ class _Known(NamedTuple):
 
     keys: Sequence[Hashable]
     ids: list[int | None]
+    column: Int64s
     held_bytes: int
 
 
@@ -66,17 +70,18 @@ class SeriesCache:
 
         A list without None is shared with others who ask: not to be changed.
         """
-        if len(keys) < _SHORTEST_SEQUENCE:
-            return self._look_up(space, keys)
-        place = _Place(space, len(keys), keys[0])
-        known = self._sequences.get(place)
-        if known is not None and known.keys == keys:
-            self._sequences.move_to_end(place)
+        known = self._find_sequence(space, keys)
+        if known is not None:
             return known.ids
         found = self._look_up(space, keys)
-        if None not in found:
-            self._keep(place, keys, found)
+        if len(keys) >= _SHORTEST_SEQUENCE and None not in found:
+            self._keep(_Place(space, len(keys), keys[0]), keys, found)
         return found
+
+    def find_column(self, space: Space, keys: Sequence[Hashable]) -> Int64s | None:
+        """The ids of a sequence of keys that has been found before, complete; not to be changed."""
+        known = self._find_sequence(space, keys)
+        return None if known is None else known.column
 
     def add(self, space: Space, key: Hashable, series_id: int) -> None:
         """Remember a key whose name has been checked and whose series is committed."""
@@ -85,6 +90,16 @@ class SeriesCache:
         if self._young_bytes > self._half_bytes:
             self._old, self._young = self._young, {}
             self._young_bytes = 0
+
+    def _find_sequence(self, space: Space, keys: Sequence[Hashable]) -> _Known | None:
+        if len(keys) < _SHORTEST_SEQUENCE:
+            return None
+        place = _Place(space, len(keys), keys[0])
+        known = self._sequences.get(place)
+        if known is None or known.keys != keys:
+            return None
+        self._sequences.move_to_end(place)
+        return known
 
     def _look_up(self, space: Space, keys: Sequence[Hashable]) -> list[int | None]:
         young = self._young.setdefault(space, {})
@@ -100,7 +115,8 @@ class SeriesCache:
         """Remember a sequence; those that were not used longest make room for it."""
         before = self._sequences.pop(place, None)
         held_bytes = _ENTRY_BYTES * len(keys) + sum(map(getsizeof, keys))
-        self._sequences[place] = _Known(keys[:], ids, held_bytes)  # callers may go on with theirs
+        column = np.array(ids, np.int64)
+        self._sequences[place] = _Known(keys[:], ids, column, held_bytes)  # theirs may change
         self._sequences_left_bytes += (before.held_bytes if before else 0) - held_bytes
         while self._sequences_left_bytes < 0:
             self._sequences_left_bytes += self._sequences.popitem(last=False)[1].held_bytes
