@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import yaml
 from dockerfile_parse import DockerfileParser
 
 from infrawatch.embedded.endpoint import choose_port
@@ -192,7 +193,7 @@ async def serve(stage: Stage, data_dir: Path) -> None:
         # On loopback: nobody else shall reach what is only rehearsed.
         variables = {"DATABASE_URL": url, "HOST": "127.0.0.1", "PORT": port}
         variables = {f"INFRAWATCH_{name}": value for name, value in variables.items()}
-        stage.run([*entry, "migrate"], **variables)
+        initialise(stage, variables)
         command, environment = stage.command([*entry, *json.loads(stage.said["CMD"])], **variables)
         process = await asyncio.create_subprocess_exec(*command, env=environment)
         await until_healthy(stage, healthcheck, variables)
@@ -203,6 +204,20 @@ async def serve(stage: Stage, data_dir: Path) -> None:
                 assert "<html" in page.text, path
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
+def initialise(stage: Stage, variables: Mapping[str, str]) -> None:
+    """What the compose file's `init` does, with its volume; twice, as it is run at every start."""
+    init = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]["init"]
+    volume = in_root(stage, init["volumes"][0].partition(":")[2])
+    owner = volume.stat()
+    mount("-t", "tmpfs", "-o", f"mode=755,uid={owner.st_uid}", "tmpfs", volume)
+    keys = []
+    for _ in range(2):
+        stage.run([*init["entrypoint"], *init["command"]], **variables)
+        [file] = volume.iterdir()
+        keys.append(file.read_text("utf-8"))
+    assert keys[0] == keys[1]
 
 
 async def until_healthy(

@@ -112,7 +112,7 @@ def _files() -> Iterator[Finding]:
             "LimitNOFILE=65536 in the systemd unit.",
         )
     else:
-        yield Finding(OK, "open files", "As many as there may be connections.")
+        yield Finding(OK, "open files", "Enough for thousands of senders and viewers.")
 
 
 def _disks(settings: Settings) -> Iterator[Finding]:
