@@ -226,6 +226,7 @@ async def _fill(url: str) -> None:
         await push(client, series("old", [now, 7]), series("new", [now, 8]))
         assert (await client.post("/v1/live/tickets")).status_code == 201
     await a_key(url, "read")
+    execute(url, "INSERT INTO limits (tenant_id) VALUES (1)")
 
 
 async def _merge(url: str) -> None:
