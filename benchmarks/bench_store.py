@@ -3,7 +3,8 @@
 Starts an embedded PostgreSQL, commits the reference workload (workload.py) to the journal in groups
 of 10,000, compacts and merges it, and asks it questions; then the same for four windows compacted
 every four minutes of their time, as a running server would. Prints what each costs beside its aim.
-CPU is that of this process and of PostgreSQL's together.
+CPU is that of this process and of PostgreSQL's together. Where time is measured, the CPU behind it
+is told too: on a machine that is busy with other things it says more.
 """
 
 import argparse
@@ -110,6 +111,13 @@ class Matrix:
                 yield Columns(ids[part], self.times_us[part, number], self.values[part, number])
 
 
+class Took(NamedTuple):
+    """The median, and how much CPU it took on average."""
+
+    wall_s: float
+    cpu_s: float
+
+
 class Bench:
     """A database, and what is spent on it."""
 
@@ -174,22 +182,33 @@ class Bench:
             wanted = {"tables": list(tables)}
             return int((await connection.execute(_BYTES, wanted)).scalar_one())
 
-    async def read_s(self, ids: Int64s) -> float:
+    async def read(self, ids: Int64s) -> "Took":
         async with self.database.reading() as connection:
             repository = SampleRepository(connection, max_samples=10_000_000)
-            return await median_s(lambda: repository.read(ids, EVER))
+            return await self.timed(lambda: repository.read(ids, EVER))
 
-    async def decode_s(self) -> float:
+    async def decode(self) -> "Took":
         async with self.database.reading() as connection:
-            started = time.perf_counter()
-            await connection.execute(_DECODE)
-            return time.perf_counter() - started
+            return await self.timed(lambda: connection.execute(_DECODE), times=3)
 
-    async def between_s(self, series_id: int, end_us: int) -> float:
+    async def between(self, series_id: int, end_us: int) -> "Took":
         start_us = end_us - 3_600_000_000
         span = {"id": series_id, "start": from_us(start_us), "end": from_us(end_us)}
         async with self.database.reading() as connection:
-            return await median_s(lambda: connection.execute(_BETWEEN, span))
+            return await self.timed(lambda: connection.execute(_BETWEEN, span))
+
+    async def timed(
+        self,
+        work: Callable[[], Awaitable[object]],
+        *,
+        times: int = TIMES,
+        server: psutil.Process | None = None,
+    ) -> "Took":
+        """How long some work takes, of PostgreSQL and of a server or, without one, of ours."""
+        trees = (self._postmaster, server or psutil.Process())
+        before = sum(map(cpu_s, trees))
+        wall_s = await median_s(work, times)
+        return Took(wall_s, (sum(map(cpu_s, trees)) - before) / times)
 
 
 async def main(hosts: int, rounds: int) -> None:
@@ -216,23 +235,22 @@ async def measure_bulk(bench: Bench, matrix: Matrix) -> None:
     show("compaction and merge", (ours_s + postgres_s) / millions, "s/M", 0.45)
     await _show_sizes(bench, matrix)
     some = ids[:1_000]
-    per_s = len(some) * matrix.values.shape[1] / await bench.read_s(some) / 1e6
-    show("1,000 series into numpy", per_s, "M samples/s", 10, is_least=True)
-    show("view samples", millions / await bench.decode_s(), "M samples/s", 1.8, is_least=True)
+    some_millions = len(some) * matrix.values.shape[1] / 1e6
+    show_speed("1,000 series into numpy", some_millions, await bench.read(some), 10)
+    show_speed("view samples", millions, await bench.decode(), 1.8)
     end_us = int(matrix.times_us.max())
-    show("samples_between, an hour", 1000 * await bench.between_s(int(ids[0]), end_us), "ms", 5)
-    async with serving(bench.url) as (_, address), httpx.AsyncClient(base_url=address) as client:
+    show_time("samples_between, an hour", await bench.between(int(ids[0]), end_us), 5)
+    async with (
+        serving(bench.url) as (server, address),
+        httpx.AsyncClient(base_url=address) as client,
+    ):
         host = dict(matrix.names[0].labels)["host"]
         span = {"start": str(end_us / 1e6 - 4_500), "end": str(end_us / 1e6)}
         for question in QUESTIONS:
             wanted = {"match": question.match.format(host=host), **span, **question.parameters}
             asked = client.build_request("GET", question.path, params=wanted)
-            show(
-                question.name,
-                1000 * await median_s(partial(ask, client, asked)),
-                "ms",
-                question.aim_ms,
-            )
+            took = await bench.timed(partial(ask, client, asked), server=server)
+            show_time(question.name, took, question.aim_ms)
 
 
 async def measure_steady(bench: Bench, matrix: Matrix) -> None:
@@ -271,13 +289,24 @@ async def ask(client: httpx.AsyncClient, asked: httpx.Request) -> None:
     assert answer.json()["series"]
 
 
-async def median_s(work: Callable[[], Awaitable[object]]) -> float:
-    times: list[float] = []
-    for _ in range(TIMES):
+async def median_s(work: Callable[[], Awaitable[object]], times: int = TIMES) -> float:
+    took_s: list[float] = []
+    for _ in range(times):
         started = time.perf_counter()
         await work()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+        took_s.append(time.perf_counter() - started)
+    return statistics.median(took_s)
+
+
+def show_speed(name: str, millions: float, took: Took, aim: float) -> None:
+    """So many millions of samples, in a second that passes and in one of CPU."""
+    show(name, millions / took.wall_s, "M samples/s", aim, is_least=True)
+    print(f"{'':36} {millions / took.cpu_s:>9.2f} M samples/s of CPU")
+
+
+def show_time(name: str, took: Took, aim_ms: float) -> None:
+    show(name, 1_000 * took.wall_s, "ms", aim_ms)
+    print(f"{'':36} {1_000 * took.cpu_s:>9.2f} ms of CPU")
 
 
 def show(name: str, found: float, unit: str, aim: float, *, is_least: bool = False) -> None:

@@ -184,9 +184,9 @@ class Reader:
             before_us = lookback_us(question.function, steps.step_us)
             span = TimeRange(max(steps.span.start_us - before_us, 0), steps.span.end_us)
             columns = await snapshot.samples.read(list(known), span)
-            metadata = await snapshot.metadata.list(sorted({one.metric for one in series}))
+            deltas = await _find_deltas(snapshot, series, question.function)
         found = Found(known, columns)
-        return await _computed(len(columns), partial(_from_samples, found, metadata, question))
+        return await _computed(len(columns), partial(_from_samples, found, deltas, question))
 
     async def _select(self, asker: Asker, snapshot: Snapshot, selector: Selector) -> list[Series]:
         most = self._limits.within(asker.budget).series
@@ -255,11 +255,18 @@ def _from_buckets(
     return to_ranges(rows, table, question.steps, by=question.by, across=question.across)
 
 
-def _from_samples(
-    found: Found, metadata: Mapping[str, Metadata], question: RangeQuestion
-) -> Ranges:
+async def _find_deltas(
+    snapshot: Snapshot, series: Sequence[Series], function: Function
+) -> set[str]:
+    """The metrics of which each sample is what was added; asked for where it makes a difference."""
+    if lookback_us(function, 0) == 0:
+        return set()
+    metadata = await snapshot.metadata.list(sorted({one.metric for one in series}))
+    return {metric for metric, said in metadata.items() if said.temporality == "delta"}
+
+
+def _from_samples(found: Found, deltas: set[str], question: RangeQuestion) -> Ranges:
     rows = [found.series[series_id] for series_id in series_in(found.columns).tolist()]
-    deltas = {metric for metric, said in metadata.items() if said.temporality == "delta"}
     is_delta = np.fromiter((one.metric in deltas for one in rows), np.bool_, len(rows))
     table = aggregate(found.columns, question.steps, question.function, is_delta=is_delta)
     return to_ranges(rows, table, question.steps, by=question.by, across=question.across)

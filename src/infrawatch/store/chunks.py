@@ -29,36 +29,38 @@ _MOST_WINDOWS = 400
 
 # One index descent a series in each day's partition that the span touches; a chunk begins at most
 # a window before its last sample.
-_CLOSED = text(f"""
-SELECT {CHUNK_FIELDS} FROM (
-    SELECT k.* {ARRAY_OF_WANTED} JOIN chunks k USING (shard, series_id)
-    WHERE k.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.start_at < :end
-        AND k.end_at >= :start
-) AS k
-""")
+_CLOSED = f"""
+SELECT k.* {ARRAY_OF_WANTED} JOIN chunks k USING (shard, series_id)
+WHERE k.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.start_at < :end
+    AND k.end_at >= :start
+"""
 
-# The same in the head; later generations come later, so that they win.
-_HEAD = text(f"""
-SELECT {CHUNK_FIELDS} FROM (
+# The newest chunk of each series: partitions are tried from the latest day back.
+_NEWEST = f"""
+SELECT k.* {ARRAY_OF_WANTED}
+CROSS JOIN LATERAL (
+    SELECT * FROM chunks c
+    WHERE c.shard = wanted.shard AND c.series_id = wanted.series_id
+        AND c.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND c.start_at < :end
+    ORDER BY c.start_at DESC LIMIT 1
+) AS k
+"""
+
+# A row for what is closed and one for the head; in it later generations come later, so that they
+# win. One statement, since asking once more costs as much as a series of half a day.
+_WITH_HEAD = f"""
+SELECT 0 AS tier, {CHUNK_FIELDS} FROM ({{closed}}) AS k
+UNION ALL
+SELECT 1, {CHUNK_FIELDS} FROM (
     SELECT k.* {ARRAY_OF_WANTED} JOIN chunks_head k USING (shard, series_id)
     WHERE k.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.start_at < :end
         AND k.end_at >= :start
     ORDER BY k.generation
 ) AS k
-""")
-
-# The newest chunk of each series: partitions are tried from the latest day back.
-_NEWEST = text(f"""
-SELECT {CHUNK_FIELDS} FROM (
-    SELECT k.* {ARRAY_OF_WANTED}
-    CROSS JOIN LATERAL (
-        SELECT * FROM chunks c
-        WHERE c.shard = wanted.shard AND c.series_id = wanted.series_id
-            AND c.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND c.start_at < :end
-        ORDER BY c.start_at DESC LIMIT 1
-    ) AS k
-) AS k
-""")
+ORDER BY tier
+"""
+_READ = text(_WITH_HEAD.format(closed=_CLOSED))
+_READ_NEWEST = text(_WITH_HEAD.format(closed=_NEWEST))
 
 _ENDS = text(f"""
 SELECT substr(array_send(array_agg(series_id)), 21), substr(array_send(array_agg(first)), 21),
@@ -89,11 +91,10 @@ class ChunkRepository:
         start, size = 0, _first_size(span)
         while start < len(ids):
             part = ids[start : start + size]
-            found = 0
-            for statement in (_CLOSED, _HEAD):
-                chunks = await self._select(statement, part, span)
-                found += len(chunks)
+            tiers = await self._select(_READ, part, span)
+            for chunks in tiers:
                 yield decode(chunks, span)
+            found = sum(map(len, tiers))
             start += size
             size = min(_GROWTH * size, _CHUNKS_AT_ONCE * len(part) // max(found, 1)) or 1
 
@@ -101,8 +102,7 @@ class ChunkRepository:
         """The samples of each series' newest chunk, and all of the head, within the span."""
         size = _CHUNKS_AT_ONCE // 2
         for start in range(0, len(ids), size):
-            for statement in (_NEWEST, _HEAD):
-                chunks = await self._select(statement, ids[start : start + size], span)
+            for chunks in await self._select(_READ_NEWEST, ids[start : start + size], span):
                 yield decode(chunks, span)
 
     async def find_ends(self, ids: Int64s) -> tuple[Int64s, Int64s, Int64s]:
@@ -120,10 +120,11 @@ class ChunkRepository:
         """Add chunks of closed windows; their days' partitions must exist."""
         await copy.copy_binary(self._connection, "chunks", CHUNK_COLUMNS, [to_copy(chunks)])
 
-    async def _select(self, statement: TextClause, ids: Int64s, span: TimeRange) -> Chunks:
+    async def _select(self, statement: TextClause, ids: Int64s, span: TimeRange) -> list[Chunks]:
+        """What is closed, and the head."""
         spanned = {"start": from_us(span.start_us), "end": from_us(span.end_us)}
-        answer = await self._connection.execute(statement, {**to_wanted(ids), **spanned})
-        return from_row(answer.one())
+        rows = await self._connection.execute(statement, {**to_wanted(ids), **spanned})
+        return [from_row(fields) for _, *fields in rows]
 
 
 def _first_size(span: TimeRange) -> int:
