@@ -28,6 +28,7 @@ PARAMETERS: dict[str, list[str | None]] = {
     "max_age": ["all"],
     "limit": ["1000"],
     "key_id": [SECRET, "abcdef"],
+    "tenant": [None, SECRET],
     "grouping": ["job/a"],
     "q": ["SHOW DATABASES"],
     "since": ["-1h"],
@@ -64,6 +65,7 @@ TEXTS = {
     "/v1/exposition/metrics/{grouping}": ("text/plain", TEXT),
     "/api/v1/import": ("application/x-ndjson", IMPORT),
     "/v1/collectd": ("application/json", COLLECTD),
+    "/v1/limits": ("application/json", '{"key_id":"abcdef","requests_per_s":VALUE}'),
     "/v1/keys": ("application/json", f'{{"name":"a","scopes":["read"],"tenant":"{SECRET}"}}'),
 }
 
