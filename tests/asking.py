@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any, NamedTuple
 
+from keys import OWN_PAGE
 from protobuf_wire import labels, sample, snappy, write_request
 
 from infrawatch.model.timerange import now_us
@@ -66,6 +67,7 @@ TEXTS = {
     "/api/v1/import": ("application/x-ndjson", IMPORT),
     "/v1/collectd": ("application/json", COLLECTD),
     "/v1/limits": ("application/json", '{"key_id":"abcdef","requests_per_s":VALUE}'),
+    "/v1/session": ("application/json", '{"password":"guessed by MARK"}'),
     "/v1/keys": ("application/json", f'{{"name":"a","scopes":["read"],"tenant":"{SECRET}"}}'),
 }
 
@@ -82,7 +84,7 @@ class Question(NamedTuple):
 
     def to_request(self, mark: str, value: int) -> dict[str, Any]:
         """The request of a tenant, given its mark, and its value of what all tenants have."""
-        headers, content = {"Accept": self.accept}, b""
+        headers, content = {"Accept": self.accept} | OWN_PAGE, b""
         if self.has_body:
             headers["Content-Type"], content = _body(self.template, mark, value)
         return {

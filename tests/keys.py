@@ -8,6 +8,9 @@ from infrawatch.store.database import Database
 
 TESTS = Actor("tests")
 
+OWN_PAGE = {"X-Requested-With": "tests"}
+"""What a program sends with a session's cookie; a browser's Origin says the same."""
+
 
 async def a_key(
     database_url: str,

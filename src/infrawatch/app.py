@@ -9,18 +9,17 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 from starlette_compress import CompressMiddleware, add_compress_type
 from typing_extensions import TypedDict
 
 from infrawatch import health, problems
+from infrawatch.access import browsers
 from infrawatch.access import limits_router as limits
 from infrawatch.access import openapi as access_openapi
 from infrawatch.access import router as keys
-from infrawatch.access.browsers import KnownPages
+from infrawatch.access import session_router as session
 from infrawatch.access.limiter import Limiter, RateLimitHeaders
-from infrawatch.access.loopback import LoopbackOnly
-from infrawatch.access.plumbing import Access
+from infrawatch.access.plumbing import Access, AccessOptions
 from infrawatch.access.proxies import ProxiedApp
 from infrawatch.access.request_ids import RequestIds
 from infrawatch.errors import StoreUnavailable
@@ -72,12 +71,9 @@ _ROUTERS = (
     asyncapi.router,
     keys.router,
     limits.router,
+    session.router,
     health.router,
 )
-
-
-# What a page from elsewhere may see of an answer, once it may see the answer.
-_EXPOSED_HEADERS = ("Retry-After", "RateLimit", "RateLimit-Policy")
 
 
 class State(TypedDict):
@@ -109,7 +105,8 @@ def create_app(settings: Settings) -> FastAPI:
     for media_type in ("application/x-ndjson", "text/csv"):  # those it does not know
         add_compress_type(media_type)
     app.add_middleware(CompressMiddleware, minimum_size=1_000)
-    _guard(app, settings, telemetry)
+    is_off = settings.authentication == "off"
+    browsers.install(app, telemetry, settings.cors_origins, is_loopback_only=is_off)
     problems.install(app)
     app.add_middleware(Admit, under_way=UnderWay(settings.write_backlog_bytes, telemetry))
     app.add_middleware(CountRequests, telemetry=telemetry)
@@ -120,22 +117,6 @@ def create_app(settings: Settings) -> FastAPI:
     web.install(app)
     _describe(app, settings)
     return app
-
-
-def _guard(app: FastAPI, settings: Settings, telemetry: Telemetry) -> None:
-    """Decide which pages browsers may let talk to us; programs are not concerned."""
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=_EXPOSED_HEADERS,
-        )
-    if settings.authentication == "off":
-        app.add_middleware(LoopbackOnly, telemetry=telemetry)
-    else:
-        app.add_middleware(KnownPages, telemetry=telemetry, origins=settings.cors_origins)
 
 
 @asynccontextmanager
@@ -216,9 +197,14 @@ def _access(settings: Settings, telemetry: Telemetry) -> AbstractAsyncContextMan
     return Access.open(
         _url(settings),
         telemetry,
-        is_required=settings.authentication == "required",
-        are_metrics_open=settings.metrics == "open",
-        redis_url=_redis_url(settings),
+        AccessOptions(
+            is_required=settings.authentication == "required",
+            are_metrics_open=settings.metrics == "open",
+            session_idle=settings.session_idle,
+            session_life=settings.session_life,
+            password_file=settings.admin_password_file,
+            redis_url=_redis_url(settings),
+        ),
     )
 
 

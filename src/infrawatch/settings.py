@@ -73,6 +73,9 @@ class Settings(_Variables):
     data_dir: Path = Path(".infrawatch")
     auth: Literal["required", "off", "off-and-i-know-it-is-open"] | None = None
     admin_key_file: Path | None = None
+    admin_password_file: Path | None = None
+    session_idle: Duration = timedelta(hours=12)
+    session_life: Duration = timedelta(days=7)
     metrics: Literal["read", "open"] = "read"
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_to_list)] = ()
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_to_list)] = ()

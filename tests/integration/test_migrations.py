@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import sys
+import uuid
 from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,13 @@ from commands import infrawatch, up
 from conftest import cloned, execute
 from httpx import AsyncClient
 from integration.conftest import serving
-from keys import a_key
+from keys import OWN_PAGE, TESTS, a_key, bearing
 from pushing import now_ms, push, series
 from sqlalchemy import text
 from stored import named, store
 
+from infrawatch.access.passwords import set_password
+from infrawatch.access.sql_users import create_sql_user
 from infrawatch.embedded.postgres import postgres_running
 from infrawatch.model.timerange import from_us, now_us
 from infrawatch.store.database import Database
@@ -227,6 +230,16 @@ async def _fill(url: str) -> None:
         assert (await client.post("/v1/live/tickets")).status_code == 201
     await a_key(url, "read")
     execute(url, "INSERT INTO limits (tenant_id) VALUES (1)")
+    key = await a_key(url, "read")
+    async with (
+        serving(url, auth="required") as address,
+        AsyncClient(base_url=address, headers=OWN_PAGE) as client,
+    ):
+        answer = await client.post("/v1/session", json={}, headers=bearing(key))
+        assert answer.status_code == 201
+    async with Database.open(url, write_pool_size=1) as database:
+        await set_password(database, "correct horse battery", TESTS)
+        await create_sql_user(database, f"t{uuid.uuid4().hex[:16]}", "default", TESTS)
 
 
 async def _merge(url: str) -> None:

@@ -42,6 +42,9 @@ async def test_every_route_needs_a_key_but_those_that_are_open(client: AsyncClie
     ]
 
     for method, path, operation in operations:
+        if path.startswith("/v1/session"):  # whoever signs in is nobody yet
+            assert operation["security"] == [], path
+            continue
         answer = await client.request(method, re.sub(r"\{\w+\}", "abcdef", path))
         if path in OPEN:
             assert (answer.is_success, operation["security"]) == (True, []), path

@@ -1,12 +1,15 @@
 """What browsers may do: the headers that tell them, and which pages may open a WebSocket."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
+from starlette.applications import Starlette
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infrawatch.access.loopback import LoopbackOnly
 from infrawatch.access.refusals import Refusals
 from infrawatch.errors import Forbidden
 from infrawatch.problems import to_response
@@ -28,6 +31,28 @@ _HSTS = (b"strict-transport-security", b"max-age=31536000")
 _NO_STORE = (b"cache-control", b"no-store")
 _SAYS_HOW_TO_STORE = {b"cache-control", b"etag"}
 _STARTS = {"http.response.start", "websocket.http.response.start"}
+
+
+# What a page from elsewhere may see of an answer, once it may see the answer.
+_EXPOSED_HEADERS = ("Retry-After", "RateLimit", "RateLimit-Policy")
+
+
+def install(
+    app: Starlette, telemetry: Telemetry, origins: Sequence[str], *, is_loopback_only: bool
+) -> None:
+    """Decide which pages browsers may let talk to us; programs are not concerned."""
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED_HEADERS,
+        )
+    if is_loopback_only:
+        app.add_middleware(LoopbackOnly, telemetry=telemetry)
+    else:
+        app.add_middleware(KnownPages, telemetry=telemetry, origins=origins)
 
 
 class SecurityHeaders:

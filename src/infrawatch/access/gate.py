@@ -55,12 +55,7 @@ class Gate:
             LimitExceeded: somebody who asks too often.
             StoreUnavailable: that cannot be told now.
         """
-        try:
-            principal = await self._identify(connection)
-        except Unauthenticated as error:
-            refusal = self._slowed(connection, error)
-            self._refusals.note(connection, refusal.reason, refusal.who)
-            raise refusal from None
+        principal = await self.identify(connection)
         if scope not in principal.scopes:
             self._refusals.note(connection, "scope_missing", str(principal))
             raise ScopeMissing(
@@ -73,6 +68,21 @@ class Gate:
             self._refusals.note(connection, "too_many_requests", str(principal))
             raise
         return principal
+
+    async def identify(self, connection: HTTPConnection) -> Principal:
+        """The principal of a request, whatever they may do.
+
+        Raises:
+            Unauthenticated: nobody we know.
+            TooManyWrongKeys: nobody we know, again and again from the same address.
+            StoreUnavailable: that cannot be told now.
+        """
+        try:
+            return await self._identify(connection)
+        except Unauthenticated as error:
+            refusal = self._slowed(connection, error)
+            self._refusals.note(connection, refusal.reason, refusal.who)
+            raise refusal from None
 
     async def still_admits(self, principal: Principal) -> bool:
         """Whether somebody who was let in, and has not left since, still would be."""

@@ -2,15 +2,32 @@
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Self
 
 from infrawatch.access.gate import Authenticator, Gate, Open
 from infrawatch.access.keyring import KeyRing
 from infrawatch.access.limiter import Limiter
+from infrawatch.access.passwords import AdminPassword
 from infrawatch.access.refusals import Refusals
+from infrawatch.access.sessions import Sessions
 from infrawatch.access.tickets import Tickets
 from infrawatch.store.database import Database
 from infrawatch.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessOptions:
+    """The password in `password_file`, if there is one, counts instead of that in PostgreSQL."""
+
+    is_required: bool
+    are_metrics_open: bool
+    session_idle: timedelta
+    session_life: timedelta
+    password_file: Path | None = None
+    redis_url: str | None = None
 
 
 class Access:
@@ -19,46 +36,33 @@ class Access:
     Another way to become a principal is one more authenticator in `ways`.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        telemetry: Telemetry,
-        *,
-        is_required: bool,
-        are_metrics_open: bool,
-        redis_url: str | None,
-    ) -> None:
+    def __init__(self, database: Database, telemetry: Telemetry, options: AccessOptions) -> None:
         key_ring = KeyRing(database)
         self.database = database
         self.tickets = Tickets(database)
-        ways: Sequence[Authenticator] = (self.tickets, key_ring)
-        self.limiter = Limiter(database, redis_url)
-        self.gate = Gate(ways if is_required else (Open(),), Refusals(telemetry), self.limiter)
-        self.are_metrics_open = are_metrics_open
+        self.password = AdminPassword(database, options.password_file)
+        self.sessions = Sessions(
+            database, key_ring, idle=options.session_idle, life=options.session_life
+        )
+        # What a header brings counts before a cookie, which browsers add by themselves.
+        ways: Sequence[Authenticator] = (self.tickets, key_ring, self.sessions)
+        self.is_required = options.is_required
+        self.refusals = Refusals(telemetry)
+        self.limiter = Limiter(database, options.redis_url)
+        self.gate = Gate(ways if options.is_required else (Open(),), self.refusals, self.limiter)
+        self.are_metrics_open = options.are_metrics_open
         self.runs: Sequence[Callable[[], Coroutine[object, object, None]]] = (
             *self.limiter.runs,
-            *((key_ring.run,) if is_required else ()),
+            *((key_ring.run,) if options.is_required else ()),
         )
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls,
-        url: str,
-        telemetry: Telemetry,
-        *,
-        is_required: bool,
-        are_metrics_open: bool,
-        redis_url: str | None,
+        cls, url: str, telemetry: Telemetry, options: AccessOptions
     ) -> AsyncGenerator[Self, None]:
         """Open it on two connections of its own: queries may use all of theirs for a while."""
         async with Database.open(url, write_pool_size=1, read_pool_size=1) as database:
-            access = cls(
-                database,
-                telemetry,
-                is_required=is_required,
-                are_metrics_open=are_metrics_open,
-                redis_url=redis_url,
-            )
+            access = cls(database, telemetry, options)
             await access.limiter.book.read()  # the first request is held to them, too
             yield access

@@ -1,5 +1,6 @@
 """Who is asking: every route takes a `Principal`, every store call carries its tenant."""
 
+from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
 from typing_extensions import override
@@ -16,13 +17,16 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 class Principal(NamedTuple):
     """On whose behalf a request is made, and what they may do.
 
-    `key_id` names the API key that was brought; None if it was something else.
+    `key_id` names the API key that was brought, and `session_id` the session of somebody signed in;
+    None if it was something else. `good_until` is when what was brought ends by itself.
     """
 
     tenant_id: int
     name: str
     scopes: frozenset[Scope]
     key_id: str | None = None
+    session_id: str | None = None
+    good_until: datetime | None = None
 
     @property
     def is_operator(self) -> bool:

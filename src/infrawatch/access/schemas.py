@@ -1,7 +1,7 @@
 """What those who administrate keys send, and what they get back."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -78,3 +78,33 @@ class Ticket(Wire):
         str, Field(description="Offer the subprotocols `infrawatch.v1` and `ticket.<ticket>`.")
     ]
     expires_in_s: int
+
+
+class SessionIn(Wire):
+    password: Annotated[
+        str | None,
+        Field(max_length=1_000, description="Without it, bring a key or token in a header."),
+    ] = None
+
+
+class UserOut(Wire):
+    """Who is asking."""
+
+    name: str
+    tenant: str
+    scopes: list[str]
+    is_signed_in: Annotated[bool, Field(description="By a session, not by a key of its own.")]
+    until: Annotated[datetime | None, Field(description="When the session ends by itself.")]
+
+
+class WaysOut(Wire):
+    """How somebody can sign in; an API key is always one."""
+
+    password: bool
+    oidc: Annotated[str | None, Field(description="The name of the identity provider.")]
+
+
+class SessionOut(Wire):
+    authentication: Literal["required", "off"]
+    user: Annotated[UserOut | None, Field(description="Null for nobody that we know.")]
+    ways: WaysOut

@@ -30,9 +30,7 @@ class Tickets:
     async def give(self, principal: Principal) -> str:
         """A ticket that lets whoever brings it in as this principal, once, within a minute."""
         ticket = token_urlsafe(32)
-        bearer = Bearer(
-            principal.tenant_id, principal.name, list(principal.scopes), principal.key_id
-        )
+        bearer = Bearer(**principal._asdict() | {"scopes": list(principal.scopes)})
         async with self._database.writing() as connection:
             await TicketRepository(connection).add(digest_of(ticket), bearer, LIFE)
         return ticket
@@ -52,7 +50,7 @@ class Tickets:
                 reason="wrong_ticket",
             )
         scopes = frozenset(cast("list[Scope]", bearer.scopes))
-        return Principal(bearer.tenant_id, bearer.name, scopes, bearer.key_id)
+        return Principal(**bearer._asdict() | {"scopes": scopes})
 
     async def honours(self, principal: Principal) -> bool:  # noqa: ARG002
         """What a ticket was given for says its key, or whatever else it was given for."""

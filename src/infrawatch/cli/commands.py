@@ -18,6 +18,8 @@ _NAMES = (
     "keys",
     "tenants",
     "limits",
+    "password",
+    "sql-users",
     "openapi",
     "healthcheck",
     "doctor",

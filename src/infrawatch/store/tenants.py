@@ -14,6 +14,7 @@ INSERT INTO tenants (name) VALUES (:name) ON CONFLICT (name) DO NOTHING
 RETURNING id, name, created_at
 """)
 _GET = text("SELECT id, name, created_at FROM tenants WHERE name = :name")
+_GET_NAME = text("SELECT name FROM tenants WHERE id = :id")
 _LIST = text("SELECT id, name, created_at FROM tenants ORDER BY name")
 
 
@@ -50,6 +51,11 @@ class TenantRepository:
                 f"there is no tenant {name!r}: create it with `infrawatch tenants create`"
             )
         return Tenant(*row)
+
+    async def get_name(self, tenant_id: int) -> str:
+        """The name of a tenant that is there, as every tenant of a principal is."""
+        found = await self._connection.execute(_GET_NAME, {"id": tenant_id})
+        return str(found.scalar_one())
 
     async def list(self) -> Sequence[Tenant]:
         """All of them, by name."""

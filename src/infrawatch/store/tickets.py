@@ -1,6 +1,6 @@
 """Tickets: one minute, one use, on any server."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import text
@@ -10,15 +10,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 _FORGET = text("DELETE FROM live_tickets WHERE expires_at < clock_timestamp()")
 
 _ADD = text("""
-INSERT INTO live_tickets (digest, tenant_id, name, scopes, key_id, expires_at)
-VALUES (:digest, :tenant, :name, CAST(:scopes AS text[]), :key_id,
+INSERT INTO live_tickets
+    (digest, tenant_id, name, scopes, key_id, session_id, good_until, expires_at)
+VALUES (:digest, :tenant, :name, CAST(:scopes AS text[]), :key_id, :session_id, :good_until,
     clock_timestamp() + CAST(:life AS interval))
 """)
 
 # Of two that bring the same ticket, one deletes it and the other finds nothing.
 _USE = text("""
 DELETE FROM live_tickets WHERE digest = :digest AND expires_at > clock_timestamp()
-RETURNING tenant_id, name, scopes, key_id
+RETURNING tenant_id, name, scopes, key_id, session_id, good_until
 """)
 
 
@@ -29,6 +30,8 @@ class Bearer(NamedTuple):
     name: str
     scopes: list[str]
     key_id: str | None
+    session_id: str | None
+    good_until: datetime | None
 
 
 class TicketRepository:
@@ -38,17 +41,9 @@ class TicketRepository:
     async def add(self, digest: bytes, bearer: Bearer, life: timedelta) -> None:
         """Keep a ticket's digest for as long as it may be used."""
         await self._connection.execute(_FORGET)
-        await self._connection.execute(
-            _ADD,
-            {
-                "digest": digest,
-                "tenant": bearer.tenant_id,
-                "name": bearer.name,
-                "scopes": bearer.scopes,
-                "key_id": bearer.key_id,
-                "life": life,
-            },
-        )
+        values = {**bearer._asdict(), "digest": digest, "life": life}
+        values["tenant"] = values.pop("tenant_id")
+        await self._connection.execute(_ADD, values)
 
     async def use(self, digest: bytes) -> Bearer | None:
         """Take a ticket, which is gone then; None if there is none, or it has expired."""

@@ -1,0 +1,172 @@
+"""The administrator's password: one, for an installation without an identity provider."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from hmac import compare_digest
+from math import inf
+from pathlib import Path
+from time import monotonic
+
+import structlog
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES, Principal
+from infrawatch.access.wrong_keys import WrongKeys
+from infrawatch.errors import (
+    CannotStart,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    TooManyWrongKeys,
+    Unauthenticated,
+)
+from infrawatch.store.audit import Act, Actor, AuditRepository
+from infrawatch.store.database import Database
+from infrawatch.store.passwords import PasswordRepository
+from infrawatch.store.sessions import SessionRepository
+
+log = structlog.get_logger()
+
+ADMINISTRATOR = Principal(DEFAULT_TENANT_ID, "admin", frozenset(SCOPES))
+
+MIN_CHARACTERS = 12
+MAX_CHARACTERS = 1_000
+
+_MAX_WAITING = 20
+"""A try takes a core some 50 ms and 64 MiB, so one is looked at after the other."""
+
+_TRUSTED_S = 2.0
+
+
+class AdminPassword:
+    """Lets in whoever knows it, and slows whoever guesses.
+
+    The one in `file`, if there is such a file, counts instead of that in PostgreSQL.
+
+    Raises:
+        CannotStart: the file holds no password.
+    """
+
+    def __init__(self, database: Database, file: Path | None) -> None:
+        self._database = database
+        self._given = None if file is None else _read(file)
+        self._tries = WrongKeys()
+        self._looking = asyncio.Lock()
+        self._waiting = 0
+        self._hash: str | None = None
+        self._read_at = -inf
+
+    async def is_set(self) -> bool:
+        """Whether there is one, as of two seconds ago at worst."""
+        return self._given is not None or await self._find_hash() is not None
+
+    async def check(self, password: str, address: str) -> Principal:
+        """Who somebody at an address is, if they know it.
+
+        Every try counts, the right one too: whoever guesses must not be told by being let in.
+
+        Raises:
+            Unauthenticated: it is wrong, or there is none.
+            TooManyWrongKeys: so many tries came from there that this one was not looked at.
+            Overloaded: so many wait that it was not looked at either.
+        """
+        pause = self._tries.add(address)
+        if pause is not None:
+            raise TooManyWrongKeys(
+                "too many passwords were tried from your address: wait, then try again",
+                retry_after=pause,
+            )
+        if not await self.is_set():
+            raise Unauthenticated(
+                "there is no password: `infrawatch password set` on the server sets one",
+                reason="no_password",
+            )
+        if not await self._is_right(password):
+            raise Unauthenticated("this password is wrong", reason="wrong_password")
+        return ADMINISTRATOR
+
+    async def _is_right(self, password: str) -> bool:
+        said = password.encode(errors="replace")
+        if self._given is not None:
+            return compare_digest(self._given.encode(), said)
+        hashed = await self._find_hash()
+        if self._waiting >= _MAX_WAITING:
+            raise Overloaded("too many passwords are being looked at: try again in a moment")
+        self._waiting += 1
+        try:
+            async with self._looking:
+                return hashed is not None and await asyncio.to_thread(_fits, hashed, said)
+        finally:
+            self._waiting -= 1
+
+    async def _find_hash(self) -> str | None:
+        now = monotonic()
+        if now - self._read_at >= _TRUSTED_S:
+            async with self._database.reading() as connection:
+                self._hash = await PasswordRepository(connection).find()
+            self._read_at = now
+        return self._hash
+
+
+async def set_password(database: Database, password: str, actor: Actor) -> None:
+    """Let this be the password from now on; who signed in with the one before is signed out.
+
+    Raises:
+        InvalidInput: it is too short or too long.
+    """
+    hashed = PasswordHasher().hash(check_length(password))
+    async with _changing(database, "password.set", actor) as passwords:
+        await passwords.keep(hashed)
+
+
+async def remove_password(database: Database, actor: Actor) -> None:
+    """Let there be none; who signed in with it is signed out.
+
+    Raises:
+        NotFound: there is none.
+    """
+    async with _changing(database, "password.removed", actor) as passwords:
+        if not await passwords.remove():
+            raise NotFound("no password is set")
+
+
+def check_length(password: str) -> str:
+    """The password itself, if it is one that takes long to guess.
+
+    Raises:
+        InvalidInput: it is too short, or too long.
+    """
+    if not MIN_CHARACTERS <= len(password) <= MAX_CHARACTERS:
+        raise InvalidInput(f"a password has {MIN_CHARACTERS} to {MAX_CHARACTERS} characters")
+    return password
+
+
+def _read(file: Path) -> str:
+    try:
+        return check_length(file.read_text("utf-8").rstrip("\r\n"))
+    except (OSError, ValueError) as error:
+        raise CannotStart(f"The password in {file} cannot be read: {error}.") from None
+    except InvalidInput as error:
+        raise CannotStart(f"{file} holds no good password: {error}.") from None
+
+
+@asynccontextmanager
+async def _changing(
+    database: Database, action: str, actor: Actor
+) -> AsyncGenerator[PasswordRepository, None]:
+    """A transaction that changes the password, ends its sessions, and says so in the trail."""
+    async with database.writing() as connection:
+        yield PasswordRepository(connection)
+        ended = await SessionRepository(connection).end_of_way("password")
+        act = Act(DEFAULT_TENANT_ID, action, ADMINISTRATOR.name, {"sessions_ended": ended})
+        await AuditRepository(connection).add(actor, act)
+    log.info("audit", actor=str(actor), action=action, target=ADMINISTRATOR.name)
+
+
+def _fits(hashed: str, said: bytes) -> bool:
+    try:
+        return PasswordHasher().verify(hashed, said)
+    except (VerificationError, InvalidHashError):
+        return False

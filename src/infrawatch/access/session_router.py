@@ -1,0 +1,121 @@
+"""/v1/session: signing in and out, and who is signed in."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from infrawatch.access import schemas
+from infrawatch.access.cookies import drop_cookie, is_from_own_page, keep_cookie
+from infrawatch.access.plumbing import Access
+from infrawatch.access.principal import Principal
+from infrawatch.access.refusals import address_of
+from infrawatch.access.sessions import OVER, Begun
+from infrawatch.errors import Forbidden, InvalidInput, Unauthenticated
+from infrawatch.problems import ParameterProblem, Problem, to_answer
+from infrawatch.store.tenants import TenantRepository
+
+MAX_BODY_BYTES = 4 * 1024
+
+_NOBODY = {"no_key", OVER}
+
+_UNKNOWN = to_answer("A key, token or password that is wrong.")
+_FOREIGN = to_answer(
+    "A page from elsewhere may have sent this: bring a matching `Origin`, or `X-Requested-With`."
+)
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: _UNKNOWN,
+    429: to_answer("Too many wrong ones came from this address: wait for `Retry-After` seconds."),
+    503: to_answer("Try again after `Retry-After` seconds."),
+}
+
+router = APIRouter(
+    prefix="/v1", tags=["access"], responses=_RESPONSES, max_body_size=MAX_BODY_BYTES
+)
+
+
+async def _access(request: Request) -> Access:  # FastAPI runs plain functions in a thread
+    access: Access = request.state.access
+    return access
+
+
+TheAccess = Annotated[Access, Depends(_access)]
+
+
+@router.get("/session")
+async def who_am_i(request: Request, access: TheAccess) -> schemas.SessionOut:
+    """Who is asking, by whatever they bring, and how somebody can sign in."""
+    if not access.is_required:
+        return await _describe(access, None)
+    try:
+        principal = await access.gate.identify(request)
+    except Unauthenticated as error:
+        if error.reason not in _NOBODY:
+            raise
+        principal = None
+    return await _describe(access, principal)
+
+
+@router.post(
+    "/session",
+    status_code=201,
+    responses={403: _FOREIGN, 422: to_answer("A field does not fit.", Problem, ParameterProblem)},
+)
+async def sign_in(
+    request: Request, response: Response, session_in: schemas.SessionIn, access: TheAccess
+) -> schemas.SessionOut:
+    """Begin a session: with the password, or with the key or token that the request brings.
+
+    The cookie of the answer is all a browser needs from then on. A session has the scopes of what
+    it was begun with, and ends with it.
+    """
+    if not access.is_required:
+        raise Forbidden("authentication is off: nobody needs to sign in")
+    if not is_from_own_page(request):
+        raise Forbidden("a page from elsewhere may not sign you in; programs send X-Requested-With")
+    begun = await _begin(request, session_in, access)
+    keep_cookie(response, request, begun.cookie, access.sessions.life)
+    return await _describe(access, begun.principal)
+
+
+@router.delete("/session", status_code=204, responses={403: _FOREIGN})
+async def sign_out(request: Request, response: Response, access: TheAccess) -> None:
+    """End the session, on every server within two seconds, and with it its live views."""
+    if not is_from_own_page(request):
+        raise Forbidden("a page from elsewhere may not sign you out")
+    principal = await access.sessions.find(request)
+    if principal is not None:
+        await access.sessions.end(principal)
+    drop_cookie(response, request)
+
+
+async def _begin(request: Request, session_in: schemas.SessionIn, access: Access) -> Begun:
+    if session_in.password is None:
+        principal = await access.gate.identify(request)
+        if principal.session_id is not None:
+            raise InvalidInput("you are signed in; to be somebody else, bring a key or a password")
+        return await access.sessions.begin(principal, "oidc" if principal.key_id is None else "key")
+    try:
+        principal = await access.password.check(session_in.password, address_of(request))
+    except Unauthenticated as error:
+        access.refusals.note(request, error.reason)
+        raise
+    return await access.sessions.begin(principal, "password")
+
+
+async def _describe(access: Access, principal: Principal | None) -> schemas.SessionOut:
+    user = None
+    if principal is not None:
+        async with access.database.reading() as connection:
+            tenant = await TenantRepository(connection).get_name(principal.tenant_id)
+        user = schemas.UserOut(
+            name=principal.name,
+            tenant=tenant,
+            scopes=sorted(principal.scopes),
+            is_signed_in=principal.session_id is not None,
+            until=principal.good_until,
+        )
+    return schemas.SessionOut(
+        authentication="required" if access.is_required else "off",
+        user=user,
+        ways=schemas.WaysOut(password=await access.password.is_set(), oidc=None),
+    )

@@ -1,0 +1,194 @@
+"""Sessions of people: a cookie whose digest is in PostgreSQL, so any server knows who it is."""
+
+import asyncio
+import re
+import secrets
+from collections import OrderedDict
+from datetime import datetime, timedelta
+from hmac import compare_digest
+from time import monotonic
+from typing import Literal, NamedTuple, cast
+
+import structlog
+from starlette.requests import HTTPConnection
+
+from infrawatch.access.cookies import SAFE_METHODS, find_cookie, is_from_own_page
+from infrawatch.access.credentials import digest_of
+from infrawatch.access.keyring import READ_DEADLINE_S, TRUSTED_S, KeyRing
+from infrawatch.access.principal import Principal, Scope
+from infrawatch.errors import Forbidden, StoreUnavailable, Unauthenticated, Unavailable
+from infrawatch.model.timerange import now_us, to_us
+from infrawatch.store.audit import Act, Actor, AuditRepository
+from infrawatch.store.database import Database
+from infrawatch.store.sessions import NewSession, SessionRepository, StoredSession
+
+log = structlog.get_logger()
+
+Way = Literal["password", "oidc", "key"]
+
+OVER = "session_over"
+"""The reason for which whoever brings a session that has ended is refused."""
+
+MAX_REMEMBERED = 10_000
+
+NOTE_EVERY = timedelta(minutes=1)
+"""How often it is recorded that a session is used."""
+
+_COOKIE = re.compile(r"([0-9a-f]{16})\.[A-Za-z0-9_-]{43}")
+
+
+class Begun(NamedTuple):
+    """A session as its owner has it: the only time that the cookie is known."""
+
+    cookie: str
+    principal: Principal
+
+
+class _Known(NamedTuple):
+    session: StoredSession
+    principal: Principal
+    read_at: float
+
+    def is_over(self) -> bool:
+        return now_us() >= to_us(self.session.expires_at)
+
+
+class Sessions:
+    """Begins and ends sessions, and knows whose a cookie is, as of two seconds ago at worst.
+
+    While PostgreSQL is away, sessions that this process knows go on: nobody can end one meanwhile.
+    """
+
+    def __init__(
+        self, database: Database, keys: KeyRing, *, idle: timedelta, life: timedelta
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self.idle = idle
+        self.life = life
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._reading = asyncio.Lock()
+
+    async def begin(self, principal: Principal, way: Way) -> Begun:
+        """Sign somebody in, for as long as sessions last or what they brought is good."""
+        session_id = secrets.token_hex(8)
+        cookie = f"{session_id}.{secrets.token_urlsafe(32)}"
+        session = NewSession(
+            session_id,
+            digest_of(cookie),
+            principal.tenant_id,
+            principal.name,
+            list(principal.scopes),
+            way,
+            principal.key_id,
+        )
+        act = Act(principal.tenant_id, "session.created", session_id, {"way": way})
+        async with self._database.writing() as connection:
+            sessions = SessionRepository(connection)
+            await sessions.forget(self.idle)
+            ends = await sessions.add(session, self.life, principal.good_until)
+            await AuditRepository(connection).add(Actor(principal.name, principal.key_id), act)
+        log.info("audit", actor=str(principal), action=act.action, target=session_id)
+        return Begun(cookie, principal._replace(session_id=session_id, good_until=ends))
+
+    async def end(self, principal: Principal) -> None:
+        """Sign somebody out: here at once, and on every other server within two seconds."""
+        assert principal.session_id is not None
+        self._known.pop(principal.session_id, None)
+        await end_session(
+            self._database, principal.session_id, Actor(principal.name, principal.key_id)
+        )
+
+    async def find_principal(self, connection: HTTPConnection) -> Principal | None:
+        """Whose session it is. Pages open WebSockets with tickets, so sessions open none.
+
+        Raises:
+            Forbidden: it is somebody's, but a page from elsewhere may have sent the request.
+        """
+        if connection.scope["type"] != "http" or find_cookie(connection) is None:
+            return None
+        principal = await self.find(connection)
+        if principal is None:
+            raise Unauthenticated(
+                "you are not signed in any more: sign in again", reason=OVER, who="a session"
+            )
+        if connection.scope["method"] not in SAFE_METHODS and not is_from_own_page(connection):
+            raise Forbidden(
+                "a page from elsewhere may not use your session; a program that does sends the "
+                "header X-Requested-With"
+            )
+        return principal
+
+    async def find(self, connection: HTTPConnection) -> Principal | None:
+        """Whose session a request's cookie is; None if it is nobody's, or over."""
+        cookie = find_cookie(connection)
+        found = _COOKIE.fullmatch(cookie or "")
+        known = None if found is None else await self._find(found[1])
+        if known is None or not compare_digest(known.session.digest, digest_of(cookie or "")):
+            return None
+        return known.principal if await self._keys.honours(known.principal) else None
+
+    async def honours(self, principal: Principal) -> bool:
+        if principal.session_id is None:
+            return True
+        return await self._find(principal.session_id) is not None
+
+    async def _find(self, session_id: str) -> _Known | None:
+        known = self._known.get(session_id)
+        if known is None or monotonic() - known.read_at >= TRUSTED_S:
+            async with self._reading:
+                known = await self._read_anew(session_id)
+        return None if known is None or known.is_over() else known
+
+    async def _read_anew(self, session_id: str) -> _Known | None:
+        """Read it, unless somebody did while we waited."""
+        known = self._known.pop(session_id, None)
+        began = monotonic()
+        if known is None or began - known.read_at >= TRUSTED_S:
+            try:
+                async with asyncio.timeout(READ_DEADLINE_S):
+                    session = await self._read(session_id)
+            except (TimeoutError, Unavailable):
+                if known is None:
+                    raise StoreUnavailable("PostgreSQL does not answer about sessions") from None
+                session = known.session
+            known = None if session is None else _Known(session, _to_principal(session), began)
+        if known is not None:
+            self._known[session_id] = known
+            if len(self._known) > MAX_REMEMBERED:
+                self._known.popitem(last=False)
+        return known
+
+    async def _read(self, session_id: str) -> StoredSession | None:
+        async with self._database.reading() as connection:
+            session = await SessionRepository(connection).find(session_id, self.idle)
+        if session is not None and _age(session.used_at) >= NOTE_EVERY:
+            async with self._database.writing() as connection:
+                await SessionRepository(connection).note_use(session_id, NOTE_EVERY)
+        return session
+
+
+async def end_session(database: Database, session_id: str, actor: Actor) -> None:
+    """End a session, and say so in the audit trail; one that is over stays so."""
+    async with database.writing() as connection:
+        tenant_id = await SessionRepository(connection).end(session_id)
+        if tenant_id is not None:
+            act = Act(tenant_id, "session.ended", session_id, {})
+            await AuditRepository(connection).add(actor, act)
+    if tenant_id is not None:
+        log.info("audit", actor=str(actor), action="session.ended", target=session_id)
+
+
+def _age(time: datetime) -> timedelta:
+    return timedelta(microseconds=now_us() - to_us(time))
+
+
+def _to_principal(session: StoredSession) -> Principal:
+    return Principal(
+        session.tenant_id,
+        session.name,
+        frozenset(cast("list[Scope]", session.scopes)),
+        session.key_id,
+        session_id=session.id,
+        good_until=session.expires_at,
+    )

@@ -1,0 +1,67 @@
+"""`infrawatch password`: the administrator's, for the dashboard."""
+
+import sys
+from getpass import getpass
+from pathlib import Path
+
+import typer
+
+from infrawatch.access.passwords import check_length, remove_password, set_password
+from infrawatch.cli.database import migrated_database, whoever_calls
+from infrawatch.cli.options import DataDir, read_settings
+from infrawatch.cli.serving import run_until_stopped
+from infrawatch.errors import CannotStart, InvalidInput
+from infrawatch.settings import LogSettings
+from infrawatch.telemetry import configure_logging
+
+password = typer.Typer(
+    help="Set or remove the administrator's password, with which one signs in to the dashboard.",
+    no_args_is_help=True,
+)
+
+
+@password.callback()
+def _password() -> None:
+    logs = read_settings(LogSettings)
+    configure_logging(logs.log_format, logs.log_level)
+
+
+@password.command("set")
+def set_it(data_dir: DataDir = None) -> None:
+    """Ask for the password, or read it from a pipe. Who signed in with another is signed out."""
+    run_until_stopped(_set(data_dir, _ask()))
+
+
+@password.command()
+def remove(data_dir: DataDir = None) -> None:
+    """Let nobody sign in with a password; who did is signed out."""
+    run_until_stopped(_remove(data_dir))
+
+
+async def _set(data_dir: Path | None, chosen: str) -> None:
+    async with migrated_database(data_dir) as database:
+        await set_password(database, chosen, whoever_calls())
+    print("The password is set; whoever signed in with another is signed out.")
+
+
+async def _remove(data_dir: Path | None) -> None:
+    async with migrated_database(data_dir) as database:
+        await remove_password(database, whoever_calls())
+    print("There is no password any more; whoever signed in with it is signed out.")
+
+
+def _ask() -> str:
+    """A password that is long enough, said twice where somebody types it.
+
+    Raises:
+        CannotStart: it is not, or the two differ.
+    """
+    try:
+        if not sys.stdin.isatty():
+            return check_length(sys.stdin.readline().rstrip("\r\n"))
+        chosen = check_length(getpass("The new password: "))
+    except InvalidInput as error:
+        raise CannotStart(f"{str(error).capitalize()}.") from None
+    if getpass("Once more: ") != chosen:
+        raise CannotStart("These were two passwords; nothing was changed.")
+    return chosen
