@@ -228,7 +228,6 @@ async def _fill(url: str) -> None:
         await _merge(url)
         await push(client, series("old", [now, 7]), series("new", [now, 8]))
         assert (await client.post("/v1/live/tickets")).status_code == 201
-    await a_key(url, "read")
     execute(url, "INSERT INTO limits (tenant_id) VALUES (1)")
     key = await a_key(url, "read")
     async with (
