@@ -9,6 +9,9 @@
 #   make rehearse-image   the Dockerfile's steps without Docker, and what they make (Linux, root)
 #   make abuse    what takes long of the hostile tests, with figures
 #   make chaos    everything is killed, cut off, stopped and filled up, and nothing is lost
+#   make chaos-live   a storm around live views: every viewer ends up with what was committed;
+#                 make chaos-live ARGS="--seconds 60 --seed 7 --compact-every 5"
+#   make bench-live   from commit to viewer, and the frames a core sends
 #   make overload three times what the server can take;  make soak   half an hour at 70 % of it
 #   make release-check    wheel and sdist, and `infrawatch up` from the wheel alone
 #   make screenshots   docs/images anew, in a real browser
