@@ -27,7 +27,7 @@ Everything = Annotated[
 def compact(data_dir: DataDir = None, everything: Everything = False) -> None:
     """Compact what was committed until now; beside a running server, or without one.
 
-    A server does this by itself, a minute or two after samples arrive.
+    A server does this by itself, some minutes after samples arrive.
     """
     logs = read_settings(LogSettings)
     configure_logging(logs.log_format, logs.log_level)
