@@ -11,6 +11,7 @@ from httpx import AsyncClient
 from integration.conftest import serving
 from keys import a_key, bearing
 from pushing import push, series
+from serving_process import serving_process
 from viewing import DEADLINE_S
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -79,6 +80,21 @@ async def test_a_websocket_needs_a_key_that_may_read(
     assert await status_of(url, **bearing(reader)) == 101
     assert await status_of(url, **bearing(writer)) == 403
     assert await status_of(url, **bearing("iw_abcdef_" + 43 * "x")) == 401
+
+
+async def test_an_upgrade_that_is_refused_is_no_error_of_the_server(
+    database_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await a_key(database_url, "admin")  # so that none is printed
+    async with serving_process(database_url, AUTH="required") as server:
+        assert await status_of(server.url) == 401
+        async with Client(server.url) as client, aclosing(client.live("up")) as updates:
+            with pytest.raises(RequestRefused, match="this needs a key"):
+                await anext(updates)
+
+    logged = capfd.readouterr().err
+    assert "reason=no_key" in logged
+    assert "ERROR" not in logged
 
 
 async def test_a_ticket_is_good_once_on_any_server(

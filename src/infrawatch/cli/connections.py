@@ -7,6 +7,7 @@ from math import ceil
 from typing import Any, Literal
 
 from typing_extensions import override
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -52,6 +53,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._gate.release(self.transport)
         super().connection_lost(exc)
+
+    @override
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            # uvicorn takes an upgrade that was refused for one that was forgotten: it would log
+            # an error for every page or program without a key.
+            self.handshake_complete = True
 
     @override
     def on_task_complete(self, task: asyncio.Task[None]) -> None:

@@ -188,11 +188,20 @@ def _raise_if_final(error: Exception, *, has_begun: bool) -> None:
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in LATER:
-            said = f"the server answered {status}: is this the right URL, and may this key read?"
-            raise RequestRefused(said, answered_status=status, answered_code=f"http_{status}")
+            raise _to_refusal(status, error.response.body) from None
     if not has_begun and not isinstance(error, ConnectionClosed):
         reason = str(error) or type(error).__name__
         raise ServerUnavailable(f"cannot follow: {reason}") from error
+
+
+def _to_refusal(status: int, body: bytes | bytearray) -> RequestRefused:
+    try:
+        problem = _Problem.model_validate_json(body)
+    except ValidationError:  # a proxy on the way speaks for itself
+        said = f"the server answered {status}: is this the right URL, and may this key read?"
+        return RequestRefused(said, answered_status=status, answered_code=f"http_{status}")
+    said = f"the server answered {status}: {problem.detail}"
+    return RequestRefused(said, answered_status=status, answered_code=problem.code)
 
 
 def _to_error(problem: _Problem) -> RequestRefused | ServerUnavailable:
