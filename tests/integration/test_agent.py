@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic
 
 from httpx import AsyncClient
+from spooling import closed_spools  # noqa: F401  # used by every test
 from told_server import eventually, told_server
 
 from infrawatch.agent.batches import Encoder

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from spooling import closed_spools  # noqa: F401  # used by every test
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from told_server import ToldServer, count_samples, eventually, problem, told_server
 

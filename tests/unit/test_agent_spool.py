@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from spooling import closed_spools  # noqa: F401  # used by every test
 
 from infrawatch.agent.batches import Body
 from infrawatch.agent.spool import DROPPED, Batch, Loss, Spool, Usage
