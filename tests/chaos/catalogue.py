@@ -30,6 +30,9 @@ SCENARIOS = (
 )
 """`make chaos`."""
 
+CRASHES = "server or PostgreSQL: kill -9 while it compacts"
+"""The row of test_crashes.py, which has a harness of its own: it checks after every round."""
+
 BRIEF = (
     Scenario("server: kill -9", server_faults.kill_the_api, 2),
     Scenario("server: dies after COMMIT, before the answer", server_faults.lose_answers, 2),

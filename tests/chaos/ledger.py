@@ -18,7 +18,7 @@ from infrawatch.upkeep import compaction
 
 T = TypeVar("T")
 
-PATIENCE_S = 60
+PATIENCE_S = 240
 
 Key = tuple[str, int]
 """Of which host, and at what time (ms)."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from signal import SIGKILL
 from tempfile import TemporaryFile
 
-READY_WITHIN_S = 60
+READY_WITHIN_S = 300
 DOOMED = str(Path(__file__).parents[1] / "doomed_server.py")
 
 _SURPRISES = re.compile(r"unexpected_error|vital_task_failed|Traceback|never retrieved")

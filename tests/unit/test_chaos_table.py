@@ -1,0 +1,27 @@
+"""The README tells of every scenario there is, and of none that there is not."""
+
+import re
+from pathlib import Path
+
+from chaos.catalogue import CRASHES, SCENARIOS
+from chaos.ledger import Found
+from chaos.world import Outcome, to_table
+
+README = Path(__file__).parents[2] / "README.md"
+ROW = re.compile(r"(?m)^\| (.*?) \| ([\d,]+) \| ([\d,]+) \| (\d+) \| (\d+) \| (\d+) \| (.*) \|$")
+
+
+def test_the_readme_has_a_row_for_each_scenario_with_as_many_rounds() -> None:
+    rows = {name: int(rounds) for name, rounds, *_ in ROW.findall(README.read_text("utf-8"))}
+
+    assert rows.pop(CRASHES) == 100
+    assert rows == {one.name: one.rounds for one in SCENARIOS}
+
+
+def test_a_row_tells_what_is_missing_and_how_long_it_took() -> None:
+    found = Found(missing=1, doubled=2)
+    outcome = Outcome(3, acknowledged=1_234, errors_500=4, found=found, recoveries_s=[0.5, 1, 9])
+
+    [row] = ROW.findall(to_table({"fault": outcome}))
+
+    assert row == ("fault", "3", "1,234", "1", "2", "4", "1.0, at most 9.0")
