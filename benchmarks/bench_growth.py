@@ -109,7 +109,10 @@ async def _hour_s(bench: Bench, end_us: int) -> float:
         "start": str(end_us / 1e6 - 3_600),
         "end": str(end_us / 1e6),
     }
-    async with serving(bench.url) as (_, address), httpx.AsyncClient(base_url=address) as client:
+    async with (
+        serving(bench.url) as (_, address),
+        httpx.AsyncClient(base_url=address, timeout=60) as client,
+    ):
         asked = client.build_request("GET", "/v1/range", params=wanted)
         return await median_s(partial(ask, client, asked))
 

@@ -246,7 +246,7 @@ async def measure_bulk(bench: Bench, matrix: Matrix) -> None:
     show_time("samples_between, an hour", await bench.between(int(ids[0]), end_us), 5)
     async with (
         serving(bench.url) as (server, address),
-        httpx.AsyncClient(base_url=address) as client,
+        httpx.AsyncClient(base_url=address, timeout=60) as client,
     ):
         host = dict(matrix.names[0].labels)["host"]
         span = {"start": str(end_us / 1e6 - 4_500), "end": str(end_us / 1e6)}
