@@ -76,7 +76,6 @@ async def press(
     """Send so many batches a second, or without a rate each sender its next when it is answered.
 
     Raises:
-        ConnectionError: the server hung up.
         TimeoutError: it stopped answering.
     """
     address = urlsplit(url)
@@ -93,7 +92,7 @@ async def press(
         await _send_by_the_clock(tally, free, bodies, seconds=seconds, rate=rate)
         ended = monotonic()
         async with asyncio.timeout(_PATIENCE_S):
-            while len(free) < senders:  # noqa: ASYNC110  # as often as the clock ticks
+            while any(one.is_busy for one in every):  # noqa: ASYNC110  # as often as the clock ticks
                 await asyncio.sleep(_TICK_S)
         tally.drained_s = monotonic() - ended
     finally:
@@ -110,7 +109,7 @@ async def _send_by_the_clock(
         due = len(free) if rate is None else int((now - began) * rate) - done
         sent = min(due, len(free))
         for _ in range(sent):
-            free.pop(0).send(bodies.next())
+            free.pop().send(bodies.next())
         done += due
         tally.skipped += due - sent
         await asyncio.sleep(_TICK_S)
@@ -125,7 +124,7 @@ class _Sender(asyncio.Protocol):
         self._tally = tally
         self._free = free
         self._received = b""
-        self._is_closed = False
+        self.is_busy = False
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -139,18 +138,23 @@ class _Sender(asyncio.Protocol):
         if is_complete(self._received):
             self._note(self._received)
             self._received = b""
+            self.is_busy = False
             self._free.append(self)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._is_closed:
+        """Servers close connections that have nothing to ask; others do so during a request."""
+        if self.is_busy:
+            self.is_busy = False
             self._tally.wrong.append(b"the server hung up: " + repr(exc).encode())
+        elif self in self._free:
+            self._free.remove(self)
 
     def send(self, body: bytes) -> None:
+        self.is_busy = True
         self._transport.writelines((self._head, b"%d\r\n\r\n" % len(body), body))
 
     def close(self) -> None:
-        self._is_closed = True
         self._transport.close()
 
     def _note(self, answer: bytes) -> None:

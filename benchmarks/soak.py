@@ -47,11 +47,12 @@ async def main(minutes: float, share: float, directory: Path) -> None:
             await press(url, bodies, senders=SENDERS, seconds=WARM_UP_S)
             most = await press(url, bodies, senders=SENDERS, seconds=MAXIMUM_S)
             print(f"{most.goodput * SAMPLES:,.0f} samples/s at most; {share:.0%} of it from now on")
-            noting = asyncio.ensure_future(note(server, address, minutes))
-            sent = await press(
-                url, bodies, senders=CROWD, seconds=60 * minutes, rate=share * most.goodput
-            )
-            notes = await noting
+            async with asyncio.TaskGroup() as both:
+                noting = both.create_task(note(server, address, minutes))
+                sent = await press(
+                    url, bodies, senders=CROWD, seconds=60 * minutes, rate=share * most.goodput
+                )
+            notes = noting.result()
     print(f"{sent.accepted * SAMPLES:,} samples acknowledged, {sent.refused:,} batches refused")
     slope, descriptors, tasks = judge(notes)
     print(f"memory {slope:+.2f} MiB a minute, descriptors {descriptors:+}, tasks {tasks:+}")

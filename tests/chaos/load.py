@@ -21,7 +21,8 @@ AGENTS = 8
 HOSTS = 3
 SAMPLES = 4
 LONGEST_PAUSE_S = 0.03
-"""Between two batches, or two attempts: agents wait for longer, but then we would measure that."""
+RETRY_S = 0.1
+"""Agents wait for longer, but then we would measure that."""
 
 BACK_MS = 3 * 3_600_000
 """The first samples are so old, so that there is something to merge and to roll up."""
@@ -60,7 +61,7 @@ class Agent:
                 await clients[0].push(batch)
             except ServerUnavailable:
                 clients.append(clients.pop(0))
-                await asyncio.sleep(self._chance.uniform(0, LONGEST_PAUSE_S))
+                await asyncio.sleep(self._chance.uniform(RETRY_S / 2, RETRY_S))
             else:
                 self.asked_at = asked_at
                 return
@@ -110,7 +111,7 @@ class Load:
     async def until_all_are_acknowledged(self, since: float) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while any(agent.asked_at < since for agent in self.agents):  # noqa: ASYNC110  # no events
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
