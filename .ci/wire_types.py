@@ -16,7 +16,17 @@ from infrawatch.live import asyncapi
 from infrawatch.settings import Settings
 
 DASHBOARD = Path(__file__).resolve().parent.parent / "dashboard"
-ASKED = ("SeriesPage", "LabelNames", "LabelValues", "MetadataOut", "Latest", "RangeOut")
+ASKED = (
+    "SeriesPage",
+    "LabelNames",
+    "LabelValues",
+    "MetadataOut",
+    "Latest",
+    "RangeOut",
+    "SessionIn",
+    "SessionOut",
+    "Ticket",
+)
 
 
 def main(target: str) -> None:

@@ -7,6 +7,7 @@ export type Labels = Record<string, string>;
 export type Series = Schemas["SeriesOut"];
 export type Metadata = Schemas["MetadataOut"]["metadata"];
 export type LatestSample = Schemas["LatestSample"];
+export type Session = Schemas["SessionOut"];
 export type Group = Schemas["GroupSamples"];
 export type WireValue = number | string | null;
 
@@ -50,6 +51,12 @@ export const api = {
     get("/v1/latest", { match, max_age: maxAge }, signal),
   range: (parameters: RangeParameters, signal?: AbortSignal): Promise<Schemas["RangeOut"]> =>
     get("/v1/range", { ...parameters }, signal),
+  session: (): Promise<Session> => get("/v1/session", {}),
+  signIn: (how: Schemas["SessionIn"], key?: string): Promise<Session> =>
+    changed("POST", "/v1/session", how, key).then((response) => response.json() as Promise<Session>),
+  signOut: (): Promise<Response> => changed("DELETE", "/v1/session"),
+  ticket: (): Promise<Schemas["Ticket"]> =>
+    changed("POST", "/v1/live/tickets").then((response) => response.json() as Promise<Schemas["Ticket"]>),
   metrics: async (signal?: AbortSignal): Promise<string> => (await answered("/metrics", signal)).text(),
 };
 
@@ -80,10 +87,26 @@ async function get<T>(
   return (await answered(pathOf(path, parameters), signal)).json() as Promise<T>;
 }
 
-async function answered(url: string, signal?: AbortSignal): Promise<Response> {
+/** Browsers say by themselves whose page asks; the header says it where one does not. */
+function changed(method: string, url: string, body?: unknown, key?: string): Promise<Response> {
+  const headers: Record<string, string> = { "X-Requested-With": "dashboard" };
+  if (key !== undefined) headers["X-API-Key"] = key;
+  if (body === undefined) return answered(url, undefined, { method, headers });
+  headers["Content-Type"] = "application/json";
+  return answered(url, undefined, { method, headers, body: JSON.stringify(body) });
+}
+
+let tellRefused = (): void => {};
+
+/** Be told when the server does not know who is asking. */
+export function whenRefused(told: () => void): void {
+  tellRefused = told;
+}
+
+async function answered(url: string, signal?: AbortSignal, how: RequestInit = {}): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(url, signal ? { signal } : {});
+    response = await fetch(url, signal ? { ...how, signal } : how);
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Problem("The server cannot be reached. Is it running?", 0);
@@ -92,6 +115,7 @@ async function answered(url: string, signal?: AbortSignal): Promise<Response> {
   // The header counts whole seconds and travelled for a while.
   clockOffsetMs = Math.abs(offsetMs) > 3_000 ? offsetMs : 0;
   if (response.ok) return response;
+  if (response.status === 401) tellRefused();
   const said = (await response.json().catch(() => null)) as { detail?: string } | null;
   throw new Problem(said?.detail ?? `The server answered ${response.status}.`, response.status);
 }

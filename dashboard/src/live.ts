@@ -1,5 +1,6 @@
 /** The live side: one WebSocket for the page, subscriptions that resume, and how it is going. */
 
+import { subprotocols } from "./session";
 import type { components } from "./wire";
 
 type Schemas = components["schemas"];
@@ -62,6 +63,7 @@ export class LiveClient {
   private attempts = 0;
   private numbers = 0;
   private retry: number | undefined;
+  private turn = 0;
   private lastFrameAt = 0;
   private downSince: number | null = Date.now();
   private fills: string | null = null;
@@ -69,10 +71,26 @@ export class LiveClient {
   private filledUntil = 0;
 
   constructor(private readonly url: string) {
-    this.connect();
     window.setInterval(() => this.check(), 500);
     window.addEventListener("online", () => this.hurry());
     window.addEventListener("offline", () => this.socket?.close());
+  }
+
+  /** Connect, and again whenever the line is lost. */
+  start(): void {
+    this.attempts = 0;
+    this.downSince = Date.now();
+    void this.connect();
+  }
+
+  /** Disconnect, and stay so. */
+  stop(): void {
+    this.turn++;
+    window.clearTimeout(this.retry);
+    this.retry = undefined;
+    const socket = this.socket;
+    this.socket = null;
+    socket?.close();
   }
 
   /** Begin to follow; the returned function ends it. */
@@ -94,9 +112,18 @@ export class LiveClient {
     return () => this.watchers.delete(watcher);
   }
 
-  private connect(): void {
+  private async connect(): Promise<void> {
     this.retry = undefined;
-    const socket = new WebSocket(this.url, ["infrawatch.v1"]);
+    const turn = ++this.turn;
+    let offered: string[];
+    try {
+      offered = await subprotocols();
+    } catch {
+      if (turn === this.turn) this.lost();
+      return;
+    }
+    if (turn !== this.turn) return;
+    const socket = new WebSocket(this.url, offered);
     this.socket = socket;
     socket.onopen = () => {
       this.lastFrameAt = Date.now();
@@ -119,14 +146,14 @@ export class LiveClient {
     this.downSince ??= Date.now();
     const longest = Math.min(FIRST_WAIT_MS * 2 ** this.attempts++, LONGEST_WAIT_MS);
     // Everybody lost the line at the same moment; they shall not all come back at the same one.
-    this.retry = window.setTimeout(() => this.connect(), longest * (0.5 + Math.random() / 2));
+    this.retry = window.setTimeout(() => void this.connect(), longest * (0.5 + Math.random() / 2));
     this.check();
   }
 
   private hurry(): void {
     if (this.retry === undefined) return;
     window.clearTimeout(this.retry);
-    this.connect();
+    void this.connect();
   }
 
   private subscribe(id: string, subscription: Subscription): void {

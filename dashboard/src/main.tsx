@@ -3,12 +3,15 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import "./style.css";
+import type { Session } from "./api";
 import { Explore } from "./explore";
 import { HostView } from "./host";
 import { Ingest } from "./ingest";
 import { type Link, type LinkState, live } from "./live";
 import { Overview } from "./overview";
 import { linkTo, type Route, useRoute } from "./route";
+import { askWhoIAm, isSignedOut, signOut, useSession } from "./session";
+import { SignIn } from "./signin";
 import { switchTheme, theme, watchTheme } from "./theme";
 
 const VIEWS = [
@@ -17,7 +20,20 @@ const VIEWS = [
   { name: "Ingest", path: ["ingest"] },
 ] as const;
 
-function Page() {
+/** The page, or the way to it. */
+function Entrance() {
+  const session = useSession();
+  const isIn = session !== null && !isSignedOut(session);
+  useEffect(() => {
+    if (!isIn) return undefined;
+    live.start();
+    return () => live.stop();
+  }, [isIn]);
+  if (session === null) return null;
+  return isIn ? <Page session={session} /> : <main id="main"><SignIn session={session} /></main>;
+}
+
+function Page({ session }: { session: Session }) {
   const route = useRoute();
   const [at = ""] = route.path;
   useEffect(() => {
@@ -40,6 +56,7 @@ function Page() {
           })}
           <a href="/docs">API</a>
         </nav>
+        {session.user && <Who user={session.user} />}
         <LinkPill />
         <ThemeSwitch />
       </header>
@@ -57,6 +74,7 @@ function skip(event: Event): void {
 function Current({ route }: { route: Route }) {
   switch (route.path[0] ?? "") {
     case "":
+    case "sign-in": // where one came back to from elsewhere
       return <Overview />;
     case "host":
       return <HostView key={route.path.join("/")} route={route} />;
@@ -67,6 +85,15 @@ function Current({ route }: { route: Route }) {
     default:
       return <p class="hint">There is no such view. <a href={linkTo([])}>Overview</a></p>;
   }
+}
+
+function Who({ user }: { user: NonNullable<Session["user"]> }) {
+  return (
+    <span class="who" title={`Tenant ${user.tenant}; may ${user.scopes.join(", ")}`}>
+      <span class="unseen">Signed in as </span><b>{user.name}</b>
+      <button type="button" onClick={() => void signOut()}>Sign out</button>
+    </span>
+  );
 }
 
 const STATES: Record<LinkState, string> = {
@@ -99,4 +126,7 @@ function ThemeSwitch() {
 }
 
 const page = document.getElementById("page");
-if (page) render(<Page />, page);
+if (page) {
+  render(<Entrance />, page);
+  void askWhoIAm();
+}

@@ -267,6 +267,25 @@ export interface components {
              */
             next_cursor: string | null;
         };
+        /** SessionIn */
+        SessionIn: {
+            /**
+             * Password
+             * @description Without it, bring a key or token in a header.
+             */
+            password?: string | null;
+        };
+        /** SessionOut */
+        SessionOut: {
+            /**
+             * Authentication
+             * @enum {string}
+             */
+            authentication: "required" | "off";
+            /** @description Null for nobody that we know. */
+            user: components["schemas"]["UserOut"] | null;
+            ways: components["schemas"]["WaysOut"];
+        };
         /**
          * Snapshot
          * @description The state of all series; whatever came before may be forgotten.
@@ -365,6 +384,16 @@ export interface components {
             /** Series */
             series: components["schemas"]["SeriesName"][];
         };
+        /** Ticket */
+        Ticket: {
+            /**
+             * Ticket
+             * @description Offer the subprotocols `infrawatch.v1` and `ticket.<ticket>`.
+             */
+            ticket: string;
+            /** Expires In S */
+            expires_in_s: number;
+        };
         /** Unsubscribe */
         Unsubscribe: {
             /**
@@ -415,6 +444,41 @@ export interface components {
              * @default null
              */
             coalesced: number | null;
+        };
+        /**
+         * UserOut
+         * @description Who is asking.
+         */
+        UserOut: {
+            /** Name */
+            name: string;
+            /** Tenant */
+            tenant: string;
+            /** Scopes */
+            scopes: string[];
+            /**
+             * Is Signed In
+             * @description By a session, not by a key of its own.
+             */
+            is_signed_in: boolean;
+            /**
+             * Until
+             * @description When the session ends by itself.
+             */
+            until: string | null;
+        };
+        /**
+         * WaysOut
+         * @description How somebody can sign in; an API key is always one.
+         */
+        WaysOut: {
+            /** Password */
+            password: boolean;
+            /**
+             * Oidc
+             * @description The name of the identity provider.
+             */
+            oidc: string | null;
         };
     };
     responses: never;

@@ -17,6 +17,11 @@ _HOW = (
     "server"
 )
 
+SESSION_OVER = "session_over"
+"""The reason for which whoever brings a session that has ended is refused."""
+
+_NOBODY = {"no_key", SESSION_OVER}
+
 
 class Authenticator(Protocol):
     """One way to become a principal."""
@@ -80,9 +85,22 @@ class Gate:
         try:
             return await self._identify(connection)
         except Unauthenticated as error:
-            refusal = self._slowed(connection, error)
-            self._refusals.note(connection, refusal.reason, refusal.who)
-            raise refusal from None
+            raise self._refuse(connection, error) from None
+
+    async def find(self, connection: HTTPConnection) -> Principal | None:
+        """The principal of a request that may be anybody's; None if nobody has made it.
+
+        Raises:
+            Unauthenticated: it brings something that is wrong.
+            TooManyWrongKeys: again and again from the same address.
+            StoreUnavailable: that cannot be told now.
+        """
+        try:
+            return await self._identify(connection)
+        except Unauthenticated as error:
+            if error.reason in _NOBODY:
+                return None
+            raise self._refuse(connection, error) from None
 
     async def still_admits(self, principal: Principal) -> bool:
         """Whether somebody who was let in, and has not left since, still would be."""
@@ -106,6 +124,11 @@ class Gate:
         if find_credential(connection) is None:
             raise Unauthenticated(f"this needs a key: {_HOW}", reason="no_key")
         raise Unauthenticated(f"this is no key of ours: {_HOW}", reason="wrong_key")
+
+    def _refuse(self, connection: HTTPConnection, error: Unauthenticated) -> Unauthenticated:
+        refusal = self._slowed(connection, error)
+        self._refusals.note(connection, refusal.reason, refusal.who)
+        return refusal
 
     def _slowed(self, connection: HTTPConnection, error: Unauthenticated) -> Unauthenticated:
         """The error itself, or that there were too many like it."""

@@ -9,14 +9,12 @@ from infrawatch.access.cookies import drop_cookie, is_from_own_page, keep_cookie
 from infrawatch.access.plumbing import Access
 from infrawatch.access.principal import Principal
 from infrawatch.access.refusals import address_of
-from infrawatch.access.sessions import OVER, Begun
+from infrawatch.access.sessions import Begun
 from infrawatch.errors import Forbidden, InvalidInput, Unauthenticated
 from infrawatch.problems import ParameterProblem, Problem, to_answer
 from infrawatch.store.tenants import TenantRepository
 
 MAX_BODY_BYTES = 4 * 1024
-
-_NOBODY = {"no_key", OVER}
 
 _UNKNOWN = to_answer("A key, token or password that is wrong.")
 _FOREIGN = to_answer(
@@ -46,13 +44,7 @@ async def who_am_i(request: Request, access: TheAccess) -> schemas.SessionOut:
     """Who is asking, by whatever they bring, and how somebody can sign in."""
     if not access.is_required:
         return await _describe(access, None)
-    try:
-        principal = await access.gate.identify(request)
-    except Unauthenticated as error:
-        if error.reason not in _NOBODY:
-            raise
-        principal = None
-    return await _describe(access, principal)
+    return await _describe(access, await access.gate.find(request))
 
 
 @router.post(

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 
 from infrawatch.access.cookies import SAFE_METHODS, find_cookie, is_from_own_page
 from infrawatch.access.credentials import digest_of
+from infrawatch.access.gate import SESSION_OVER
 from infrawatch.access.keyring import READ_DEADLINE_S, TRUSTED_S, KeyRing
 from infrawatch.access.principal import Principal, Scope
 from infrawatch.errors import Forbidden, StoreUnavailable, Unauthenticated, Unavailable
@@ -25,9 +26,6 @@ from infrawatch.store.sessions import NewSession, SessionRepository, StoredSessi
 log = structlog.get_logger()
 
 Way = Literal["password", "oidc", "key"]
-
-OVER = "session_over"
-"""The reason for which whoever brings a session that has ended is refused."""
 
 MAX_REMEMBERED = 10_000
 
@@ -110,7 +108,9 @@ class Sessions:
         principal = await self.find(connection)
         if principal is None:
             raise Unauthenticated(
-                "you are not signed in any more: sign in again", reason=OVER, who="a session"
+                "you are not signed in any more: sign in again",
+                reason=SESSION_OVER,
+                who="a session",
             )
         if connection.scope["method"] not in SAFE_METHODS and not is_from_own_page(connection):
             raise Forbidden(

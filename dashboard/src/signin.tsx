@@ -1,0 +1,82 @@
+/** What somebody sees whom the server does not know. */
+
+import { useState } from "preact/hooks";
+import type { Session } from "./api";
+import { Notice } from "./parts";
+import { readRoute } from "./route";
+import { signInWithKey, signInWithPassword } from "./session";
+
+/** Why coming back from the identity provider ended here. */
+const WENT_WRONG: Record<string, string> = {
+  refused: "The identity provider did not let you in.",
+  expired: "Signing in took too long, or began in another browser. Try again.",
+  no_role: "The identity provider knows you, but you have no access here. Ask your administrator.",
+  away: "The identity provider cannot be reached. Try again in a moment.",
+};
+
+export function SignIn({ session }: { session: Session }) {
+  const { path, query } = readRoute();
+  const cameBack = path[0] === "sign-in" ? WENT_WRONG[query.get("problem") ?? ""] : undefined;
+  const [problem, setProblem] = useState<string | null>(cameBack ?? null);
+  const [isBusy, setBusy] = useState(false);
+  const { oidc, password } = session.ways;
+  const tryTo = (signIn: (secret: string) => Promise<void>) => async (secret: string) => {
+    setBusy(true);
+    setProblem(null);
+    try {
+      await signIn(secret);
+    } catch (error) {
+      setProblem(error instanceof Error ? error.message : String(error));
+      setBusy(false);
+    }
+  };
+  return (
+    <section class="box signin" aria-labelledby="signin">
+      <h1 id="signin">Sign in</h1>
+      {problem !== null && <Notice kind="problem">{problem}</Notice>}
+      {oidc !== null && <a class="button" href="/v1/session/oidc">Sign in with {oidc}</a>}
+      {password && <Secret label="Password" autocomplete="current-password" isBusy={isBusy} onSecret={tryTo(signInWithPassword)} />}
+      {password || oidc !== null ? (
+        <details>
+          <summary>Use an API key</summary>
+          <Key isBusy={isBusy} onSecret={tryTo(signInWithKey)} />
+        </details>
+      ) : (
+        <Key isBusy={isBusy} onSecret={tryTo(signInWithKey)} />
+      )}
+    </section>
+  );
+}
+
+interface Asking {
+  isBusy: boolean;
+  onSecret(secret: string): Promise<void>;
+}
+
+function Key(asking: Asking) {
+  return (
+    <>
+      <Secret label="API key" autocomplete="off" {...asking} />
+      <p class="hint">It needs the scope <code>read</code>: <code>infrawatch keys create --name me --scope read</code></p>
+    </>
+  );
+}
+
+function Secret({ label, autocomplete, isBusy, onSecret }: Asking & { label: string; autocomplete: string }) {
+  const [secret, setSecret] = useState("");
+  const submit = (event: Event) => {
+    event.preventDefault();
+    void onSecret(secret);
+    setSecret("");
+  };
+  return (
+    <form onSubmit={submit}>
+      {autocomplete !== "off" && <input hidden readOnly autocomplete="username" value="admin" />}
+      <label>
+        {label}
+        <input type="password" autocomplete={autocomplete} required value={secret} onInput={(event) => setSecret(event.currentTarget.value)} />
+      </label>
+      <button type="submit" disabled={isBusy}>Sign in</button>
+    </form>
+  );
+}
