@@ -37,6 +37,7 @@ PARAMETERS: dict[str, list[str | None]] = {
 """What to ask for, of every parameter there is; None leaves it out."""
 
 LEFT_OUT = {
+    *("code", "state", "iss"),
     *("cursor", "precision", "wait_for", "last-event-id", "before"),
     *("partial", "dry_run", "accept_partial", "extra_label"),
     *("db", "rp", "consistency", "org", "orgID", "bucket", "no_sync"),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import fields
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
@@ -15,14 +16,16 @@ from typing_extensions import TypedDict
 from infrawatch import health, problems
 from infrawatch.access import browsers
 from infrawatch.access import limits_router as limits
+from infrawatch.access import oidc_router as oidc
 from infrawatch.access import openapi as access_openapi
 from infrawatch.access import router as keys
 from infrawatch.access import session_router as session
+from infrawatch.access.issuer import OidcOptions
 from infrawatch.access.limiter import Limiter, RateLimitHeaders
 from infrawatch.access.plumbing import Access, AccessOptions
 from infrawatch.access.proxies import ProxiedApp
 from infrawatch.access.request_ids import RequestIds
-from infrawatch.errors import StoreUnavailable
+from infrawatch.errors import CannotStart, StoreUnavailable
 from infrawatch.health import CountRequests, Health
 from infrawatch.ingest import router as ingest
 from infrawatch.ingest.admission import Admit, UnderWay
@@ -72,6 +75,7 @@ _ROUTERS = (
     keys.router,
     limits.router,
     session.router,
+    oidc.router,
     health.router,
 )
 
@@ -204,8 +208,18 @@ def _access(settings: Settings, telemetry: Telemetry) -> AbstractAsyncContextMan
             session_life=settings.session_life,
             password_file=settings.admin_password_file,
             redis_url=_redis_url(settings),
+            oidc=_oidc(settings),
         ),
     )
+
+
+def _oidc(settings: Settings) -> OidcOptions | None:
+    if settings.oidc_issuer is None:
+        return None
+    if settings.oidc_client_id is None:
+        raise CannotStart("INFRAWATCH_OIDC_ISSUER needs INFRAWATCH_OIDC_CLIENT_ID beside it.")
+    said = {one.name: getattr(settings, f"oidc_{one.name}") for one in fields(OidcOptions)}
+    return OidcOptions(**said)
 
 
 def _database(settings: Settings) -> AbstractAsyncContextManager[Database]:

@@ -37,6 +37,11 @@ def _to_list(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_to_timedelta), Field(gt=timedelta(0))]
 # A scheme and a name, as browsers send it: nothing behind, and no default port.
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[a-z0-9.\-\[\]:]+)$")]
+# Those with a public key: with the others, whoever can verify can sign.
+SigningAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+RoleScopes = Annotated[str, Field(pattern=r"^(read|write|admin)(\+(read|write|admin))*$")]
 Retention = Annotated[timedelta | None, BeforeValidator(_to_retention)]
 MIB = 1024 * 1024
 
@@ -76,6 +81,22 @@ class Settings(_Variables):
     admin_password_file: Path | None = None
     session_idle: Duration = timedelta(hours=12)
     session_life: Duration = timedelta(days=7)
+    # https, for everything is believed that comes from there; http on loopback alone.
+    oidc_issuer: Annotated[
+        str | None, Field(pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])")
+    ] = None
+    oidc_client_id: str | None = None
+    oidc_client_secret_file: Path | None = None
+    oidc_name: str = "single sign-on"
+    oidc_scopes: str = "openid profile email"
+    oidc_audience: str | None = None
+    oidc_algorithms: Annotated[
+        tuple[SigningAlgorithm, ...], NoDecode, BeforeValidator(_to_list), Field(min_length=1)
+    ] = ("RS256",)
+    oidc_role_claim: str = "groups"
+    oidc_roles: Annotated[dict[str, RoleScopes], NoDecode, BeforeValidator(_to_labels)] = {}
+    oidc_tenant_claim: str | None = None
+    oidc_tenant: str = "default"
     metrics: Literal["read", "open"] = "read"
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_to_list)] = ()
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_to_list)] = ()

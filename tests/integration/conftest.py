@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import uvicorn
+from fastapi import FastAPI
 from httpx import AsyncClient
 from pydantic import SecretStr
 from typing_extensions import override
@@ -35,6 +36,13 @@ class _Server(uvicorn.Server):
 async def serving(database_url: str, **settings: Any) -> AsyncGenerator[str, None]:
     """Run a server on a free port of 127.0.0.1; gives its base URL."""
     app = create_app(Settings(_env_file=None, database_url=SecretStr(database_url), **settings))
+    async with running(app) as url:
+        yield url
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncGenerator[str, None]:
+    """Run an app on a free port of 127.0.0.1; gives its base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = _Server(
         uvicorn.Config(

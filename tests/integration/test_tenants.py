@@ -25,7 +25,15 @@ HARMLESS = "alpha"
 VOLATILE = {"request_id", "cursor", "ticket", "last_used_at", "live"}
 """What is new with every answer, and tells of nobody's data."""
 
-NEVER_WELL = {"/v1/logs", "/v1/traces", f"/v1/keys/{SECRET}", "/v1/keys/abcdef", "/metrics"}
+NEVER_WELL = {
+    "/v1/session/oidc",
+    "/v1/session/oidc/callback",
+    "/v1/logs",
+    "/v1/traces",
+    f"/v1/keys/{SECRET}",
+    "/v1/keys/abcdef",
+    "/metrics",
+}
 """What no tenant but the default one is answered with less than 400."""
 
 READS = ("series", "labels", "labels/who/values", "metadata", "latest", "samples", "range", "audit")

@@ -1,19 +1,21 @@
 """How a process tells who is asking: the ways in, and the gate that asks them."""
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
 from infrawatch.access.gate import Authenticator, Gate, Open
+from infrawatch.access.issuer import Issuer, OidcOptions
 from infrawatch.access.keyring import KeyRing
 from infrawatch.access.limiter import Limiter
 from infrawatch.access.passwords import AdminPassword
 from infrawatch.access.refusals import Refusals
 from infrawatch.access.sessions import Sessions
 from infrawatch.access.tickets import Tickets
+from infrawatch.access.tokens import Tokens
 from infrawatch.store.database import Database
 from infrawatch.telemetry import Telemetry
 
@@ -28,6 +30,7 @@ class AccessOptions:
     session_life: timedelta
     password_file: Path | None = None
     redis_url: str | None = None
+    oidc: OidcOptions | None = None
 
 
 class Access:
@@ -36,7 +39,13 @@ class Access:
     Another way to become a principal is one more authenticator in `ways`.
     """
 
-    def __init__(self, database: Database, telemetry: Telemetry, options: AccessOptions) -> None:
+    def __init__(
+        self,
+        database: Database,
+        telemetry: Telemetry,
+        options: AccessOptions,
+        issuer: Issuer | None,
+    ) -> None:
         key_ring = KeyRing(database)
         self.database = database
         self.tickets = Tickets(database)
@@ -44,8 +53,15 @@ class Access:
         self.sessions = Sessions(
             database, key_ring, idle=options.session_idle, life=options.session_life
         )
+        self.issuer = issuer
+        self.tokens = None if issuer is None else Tokens(database, issuer)
         # What a header brings counts before a cookie, which browsers add by themselves.
-        ways: Sequence[Authenticator] = (self.tickets, key_ring, self.sessions)
+        ways: Sequence[Authenticator] = (
+            self.tickets,
+            key_ring,
+            *(() if self.tokens is None else (self.tokens,)),
+            self.sessions,
+        )
         self.is_required = options.is_required
         self.refusals = Refusals(telemetry)
         self.limiter = Limiter(database, options.redis_url)
@@ -62,7 +78,10 @@ class Access:
         cls, url: str, telemetry: Telemetry, options: AccessOptions
     ) -> AsyncGenerator[Self, None]:
         """Open it on two connections of its own: queries may use all of theirs for a while."""
-        async with Database.open(url, write_pool_size=1, read_pool_size=1) as database:
-            access = cls(database, telemetry, options)
+        async with (
+            Database.open(url, write_pool_size=1, read_pool_size=1) as database,
+            nullcontext() if options.oidc is None else Issuer.open(options.oidc) as issuer,
+        ):
+            access = cls(database, telemetry, options, issuer)
             await access.limiter.book.read()  # the first request is held to them, too
             yield access

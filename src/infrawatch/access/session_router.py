@@ -106,8 +106,9 @@ async def _describe(access: Access, principal: Principal | None) -> schemas.Sess
             is_signed_in=principal.session_id is not None,
             until=principal.good_until,
         )
+    oidc = None if access.issuer is None else access.issuer.options.name
     return schemas.SessionOut(
         authentication="required" if access.is_required else "off",
         user=user,
-        ways=schemas.WaysOut(password=await access.password.is_set(), oidc=None),
+        ways=schemas.WaysOut(password=await access.password.is_set(), oidc=oidc),
     )

@@ -1,0 +1,157 @@
+"""JSON web tokens of the identity provider: whether they are good, and who they are about."""
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import jwt
+from jwt.exceptions import InvalidTokenError
+from starlette.requests import HTTPConnection
+
+from infrawatch.access.credentials import digest_of, find_credential
+from infrawatch.access.issuer import Issuer
+from infrawatch.access.principal import SCOPES, Principal, Scope
+from infrawatch.errors import NotFound, Unauthenticated
+from infrawatch.model.timerange import now_us, to_us
+from infrawatch.store.database import Database
+from infrawatch.store.tenants import TenantRepository
+
+LEEWAY = timedelta(seconds=30)
+"""How far the provider's clock may be from ours."""
+
+MAX_CHARACTERS = 16 * 1024
+MAX_REMEMBERED = 10_000
+MAX_NAME_CHARACTERS = 100
+
+# Three parts in base64url (RFC 7515, 7.1), the first of which is a JSON object.
+_LOOKS_SO = re.compile(r"ey[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
+
+_NEEDED = ["iss", "aud", "sub", "exp", "iat"]
+
+
+class Tokens:
+    """Verifies tokens, each once: those that were good are remembered until they expire."""
+
+    def __init__(self, database: Database, issuer: Issuer) -> None:
+        self._database = database
+        self._issuer = issuer
+        self._known: OrderedDict[bytes, Principal] = OrderedDict()
+
+    async def find_principal(self, connection: HTTPConnection) -> Principal | None:
+        token = find_credential(connection)
+        audience = self._issuer.options.audience
+        if token is None or audience is None or not _LOOKS_SO.fullmatch(token):
+            return None
+        digest = digest_of(token)
+        known = self._known.get(digest)
+        if known is None:
+            known = await self.to_principal(await self.read(token, audience))
+            self._known[digest] = known
+            if len(self._known) > MAX_REMEMBERED:
+                self._known.popitem(last=False)
+        if not _is_good(known):
+            self._known.pop(digest, None)
+            raise _wrong("has expired")
+        return known
+
+    async def honours(self, principal: Principal) -> bool:
+        """Whether a token of theirs would still be good; sessions answer for themselves."""
+        return principal.session_id is not None or _is_good(principal)
+
+    async def read(self, token: str, audience: str) -> Mapping[str, Any]:
+        """What a token says, if it is one of the provider's for this audience.
+
+        Raises:
+            Unauthenticated: it is not, or not any more, or not yet.
+            ServerUnavailable: the provider has to be asked for its key, and cannot be.
+        """
+        options = self._issuer.options
+        try:
+            head = jwt.get_unverified_header(token[:MAX_CHARACTERS])
+        except InvalidTokenError:
+            raise _wrong("cannot be read") from None
+        # What may sign is ours to say, and not the token's (RFC 8725, 3.1).
+        if head.get("alg") not in options.algorithms:
+            raise _wrong("is signed in a way that is not in INFRAWATCH_OIDC_ALGORITHMS")
+        key = await self._issuer.find_key(str(head.get("kid")))
+        if key is None or key.algorithm_name != head["alg"]:
+            raise _wrong("is signed with a key that is none of the identity provider's")
+        try:
+            return await asyncio.to_thread(
+                jwt.decode,
+                token,
+                key,
+                algorithms=[head["alg"]],
+                audience=audience,
+                issuer=options.issuer,
+                leeway=LEEWAY,
+                options={"require": _NEEDED},
+            )
+        except InvalidTokenError as error:
+            raise _wrong(f"is not good: {error}") from None
+
+    async def to_principal(self, claims: Mapping[str, Any]) -> Principal:
+        """Who claims are about: their tenant and scopes, as the settings say.
+
+        Raises:
+            Unauthenticated: they belong to a tenant that is not there.
+        """
+        options = self._issuer.options
+        name = _to_name(claims)
+        tenant = options.tenant
+        if options.tenant_claim is not None:
+            tenant = str(_find(claims, options.tenant_claim))
+        try:
+            async with self._database.reading() as connection:
+                tenant_id = (await TenantRepository(connection).get(tenant)).id
+        except NotFound:
+            raise Unauthenticated(
+                "the identity provider says that you belong to a tenant that is not here; see "
+                "INFRAWATCH_OIDC_TENANT_CLAIM",
+                reason="no_such_tenant",
+                who=name,
+            ) from None
+        until = datetime.fromtimestamp(int(claims["exp"]), UTC) + LEEWAY
+        return Principal(tenant_id, name, self._scopes(claims), good_until=until)
+
+    def _scopes(self, claims: Mapping[str, Any]) -> frozenset[Scope]:
+        options = self._issuer.options
+        said = _find(claims, options.role_claim)
+        roles = {"*", *(map(str, said) if isinstance(said, list) else [str(said)])}
+        granted = {
+            scope
+            for role, scopes in options.roles.items()
+            if role in roles
+            for scope in scopes.split("+")
+        }
+        return frozenset(cast("set[Scope]", granted & set(SCOPES)))
+
+
+def _is_good(principal: Principal) -> bool:
+    return principal.good_until is None or now_us() < to_us(principal.good_until)
+
+
+def _find(claims: Mapping[str, Any], path: str) -> Any:
+    """The claim of this name, or, of `a.b`, the member b of the claim a."""
+    found: Any = claims.get(path)
+    if found is None:
+        found = claims
+        for name in path.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def _to_name(claims: Mapping[str, Any]) -> str:
+    """For people: in the header of the page, in the log and in the audit trail."""
+    for claim in ("preferred_username", "email", "sub"):
+        name = "".join(c for c in str(claims.get(claim) or "") if c.isprintable())
+        if name:
+            return name[:MAX_NAME_CHARACTERS]
+    raise _wrong("names nobody")
+
+
+def _wrong(why: str) -> Unauthenticated:
+    return Unauthenticated(f"this token {why}", reason="wrong_token")
