@@ -1,6 +1,7 @@
 """Sessions of people: a password or a key is traded for a cookie that no other page can use."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from http.cookies import SimpleCookie
@@ -281,6 +282,22 @@ async def test_live_views_are_opened_with_a_ticket_and_end_with_the_session(
                 pass
 
     assert viewer.close_code == 4401
+
+
+async def test_whoever_runs_the_server_sees_who_is_signed_in_and_signs_them_out(
+    visitor: AsyncClient, shared_database_url: str
+) -> None:
+    await sign_in(visitor)
+    session_id = visitor.cookies[COOKIE].partition(".")[0]
+
+    listed = infrawatch("sessions", "list", url=shared_database_url)
+    ended = infrawatch("sessions", "end", session_id, url=shared_database_url)
+    again = infrawatch("sessions", "end", session_id, url=shared_database_url)
+
+    assert re.search(rf"^{session_id} +default +admin +password ", listed.stdout, re.MULTILINE)
+    assert (ended.returncode, again.returncode) == (0, 1)
+    assert "there is no session" in again.stderr
+    await until_refused(visitor)
 
 
 @pytest.mark.parametrize("setting", ["session_idle", "session_life"])

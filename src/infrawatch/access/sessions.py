@@ -4,6 +4,7 @@ import asyncio
 import re
 import secrets
 from collections import OrderedDict
+from contextlib import suppress
 from datetime import datetime, timedelta
 from hmac import compare_digest
 from time import monotonic
@@ -17,7 +18,7 @@ from infrawatch.access.credentials import digest_of
 from infrawatch.access.gate import SESSION_OVER
 from infrawatch.access.keyring import READ_DEADLINE_S, TRUSTED_S, KeyRing
 from infrawatch.access.principal import Principal, Scope
-from infrawatch.errors import Forbidden, StoreUnavailable, Unauthenticated, Unavailable
+from infrawatch.errors import Forbidden, NotFound, StoreUnavailable, Unauthenticated, Unavailable
 from infrawatch.model.timerange import now_us, to_us
 from infrawatch.store.audit import Act, Actor, AuditRepository
 from infrawatch.store.database import Database
@@ -93,9 +94,9 @@ class Sessions:
         """Sign somebody out: here at once, and on every other server within two seconds."""
         assert principal.session_id is not None
         self._known.pop(principal.session_id, None)
-        await end_session(
-            self._database, principal.session_id, Actor(principal.name, principal.key_id)
-        )
+        actor = Actor(principal.name, principal.key_id)
+        with suppress(NotFound):  # somebody else was faster
+            await end_session(self._database, principal.session_id, actor)
 
     async def find_principal(self, connection: HTTPConnection) -> Principal | None:
         """Whose session it is. Pages open WebSockets with tickets, so sessions open none.
@@ -169,14 +170,20 @@ class Sessions:
 
 
 async def end_session(database: Database, session_id: str, actor: Actor) -> None:
-    """End a session, and say so in the audit trail; one that is over stays so."""
+    """End a session, and say so in the audit trail.
+
+    Raises:
+        NotFound: there is none with this id, or not any more.
+    """
     async with database.writing() as connection:
         tenant_id = await SessionRepository(connection).end(session_id)
-        if tenant_id is not None:
-            act = Act(tenant_id, "session.ended", session_id, {})
-            await AuditRepository(connection).add(actor, act)
-    if tenant_id is not None:
-        log.info("audit", actor=str(actor), action="session.ended", target=session_id)
+        if tenant_id is None:
+            raise NotFound(
+                f"there is no session {session_id[:50]!r}; `infrawatch sessions list` shows all"
+            )
+        act = Act(tenant_id, "session.ended", session_id, {})
+        await AuditRepository(connection).add(actor, act)
+    log.info("audit", actor=str(actor), action="session.ended", target=session_id)
 
 
 def _age(time: datetime) -> timedelta:

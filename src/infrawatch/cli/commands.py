@@ -19,6 +19,7 @@ _NAMES = (
     "tenants",
     "limits",
     "password",
+    "sessions",
     "sql-users",
     "openapi",
     "healthcheck",
