@@ -7,6 +7,8 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
@@ -36,6 +38,7 @@ class Provider:
     """`claims` are what it says of whoever signs in; `keys` those that it publishes."""
 
     issuer: str = ""
+    secret_file: Path | None = None
     keys: dict[str, RSAPrivateKey] = field(default_factory=lambda: {"one": a_key()})
     claims: dict[str, Any] = field(default_factory=dict)
     asked_for_keys: int = 0
@@ -64,9 +67,12 @@ class Provider:
 async def providing() -> AsyncGenerator[Provider, None]:
     """Run a provider, as a server of its own."""
     provider = Provider()
-    async with running(_app(provider)) as url:
-        provider.issuer = url
-        yield provider
+    with TemporaryDirectory() as directory:
+        provider.secret_file = Path(directory) / "secret"
+        provider.secret_file.write_text(f"{SECRET}\n")
+        async with running(_app(provider)) as url:
+            provider.issuer = url
+            yield provider
 
 
 def _app(provider: Provider) -> FastAPI:

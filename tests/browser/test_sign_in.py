@@ -8,6 +8,7 @@ import pytest_asyncio
 from browsing import page_of, serious_violations
 from hosts import host, send, series
 from httpx import AsyncClient
+from identity_provider import CLIENT, providing
 from keys import TESTS, a_key, bearing
 from playwright.async_api import Browser, Page, expect
 from pushing import now_ms
@@ -112,3 +113,30 @@ async def test_while_authentication_is_off_nobody_is_asked(browser: Browser, ser
         await page.goto("/")
         await expect(page.locator(".card h2").first).to_be_visible(timeout=PATIENCE_MS)
         await expect(page.get_by_role("button", name=re.compile("[Ss]ign"))).to_have_count(0)
+
+
+async def test_somebody_signs_in_at_the_identity_provider(
+    browser: Browser, shared_database_url: str
+) -> None:
+    async with (
+        providing() as provider,
+        live_server(
+            shared_database_url,
+            auth="required",
+            oidc_issuer=provider.issuer,
+            oidc_client_id=CLIENT,
+            oidc_client_secret_file=provider.secret_file,
+            oidc_name="Example",
+            oidc_roles="staff=read",
+        ) as url,
+        page_of(browser, url) as page,
+    ):
+        provider.claims = {"preferred_username": "ada", "groups": ["nobody"]}
+        await page.goto("/")
+        await page.get_by_role("link", name="Sign in with Example").click()
+        await expect(page.get_by_role("alert")).to_contain_text("you have no access here")
+        provider.claims["groups"] = ["staff"]
+        await page.get_by_role("link", name="Sign in with Example").click()
+        await expect(page.locator(".who")).to_contain_text("ada")
+        status = page.get_by_role("status")
+        await expect(status).to_contain_text("Live", timeout=PATIENCE_MS)

@@ -5,7 +5,6 @@ import hmac
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +12,7 @@ import jwt
 import pytest
 import pytest_asyncio
 from httpx import AsyncClient, Response
-from identity_provider import AUDIENCE, CLIENT, SECRET, Provider, a_key, now_s, providing
+from identity_provider import AUDIENCE, CLIENT, Provider, a_key, now_s, providing
 from integration.conftest import serving
 from keys import a_tenant, bearing
 from pydantic import ValidationError
@@ -39,18 +38,14 @@ def provider(shared_provider: Provider) -> Provider:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def url(
-    shared_database_url: str, shared_provider: Provider, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[str]:
+async def url(shared_database_url: str, shared_provider: Provider) -> AsyncIterator[str]:
     await a_tenant(shared_database_url, "shop")
-    file = tmp_path_factory.mktemp("oidc") / "secret"
-    file.write_text(f"{SECRET}\n")
     async with serving(
         shared_database_url,
         auth="required",
         oidc_issuer=shared_provider.issuer,
         oidc_client_id=CLIENT,
-        oidc_client_secret_file=file,
+        oidc_client_secret_file=shared_provider.secret_file,
         oidc_audience=AUDIENCE,
         oidc_name="Example",
         oidc_role_claim="realm_access.roles",
@@ -268,11 +263,7 @@ async def test_what_was_verified_is_good_until_it_expires(
     assert "expired" in answer.json()["detail"]
 
 
-async def test_tenants_come_from_a_claim(
-    shared_database_url: str, provider: Provider, tmp_path: Path
-) -> None:
-    file = tmp_path / "secret"
-    file.write_text(SECRET)
+async def test_tenants_come_from_a_claim(shared_database_url: str, provider: Provider) -> None:
     async with (
         serving(
             shared_database_url,
