@@ -11,12 +11,13 @@ from chaos.world import Scenario, World, world_in
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="module")  # a scenario finds nothing of the one before
 async def world(temporary_root: Path) -> AsyncIterator[World]:
     async with world_in(temporary_root / "world") as world:
         yield world
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", BRIEF, ids=lambda one: one.name)
 async def test_nothing_acknowledged_is_missing_or_doubled_after(
     scenario: Scenario, world: World

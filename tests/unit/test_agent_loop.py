@@ -5,7 +5,6 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
 from threading import Event
 
@@ -57,8 +56,9 @@ async def test_samples_are_a_step_apart(tmp_path: Path) -> None:
     times = sorted(
         {at for batch in server.accepted for one in batch["series"] for at, _ in one["samples"]}
     )
-    steps = [later - earlier for earlier, later in pairwise(times)]
-    assert min(steps) >= 50, "passes that are late are left out, not hurried after"
+    span = timedelta(milliseconds=times[-1] - times[0])
+    most = span / INTERVAL + 2  # the first may have been late, and the last not
+    assert len(times) <= most, "passes that are late are left out, not hurried after"
 
 
 async def test_a_stopped_agent_leaves_no_task_and_frees_its_spool(tmp_path: Path) -> None:
