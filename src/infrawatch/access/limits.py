@@ -19,6 +19,10 @@ LOOK_EVERY_S = 1.0
 """How late a changed limit counts, on every server."""
 
 
+READ_DEADLINE_S = 2.0
+"""A connection can fall silent for good, and keys are read over the same one."""
+
+
 class Held(NamedTuple):
     """Limits, and whose they are: `name` tells them from others in counters."""
 
@@ -46,9 +50,10 @@ class LimitBook:
         """Read what changed, for ever."""
         while True:
             try:
-                await self.read()
-            except Unavailable as error:
-                log.warning("limits_cannot_be_read", error=str(error))
+                async with asyncio.timeout(READ_DEADLINE_S):
+                    await self.read()
+            except (TimeoutError, Unavailable) as error:
+                log.warning("limits_cannot_be_read", error=type(error).__name__)
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def read(self) -> None:
