@@ -49,7 +49,7 @@ chaos:
 abuse:
 	@$(SETUP) dev
 	THOROUGH=1 $(PYTHON) -m pytest -s --timeout 900 tests/abuse tests/unit/test_decoders.py \
-		tests/integration/test_injection.py $(ARGS)
+		tests/integration/test_injection.py tests/integration/test_openapi.py $(ARGS)
 
 check:
 	@$(SETUP) dev

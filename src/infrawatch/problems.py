@@ -22,6 +22,7 @@ from infrawatch.errors import (
     LimitExceeded,
     NotFound,
     ShuttingDown,
+    TooLarge,
     TooManyWrongKeys,
     Unauthenticated,
 )
@@ -140,18 +141,22 @@ def describe(document: dict[str, Any], *, is_loopback_only: bool) -> None:
         schemas.pop(name, None)
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            answers = operation["responses"]
-            said = answers.get("422", {}).get("content", {}).get("application/json", {})
-            if said.get("schema") == _FASTAPIS_OWN:
-                answers["422"] = to_answer("A parameter does not fit.", ParameterProblem)
-            if "{" in path:
-                answers.setdefault("404", to_answer("Nothing can be called that."))
-            _describe_connections(answers)
+            _describe_operation(operation, is_named="{" in path)
             if is_loopback_only:
-                answers["403"] = to_answer("Authentication is off, and this came from elsewhere.")
+                operation["responses"]["403"] = to_answer(
+                    "Authentication is off, and this came from elsewhere."
+                )
 
 
-def _describe_connections(answers: dict[str, Any]) -> None:
+def _describe_operation(operation: dict[str, Any], *, is_named: bool) -> None:
+    answers = operation["responses"]
+    said = answers.get("422", {}).get("content", {}).get("application/json", {})
+    if said.get("schema") == _FASTAPIS_OWN:
+        answers["422"] = to_answer("A parameter does not fit.", ParameterProblem)
+    if is_named:
+        answers.setdefault("404", to_answer("Nothing can be called that."))
+    if "requestBody" in operation:
+        answers.setdefault("413", to_answer("The body is too large."))
     for status, description in _OF_CONNECTIONS.items():
         answer = to_answer(description)
         said = answers.setdefault(status, answer)
@@ -185,6 +190,8 @@ async def _routing(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
         return to_response(NotFound(f"nothing is at {request.url.path[:200]}; see /docs"))
+    if error.status_code == TooLarge.status:
+        return to_response(TooLarge(str(error.detail)))
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "_").replace("-", "_")
     response = _problem(error.status_code, code, str(error.detail))

@@ -181,6 +181,8 @@ async def test_a_body_that_is_no_wish_for_a_key_is_refused(guarded: AsyncClient,
 
     long = await guarded.post("/v1/keys", content=b" " * 20_000, headers=bearing(key))
     assert long.status_code == 413
+    assert long.headers["content-type"] == "application/problem+json"
+    assert long.json()["code"] == "body_too_large"
 
 
 async def test_an_expired_key_is_refused_and_told_so(guarded: AsyncClient, key: str) -> None:

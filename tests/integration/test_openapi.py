@@ -21,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 from serving_process import serving_process
+from thorough import IS_THOROUGH
 
 TIMEOUT_S = 20
 CHECKS = [
@@ -30,7 +31,11 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-QUICK = settings(max_examples=6, database=None, suppress_health_check=list(HealthCheck))
+ASKED = settings(
+    max_examples=100 if IS_THOROUGH else 6,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 RAW = ("application/x-ndjson", "application/x-protobuf")
 ENDLESS = ("/v1/live/sse",)
 """A stream that never ends cannot be read to its end."""
@@ -126,7 +131,7 @@ def test_every_answer_is_in_the_document(url: str, mode: GenerationMode) -> None
 
 
 def check(operation: Any, mode: GenerationMode) -> None:
-    @QUICK
+    @ASKED
     @given(case=operation.as_strategy(generation_mode=mode))
     def every_answer_is_documented(case: Any) -> None:
         case.call_and_validate(checks=CHECKS, timeout=TIMEOUT_S)

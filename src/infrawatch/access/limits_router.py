@@ -10,6 +10,7 @@ from infrawatch.access.needs import MayAdministrate
 from infrawatch.access.plumbing import Access
 from infrawatch.access.principal import Principal
 from infrawatch.access.schemas import Name, Wire
+from infrawatch.access.small_bodies import SmallBodyRoute
 from infrawatch.errors import Forbidden
 from infrawatch.problems import ParameterProblem, Problem, to_answer
 from infrawatch.store.audit import Actor
@@ -51,7 +52,7 @@ class AllLimits(Wire):
 router = APIRouter(
     prefix="/v1/limits",
     tags=["access"],
-    max_body_size=16 * 1024,
+    route_class=SmallBodyRoute,
     responses={
         404: to_answer("There is no such tenant, key or limit."),
         422: to_answer("A field or parameter does not fit.", Problem, ParameterProblem),

@@ -10,6 +10,7 @@ from infrawatch.access.keys import KeyWish, create_key, revoke_key
 from infrawatch.access.needs import MayAdministrate, MayRead
 from infrawatch.access.plumbing import Access
 from infrawatch.access.principal import Principal
+from infrawatch.access.small_bodies import SmallBodyRoute
 from infrawatch.access.tickets import LIFE
 from infrawatch.durations import parse_duration
 from infrawatch.errors import Forbidden, InvalidInput
@@ -20,7 +21,6 @@ from infrawatch.store.database import Database
 from infrawatch.store.keys import KeyRepository
 from infrawatch.store.tenants import TenantRepository
 
-MAX_BODY_BYTES = 16 * 1024
 MAX_PAGE_ENTRIES = 1_000
 
 _INVALID = to_answer("A field or parameter does not fit.", Problem, ParameterProblem)
@@ -28,9 +28,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     503: to_answer("Try again after `Retry-After` seconds."),
 }
 
-router = APIRouter(
-    prefix="/v1", tags=["access"], responses=_RESPONSES, max_body_size=MAX_BODY_BYTES
-)
+router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_class=SmallBodyRoute)
 
 
 async def _database(request: Request) -> Database:  # FastAPI runs plain functions in a thread

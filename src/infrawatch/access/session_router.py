@@ -10,11 +10,10 @@ from infrawatch.access.plumbing import Access
 from infrawatch.access.principal import Principal
 from infrawatch.access.refusals import address_of
 from infrawatch.access.sessions import Begun
+from infrawatch.access.small_bodies import SmallBodyRoute
 from infrawatch.errors import Forbidden, InvalidInput, Unauthenticated
 from infrawatch.problems import ParameterProblem, Problem, to_answer
 from infrawatch.store.tenants import TenantRepository
-
-MAX_BODY_BYTES = 4 * 1024
 
 _UNKNOWN = to_answer("A key, token or password that is wrong.")
 _FOREIGN = to_answer(
@@ -26,9 +25,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     503: to_answer("Try again after `Retry-After` seconds."),
 }
 
-router = APIRouter(
-    prefix="/v1", tags=["access"], responses=_RESPONSES, max_body_size=MAX_BODY_BYTES
-)
+router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_class=SmallBodyRoute)
 
 
 async def _access(request: Request) -> Access:  # FastAPI runs plain functions in a thread
