@@ -1,29 +1,42 @@
 """Requests that repeat: read by the layout of one before them, and never otherwise than without."""
 
 import struct
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from types import ModuleType
+from typing import NamedTuple
 
 import pytest
-from decoding import nothing_known, told
+from decoding import Told, nothing_known, told
 from hypothesis import given
 from hypothesis import strategies as st
-from protobuf_wire import labels, sample, write_request
+from protobuf_wire import Table, bytes_field, labels, sample, write_request
 
 from infrawatch.errors import InfraWatchError
-from infrawatch.ingest.layouts import Layouts
-from infrawatch.ingest.protocols.remote_write import version1
+from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.batch import Batch
 from infrawatch.ingest.protocols.remote_write.steady import Steady, make_layout
 from infrawatch.ingest.series_cache import SeriesCache, Space
 
 NOON = 1_790_000_000_000
-SPACE = Space(1, "remote_write_1")
 
 Numbers = Sequence[tuple[float | None, int]]
 
 
-def body_of(numbers: Numbers) -> bytes:
-    """Some series with a sample each."""
+class Version(NamedTuple):
+    """A version of remote write, and a request of it: some series with a sample each."""
+
+    module: ModuleType
+    body_of: Callable[[Numbers], bytes]
+
+    def plainly(self, body: bytes) -> object:
+        """What a body says when nothing is known."""
+        try:
+            return without_metadata(self.module.decode(body, nothing_known))
+        except InfraWatchError as error:
+            return type(error)
+
+
+def first_body(numbers: Numbers) -> bytes:
     return write_request(
         *(
             labels(f"metric_{n}", host="web-1") + sample(value, time)
@@ -32,23 +45,43 @@ def body_of(numbers: Numbers) -> bytes:
     )
 
 
+def second_body(numbers: Numbers) -> bytes:
+    """Some series have a start time, some metadata."""
+    table = Table()
+    series = [
+        table.labels(f"metric_{n}", host="web-1")
+        + sample(value, time, NOON if n % 2 else None)
+        + (table.metadata(1, "Is it", "s") if n % 3 else b"")
+        for n, (value, time) in enumerate(numbers)
+    ]
+    return table.request(*series)
+
+
+FIRST, SECOND = Version(version1, first_body), Version(version2, second_body)
+ONE_SERIES = write_request(labels("a") + sample(1.0, NOON))
+both_versions = pytest.mark.parametrize("version", [FIRST, SECOND])
+
+
 class Sender:
     """A sender of a running server: what it sent before is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: Version) -> None:
+        self._module = version.module
+        self._space = Space(1, version.module.__name__)
         self._cache = SeriesCache(1 << 20)
-        self.steady = Steady(self._cache.layouts, SPACE)
+        self.steady = Steady(self._cache.layouts, self._space, version.module.KIND)
 
     def find(self, keys: Sequence[Hashable]) -> list[int | None]:
-        return self._cache.find(SPACE, keys)
+        return self._cache.find(self._space, keys)
 
     def send(self, body: bytes) -> Batch:
         batch = self.steady.read(body)
         if batch is None:
-            batch = version1.decode(body, self.find)
-            self.steady.learn(body, batch, self.find)
+            batch = self._module.decode(body, self.find)
+            assert batch is not None
             for number, key in enumerate(batch.decoded.keys):
-                self._cache.add(SPACE, key, number + 1)
+                self._cache.add(self._space, key, number + 1)
+            self.steady.learn(body, batch, self.find)
         return batch
 
 
@@ -56,21 +89,24 @@ def is_by_layout(batch: Batch) -> bool:
     return batch.decoded.ids is not None
 
 
-def plainly(body: bytes) -> object:
-    try:
-        return told(version1.decode(body, nothing_known).decoded)
-    except InfraWatchError as error:
-        return type(error)
+def without_metadata(batch: Batch) -> Told:
+    """What was stored before is not told again."""
+    return told(batch.decoded)._replace(metadata={})
 
 
-def test_the_second_of_its_kind_teaches_and_the_third_is_read_by_its_layout() -> None:
-    sender = Sender()
-    sent = [body_of([(1.5 * n, NOON + n), (None, NOON - n), (2.0, NOON)]) for n in range(1, 4)]
+@both_versions
+def test_the_second_of_its_kind_teaches_and_the_third_is_read_by_its_layout(
+    version: Version,
+) -> None:
+    sender = Sender(version)
+    sent = [
+        version.body_of([(1.5 * n, NOON + n), (None, NOON - n), (2.0, NOON)]) for n in range(1, 4)
+    ]
 
     batches = [sender.send(body) for body in sent]
 
     assert list(map(is_by_layout, batches)) == [False, False, True]
-    assert told(batches[-1].decoded) == plainly(sent[-1])
+    assert without_metadata(batches[-1]) == version.plainly(sent[-1])
     assert batches[-1].decoded.ids is not None
     assert batches[-1].decoded.ids.tolist() == [1, 2, 3]
 
@@ -80,22 +116,45 @@ def test_several_samples_of_a_series_are_read_by_layout_too() -> None:
         samples = b"".join(sample(n + place / 3, NOON + place) for place in range(5))
         return write_request(labels("a", x="1") + samples, labels("b") + sample(1.0, NOON + n))
 
-    sender = Sender()
+    sender = Sender(FIRST)
     batches = [sender.send(body(n)) for n in range(3)]
 
     assert is_by_layout(batches[-1])
-    assert told(batches[-1].decoded) == plainly(body(2))
+    assert without_metadata(batches[-1]) == FIRST.plainly(body(2))
 
 
 def test_another_series_of_the_same_length_is_read_anew() -> None:
-    sender = Sender()
+    sender = Sender(FIRST)
     for _ in range(3):
         sender.send(write_request(labels("a") + sample(1.0, NOON), labels("b") + sample(2.0, NOON)))
 
     body = write_request(labels("a") + sample(1.0, NOON), labels("c") + sample(2.0, NOON))
 
     assert not is_by_layout(sender.send(body))
-    assert told(sender.send(body).decoded) == plainly(body)
+    assert without_metadata(sender.send(body)) == FIRST.plainly(body)
+
+
+def test_other_texts_in_a_table_of_the_same_length_are_read_anew() -> None:
+    def body(host: str) -> bytes:
+        table = Table()
+        return table.request(table.labels("up", host=host) + sample(1.0, NOON))
+
+    sender = Sender(SECOND)
+    for _ in range(3):
+        sender.send(body("a"))
+
+    assert not is_by_layout(sender.send(body("b")))
+    assert without_metadata(sender.send(body("b"))) == SECOND.plainly(body("b"))
+
+
+def test_what_a_request_is_told_of_its_metadata_it_is_told_every_time() -> None:
+    table = Table()
+    body = table.request(table.labels("up") + sample(1.0, NOON) + bytes_field(5, b"\x18\x63"))
+    sender = Sender(SECOND)
+
+    batches = [sender.send(body) for _ in range(4)]
+
+    assert [one.code for one in batches[-1].decoded.verdicts] == ["malformed_metadata"]
 
 
 @pytest.mark.parametrize(
@@ -107,8 +166,8 @@ def test_another_series_of_the_same_length_is_read_anew() -> None:
         (b"\x0a\x92\x00" + sample(1.0, NOON), [b""]),
         (write_request(labels("a")), [labels("a")]),
         (write_request(labels("a") + sample(1.0, 5)), [labels("a")]),
-        (write_request(labels("a") + sample(1.0, NOON, NOON)), [labels("a")]),
-        (write_request(labels("a") + 2 * sample(None, NOON)), [labels("a")]),
+        (write_request(labels("a") + sample(None, NOON) + sample(1.0, NOON)), [labels("a")]),
+        (ONE_SERIES + bytes_field(15, ONE_SERIES), [labels("a")]),
         (write_request(labels("a") + sample(1.0, NOON)) + b"\x1a\x00", [labels("a")]),
         (write_request(labels("a") + sample(1.0, NOON)) + b"\x1a\x00", [labels("a"), b""]),
         (write_request(labels("a") + sample(1.0, NOON)), [labels("b")]),
@@ -116,9 +175,10 @@ def test_another_series_of_the_same_length_is_read_anew() -> None:
     ],
 )
 def test_what_is_of_another_form_has_no_layout(body: bytes, keys: list[bytes]) -> None:
-    assert make_layout(body, keys, [1] * len(keys)) is None
+    assert make_layout(version1.KIND, body, keys, [1] * len(keys)) is None
 
 
+@both_versions
 @given(
     numbers=st.lists(
         st.tuples(st.floats(), st.integers(NOON - 10**9, NOON + 10**9)), min_size=1, max_size=4
@@ -126,10 +186,10 @@ def test_what_is_of_another_form_has_no_layout(body: bytes, keys: list[bytes]) -
     data=st.data(),
 )
 def test_a_body_that_differs_anywhere_is_read_as_without_a_layout(
-    numbers: Numbers, data: st.DataObject
+    version: Version, numbers: Numbers, data: st.DataObject
 ) -> None:
-    sender = Sender()
-    body = body_of(numbers)
+    sender = Sender(version)
+    body = version.body_of(numbers)
     for _ in range(3):
         sender.send(body)
     assert sender.steady.read(body) is not None
@@ -140,13 +200,14 @@ def test_a_body_that_differs_anywhere_is_read_as_without_a_layout(
     batch = sender.steady.read(bytes(changed))
 
     if batch is not None:
-        assert told(batch.decoded) == plainly(bytes(changed))
+        assert without_metadata(batch) == version.plainly(bytes(changed))
 
 
-def test_every_bit_of_a_value_arrives() -> None:
-    sender = Sender()
+@both_versions
+def test_every_bit_of_a_value_arrives(version: Version) -> None:
+    sender = Sender(version)
     [stale] = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))
-    batches = [sender.send(body_of([(value, NOON)])) for value in (1.0, 2.0, stale)]
+    batches = [sender.send(version.body_of([(value, NOON)])) for value in (1.0, 2.0, stale)]
 
     assert is_by_layout(batches[-1])
     assert batches[-1].decoded.values.tobytes() == struct.pack("<Q", 0x7FF0000000000002)
@@ -154,8 +215,8 @@ def test_every_bit_of_a_value_arrives() -> None:
 
 def test_layouts_are_bounded_and_the_used_ones_stay() -> None:
     cache = SeriesCache(64 * 1024)
-    steady = Steady(cache.layouts, SPACE)
-    used = body_of([(1.0, NOON)] * 10)
+    steady = Steady(cache.layouts, Space(1, "some format"), version1.KIND)
+    used = first_body([(1.0, NOON)] * 10)
 
     def learn(body: bytes) -> None:
         batch = version1.decode(body, all_known)
@@ -166,12 +227,8 @@ def test_layouts_are_bounded_and_the_used_ones_stay() -> None:
     for host in range(200):
         learn(write_request(labels("m", host=f"{host:0200}") + sample(1.0, NOON)))
         assert steady.read(used) is not None
-    assert held_bytes(cache.layouts) < 64 * 1024 / 4
+    assert cache.layouts._held_bytes < 64 * 1024 / 4
 
 
 def all_known(keys: Sequence[object]) -> list[int | None]:
     return [1] * len(keys)
-
-
-def held_bytes(layouts: Layouts) -> int:
-    return sum(one.mask.nbytes + len(one.constant) for one in layouts._layouts.values())

@@ -22,7 +22,7 @@ _PADDING = bytes(32)
 """All is read as words of eight bytes, and so a little beyond where fields end."""
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
     """What sample fields of one length look like.
 
     `head` are the bytes before the value, or before the time where there is no value; the others
@@ -35,21 +35,35 @@ class _Form(NamedTuple):
     value: int | None = None
     start: int | None = None
 
+    def pattern(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The bits that all such fields share, and a mask that tells which bits these are."""
+        shared, mask = np.zeros(self.length, np.uint8), np.full(self.length, 0xFF, np.uint8)
+        shared[: len(self.head)] = np.frombuffer(self.head, np.uint8)
+        if self.value is not None:
+            mask[self.value : self.value + 8] = 0
+        for at, tag in ((self.time, _TIME_TAG), (self.start, _START_TAG)):
+            if at is not None:
+                shared[at : at + 7] = (tag, *5 * (_MORE,), 0)
+                mask[at + 1 : at + 7] = _MORE
+        return shared, mask
+
 
 WITH_VALUE_BYTES, WITHOUT_VALUE_BYTES = 18, 9
 """Most samples have a value and no start time; where the value is 0 it is left out."""
 
-_WITH_VALUE = _Form(WITH_VALUE_BYTES, b"\x12\x10\x09", value=3, time=11)
-_WITHOUT_VALUE = _Form(WITHOUT_VALUE_BYTES, b"\x12\x07", time=2)
-_FORMS = (
+_WITH_VALUE = Form(WITH_VALUE_BYTES, b"\x12\x10\x09", value=3, time=11)
+_WITHOUT_VALUE = Form(WITHOUT_VALUE_BYTES, b"\x12\x07", time=2)
+FORMS = (
     _WITH_VALUE,
     _WITHOUT_VALUE,
-    _Form(25, b"\x12\x17\x09", value=3, time=11, start=18),
-    _Form(16, b"\x12\x0e", time=2, start=9),
+    Form(25, b"\x12\x17\x09", value=3, time=11, start=18),
+    Form(16, b"\x12\x0e", time=2, start=9),
 )
 _TIME_TAG, _START_TAG = 0x10, 0x18
+_MORE = 0x80
+"""Set in every byte of a varint but its last."""
 
-_HAS_FORM = np.isin(np.arange(512), [form.length for form in _FORMS])
+_HAS_FORM = np.isin(np.arange(512), [form.length for form in FORMS])
 
 
 class Wire(NamedTuple):
@@ -141,7 +155,7 @@ def read_samples(wire: Wire, fields: Fields) -> tuple[Samples, Bools]:
         positions = runs.spread(fields.starts) + runs.indexes() * lengths
     times, bits = np.zeros((2, len(positions)), np.int64)
     has_form = np.zeros(len(positions), np.bool_)
-    for form in _FORMS:
+    for form in FORMS:
         which = np.flatnonzero(lengths == form.length)
         if len(which) == len(positions):  # a usual request has but one form: no need to pick
             _read_form(wire, form, positions, (times, bits, has_form))
@@ -156,7 +170,7 @@ def read_samples(wire: Wire, fields: Fields) -> tuple[Samples, Bools]:
     return Samples(fields.counts, times, bits.view(np.float64)), is_regular
 
 
-def _read_form(wire: Wire, form: _Form, at: Positions, into: tuple[Int64s, Int64s, Bools]) -> None:
+def _read_form(wire: Wire, form: Form, at: Positions, into: tuple[Int64s, Int64s, Bools]) -> None:
     times, bits, has_form = into
     words = wire.words(at + form.time)
     times[:] = to_time(words)

@@ -21,7 +21,7 @@ from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.batch import Batch
 from infrawatch.ingest.protocols.remote_write.classic import to_classics
-from infrawatch.ingest.protocols.remote_write.steady import Steady
+from infrawatch.ingest.protocols.remote_write.steady import Kind, Steady
 from infrawatch.ingest.series_cache import Space
 
 _MEDIA_TYPE = "application/x-protobuf"
@@ -34,12 +34,13 @@ _FIRST, _SECOND = "prometheus.WriteRequest", "io.prometheus.write.v2.Request"
 class _Version(NamedTuple):
     format: str
     decode: Callable[[bytes, Find], Batch]
+    kind: Kind
     reports_written: bool
 
 
 _VERSIONS = {
-    _FIRST: _Version("remote_write_1", version1.decode, reports_written=False),
-    _SECOND: _Version("remote_write_2", version2.decode, reports_written=True),
+    _FIRST: _Version("remote_write_1", version1.decode, version1.KIND, reports_written=False),
+    _SECOND: _Version("remote_write_2", version2.decode, version2.KIND, reports_written=True),
 }
 """By the name of the message, a parameter of Content-Type."""
 
@@ -101,12 +102,14 @@ async def write(request: Request, principal: MayWrite, intake: TheIntake) -> Res
         )
     body = await _read(request)
     find = intake.finder(principal, version.format)
-    steady = Steady(intake.layouts, Space(principal.tenant_id, version.format))
+    steady = Steady(intake.layouts, Space(principal.tenant_id, version.format), version.kind)
     batch = steady.read(body)
+    is_new = batch is None
     if batch is None:
         batch = await intake.apart.decode(version.decode, _OFF_LOOP_BYTES, body, find)
-        steady.learn(body, batch, find)
     outcomes = [await intake.take(batch.decoded, principal, version.format, Wishes())]
+    if is_new:
+        steady.learn(body, batch, find)
     written = _Written(samples=outcomes[0].accepted)
     if batch.has_histograms:
         decoded, lasts = await intake.apart.run(to_classics, batch)

@@ -37,14 +37,18 @@ from infrawatch.ingest.protocols.remote_write.messages import (
 )
 from infrawatch.ingest.protocols.remote_write.metadata import read_metric, to_metadata
 from infrawatch.ingest.protocols.remote_write.samples import Piece, Samples
+from infrawatch.ingest.protocols.remote_write.steady import Kind, size_of_fields
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.store.metadata import Metadata
 from infrawatch.store.ragged import Positions
 
-_LABEL_TAG = 0x0A
+_SERIES_TAG = _LABEL_TAG = 0x0A
 
 _MORE = 0x80
 """Set in every byte of a varint but its last."""
+
+_MAX_SIZE_BYTES = 4
+"""A size with more bytes is larger than a body."""
 
 
 def decode(body: bytes, find: Find) -> Batch:
@@ -117,17 +121,22 @@ def _read_regular(
 
 def size_of_labels(series: bytes) -> int:
     """Where the label fields end that a series begins with, if there are not too many."""
-    at, end = 0, len(series)
-    for _ in range(MAX_PAIRS):
-        if at + 2 >= end or series[at] != _LABEL_TAG:
-            break
-        size, start = series[at + 1], at + 2
-        if size & _MORE:  # more than two bytes are left to the careful way
-            size, start = size & ~_MORE | series[at + 2] << 7, at + 3
-        if start + size > end:
-            break
-        at = start + size
-    return at
+    return size_of_fields(series, _LABEL_TAG, MAX_PAIRS)
+
+
+def _find_samples(wire: Wire, keys: Sequence[bytes]) -> Fields | None:
+    if not all(map(wire.joined.startswith, keys, wire.starts.tolist())):
+        return None
+    sizes = np.array(list(map(len, keys)), np.intp)
+    fields = Fields.between(wire, wire.starts + sizes, wire.ends)
+    return fields if fields.counts.all() and (fields.ends == wire.ends).all() else None
+
+
+def _mark(body: bytes) -> bytes:
+    """The labels of the first series."""
+    start = 2 + sum(byte >= _MORE for byte in body[1:_MAX_SIZE_BYTES])
+    first = body[start:]
+    return first[: size_of_labels(first)]
 
 
 def _read_carefully(series: bytes, index: int, verdicts: Verdicts) -> Careful:
@@ -171,3 +180,6 @@ def _read_metadata(messages: Iterable[bytes], verdicts: Verdicts) -> dict[str, M
         else:
             metadata[metric] = to_metadata(message.type, message.unit, message.help)
     return metadata
+
+
+KIND = Kind(WRITE_REQUEST, _SERIES_TAG, _find_samples, to_pairs, _mark)

@@ -44,10 +44,12 @@ from infrawatch.ingest.protocols.remote_write.references import (
     read_references,
 )
 from infrawatch.ingest.protocols.remote_write.samples import Piece
+from infrawatch.ingest.protocols.remote_write.steady import Kind, size_of_fields
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.store.metadata import Metadata
 from infrawatch.store.ragged import Bools, Positions, Runs
 
+_SYMBOL_TAG, _SERIES_TAG = 0x22, 0x2A
 _METADATA_TAG = 0x2A
 
 _MAX_SYMBOLS = 1_000_000
@@ -91,9 +93,7 @@ class _Reading:
 
     def to_batch(self) -> Batch:
         wire = Wire.of(self._series)
-        runs, is_regular = find_references(wire)
-        fields = Fields.between(wire, runs.starts + runs.counts, wire.ends)
-        is_regular &= (fields.counts > 0) & _ends_in_metadata(wire, fields.ends)
+        runs, fields, is_regular = _find_fields(wire)
         is_regular &= _END not in b"".join(self._symbols)
         samples, has_form = read_samples(wire, fields.kept(is_regular))
         regular = np.flatnonzero(is_regular & has_form)
@@ -106,7 +106,7 @@ class _Reading:
         pieces = [Piece(regular, samples.picked(is_regular))]
         others = np.flatnonzero(~is_regular).tolist()
         careful = gather(self._read_carefully, others, self._keys)
-        return to_batch(self._keys, pieces, careful, _to_pairs, self._metadata, self._verdicts)
+        return to_batch(self._keys, pieces, careful, to_pairs, self._metadata, self._verdicts)
 
     def _name(self, regular: Positions, references: References) -> None:
         """Make the keys of series whose references are read."""
@@ -186,6 +186,13 @@ class _Reading:
         return pairs
 
 
+def _find_fields(wire: Wire) -> tuple[Runs, Fields, Bools]:
+    """The references and samples of each series, and which have only metadata besides, or none."""
+    runs, is_regular = find_references(wire)
+    fields = Fields.between(wire, runs.starts + runs.counts, wire.ends)
+    return runs, fields, is_regular & (fields.counts > 0) & _ends_in_metadata(wire, fields.ends)
+
+
 def _ends_in_metadata(wire: Wire, at: Positions) -> Bools:
     """Which series end there, or have their metadata there and then end."""
     left = wire.ends - at
@@ -194,6 +201,19 @@ def _ends_in_metadata(wire: Wire, at: Positions) -> Bools:
     return is_whole
 
 
-def _to_pairs(key: bytes) -> Pairs:
+def to_pairs(key: bytes) -> Pairs:
     texts = key.split(_END)
     return list(zip(texts[0:-1:2], texts[1:-1:2], strict=True))
+
+
+def _find_samples(wire: Wire, _keys: Sequence[bytes]) -> Fields | None:
+    _, fields, is_regular = _find_fields(wire)
+    return fields if is_regular.all() else None
+
+
+def _mark(body: bytes) -> bytes:
+    """The first texts, mostly the names and values of the first series' labels."""
+    return body[: size_of_fields(body, _SYMBOL_TAG, 2 * MAX_PAIRS)]
+
+
+KIND = Kind(REQUEST, _SERIES_TAG, _find_samples, to_pairs, _mark)
