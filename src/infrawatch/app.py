@@ -108,7 +108,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.trusted_proxies = [str(one) for one in settings.trusted_proxies]
     for media_type in ("application/x-ndjson", "text/csv"):  # those it does not know
         add_compress_type(media_type)
-    app.add_middleware(CompressMiddleware, minimum_size=1_000)
+    app.add_middleware(CompressMiddleware, minimum_size=1_000, zstd_level=1, gzip_level=1)
     is_off = settings.authentication == "off"
     browsers.install(app, telemetry, settings.cors_origins, is_loopback_only=is_off)
     problems.install(app)

@@ -7,6 +7,7 @@ import pytest
 from httpx import AsyncClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 from stored import named, store
 
 from infrawatch.errors import InvalidSelector
@@ -28,6 +29,10 @@ SERIES = [
     for x in TEXTS
     for y in ("", "a", "a|b", "é")
 ]
+
+_LOOKED_AT = text("""
+SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'series'
+""")
 
 matchers = st.one_of(
     st.builds(
@@ -99,6 +104,33 @@ def test_a_selector_is_read_as_it_was_written(selector: Selector) -> None:
     is_never_empty = any(not means(matcher, {}) for matcher in selector.matchers)
     if is_never_empty:
         assert parse_selector(to_text(selector)) == selector
+
+
+@pytest.mark.parametrize(
+    ("match", "count"),
+    [
+        ('{host="h7"}', 10),
+        ('{host=~"h7|h8"}', 20),
+        ('m3{env="production",host!="h7"}', 299),
+        ('{host="h7",env=~".*"}', 10),
+        ('{host="h7",env!="test"}', 10),
+    ],
+)
+async def test_a_selector_looks_at_few_other_series(
+    database: Database, match: str, count: int
+) -> None:
+    every = [named(f"m{n % 10}", host=f"h{n // 10}", env="production") for n in range(3_000)]
+    await store(database, {name: [] for name in every})
+    async with database.writing() as connection:
+        await connection.execute(text("SELECT gin_clean_pending_list('series_labels')"))
+        await connection.execute(text("ANALYZE series"))
+
+    async with database.reading() as connection:
+        found = await SeriesRepository(connection, 1).select(parse_selector(match), limit=1_000)
+        looked_at = (await connection.execute(_LOOKED_AT)).scalar_one()
+
+    assert len(found) == count
+    assert count <= looked_at <= 300
 
 
 async def test_matchers_select_as_they_do_in_prometheus(

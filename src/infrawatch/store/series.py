@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from pydantic_core import from_json
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.labels import SeriesName, shard_of
@@ -89,7 +89,7 @@ class SeriesRepository:
         conditions, parameters, rest = _split(selector)
         most = {} if rest.matchers else {"limit": limit}
         pages = await self._connection.stream(
-            text(_SELECT.format(conditions=conditions, limit="LIMIT :limit" if most else "")),
+            _select(conditions, is_limited=bool(most)),
             {"tenant": self._tenant_id, "after": after, **parameters, **most},
             execution_options={"max_row_buffer": 1},
         )
@@ -187,15 +187,19 @@ def _to_sql(matcher: Matcher, name: str) -> tuple[str | None, dict[str, object]]
         return None, {}
     is_negative = matcher.operator in (Operator.NOT_EQUAL, Operator.MATCHES_NOT)
     negation = "NOT " if is_negative else ""
-    if matcher.label == METRIC_LABEL:
-        return f"{negation}metric = ANY(CAST(:{name} AS text[]))", {name: alternatives}
-    if "" in alternatives or is_negative:  # an absent label counts as empty
-        return (
+    if matcher.label != METRIC_LABEL and ("" in alternatives or is_negative):
+        return (  # an absent label counts as empty
             f"{negation}coalesce(labels ->> :{name}l, '') = ANY(CAST(:{name} AS text[]))",
             {name: alternatives, f"{name}l": matcher.label},
         )
-    documents = [json.dumps({matcher.label: value}) for value in alternatives]
-    return f"labels @> ANY(CAST(CAST(:{name} AS text[]) AS jsonb[]))", {name: documents}
+    is_it, values = "labels @> CAST(:{} AS jsonb)", alternatives
+    if matcher.label == METRIC_LABEL:
+        is_it = "metric = :{}"
+    else:
+        values = [json.dumps({matcher.label: value}) for value in alternatives]
+    # One by one: of an array of unknown length PostgreSQL expects to mean a tenth of all series.
+    parameters: dict[str, object] = {f"{name}v{n}": value for n, value in enumerate(values)}
+    return f"{negation}({' OR '.join(map(is_it.format, parameters))})", parameters
 
 
 def _alternatives(matcher: Matcher) -> list[str] | None:
@@ -209,19 +213,29 @@ def _alternatives(matcher: Matcher) -> list[str] | None:
 
 _REGULAR = re.compile(r"[\\.+*?()\[\]{}^$]")
 
-# A page of series comes as one row, whose labels are one JSON document: reading them row by row
-# takes ten times as long. 2,000 of the longest label sets there may be still fit into a string.
-_SELECT = """
+
+def _select(conditions: str, *, is_limited: bool) -> TextClause:
+    """A page of series comes as one row, whose labels are one JSON document.
+
+    Reading them row by row takes ten times as long. 2,000 of the longest label sets there may be
+    still fit into a string. What conditions mean is looked up first: before a LIMIT it does not
+    know, PostgreSQL would rather look at each series of all, in order of their ids.
+    """
+    materialized = "MATERIALIZED" if conditions else "NOT MATERIALIZED"
+    return text(f"""
+WITH meant AS {materialized} (
+    SELECT id, metric, labels FROM series WHERE tenant_id = :tenant AND id > :after {conditions}
+)
 SELECT substr(array_send(array_agg(id)), 21), array_agg(metric),
     '[' || string_agg(labels, ',') || ']'
 FROM (
     SELECT id, metric, CAST(labels AS text) AS labels,
         (row_number() OVER (ORDER BY id) - 1) / 2000 AS page
-    FROM series WHERE tenant_id = :tenant AND id > :after {conditions}
-    ORDER BY id {limit}
+    FROM meant ORDER BY id {"LIMIT :limit" if is_limited else ""}
 ) AS selected
 GROUP BY page ORDER BY page
-"""
+""")
+
 
 _ALL_IDS = text("""
 SELECT substr(array_send(array_agg(id ORDER BY id)), 21) FROM series
