@@ -80,8 +80,7 @@ SAMPLES_OF = """
 JOURNAL = """
         FROM shards h
         JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
-        CROSS JOIN LATERAL unnest(j.series_ids, j.times, j."values") WITH ORDINALITY
-            AS u (series_id, at, value, position)
+        CROSS JOIN LATERAL journal_samples(j.samples, j.series_ids, j.times, j."values", j.odd) u
         WHERE h.shard = s.shard AND u.series_id = s.id {journal_span}"""
 
 WINDOW = "date_bin(interval '2 hours', {at}, timestamptz '1970-01-01 00:00Z')"
@@ -125,7 +124,7 @@ CROSS JOIN LATERAL (
         UNION ALL
         {SAMPLES_OF.format(table="chunks_head", generation="k.generation")}
         UNION ALL
-        SELECT u.at, u.value, NULL, j.arrived_at, j.writer, j.seq, u.position {JOURNAL}
+        SELECT u.at, u.value, NULL, j.arrived_at, j.writer, j.seq, j.first + u.i {JOURNAL}
         ) AS every
         ORDER BY every.at, every.arrived_at DESC NULLS LAST, every.writer DESC, every.seq DESC,
             every.position DESC, every.generation DESC NULLS LAST

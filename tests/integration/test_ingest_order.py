@@ -15,9 +15,10 @@ from infrawatch.store.database import Database
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LATEST_FIRST = """
-SELECT sample.value FROM journal j, unnest(j.series_ids, j."values") WITH ORDINALITY
-    AS sample (id, value, position) JOIN series s USING (id)
-WHERE s.metric = 'raced' ORDER BY arrived_at DESC, writer DESC, seq DESC, position DESC
+SELECT u.value FROM journal j
+CROSS JOIN LATERAL journal_samples(j.samples, j.series_ids, j.times, j."values", j.odd) u
+JOIN series s ON s.id = u.series_id
+WHERE s.metric = 'raced' ORDER BY arrived_at DESC, writer DESC, seq DESC, first + i DESC
 """
 
 

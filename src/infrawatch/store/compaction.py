@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-import numpy as np
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,6 +13,7 @@ from infrawatch.model.timerange import from_us
 from infrawatch.store import copy
 from infrawatch.store.chunk_rows import CHUNK_FIELDS, from_row
 from infrawatch.store.codec import WINDOW_US, Chunks
+from infrawatch.store.journal import JOINED_FIELDS, from_packed
 
 # Reads the uncompacted end of each shard's index, and rows without their arrays.
 _BACKLOG = text("""
@@ -56,18 +56,17 @@ FROM (
 WHERE total > :most AND arrived_at > first
 """)
 
-# A minute of arrival at a time and in order, so that the last of equals is the one that counts.
-_UNCOMPACTED = text("""
-SELECT string_agg(substr(array_send(series_ids), 21), ''),
-    string_agg(substr(array_send(times), 21), ''),
-    string_agg(substr(array_send("values"), 21), '')
+# A shard and a minute of arrival at a time and in order, so that the last of equals is the one that
+# counts.
+_UNCOMPACTED = text(f"""
+SELECT {JOINED_FIELDS}
 FROM (
-    SELECT date_trunc('minute', j.arrived_at) AS minute, j.series_ids, j.times, j."values"
+    SELECT j.*, date_trunc('minute', j.arrived_at) AS minute
     FROM shards h JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
     WHERE h.shard = ANY(CAST(:shards AS smallint[])) AND j.arrived_at < :cut
-    ORDER BY minute, j.arrived_at, j.writer, j.seq
-) AS uncompacted
-GROUP BY minute ORDER BY minute
+    ORDER BY j.shard, minute, j.arrived_at, j.writer, j.seq, j.first
+) AS j
+GROUP BY shard, minute ORDER BY shard, minute
 """)
 
 _ADVANCE = text("""
@@ -130,6 +129,9 @@ _TAKE_CLOSED = text(_TAKE.format(table="chunks", order=""))
 _UNMERGED = text("SELECT shard FROM shards WHERE merged_until < :until ORDER BY shard")
 
 _MERGED = text("UPDATE shards SET merged_until = :until WHERE shard BETWEEN :first AND :last")
+
+_BUFFERED_ROWS = 64
+"""A row can hold a megabyte, and SQLAlchemy would hold a thousand of them."""
 
 _MOST_CHUNKS = 60_000
 """Chunks of the head a part of a merge looks at: about 20 MB."""
@@ -214,17 +216,12 @@ class CompactionRepository:
 
     async def read(self, shards: Sequence[int], cut: datetime) -> Columns:
         """What these shards have not compacted of before the cut, in order of arrival."""
-        rows = await self._connection.stream(_UNCOMPACTED, {"shards": list(shards), "cut": cut})
-        parts: list[Columns] = []
-        async for sent_ids, sent_times, sent_values in rows:
-            parts.append(
-                Columns(
-                    copy.from_joined_elements(sent_ids),
-                    copy.from_joined_elements(sent_times) + copy.PG_EPOCH_US,
-                    copy.from_joined_elements(sent_values).view(np.float64),
-                )
-            )
-        return Columns.joined(parts)
+        rows = await self._connection.stream(
+            _UNCOMPACTED,
+            {"shards": list(shards), "cut": cut},
+            execution_options={"max_row_buffer": _BUFFERED_ROWS},
+        )
+        return Columns.joined([from_packed(sent) async for sent in rows])
 
     async def advance(
         self, active_series: dict[int, int], *, cut: datetime, generation: int

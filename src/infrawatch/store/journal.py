@@ -1,7 +1,7 @@
 """The journal: what was committed lately, one row per group and shard, in the shape it arrived."""
 
 import struct
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,43 +9,61 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.labels import SHARDS
-from infrawatch.model.samples import Columns
+from infrawatch.model.samples import Columns, Int64s
 from infrawatch.model.timerange import from_us
 from infrawatch.store import copy
+from infrawatch.store.ragged import Bools
 
 COLUMNS = (
-    "shard",
     "writer",
     "seq",
     "arrived_at",
     "min_at",
     "max_at",
+    "first",
     "samples",
+    "shard",
     "series_ids",
     "times",
     "values",
+    "odd",
 )
 
-_ROW_HEAD = struct.Struct(">h ih iq iq iq iq iq ii")
-"""Number of fields, then shard, writer, seq, three times and a count, each after its length."""
+ROW_SAMPLES = 320
+"""Of 24 bytes each, so that a row fits PostgreSQL's page of 8 kB with all that is said of it."""
 
-_FIELD_LENGTH = struct.Struct(">i")
+_ROW_HEAD = struct.Struct(">h iq iq iq iq iq ii ii ih")
+"""Number of fields, then those before the samples, each after its length."""
 
+_BITS_HEAD = struct.Struct(">ii")
+"""Of a `bit varying`: its length in bytes, with the length in bits that follows."""
+
+_NO_ODD = struct.pack(">i", -1)
+
+_LEAST_EXPONENT = 53
+"""Of a double whose parts SQL can put together again; from 2047 on it is infinite or no number."""
+
+_EXPONENTS = 2047
+
+
+# `varbit_send` begins with the number of bits.
+_PACKED = [f"substr(varbit_send(j.{column}), 5)" for column in ("series_ids", "times", '"values"')]
+_PACKED_FIELDS = ", ".join(_PACKED)
+JOINED_FIELDS = ", ".join(f"string_agg({field}, '')" for field in _PACKED)
+"""The samples of rows `j`, in the order in which they are met."""
 
 # One probe of (shard, arrived_at) per shard and slot; rows of one group are neighbours.
-_REPLAY = text("""
-SELECT j.writer, j.seq, (extract(epoch FROM j.arrived_at) * 1000000)::bigint,
-    substr(array_send(j.series_ids), 21), substr(array_send(j.times), 21),
-    substr(array_send(j."values"), 21)
+_REPLAY = text(f"""
+SELECT j.writer, j.seq, (extract(epoch FROM j.arrived_at) * 1000000)::bigint, {_PACKED_FIELDS}
 FROM journal j
 LEFT JOIN unnest(CAST(:writers AS bigint[]), CAST(:seqs AS bigint[])) AS known (writer, seq)
     ON known.writer = j.writer
 WHERE j.shard IN (SELECT shard FROM shards) AND j.arrived_at >= :since
     AND j.seq > coalesce(known.seq, 0)
-ORDER BY j.arrived_at, j.writer, j.seq, j.shard
+ORDER BY j.arrived_at, j.writer, j.seq, j.shard, j.first
 """)
 
-# The same rows, but not their samples: the arrays lie elsewhere and are not fetched.
+# The same rows, but not their samples.
 _FIRST_BEYOND = text("""
 SELECT (extract(epoch FROM min(j.arrived_at)) * 1000000)::bigint
 FROM journal j
@@ -98,7 +116,7 @@ class JournalRepository:
                 if head is not None:
                     yield Entry(*head, Columns.joined(parts))
                 head, parts = (writer, seq, at_us), []
-            parts.append(_received(*sent))
+            parts.append(from_packed(sent))
         if head is not None:
             yield Entry(*head, Columns.joined(parts))
 
@@ -121,45 +139,56 @@ def _beyond(seqs: Mapping[int, int], since_us: int) -> dict[str, object]:
     }
 
 
-def _received(series_ids: bytes, times: bytes, values: bytes) -> Columns:
-    return Columns(
-        copy.from_joined_elements(series_ids),
-        copy.from_joined_elements(times) + copy.PG_EPOCH_US,
-        copy.from_joined_elements(values).view(np.float64),
-    )
+def from_packed(sent: Sequence[bytes]) -> Columns:
+    """Read the samples of rows, their three columns joined each by itself."""
+    series_ids, times, values = (np.frombuffer(one, ">i8").astype(np.int64) for one in sent)
+    times += copy.PG_EPOCH_US
+    return Columns(series_ids, times, values.view(np.float64))
 
 
 def _rows(entry: Entry) -> Iterator[copy.Piece]:
-    """Binary rows, one per shard that occurs; within a shard the order of arrival stays."""
-    columns = entry.columns
-    shards = (columns.series_ids & (SHARDS - 1)).astype(np.int16)
+    """Binary rows, each of one shard; within a shard the order of arrival stays."""
+    shards = (entry.columns.series_ids & (SHARDS - 1)).astype(np.int16)
     # A stable sort of 16-bit integers is a radix sort: linear, and arrival order survives.
-    by_shard = columns.picked(np.argsort(shards, kind="stable"))
-    times = by_shard.times_us - copy.PG_EPOCH_US
-    ends = np.cumsum(np.bincount(shards, minlength=SHARDS)).tolist()
-    arrays = (
-        (copy.INT8_OID, memoryview(copy.to_elements(by_shard.series_ids).tobytes())),
-        (copy.TIMESTAMPTZ_OID, memoryview(copy.to_elements(times).tobytes())),
-        (copy.FLOAT8_OID, memoryview(copy.to_elements(by_shard.values.view(np.int64)).tobytes())),
+    by_shard = entry.columns.picked(np.argsort(shards, kind="stable"))
+    times, bits = by_shard.times_us - copy.PG_EPOCH_US, by_shard.values.view(np.int64)
+    cuts = _cuts(np.bincount(shards, minlength=SHARDS))
+    starts = np.array([start for _, _, start, _ in cuts], np.intp)
+    earliest, latest = (
+        extreme.reduceat(times, starts).tolist() for extreme in (np.minimum, np.maximum)
     )
+    has_odd = np.logical_or.reduceat(_are_odd(bits), starts).tolist()
+    columns = [memoryview(_sent(one)) for one in (by_shard.series_ids, times, bits)]
     arrived = entry.at_us - copy.PG_EPOCH_US
-    size = copy.ELEMENT.itemsize
-    start = 0
-    for shard, end in enumerate(ends):
-        if end == start:
-            continue
-        earliest, latest = int(times[start:end].min()), int(times[start:end].max())
+    for row, (shard, first, start, end) in enumerate(cuts):
         yield _ROW_HEAD.pack(
-            *(len(COLUMNS), 2, shard, 8, entry.writer, 8, entry.seq),
-            *(8, arrived, 8, earliest, 8, latest, 4, end - start),
+            *(len(COLUMNS), 8, entry.writer, 8, entry.seq, 8, arrived),
+            *(8, earliest[row], 8, latest[row], 4, first, 4, end - start, 2, shard),
         )
-        for oid, elements in arrays:
-            yield from _array(oid, elements[start * size : end * size])
-        start = end
+        bits_head = _BITS_HEAD.pack(4 + 8 * (end - start), 64 * (end - start))
+        for column in columns:
+            yield bits_head
+            yield column[8 * start : 8 * end]
+        yield copy.to_array(copy.FLOAT8_OID, bits[start:end]) if has_odd[row] else _NO_ODD
 
 
-def _array(oid: int, elements: memoryview) -> Iterator[copy.Piece]:
-    count = len(elements) // copy.ELEMENT.itemsize
-    yield _FIELD_LENGTH.pack(copy.ARRAY_HEADER.size + len(elements))
-    yield copy.ARRAY_HEADER.pack(1, 0, oid, count, 1)
-    yield elements
+def _cuts(counts: Int64s) -> list[tuple[int, int, int, int]]:
+    """Of each row the shard, its place among what the shard has, its start and its end in all."""
+    ends = np.cumsum(counts).tolist()
+    return [
+        (shard, start - ends[shard] + count, start, min(start + ROW_SAMPLES, ends[shard]))
+        for shard, count in enumerate(counts.tolist())
+        for start in range(ends[shard] - count, ends[shard], ROW_SAMPLES)
+    ]
+
+
+def _sent(numbers: Int64s) -> bytes:
+    return numbers.astype(">i8").tobytes()
+
+
+def _are_odd(bits: Int64s) -> Bools:
+    """Where SQL cannot make the double of its bits: infinities, NaN, and what is almost zero."""
+    exponents = bits >> 52 & _EXPONENTS
+    is_odd: Bools = (exponents < _LEAST_EXPONENT) | (exponents == _EXPONENTS)
+    is_odd &= bits << 1 != 0
+    return is_odd

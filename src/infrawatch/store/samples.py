@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from datetime import datetime
 
 import numpy as np
 from sqlalchemy import text
@@ -13,7 +12,7 @@ from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange, from_us
 from infrawatch.store.chunks import ChunkRepository
-from infrawatch.store.copy import PG_EPOCH_US, from_joined_elements
+from infrawatch.store.journal import JOINED_FIELDS, from_packed
 from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
 
 EVER = TimeRange(0, FAR_FUTURE_US)
@@ -25,52 +24,38 @@ _BUFFERED_ROWS = 50
 """A row can hold a megabyte, and SQLAlchemy would hold a thousand of them."""
 
 # Serves (shard, arrived_at) from its index, in order of precedence: the last one wins. A group's
-# rows are small, so PostgreSQL joins a minute of them per shard (20 bytes of array header cut off);
-# fetching them one by one would cost more than all the rest. The inner order begins with what is
-# grouped by: else PostgreSQL sorts once more, and its sort mixes up equals when it spills to disk.
-_JOURNAL = text("""
-SELECT string_agg(substr(array_send(series_ids), 21), ''),
-    string_agg(substr(array_send(times), 21), ''),
-    string_agg(substr(array_send("values"), 21), '')
+# rows are small, so PostgreSQL joins a minute of them per shard; fetching them one by one would
+# cost more than all the rest. The inner order begins with what is grouped by: else PostgreSQL sorts
+# once more, and its sort mixes up equals when it spills to disk.
+_JOURNAL = f"""
+SELECT {JOINED_FIELDS}
 FROM (
-    SELECT j.shard, date_trunc('minute', j.arrived_at) AS minute, j.series_ids, j.times, j."values"
+    SELECT j.*, date_trunc('minute', j.arrived_at) AS minute
     FROM shards h JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
+    {{wanted}}
     WHERE h.shard = ANY(CAST(:shards AS smallint[])) AND j.max_at >= :start AND j.min_at < :end
-    ORDER BY j.shard, minute, j.arrived_at, j.writer, j.seq
-) AS uncompacted
+        {{condition}}
+    ORDER BY j.shard, minute, j.arrived_at, j.writer, j.seq, j.first
+) AS j
 GROUP BY shard, minute ORDER BY shard, minute
-""")
+"""
+_JOURNAL_OF_SHARDS = text(_JOURNAL.format(wanted="", condition=""))
 
-# The same for a few series of each shard: PostgreSQL looks for them in rows, so that it sends no
-# more than is wanted. An element of an array takes it 0.01 µs to look at, and 0.07 to send. Arrays
-# in which it finds some are fetched whole (`||`) beneath an OFFSET 0: else each element fetched
-# would fetch the array anew.
-_JOURNAL_OF_FEW = text(f"""
-SELECT string_agg(int8send(series_id), ''), string_agg(timestamptz_send(at), ''),
-    string_agg(float8send(value), '')
-FROM (
-    SELECT series_id, times[place] AS at, "values"[place] AS value
-    FROM (
-        SELECT series_id, arrived_at, writer, seq, times, "values", unnest(places) AS place
-        FROM (
-            SELECT series_id, arrived_at, writer, seq, places,
-                times || CAST('{{}}' AS timestamptz[]) AS times,
-                "values" || CAST('{{}}' AS float8[]) AS "values"
-            FROM (
-                SELECT wanted.series_id, j.times, j."values", j.arrived_at, j.writer, j.seq,
-                    array_positions(j.series_ids, wanted.series_id) AS places
-                {ARRAY_OF_WANTED} JOIN shards h USING (shard)
-                JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
-                WHERE j.max_at >= :start AND j.min_at < :end
-                OFFSET 0
-            ) AS looked_at
-            WHERE cardinality(places) > 0
-            OFFSET 0
-        ) AS found
-    ) AS fetched
-    ORDER BY series_id, arrived_at, writer, seq, place
-) AS uncompacted
-""")
+# The same for a few series of each shard: PostgreSQL looks for them in the bytes of a row, leading
+# zeros left out because they are everywhere, and sends rows that seem to hold one.
+_JOURNAL_OF_FEW = text(
+    _JOURNAL.format(
+        wanted=f"""
+    JOIN (
+        SELECT shard, array_agg(ltrim(int8send(series_id), '\\x00')) AS ids {ARRAY_OF_WANTED}
+        GROUP BY shard
+    ) AS few ON few.shard = h.shard
+    """,
+        condition="""AND EXISTS (
+            SELECT FROM unnest(few.ids) AS id WHERE position(id IN varbit_send(j.series_ids)) > 0
+        )""",
+    )
+)
 
 _FEW = 8
 """Series of a shard; with three times as many it costs the same to send everything."""
@@ -149,39 +134,19 @@ class SampleRepository:
         """What is not compacted yet, in order of arrival within each series, some at a time."""
         shards = np.unique(wanted & (SHARDS - 1))
         spanned = {"start": from_us(span.start_us), "end": from_us(span.end_us)}
+        asked: dict[str, object] = {"shards": shards.tolist(), **spanned}
+        statement = _JOURNAL_OF_SHARDS
         if len(wanted) <= _FEW * len(shards):
-            parts = self._journal_of_few(wanted, spanned)
-        else:
-            parts = self._journal_of_shards(shards, spanned)
-        async for part in parts:
+            statement = _JOURNAL_OF_FEW
+            asked |= to_wanted(wanted)
+        rows = await self._connection.stream(
+            statement, asked, execution_options={"max_row_buffer": _BUFFERED_ROWS}
+        )
+        async for sent in rows:
+            part = from_packed(sent)
             times_us = part.times_us
             kept = (times_us >= span.start_us) & (times_us < span.end_us)
             yield part.picked(kept & is_among(part.series_ids, wanted))
-
-    async def _journal_of_few(
-        self, wanted: Int64s, spanned: Mapping[str, datetime]
-    ) -> AsyncGenerator[Columns, None]:
-        answer = await self._connection.execute(_JOURNAL_OF_FEW, {**to_wanted(wanted), **spanned})
-        series_ids, times, values = (
-            np.frombuffer(sent or b"", ">i8").astype(np.int64) for sent in answer.one()
-        )
-        yield Columns(series_ids, times + PG_EPOCH_US, values.view(np.float64))
-
-    async def _journal_of_shards(
-        self, shards: Int64s, spanned: Mapping[str, datetime]
-    ) -> AsyncGenerator[Columns, None]:
-        """A shard and a minute of arrival at a time."""
-        rows = await self._connection.stream(
-            _JOURNAL,
-            {"shards": shards.tolist(), **spanned},
-            execution_options={"max_row_buffer": _BUFFERED_ROWS},
-        )
-        async for sent_ids, sent_times, sent_values in rows:
-            yield Columns(
-                from_joined_elements(sent_ids),
-                from_joined_elements(sent_times) + PG_EPOCH_US,
-                from_joined_elements(sent_values).view(np.float64),
-            )
 
 
 def _merged(parts: Sequence[Columns]) -> Columns:

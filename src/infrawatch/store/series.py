@@ -261,8 +261,9 @@ _COUNT = text("SELECT count(*) FROM series WHERE tenant_id = :tenant")
 # What is uncompacted is read once, the primary key of chunks_head once for each series.
 _COUNT_ACTIVE = text("""
 WITH uncompacted AS MATERIALIZED (
-    SELECT DISTINCT unnest(j.series_ids) AS id
+    SELECT DISTINCT u.series_id AS id
     FROM shards h JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
+    CROSS JOIN LATERAL journal_samples(j.samples, j.series_ids, j.times, j."values", j.odd) u
 )
 SELECT count(*) FROM series s
 WHERE s.tenant_id = :tenant AND (

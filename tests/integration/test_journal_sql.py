@@ -1,0 +1,72 @@
+"""The journal through PostgreSQL: written with COPY, read there by SQL and here by numpy."""
+
+import numpy as np
+import pytest
+from arbitrary import SPECIAL_BITS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infrawatch.model.samples import Columns
+from infrawatch.store import copy
+from infrawatch.store.database import Database
+from infrawatch.store.journal import (
+    JOINED_FIELDS,
+    ROW_SAMPLES,
+    Entry,
+    JournalRepository,
+    from_packed,
+)
+
+START_US = 1_790_006_400_000_000
+
+DECODED = text("""
+SELECT string_agg(int8send(series_id), '' ORDER BY shard, place),
+    string_agg(timestamptz_send(at), '' ORDER BY shard, place),
+    string_agg(float8send(value), '' ORDER BY shard, place)
+FROM (
+    SELECT j.shard, j.first + u.i AS place, u.series_id, u.at, u.value FROM journal j
+    CROSS JOIN LATERAL journal_samples(j.samples, j.series_ids, j.times, j."values", j.odd) u
+) AS decoded
+""")
+SENT = text(f"SELECT {JOINED_FIELDS} FROM (SELECT * FROM journal ORDER BY shard, first) AS j")
+
+BITS = st.sampled_from(sorted(SPECIAL_BITS.values())) | st.integers(0, 2**64 - 1)
+SAMPLES = st.lists(
+    st.tuples(st.integers(64, 2**62), st.integers(0, 2**50), BITS), min_size=1, max_size=200
+)
+
+
+async def assert_both_readers_give(connection: AsyncConnection, columns: Columns) -> None:
+    await connection.execute(text("TRUNCATE journal"))
+    entry = Entry(writer=1, seq=1, at_us=START_US, columns=columns)
+    await JournalRepository(connection).append(entry)
+    ordered = columns.picked(np.argsort(columns.series_ids & 63, kind="stable"))
+    for statement in (DECODED, SENT):
+        read = from_packed((await connection.execute(statement)).one())
+        for came_back, went_in in zip(read, ordered, strict=True):
+            np.testing.assert_array_equal(came_back.view(np.int64), went_in.view(np.int64))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(SAMPLES)
+async def test_sql_and_numpy_read_every_bit_that_was_written(
+    database: Database, samples: list[tuple[int, int, int]]
+) -> None:
+    ids, times, bits = zip(*samples, strict=True)
+    columns = Columns(
+        np.array(ids, np.int64),
+        np.array(times, np.int64) + copy.PG_EPOCH_US,
+        np.array(bits, np.uint64).view(np.float64),
+    )
+    async with database.writing() as connection:
+        await assert_both_readers_give(connection, columns)
+
+
+@pytest.mark.parametrize("value", [1.5, float("nan"), 5e-324])
+async def test_the_fullest_row_fits_a_page(database: Database, value: float) -> None:
+    ids = np.full(2 * ROW_SAMPLES + 1, 2**62, np.int64)
+    times_us = START_US + np.arange(len(ids))
+    async with database.writing() as connection:
+        await assert_both_readers_give(connection, Columns(ids, times_us, np.full(len(ids), value)))
