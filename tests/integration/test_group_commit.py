@@ -1,7 +1,8 @@
 """Group commit: senders that come together share a transaction, and one alone never waits."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import numpy as np
@@ -18,6 +19,15 @@ ONE_SAMPLE = Columns(np.array([64]), np.array([1_790_000_000_000_000]), np.array
 
 @pytest.fixture
 async def writer(database: Database) -> AsyncIterator[GroupWriter]:
+    async with running(database) as (writer, _):
+        yield writer
+
+
+@asynccontextmanager
+async def running(
+    database: Database,
+) -> AsyncGenerator[tuple[GroupWriter, asyncio.Task[None]], None]:
+    """A writer and the task that commits, until the block ends."""
     writer = GroupWriter(
         database,
         Telemetry(),
@@ -27,8 +37,7 @@ async def writer(database: Database) -> AsyncIterator[GroupWriter]:
         on_committed=lambda _entry: None,
     )
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(writer.run())
-        yield writer
+        yield writer, tasks.create_task(writer.run())
         writer.close()
 
 
@@ -63,3 +72,19 @@ async def test_a_sender_that_is_alone_never_waits(
     monkeypatch.setattr(group_writer, "GATHER_S", 3600)
 
     assert [await write_together(writer, 1) for _ in range(3)] == [[1], [2], [3]]
+
+
+async def test_senders_that_leave_while_a_group_gathers_end_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_writer, "GATHER_S", 0.1)
+    async with running(database) as (writer, commits):
+        assert await write_together(writer, 3) == [1, 1, 1]
+
+        leaving = asyncio.ensure_future(write_together(writer, 2))
+        for _ in range(100):  # until it gathers, since the last group was larger
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait([commits], timeout=0.5)
+
+        assert await write_together(writer, 1) == [2]

@@ -146,8 +146,9 @@ class GroupWriter:
     async def run(self) -> None:
         """Commit until `close` is called, then finish what waits."""
         try:
-            while group := await self._next_group():
-                await self._store(group)
+            while self._queue or not self._is_closed:
+                if group := await self._next_group():
+                    await self._store(group)
         finally:  # on a crash, nobody may be left waiting for an answer
             self.close()
             self._settle(self._queue, ShuttingDown("the writer stopped"))
@@ -159,7 +160,10 @@ class GroupWriter:
         self._arrived.set()
 
     async def _next_group(self) -> list[_Waiting]:
-        """Everything that waits, up to the size of a group; empty once closed and drained."""
+        """Everything that waits, up to the size of a group.
+
+        Empty once closed and drained, and if all of them lose patience while it gathers.
+        """
         await self._until_waiting(1)
         if self._shared_by > len(self._queue):
             with suppress(TimeoutError):
