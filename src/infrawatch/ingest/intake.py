@@ -15,6 +15,7 @@ from infrawatch.errors import DeadlineExceeded
 from infrawatch.ingest.apart import Apart
 from infrawatch.ingest.bounds import Bools, TimeBounds, to_us
 from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.layouts import Layouts
 from infrawatch.ingest.naming import read_names
 from infrawatch.ingest.series_cache import SeriesCache, Space
@@ -101,6 +102,10 @@ class Intake:
     def finder(self, principal: Principal, format_name: str) -> Find:
         """What decoders ask which keys of a tenant's series are known already."""
         return partial(self._cache.find, Space(principal.tenant_id, format_name))
+
+    def known_heads(self, principal: Principal, format_name: str) -> KnownHeads:
+        """What decoders of text ask how bodies before this one began, piece by piece."""
+        return KnownHeads(self._cache.layouts, Space(principal.tenant_id, format_name))
 
     async def take(
         self, decoded: Decoded, principal: Principal, format_name: str, wishes: Wishes

@@ -12,6 +12,7 @@ from infrawatch.errors import MalformedBody
 from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, Locate, NameOf
 from infrawatch.ingest.explain import explain
+from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.regular import (
     batch_too_large,
     decode_regular,
@@ -45,7 +46,9 @@ class _Item:
     places: Sequence[int] | None = None
 
 
-def decode_json(body: bytes, precision: str, find: Find) -> Decoded:
+def decode_json(
+    body: bytes, precision: str, find: Find, known: KnownHeads | None = None
+) -> Decoded:
     """Read `{"series": [...]}`.
 
     Raises:
@@ -53,7 +56,7 @@ def decode_json(body: bytes, precision: str, find: Find) -> Decoded:
         BatchTooLarge: more than 10,000 series or 50,000 samples.
     """
     _check_size(body)
-    regular = decode_regular(body, UNIT_NS[precision], find)
+    regular = decode_regular(body, UNIT_NS[precision], find, known)
     if regular is not None:
         return regular
     verdicts = Verdicts()
@@ -66,7 +69,9 @@ def decode_json(body: bytes, precision: str, find: Find) -> Decoded:
     return _to_decoded(items, verdicts, precision)
 
 
-def decode_ndjson(body: bytes, precision: str, _find: Find) -> Decoded:
+def decode_ndjson(
+    body: bytes, precision: str, _find: Find, _known: KnownHeads | None = None
+) -> Decoded:
     """Read one series object a line; empty lines are passed over, lines count from 1.
 
     Raises:

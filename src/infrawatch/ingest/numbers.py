@@ -17,6 +17,13 @@ _ARRAY: TypeAdapter[list[float]] = TypeAdapter(
 _POWERS_OF_TEN = 10 ** np.arange(MAX_WIDTH - 1, -1, -1, dtype=np.uint64)
 
 
+def windows(text: bytearray, width: int) -> NDArray[np.uint8]:
+    """The so many characters from each place of a text on, as rows; to write them is allowed."""
+    # As numpy's sliding_window_view, which takes ten times as long to make.
+    rows = max(len(text) - width + 1, 0)
+    return np.ndarray((rows, width), np.uint8, text, strides=(1, 1))
+
+
 def read_digits(rows: NDArray[np.uint8]) -> NDArray[np.uint64] | None:
     """Read rows of digits, at most `MAX_WIDTH` in each; None if one is no digit."""
     digits = rows - np.uint8(ord("0"))

@@ -17,14 +17,14 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, NameOf
-from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits
+from infrawatch.ingest.heads import KnownHeads
+from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits, windows
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Float64s, Int64s
 from infrawatch.store.metadata import Metadata
@@ -45,19 +45,40 @@ _MANY_KEYS = 2 * schemas.MAX_LABELS
 """More than any good series has."""
 
 
-def decode_regular(body: bytes, unit_ns: int, find: Find) -> Decoded | None:
+def decode_regular(
+    body: bytes, unit_ns: int, find: Find, known: KnownHeads | None = None
+) -> Decoded | None:
     """Read a body of the regular form; None when it is of another form, or something is wrong."""
     split = _split(body)
     if split is None:
         return None
-    heads, insides = split
-    new = [n for n, known in enumerate(find(heads)) if known is None]
-    if any(is_flooded(heads[n]) for n in new):
+    series, separator = split
+    heads = known and known.recall(len(series), series[0].rpartition(separator)[0])
+    rests = heads and heads.cut_off(series)
+    if heads and rests:
+        return _to_decoded(heads.keys, rests, {}, unit_ns, heads.ids)
+    # From the right: insides are mostly shorter than heads.
+    keys, _, insides = zip(*map(bytes.rpartition, series, repeat(separator)), strict=True)
+    ids = find(keys)
+    new = [n for n, series_id in enumerate(ids) if series_id is None]
+    if any(is_flooded(keys[n]) for n in new):
         return None
     try:
-        checked = {n: _read(heads[n]) for n in new}
+        checked = {n: _read(keys[n]) for n in new}
     except ValidationError:
         return None
+    if known:
+        known.learn(keys, separator, np.arange(len(keys) + 1), ids)
+    return _to_decoded(keys, insides, checked, unit_ns)
+
+
+def _to_decoded(
+    heads: Sequence[bytes],
+    insides: Sequence[bytes],
+    checked: Mapping[int, Mapping[str, Any]],
+    unit_ns: int,
+    ids: Int64s | None = None,
+) -> Decoded | None:
     samples = _read_samples(insides)
     if samples is None:
         return None
@@ -71,6 +92,7 @@ def decode_regular(body: bytes, unit_ns: int, find: Find) -> Decoded | None:
         values=values,
         unit_ns=unit_ns,
         metadata=to_metadata(checked.values()),
+        ids=ids,
     )
 
 
@@ -98,7 +120,7 @@ def _namer(heads: Sequence[bytes], checked: Mapping[int, Mapping[str, Any]]) -> 
 def _read_samples(insides: Sequence[bytes]) -> tuple[Positions, Int64s, Float64s] | None:
     """The samples of each inside, if all times have as many digits; None if anything is else."""
     joined = b",".join(insides)
-    if b", " in joined:  # as Python's json writes; no number has a comma in it
+    if b" " in joined:  # as Python's json writes; no number has a comma in it
         insides = [one.replace(b", ", b",") for one in insides]
         joined = b",".join(insides)
     text = bytearray(joined + b",")  # every sample is `[time,value],`
@@ -140,14 +162,13 @@ def _read_numbers(
     """Times and values, where `_find_samples` found them; the text is written over."""
     octets = np.frombuffer(text, np.uint8)
     # Each begins with `[`, its time and a comma.
-    windows = sliding_window_view(octets, width + 2, writeable=True)
-    opening = np.append(0, closing[:-1] + 2)
-    digits = windows[opening, 1:-1]
+    every, opening = windows(text, width + 2), np.append(0, closing[:-1] + 2)
+    digits = every[opening][:, 1:-1]
     times = read_digits(digits)
     has_zero = width > 1 and (digits[:, 0] == ord("0")).any()
     if times is None or has_zero or times.max() >= 2**63:
         return None
-    windows[opening] = ord(" ")
+    every[opening] = ord(" ")
     octets[closing] = ord(" ")
     octets[-1] = _CLOSING
     values = read_array(b"[" + text)
@@ -188,15 +209,11 @@ def batch_too_large() -> BatchTooLarge:
     )
 
 
-def _split(body: bytes) -> tuple[Sequence[bytes], Sequence[bytes]] | None:
-    """The head of each series, and the inside of its samples."""
+def _split(body: bytes) -> tuple[Sequence[bytes], bytes] | None:
+    """What stands between the beginnings and ends of series, and what separates it in two."""
     text = body.rstrip(b" \t\r\n")
     for beginning, boundary, separator in _FORMS:
         if text.startswith(beginning) and text.endswith(_END):
             series = text[len(beginning) : -len(_END)].split(boundary)
-            if len(series) > schemas.MAX_BATCH_SERIES:
-                return None
-            # From the right: insides are mostly shorter than heads.
-            heads, _, insides = zip(*map(bytes.rpartition, series, repeat(separator)), strict=True)
-            return heads, insides
+            return (series, separator) if len(series) <= schemas.MAX_BATCH_SERIES else None
     return None

@@ -13,6 +13,7 @@ from infrawatch.ingest import native
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.endpoint import TheIntake
+from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.intake import Outcome, Wishes
 from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Receipt, Refusal
 from infrawatch.ingest.verdicts import Verdicts
@@ -27,7 +28,7 @@ _OFF_LOOP_BYTES = 1024 * 1024
 """Reading this much takes 10 ms, 50 if all of it is wrong; more is read in a thread."""
 
 Precision = Literal["s", "ms", "us", "ns"]
-Decode = Callable[[bytes, str, Find], Decoded]
+Decode = Callable[[bytes, str, Find, KnownHeads | None], Decoded]
 
 _DECODERS: dict[str, Decode] = {
     "application/json": native.decode_json,
@@ -92,8 +93,8 @@ async def write_samples(  # two of the six are the framework's
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     wishes = Wishes(partial=partial, dry_run=dry_run)
-    find = intake.finder(principal, FORMAT)
-    decoded = await intake.apart.decode(decode, _OFF_LOOP_BYTES, body, precision, find)
+    find, known = intake.finder(principal, FORMAT), intake.known_heads(principal, FORMAT)
+    decoded = await intake.apart.decode(decode, _OFF_LOOP_BYTES, body, precision, find, known)
     outcome = await intake.take(decoded, principal, FORMAT, wishes)
     has_lines = decode is native.decode_ndjson
     return _to_answer(outcome, wishes, request.state.epoch, has_lines=has_lines)

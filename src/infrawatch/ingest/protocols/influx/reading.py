@@ -3,6 +3,7 @@
 import numpy as np
 
 from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.protocols.influx.lines import decode_lines
 from infrawatch.ingest.protocols.influx.regular import decode_regular
 from infrawatch.model.samples import Int64s
@@ -14,14 +15,16 @@ _BOUNDS_S = (5 * _NS_PER_S, 5_000 * _NS_PER_S, 5_000_000 * _NS_PER_S)
 """Below the first, times are seconds; below the next milliseconds; then microseconds."""
 
 
-def decode(body: bytes, unit_ns: int | None, now_ns: int, find: Find) -> Decoded:
+def decode(
+    body: bytes, unit_ns: int | None, now_ns: int, find: Find, known: KnownHeads | None = None
+) -> Decoded:
     """Read a body of line protocol; all that is wrong with it becomes verdicts.
 
     Without `unit_ns` the magnitude of each time tells its unit, as in InfluxDB 3. Lines without a
     time get `now_ns`, floored to the unit, as in InfluxDB.
     """
     unit = unit_ns or 1
-    decoded = decode_regular(body, unit, find)
+    decoded = decode_regular(body, unit, find, known)
     if decoded is None:
         decoded = decode_lines(body, unit, now_ns // unit)
     if unit_ns is None:

@@ -14,67 +14,82 @@ from itertools import compress
 from operator import itemgetter, ne
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits
+from infrawatch.ingest.heads import KnownHeads
+from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits, windows
 from infrawatch.ingest.protocols.influx import grammar
 from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Float64s, Int64s
 
+_END = b"="
+"""Ends what names a series; its number comes next."""
 
-def decode_regular(body: bytes, unit_ns: int, find: Find) -> Decoded | None:
+
+def decode_regular(
+    body: bytes, unit_ns: int, find: Find, known: KnownHeads | None = None
+) -> Decoded | None:
     """Read a body of the regular form; None when it is of another form, or something is wrong."""
     lines = body.split(b"\n")
     if not lines[-1]:
         lines.pop()
-    parts = [line.rpartition(b"=") for line in lines]
+    if not lines:
+        return None
+    heads = known and known.recall(len(lines), lines[0].rpartition(_END)[0])
+    rests = heads and heads.cut_off(lines)
+    if heads and rests:
+        numbers = _read_numbers(rests)
+        if numbers is None:
+            return None
+        return _to_decoded(heads.keys, heads.firsts, numbers, unit_ns, heads.ids)
+    parts = [line.rpartition(_END) for line in lines]
     numbers = _read_numbers(list(map(itemgetter(2), parts)))
     if numbers is None:
         return None
     keys, firsts = _to_runs(list(map(itemgetter(0), parts)))
-    known = find(keys)
+    ids = find(keys)
     if not all(
         grammar.KEY.fullmatch(key)
-        for key, series_id in zip(keys, known, strict=True)
+        for key, series_id in zip(keys, ids, strict=True)
         if series_id is None
     ):
         return None
+    if known:
+        known.learn(keys, _END, firsts, ids)
     return _to_decoded(keys, firsts, numbers, unit_ns)
 
 
 def _read_numbers(rests: Sequence[bytes]) -> tuple[Float64s, Int64s] | None:
     """Values and times of `1.5 1790000000000` and the like, all times with as many digits."""
-    if not rests:
-        return None
     width = len(rests[0]) - rests[0].find(b" ") - 1
     if not 0 < width <= MAX_WIDTH:
         return None
-    text = bytearray(b"\n".join((*rests, b"")))
+    text = bytearray(b"\n".join(rests) + b"\n")
     characters = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(characters == ord("\n"))
     # A rest that is too short has the end of the line before it in its window.
-    windows = sliding_window_view(characters, width + 1, writeable=True)
-    starts = ends - (width + 1)
-    times = _read_times(windows[starts])
+    every, starts = windows(text, width + 1), ends - (width + 1)
+    times = _read_times(every[starts])
     # One space and one end of line each: none is left that JSON would pass over.
     if times is None or np.count_nonzero(characters <= ord(" ")) != 2 * len(ends):
         return None
-    windows[starts] = ord(" ")
+    every[starts] = ord(" ")
     characters[ends] = ord(",")
     characters[-1] = ord("]")
-    if b"-0 " in text:  # an integer to JSON, which has no negative zero
-        return None
     values = read_array(b"[" + text)
-    return None if values is None or len(values) != len(times) else (values, times)
+    if values is None or len(values) != len(times):
+        return None
+    if not values.all() and b"-0 " in text:  # an integer to JSON, which has no negative zero
+        return None
+    return values, times
 
 
-def _read_times(windows: NDArray[np.uint8]) -> Int64s | None:
+def _read_times(rows: NDArray[np.uint8]) -> Int64s | None:
     """Read rows of a space and digits."""
-    times = read_digits(windows[:, 1:])
-    if times is None or (windows[:, 0] != ord(" ")).any() or times.max() > grammar.MAX_TIME:
+    times = read_digits(rows[:, 1:])
+    if times is None or (rows[:, 0] != ord(" ")).any() or times.max() > grammar.MAX_TIME:
         return None
     return times.astype(np.int64)
 
@@ -90,6 +105,7 @@ def _to_decoded(
     firsts: NDArray[np.intp],
     numbers: tuple[Float64s, Int64s],
     unit_ns: int,
+    ids: Int64s | None = None,
 ) -> Decoded:
     values, times = numbers
 
@@ -108,4 +124,5 @@ def _to_decoded(
         times=times,
         values=values,
         unit_ns=unit_ns,
+        ids=ids,
     )

@@ -151,9 +151,9 @@ async def _write(
     wishes: Wishes,
 ) -> tuple[Outcome, bytes]:
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
-    find = intake.finder(principal, FORMAT)
+    find, known = intake.finder(principal, FORMAT), intake.known_heads(principal, FORMAT)
     decoded = await intake.apart.decode(
-        decode, _OFF_LOOP_BYTES, body, unit_ns, now_us() * 1000, find
+        decode, _OFF_LOOP_BYTES, body, unit_ns, now_us() * 1000, find, known
     )
     return await intake.take(decoded, principal, FORMAT, wishes), body
 

@@ -1,0 +1,85 @@
+"""Text whose pieces begin as those of a body before: the beginnings are cut off, numbers are left.
+
+A piece is a line of line protocol, or a series of a JSON batch: what names the series, and then
+numbers. Agents name the same series in the same order every time. So it need not be looked for
+where a name ends, nor which series it means: a piece either begins as the one in its place did, or
+the body is read anew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from infrawatch.ingest.layouts import KEY_BYTES, Layouts, Place
+from infrawatch.ingest.series_cache import Space
+from infrawatch.model.samples import Int64s
+from infrawatch.store.ragged import Positions
+
+_POINTER_BYTES = 8
+_FEWEST = 16
+"""Fewer pieces are read anew as fast as they are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """What the pieces of a body began with, and whose they were.
+
+    Series n is named by `keys[n]` and had the pieces from `firsts[n]` to `firsts[n + 1]`.
+    """
+
+    heads: Sequence[bytes]
+    joined_bytes: int
+    keys: Sequence[bytes]
+    ids: Int64s
+    firsts: Positions
+
+    @classmethod
+    def of(cls, keys: Sequence[bytes], end: bytes, firsts: Positions, ids: Int64s) -> Self:
+        """Heads that are each the key of their series, and then `end`."""
+        counts = np.diff(firsts).tolist()
+        heads = [
+            head
+            for key, count in zip(keys, counts, strict=True)
+            for head in count * [key + end]  # one object for all pieces of a series
+        ]
+        return cls(heads, sum(map(len, heads)), keys, ids, firsts)
+
+    def cut_off(self, pieces: Sequence[bytes]) -> list[bytes] | None:
+        """What is left of as many pieces without their heads; None if one begins otherwise."""
+        rests = list(map(bytes.removeprefix, pieces, self.heads))  # leaves others whole
+        is_each = sum(map(len, pieces)) == self.joined_bytes + sum(map(len, rests))
+        return rests if is_each else None
+
+    @property
+    def held_bytes(self) -> int:
+        keys = 2 * sum(KEY_BYTES + len(key) for key in self.keys)
+        return keys + _POINTER_BYTES * len(self.heads) + self.ids.nbytes + self.firsts.nbytes
+
+
+class KnownHeads:
+    """The heads that senders of one tenant and format repeat."""
+
+    def __init__(self, layouts: Layouts, space: Space) -> None:
+        self._layouts = layouts
+        self._space = space
+
+    def recall(self, pieces: int, first: bytes) -> Heads | None:
+        """What so many pieces began with of which the first began so."""
+        return self._layouts.find(self._place(pieces, first), Heads)
+
+    def learn(
+        self,
+        keys: Sequence[bytes],
+        end: bytes,
+        firsts: Positions,
+        ids: Sequence[int | None],
+    ) -> None:
+        """Remember a body that was read otherwise, if the like of it keeps coming."""
+        place = self._place(int(firsts[-1]), keys[0])
+        if firsts[-1] >= _FEWEST and None not in ids and self._layouts.is_worth_it(place):
+            self._layouts.add(place, Heads.of(keys, end, firsts, np.array(ids, np.int64)))
+
+    def _place(self, pieces: int, first: bytes) -> Place:
+        return self._space, pieces, first

@@ -1,0 +1,157 @@
+"""Bodies whose pieces begin as those of one before: read so, and never otherwise than without."""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
+
+import pytest
+from decoding import nothing_known, told
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infrawatch.errors import InfraWatchError
+from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.heads import KnownHeads
+from infrawatch.ingest.native import decode_json
+from infrawatch.ingest.protocols.influx.reading import decode as decode_lines
+from infrawatch.ingest.series_cache import SeriesCache, Space
+
+NOON = 1_790_000_000_000
+SERIES = 20
+SPACE = Space(1, "some format")
+
+Numbers = Sequence[tuple[int, float]]
+"""Time and value of a sample of each series."""
+
+
+class Format(NamedTuple):
+    decode: Callable[[bytes, Find, KnownHeads | None], Decoded]
+    to_body: Callable[[Numbers], bytes]
+
+    def plainly(self, body: bytes) -> object:
+        """What a body says when nothing is known."""
+        try:
+            return told(self.decode(body, nothing_known, None))
+        except InfraWatchError as error:
+            return type(error)
+
+
+def to_lines(numbers: Numbers) -> bytes:
+    return b"".join(
+        b"cpu,host=web-%d,a=] idle=%r %d\n" % (number, value, time)
+        for number, (time, value) in enumerate(numbers)
+    )
+
+
+def to_json(numbers: Numbers) -> bytes:
+    series = (
+        b'{"metric":"cpu","labels":{"host":"web-%d]"},"samples":[[%d,%r],[%d,1]]}'
+        % (number, time, value, time + 1)
+        for number, (time, value) in enumerate(numbers)
+    )
+    return b'{"series":[' + b",".join(series) + b"]}"
+
+
+LINES = Format(
+    lambda body, find, known: decode_lines(body, 1_000_000, NOON * 1_000_000, find, known), to_lines
+)
+JSON = Format(lambda body, find, known: decode_json(body, "ms", find, known), to_json)
+both_formats = pytest.mark.parametrize("sent", [LINES, JSON])
+
+
+class Sender:
+    """A sender of a running server: what it sent before is known."""
+
+    def __init__(self, sent: Format) -> None:
+        self._cache = SeriesCache(1 << 20)
+        self._decode = sent.decode
+
+    def find(self, keys: Sequence[Hashable]) -> list[int | None]:
+        return self._cache.find(SPACE, keys)
+
+    def send(self, body: bytes) -> Decoded:
+        decoded = self._decode(body, self.find, KnownHeads(self._cache.layouts, SPACE))
+        for number, key in enumerate(dict.fromkeys(decoded.keys)):
+            if self.find([key]) == [None]:
+                self._cache.add(SPACE, key, number + 1)
+        return decoded
+
+
+def numbers_of(value: float) -> Numbers:
+    return [(NOON + place, value + place) for place in range(SERIES)]
+
+
+@both_formats
+def test_the_third_of_its_kind_teaches_and_the_fourth_is_read_by_its_heads(sent: Format) -> None:
+    sender = Sender(sent)
+    bodies = [sent.to_body(numbers_of(value)) for value in (0.5, 12.25, -3.0, 1e9)]
+
+    decoded = [sender.send(body) for body in bodies]
+
+    assert [one.ids is not None for one in decoded] == [False, False, False, True]
+    assert told(decoded[-1]) == sent.plainly(bodies[-1])
+    assert decoded[-1].ids is not None
+    assert decoded[-1].ids.tolist() == list(range(1, SERIES + 1))
+
+
+def test_several_lines_of_a_series_are_read_by_its_heads_too() -> None:
+    def body(value: int) -> bytes:
+        return b"".join(b"cpu,host=%d idle=%d %d\n" % (n // 10, value, n) for n in range(20, 60))
+
+    sender = Sender(LINES)
+    decoded = [sender.send(body(value)) for value in range(4)]
+
+    assert decoded[-1].ids is not None
+    assert decoded[-1].counts.tolist() == [10, 10, 10, 10]
+    assert told(decoded[-1]) == LINES.plainly(body(3))
+
+
+@both_formats
+@given(data=st.data())
+def test_a_body_that_differs_anywhere_is_read_as_without_heads(
+    sent: Format, data: st.DataObject
+) -> None:
+    sender = Sender(sent)
+    body = sent.to_body(numbers_of(0.5))
+    for _ in range(3):
+        sender.send(body)
+
+    changed = bytearray(body)
+    for place in data.draw(st.lists(st.integers(0, len(body) - 1), min_size=1, max_size=3)):
+        changed[place] = data.draw(st.sampled_from(b'0123456789.-=, \n[]{}":e\x00\xffa'))
+
+    try:
+        found: object = told(sender.send(bytes(changed)))
+    except InfraWatchError as error:
+        found = type(error)
+    assert found == sent.plainly(bytes(changed))
+
+
+@both_formats
+@given(data=st.data())
+def test_a_series_in_the_place_of_another_is_read_as_without_heads(
+    sent: Format, data: st.DataObject
+) -> None:
+    sender = Sender(sent)
+    body = sent.to_body(numbers_of(0.5))
+    for _ in range(3):
+        sender.send(body)
+
+    pieces = body.split(b"},{" if sent is JSON else b"\n")
+    places = st.integers(1, SERIES - 2)
+    pieces[data.draw(places)] = pieces[data.draw(places)]
+    changed = (b"},{" if sent is JSON else b"\n").join(pieces)
+
+    assert told(sender.send(changed)) == sent.plainly(changed)
+
+
+def test_a_line_of_numbers_alone_is_no_sample() -> None:
+    sender = Sender(LINES)
+    body = LINES.to_body(numbers_of(0.5))
+    for _ in range(4):
+        sender.send(body)
+    lines = body.split(b"\n")
+    lines[3] = lines[3].rpartition(b"=")[2]
+
+    decoded = sender.send(b"\n".join(lines))
+
+    assert [one.code for one in decoded.verdicts] == ["malformed_line"]
