@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, WebSocket, async_playwright
+from viewing import check
 
 import infrawatch.web.router as web
 
@@ -56,9 +57,23 @@ async def page_of(
     complaints: list[str] = []
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("websocket", lambda live: _check_frames(live, complaints))
     yield page
     await visitor.close()
     assert may_complain or complaints == []
+
+
+def _check_frames(live: WebSocket, complaints: list[str]) -> None:
+    """Hold what either side sends against /asyncapi.json."""
+
+    def noted(frame: str | bytes) -> None:
+        try:
+            check(frame)
+        except (LookupError, ValueError) as error:
+            complaints.append(f"{error} in {frame[:200]!r}")
+
+    live.on("framereceived", noted)
+    live.on("framesent", noted)
 
 
 async def serious_violations(page: Page) -> list[str]:

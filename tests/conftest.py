@@ -14,6 +14,9 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from hypothesis import HealthCheck, settings
 from thorough import IS_THOROUGH
+from viewing import check
+from websockets.asyncio.client import ClientConnection
+from websockets.typing import Data
 
 from infrawatch.embedded.binaries import find_binaries
 from infrawatch.embedded.home import Home, HomeInUse
@@ -35,6 +38,21 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("steady")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_frame_is_as_described() -> Iterator[None]:
+    """Whoever receives a frame over a WebSocket, it is held against /asyncapi.json."""
+    receive = ClientConnection.recv
+
+    async def receive_checked(connection: ClientConnection, decode: bool | None = None) -> Data:
+        frame = await receive(connection, decode)
+        check(frame)
+        return frame
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ClientConnection, "recv", receive_checked)
+        yield
 
 
 @pytest.fixture(scope="session")
