@@ -13,6 +13,14 @@ from pushing import now_ms
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+_NOTE_SHIFTS = """
+shifts = [];
+new PerformanceObserver((list) => {
+  for (const { value, sources } of list.getEntries())
+    shifts.push({ value, of: sources.map(({ node }) => node?.outerHTML?.slice(0, 100)) });
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
 VIEWS = ("/", "/#/host/instance/web-1", "/#/explore?match=node_load1", "/#/ingest")
 
 
@@ -194,6 +202,28 @@ async def test_everything_fits_on_a_phone(browser: Browser, server: str) -> None
             await page.goto(view)
             await expect(page.locator(".card, .chart canvas").first).to_be_visible()
             assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("view", [*VIEWS, "/#/explore?match=crowded"])
+async def test_what_is_there_stays_where_it_is(
+    browser: Browser, server: str, client: AsyncClient, view: str
+) -> None:
+    """Cumulative Layout Shift, of which Web Vitals call 0.1 good, from the first paint on."""
+    now = now_ms()
+    many = (series("crowded", [[now - 60_000, n], [now, n]], n=str(n)) for n in range(200))
+    await send(client, *many)
+    async with page_of(browser, server) as page:
+        await page.add_init_script(_NOTE_SHIFTS)
+        await page.goto(view)
+        await expect(page.locator("main")).to_contain_text(
+            re.compile("web-1|crowded|native"), timeout=15_000
+        )
+        place = {"instance": "web-1", "job": "node"}
+        for value in (2e9, 3e9):
+            await send(client, series("node_memory_Cached_bytes", [[now_ms(), value]], **place))
+            await page.wait_for_timeout(500)
+        shifts = await page.evaluate("shifts")
+    assert sum(one["value"] for one in shifts) < 0.02, shifts
 
 
 async def test_the_theme_is_remembered(browser: Browser, server: str) -> None:
