@@ -118,7 +118,7 @@ export function useVitals(place: Place, isWanted: boolean): { status: Picture["s
       lastMs: lastTime(load, lineOf(load, name)),
     };
   };
-  return { status: worst([idle, load, total]), of };
+  return { status: worst([idle, cores, load, total, available, size, free]), of };
 }
 
 function fullest(size: Picture, free: Picture, place: Place, name: string): { disk: number | null; diskMount: string } {
