@@ -1,6 +1,7 @@
 """Whatever compaction does and when, the samples stay the same: the last arrival of each wins."""
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -15,6 +16,7 @@ from infrawatch.store.codec import Chunks
 from infrawatch.store.compaction import Backlog, CompactionRepository
 from infrawatch.store.database import Database
 from infrawatch.store.journal import Entry, JournalRepository
+from infrawatch.store.merging import MergeRepository
 from infrawatch.store.partitions import CHUNKS, PartitionRepository
 from infrawatch.store.samples import SampleRepository
 from infrawatch.store.series import SeriesRepository
@@ -236,7 +238,7 @@ async def test_merging_everything_does_not_end_merging(database: Database) -> No
     await compaction.merge_until(database, compaction.EVERYTHING)
     async with database.reading() as connection:
         next_end = compaction.closed_until() + timedelta(hours=2)
-        assert len(await CompactionRepository(connection).unmerged(next_end)) == 64
+        assert len(await MergeRepository(connection).unmerged(next_end)) == 64
 
 
 async def test_a_merge_is_cut_into_parts_by_windows_and_by_samples(
@@ -245,9 +247,9 @@ async def test_a_merge_is_cut_into_parts_by_windows_and_by_samples(
     sizes: list[int] = []
     append = ChunkRepository.append
 
-    async def noting(self: ChunkRepository, chunks: Chunks) -> None:
-        sizes.append(int(chunks.counts.sum()))
-        await append(self, chunks)
+    async def noting(self: ChunkRepository, parts: Sequence[Chunks]) -> None:
+        sizes.append(sum(int(chunks.counts.sum()) for chunks in parts))
+        await append(self, parts)
 
     monkeypatch.setattr(ChunkRepository, "append", noting)
     monkeypatch.setattr(compaction, "MERGE_SAMPLES", 25)
@@ -301,7 +303,7 @@ def test_what_is_old_or_large_or_much_in_all_is_due() -> None:
 
     young = backlog(1, 1_000, 15_000, 1)
     assert compaction.due([young]) == []
-    assert compaction.due([backlog(2, 1_000, 16_000, 1), young]) == [2]
+    assert compaction.due([backlog(2, 1_000, 32_000, 1), young]) == [2]
     assert compaction.due([backlog(3, 1_000, 10, compaction.MOST_AGE_S + 1), young]) == [3]
     assert compaction.due([backlog(4, 10**6, 600_000, 2), backlog(5, 10**6, 500_000, 1)]) == [4, 5]
     assert compaction.due([backlog(6, 0, 5_000_000, 1), backlog(7, 0, 10, 500)]) == [6]

@@ -25,7 +25,7 @@ FIVE_MINUTES = Resolution("rollups_5m", 300 * US, 12 * 3600 * US)
 HOUR = Resolution("rollups_1h", 3600 * US, 24 * 3600 * US)
 
 RESOLUTIONS = (HOUR, FIVE_MINUTES)
-"""The coarsest first."""
+"""The coarsest first; each is a multiple of the next."""
 
 
 class Buckets(NamedTuple):
@@ -59,10 +59,30 @@ class Buckets(NamedTuple):
                 samples.values[runs.lasts],
             )
 
+    def coarser(self, bucket_us: int) -> "Buckets":
+        """The buckets of a multiple of their length that these come to."""
+        starts_us = self.times_us // bucket_us * bucket_us
+        runs = Runs.beginning(_changes(self.series_ids, starts_us))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return Buckets(
+                self.series_ids[runs.starts],
+                starts_us[runs.starts],
+                np.add.reduceat(self.counts, runs.starts),
+                _sums(self.sums, runs),
+                np.minimum.reduceat(self.least, runs.starts),
+                np.maximum.reduceat(self.largest, runs.starts),
+                self.lasts[runs.lasts],
+            )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Buckets]") -> "Buckets":
+        """All parts one after the other."""
+        return Buckets._make(np.concatenate(column) for column in zip(*parts, strict=True))
+
     @classmethod
     def sorted(cls, parts: "Sequence[Buckets]") -> "Buckets":
         """All parts together; none has a bucket that another has."""
-        joined = Buckets._make(np.concatenate(column) for column in zip(*parts, strict=True))
+        joined = cls.joined(parts)
         return joined.picked(np.lexsort((joined.times_us, joined.series_ids)))
 
     def picked(self, which: Positions | Bools) -> "Buckets":
@@ -89,12 +109,18 @@ def _sums(values: Float64s, runs: Runs) -> Float64s:
     the space to keep.
     """
     sums = np.add.reduceat(values, runs.starts)
-    for exponent in reversed(_EXPONENTS):
+    left = np.arange(len(sums))
+    for exponent in _EXPONENTS:
+        some = runs.picked(left)
+        among, starts = values[some.positions()], Runs.of(some.counts).starts
         power = 10.0**exponent
-        scaled = np.rint(values * power)
-        totals = np.add.reduceat(np.abs(scaled), runs.starts)
-        is_exact = np.logical_and.reduceat(scaled / power == values, runs.starts)
+        scaled = np.rint(among * power)
+        totals = np.add.reduceat(np.abs(scaled), starts)
+        is_exact = np.logical_and.reduceat(scaled / power == among, starts)
         is_exact &= totals < 2.0**53  # so no sum on the way is rounded
-        exact = np.add.reduceat(scaled, runs.starts) / power
-        sums[is_exact] = exact[is_exact]
+        exact = np.add.reduceat(scaled, starts) / power
+        sums[left[is_exact]] = exact[is_exact]
+        left = left[~is_exact]
+        if left.size == 0:
+            break
     return sums

@@ -1,6 +1,6 @@
 """Chunks in their two tables: the head, of windows that are open, and those that are closed."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -111,14 +111,15 @@ class ChunkRepository:
         series_ids, first, last = (copy.from_joined_elements(one or b"") for one in sent)
         return series_ids, first + copy.PG_EPOCH_US, last + copy.PG_EPOCH_US
 
-    async def append_head(self, chunks: Chunks, generation: int) -> None:
+    async def append_head(self, parts: Sequence[Chunks], generation: int) -> None:
         """Add what a compaction made; a generation is written once."""
-        rows = to_copy(chunks, generation)
-        await copy.copy_binary(self._connection, "chunks_head", HEAD_COLUMNS, [rows])
+        rows = [to_copy(chunks, generation) for chunks in parts]
+        await copy.copy_binary(self._connection, "chunks_head", HEAD_COLUMNS, rows)
 
-    async def append(self, chunks: Chunks) -> None:
+    async def append(self, parts: Sequence[Chunks]) -> None:
         """Add chunks of closed windows; their days' partitions must exist."""
-        await copy.copy_binary(self._connection, "chunks", CHUNK_COLUMNS, [to_copy(chunks)])
+        rows = [to_copy(chunks) for chunks in parts]
+        await copy.copy_binary(self._connection, "chunks", CHUNK_COLUMNS, rows)
 
     async def _select(self, statement: TextClause, ids: Int64s, span: TimeRange) -> list[Chunks]:
         """What is closed, and the head."""

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infrawatch.model.samples import Columns, Int64s
+from infrawatch.model.samples import Columns, Int64s, series_bounds
 from infrawatch.model.timerange import US, TimeRange
 from infrawatch.store.chunk_times import ChunkTimes, decode_times, encode_times
 from infrawatch.store.chunk_values import RAW, ChunkValues, decode_values, encode_values
 from infrawatch.store.packing import words_in
-from infrawatch.store.ragged import Runs
+from infrawatch.store.ragged import Positions, Runs
 
 WINDOW_US = 2 * 3600 * US
 """Windows begin at multiples of this since the epoch, so that none spans midnight."""
@@ -22,7 +22,7 @@ MAX_SAMPLES = 480
 so many fits PostgreSQL's page of 8 kB. So no array is ever compressed or stored out of line, which
 would have to be undone for every sample that SQL takes out of it."""
 
-_BLOCK_SAMPLES = 1 << 16
+BLOCK_SAMPLES = 1 << 16
 """Samples worked on at a time, so that what numpy makes in between stays in the processor's caches
 and in memory that the process has already: every fresh page costs more than what is done with it.
 """
@@ -82,14 +82,31 @@ def decode(chunks: Chunks, span: TimeRange | None = None) -> Columns:
     return decoded.picked(slice(end))
 
 
+def by_series(chunks: Chunks) -> Iterator[Chunks]:
+    """The same chunks, which come by series, in parts that have all there is of theirs.
+
+    Each has at least `BLOCK_SAMPLES`, but for the last; none is empty.
+    """
+    bounds = series_bounds(chunks.series_ids)
+    cuts = bounds[np.searchsorted(bounds, _cuts_between(chunks.counts))]
+    return _split(chunks, np.unique(cuts[cuts < len(chunks)]))
+
+
 def _blocks(chunks: Chunks) -> Iterator[Chunks]:
-    """The same chunks in order, cut into parts of about `_BLOCK_SAMPLES`; none is empty."""
+    """The same chunks in order, cut into parts of about `BLOCK_SAMPLES`; none is empty."""
+    return _split(chunks, _cuts_between(chunks.counts))
+
+
+def _cuts_between(counts: Int64s) -> Positions:
+    """Before which chunks there is another `BLOCK_SAMPLES`."""
+    blocks = np.arange(BLOCK_SAMPLES, int(counts.sum()), BLOCK_SAMPLES)
+    return np.unique(np.searchsorted(np.cumsum(counts), blocks))
+
+
+def _split(chunks: Chunks, cuts: Positions) -> Iterator[Chunks]:
     if len(chunks) == 0:
         return
     times, values, counts = chunks.times, chunks.values, chunks.counts
-    ends = np.cumsum(counts)
-    total = int(counts.sum())
-    cuts = np.unique(np.searchsorted(ends, np.arange(_BLOCK_SAMPLES, total, _BLOCK_SAMPLES)))
 
     def cut(columns: Iterable[_Numbers], *ragged: tuple[_Numbers, Int64s]) -> _Parts:
         """Columns with an entry for each chunk, and others with as many for each as is said."""

@@ -52,6 +52,16 @@ _PACKED_FIELDS = ", ".join(_PACKED)
 JOINED_FIELDS = ", ".join(f"string_agg({field}, '')" for field in _PACKED)
 """The samples of rows `j`, in the order in which they are met."""
 
+UNCOMPACTED = """
+FROM shards h CROSS JOIN LATERAL (
+    SELECT * FROM journal WHERE shard = h.shard AND arrived_at >= h.compacted_until OFFSET 0
+) AS j
+"""
+"""What waits for compaction, one probe of (shard, arrived_at) per shard and slot.
+
+Nothing counts what the journal holds, so for a plain join PostgreSQL may read all of it.
+"""
+
 # One probe of (shard, arrived_at) per shard and slot; rows of one group are neighbours.
 _REPLAY = text(f"""
 SELECT j.writer, j.seq, (extract(epoch FROM j.arrived_at) * 1000000)::bigint, {_PACKED_FIELDS}

@@ -11,7 +11,8 @@ from infrawatch.model.samples import Int64s
 from infrawatch.model.timerange import TimeRange, from_us, to_us
 from infrawatch.store import copy
 from infrawatch.store.buckets import Buckets, Resolution
-from infrawatch.store.compaction import WANTED_WINDOWS, Windows
+from infrawatch.store.journal import UNCOMPACTED
+from infrawatch.store.merging import WANTED_WINDOWS, Windows
 from infrawatch.store.rollup_rows import ROLLUP_COLUMNS, ROLLUP_FIELDS, from_row, to_copy
 from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
 
@@ -48,7 +49,7 @@ UNION
 SELECT generate_series(
     date_bin(interval '2 hours', greatest(j.min_at, :start), timestamptz '1970-01-01 00:00Z'),
     least(j.max_at, :end), interval '2 hours')
-FROM shards h JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
+{UNCOMPACTED}
 WHERE h.shard = ANY(CAST(:shards AS smallint[])) AND j.max_at >= :start AND j.min_at < :end
 ORDER BY at
 """)

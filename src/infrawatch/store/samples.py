@@ -12,7 +12,7 @@ from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange, from_us
 from infrawatch.store.chunks import ChunkRepository
-from infrawatch.store.journal import JOINED_FIELDS, from_packed
+from infrawatch.store.journal import JOINED_FIELDS, UNCOMPACTED, from_packed
 from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
 
 EVER = TimeRange(0, FAR_FUTURE_US)
@@ -31,8 +31,7 @@ _JOURNAL = f"""
 SELECT {JOINED_FIELDS}
 FROM (
     SELECT j.*, date_trunc('minute', j.arrived_at) AS minute
-    FROM shards h JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
-    {{wanted}}
+    {UNCOMPACTED} {{wanted}}
     WHERE h.shard = ANY(CAST(:shards AS smallint[])) AND j.max_at >= :start AND j.min_at < :end
         {{condition}}
     ORDER BY j.shard, minute, j.arrived_at, j.writer, j.seq, j.first

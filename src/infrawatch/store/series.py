@@ -15,6 +15,7 @@ from infrawatch.model.labels import SeriesName, shard_of
 from infrawatch.model.samples import Int64s
 from infrawatch.model.selector import METRIC_LABEL, Matcher, Operator, Selector, to_predicate
 from infrawatch.store.copy import from_joined_elements
+from infrawatch.store.journal import UNCOMPACTED
 
 # One index descent per wanted series; shard and fingerprint together are the unique key.
 _FIND = text("""
@@ -259,10 +260,10 @@ SELECT name, count(*) FROM (
 _COUNT = text("SELECT count(*) FROM series WHERE tenant_id = :tenant")
 
 # What is uncompacted is read once, the primary key of chunks_head once for each series.
-_COUNT_ACTIVE = text("""
+_COUNT_ACTIVE = text(f"""
 WITH uncompacted AS MATERIALIZED (
     SELECT DISTINCT u.series_id AS id
-    FROM shards h JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
+    {UNCOMPACTED}
     CROSS JOIN LATERAL journal_samples(j.samples, j.series_ids, j.times, j."values", j.odd) u
 )
 SELECT count(*) FROM series s

@@ -11,10 +11,12 @@ import numpy as np
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns, latest_arrivals
 from infrawatch.model.timerange import duration_us, from_us, now_us, to_us
+from infrawatch.store.buckets import RESOLUTIONS, Buckets
 from infrawatch.store.chunks import ChunkRepository
-from infrawatch.store.codec import WINDOW_US, Chunks, decode, encode
-from infrawatch.store.compaction import Backlog, CompactionRepository, Windows
+from infrawatch.store.codec import BLOCK_SAMPLES, WINDOW_US, Chunks, by_series, decode, encode
+from infrawatch.store.compaction import Backlog, CompactionRepository
 from infrawatch.store.database import Database
+from infrawatch.store.merging import MergeRepository
 from infrawatch.store.partitions import CHUNKS, PartitionRepository
 from infrawatch.upkeep.rollups import roll_up
 
@@ -25,17 +27,19 @@ BACKLOG_SAMPLES = 1_000_000
 """Over all shards. A query of one metric over 100 hosts took 965 ms with 6 M samples
 uncompacted, 91 ms with 0.8 M."""
 
-SAMPLES_PER_SERIES = 16
-"""Writing a chunk costs PostgreSQL 0.54, 0.25, 0.13, 0.05 µs a sample at 4, 8, 16, 60 of them."""
+SAMPLES_PER_SERIES = 32
+"""A chunk of the head costs PostgreSQL 3 µs when it is written and 4 when it is merged, whatever is
+in it."""
 
-MOST_AGE_S = 300.0
-"""Long enough that a scrape every 15 s becomes chunks of 16; a slot of the journal is no longer."""
+MOST_AGE_S = 600.0
+"""Long enough that a scrape every 15 s becomes chunks of 32; half of the journal's slots hold as
+much, and the replay window."""
 
 GRACE = timedelta(minutes=10)
 """How long after its end a window is closed: samples that are late by less cost nothing extra."""
 
-MERGE_WINDOWS = 2_000
-MERGE_SAMPLES = 1_000_000
+MERGE_WINDOWS = 4_000
+MERGE_SAMPLES = 2_000_000
 """What one transaction merges at most. Late samples bring with them all that is closed of their
 windows: for each, that is 480 at one in 15 s."""
 
@@ -46,6 +50,13 @@ dozen series. While it runs, nobody else compacts these shards."""
 TRY_AGAIN_S = 0.1
 
 EVERYTHING = from_us(4_102_444_800_000_000)  # 2100-01-01
+
+
+class _Merged(NamedTuple):
+    """What becomes of some windows; the buckets are the finest there are."""
+
+    chunks: list[Chunks]
+    buckets: Buckets
 
 
 class Compacted(NamedTuple):
@@ -77,14 +88,17 @@ async def compact(database: Database, shards: Sequence[int]) -> Compacted:
             return Compacted(0, 0)
         held = [one.shard for one in locked]
         cut = await compaction.cut(held, most_samples=PASS_SAMPLES)
-        columns = await compaction.read(held, cut)
-        chunks = await asyncio.to_thread(_encoded, columns)
+        samples = 0
+        parts: list[Chunks] = []
+        async for columns in compaction.read(held, cut, at_least=BLOCK_SAMPLES):
+            samples += len(columns)
+            parts.append(await asyncio.to_thread(_encoded, columns))
         generation = 1 + max(one.generation for one in locked)
-        if len(chunks) > 0:
-            await ChunkRepository(connection).append_head(chunks, generation)
-        active = _count_series(chunks, held)
+        if parts:
+            await ChunkRepository(connection).append_head(parts, generation)
+        active = _count_series(parts, held)
         await compaction.advance(active, cut=cut, generation=generation)
-    return Compacted(len(columns), len(chunks))
+    return Compacted(samples, sum(map(len, parts)))
 
 
 async def merge(database: Database, shards: range, until: datetime) -> Compacted:
@@ -100,24 +114,26 @@ async def merge(database: Database, shards: range, until: datetime) -> Compacted
     done, after = Compacted(0, 0), (0, 0, 0)
     while True:
         async with database.writing() as connection:
-            compaction = CompactionRepository(connection)
-            await compaction.lock_all(shards)
-            windows = await compaction.find_windows(
+            merging = MergeRepository(connection)
+            await merging.lock(shards)
+            windows = await merging.find_windows(
                 shards, after, until, most=MERGE_WINDOWS, most_samples=MERGE_SAMPLES
             )
             if len(windows.ids) == 0:
                 # Windows that are merged while they are open will have to be merged again.
-                await compaction.note_merged(shards, min(until, closed_until()))
+                await merging.note_merged(shards, min(until, closed_until()))
                 return done
-            closed = await compaction.take_closed(windows)
-            head = await compaction.take_head(windows)
-            merged, chunks = await asyncio.to_thread(_merged, closed, head)
+            taken = await merging.take(windows)
+            merged = await asyncio.to_thread(_merged, taken.chunks)
             days = {from_us(start).date() for start in np.unique(windows.starts_us).tolist()}
             await PartitionRepository(connection).make(CHUNKS, days)
-            await ChunkRepository(connection).append(chunks)
-            had_samples = Windows(closed.series_ids, closed.starts_us)
-            await roll_up(connection, merged, windows, had_samples)
-        done = Compacted(done.samples + int(chunks.counts.sum()), done.chunks + len(chunks))
+            await ChunkRepository(connection).append(merged.chunks)
+            had_samples = taken.closed_windows
+            await roll_up(connection, merged.buckets, windows, had_samples)
+        done = Compacted(
+            done.samples + sum(int(chunks.counts.sum()) for chunks in merged.chunks),
+            done.chunks + sum(map(len, merged.chunks)),
+        )
         after = windows.end
 
 
@@ -179,12 +195,20 @@ def _encoded(columns: Columns) -> Chunks:
     return encode(latest_arrivals(columns))
 
 
-def _merged(closed: Chunks, head: Chunks) -> tuple[Columns, Chunks]:
-    merged = latest_arrivals(Columns.joined([decode(closed), decode(head)]))
-    return merged, encode(merged)
+def _merged(chunks: Chunks) -> _Merged:
+    encoded: list[Chunks] = []
+    buckets: list[Buckets] = []
+    for part in by_series(chunks):
+        samples = latest_arrivals(decode(part))
+        encoded.append(encode(samples))
+        buckets.append(Buckets.of(samples, RESOLUTIONS[-1].bucket_us))
+    return _Merged(encoded, Buckets.joined(buckets))
 
 
-def _count_series(chunks: Chunks, shards: Sequence[int]) -> dict[int, int]:
-    ids = np.unique(chunks.series_ids)
-    counts = np.bincount(ids & (SHARDS - 1), minlength=SHARDS)
+def _count_series(parts: Sequence[Chunks], shards: Sequence[int]) -> dict[int, int]:
+    """Of each of these shards; a shard is in one part alone."""
+    counts = np.zeros(SHARDS, np.int64)
+    for chunks in parts:
+        ids = np.unique(chunks.series_ids)
+        counts += np.bincount(ids & (SHARDS - 1), minlength=SHARDS)
     return {shard: int(counts[shard]) for shard in shards}

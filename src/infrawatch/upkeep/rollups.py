@@ -1,26 +1,24 @@
 """Rolling up: in the transaction that merges windows, so that late samples repair their buckets."""
 
-import asyncio
-
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infrawatch.model.samples import Columns, Int64s
+from infrawatch.model.samples import Int64s
 from infrawatch.model.timerange import from_us
 from infrawatch.store.buckets import RESOLUTIONS, Buckets
 from infrawatch.store.codec import WINDOW_US
-from infrawatch.store.compaction import Windows
+from infrawatch.store.merging import Windows
 from infrawatch.store.partitions import ROLLUPS, PartitionRepository
 from infrawatch.store.rollups import RollupRepository
 
 
 async def roll_up(
     connection: AsyncConnection,
-    samples: Columns,
+    after: Buckets,
     windows: Windows,
     had_samples: Windows,
 ) -> None:
-    """Write the buckets of some windows anew, from all samples they have, sorted and unique.
+    """Write the buckets of some windows anew, from the finest ones of all samples they have.
 
     `had_samples` names the windows, by any time in them, that had samples before. Of the others a
     rollup may have outlived the samples: it tells more than what came late, and stays as it is.
@@ -29,10 +27,10 @@ async def roll_up(
     written = _keys(windows.ids, windows.starts_us, ids)
     repairable = _keys(*had_samples, ids)
     days = {from_us(start).date() for start in np.unique(windows.starts_us).tolist()}
-    for resolution in RESOLUTIONS:
+    for resolution in reversed(RESOLUTIONS):
         repository = RollupRepository(connection, resolution)
         before = await repository.take(windows)
-        after = await asyncio.to_thread(Buckets.of, samples, resolution.bucket_us)
+        after = after.coarser(resolution.bucket_us)
         there = _keys(before.series_ids, before.times_us, ids)
         outlived = np.setdiff1d(np.intersect1d(there, written), repairable)
         kept = before.picked(~np.isin(there, written) | np.isin(there, outlived))

@@ -11,6 +11,7 @@ import structlog
 from infrawatch.errors import Unavailable
 from infrawatch.store.compaction import CompactionRepository
 from infrawatch.store.database import Database
+from infrawatch.store.merging import MergeRepository
 from infrawatch.store.partitions import CHUNKS, Partitioned, PartitionRepository
 from infrawatch.store.writers import WriterRepository
 from infrawatch.telemetry import Telemetry
@@ -81,7 +82,7 @@ class Scheduler:
         """Close the windows that have ended, some shards at a time."""
         until = compaction.closed_until()
         async with self._database.reading() as connection:
-            unmerged = set(await CompactionRepository(connection).unmerged(until))
+            unmerged = set(await MergeRepository(connection).unmerged(until))
         for shards in compaction.NEIGHBOURS:
             if not unmerged.isdisjoint(shards):
                 merged = await compaction.merge(self._database, shards, until)
