@@ -1,5 +1,6 @@
 /** Every host as a card, those in trouble first. */
 
+import { useState } from "preact/hooks";
 import { serverNow } from "./api";
 import { Welcome } from "./empty";
 import { findHosts, type Host, type Place, SILENT_AFTER_MS, trouble, useVitals, type Vitals } from "./hosts";
@@ -20,7 +21,11 @@ interface Card {
 /** Who is there changes seldom, but the first host is waited for. */
 const askAgainMs = (hosts: readonly Host[] | null): number => (hosts?.length === 0 ? 1_000 : 10_000);
 
+/** With more cards than fit a screen, one looks for a host by its name. */
+const MANY = 12;
+
 export function Overview() {
+  const [wanted, setWanted] = useState("");
   const hosts = useLoaded(findHosts, "hosts", askAgainMs);
   const has = (place: Place) => !!hosts.value?.some((host) => host.place === place);
   const vitals = { instance: useVitals("instance", has("instance")), host: useVitals("host", has("host")) };
@@ -32,6 +37,7 @@ export function Overview() {
   const cards = hosts.value.map((host) => toCard(host, vitals[host.place].of(host.name)));
   cards.sort((a, b) => b.trouble - a.trouble || a.host.name.localeCompare(b.host.name));
   const silent = cards.filter((card) => card.isSilent).length;
+  const named = cards.filter((card) => card.host.name.toLowerCase().includes(wanted.trim().toLowerCase()));
   // A page with one card would be empty, and its charts are what one wants to see next anyway.
   const only = hosts.value.length === 1 ? hosts.value[0] : undefined;
   return (
@@ -44,8 +50,15 @@ export function Overview() {
         </p>
       </header>
       {hosts.problem && <Notice kind="problem">{hosts.problem}</Notice>}
+      {cards.length > MANY && (
+        <div class="finder">
+          <label for="wanted">Hosts</label>
+          <input id="wanted" type="search" placeholder="Find by name" value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} />
+        </div>
+      )}
+      {named.length === 0 && <p class="hint">No host has that in its name.</p>}
       <ul class={`cards ${only ? "alone" : ""}`}>
-        {cards.map((card) => <li key={`${card.host.place}=${card.host.name}`}><HostCard {...card} /></li>)}
+        {named.map((card) => <li key={`${card.host.place}=${card.host.name}`}><HostCard {...card} /></li>)}
       </ul>
       {only && <Glance label={only.place} name={only.name} />}
       <Welcome isMore />

@@ -49,6 +49,23 @@ async def test_an_empty_server_says_what_to_run_and_shows_what_comes(
         await expect(page.locator(".card h2")).to_have_text("tank")
 
 
+async def test_among_many_hosts_one_is_found_by_its_name(
+    browser: Browser, empty_server: str
+) -> None:
+    names = [f"web-{n}.{place}.example" for n in range(10) for place in ("eu", "us")]
+    async with AsyncClient(base_url=empty_server) as client:
+        await send(client, *(series("up", [[now_ms(), 1]], instance=name) for name in names))
+    async with page_of(browser, empty_server) as page:
+        await page.goto("/")
+        cards = page.locator(".card h2")
+        await expect(cards).to_have_count(20)
+        await page.get_by_role("searchbox", name="Hosts").fill("WEB-3.")
+        await expect(cards).to_have_text(["web-3.eu.example", "web-3.us.example"])
+        await page.get_by_role("searchbox", name="Hosts").fill("db")
+        await expect(page.get_by_text("No host has that in its name.")).to_be_visible()
+        await expect(page.locator(".summary")).to_have_text("20 hosts, 20 up")
+
+
 @pytest.mark.parametrize("how", [Road.CLOSED, Road.SILENT])
 async def test_what_came_while_the_line_was_cut_is_filled_in(
     browser: Browser, empty_server: str, how: Road
