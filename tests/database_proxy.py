@@ -13,10 +13,15 @@ COMMIT = b"COMMIT;\0"
 """How asyncpg writes a group, and ends its transaction: simple queries."""
 
 
+NOTICED_AFTER_S = 5.0
+"""When PostgreSQL gives up a connection on which nobody answers its keepalives. Ours are always
+answered, by the machine."""
+
+
 class Road(Enum):
     OPEN = "everything passes"
     CLOSED = "connections are reset"
-    SILENT = "connections stand, and what is sent on them is lost"
+    SILENT = "connections stand, and what is sent on them is lost, goodbyes too"
 
 
 class AtCommit(Enum):
@@ -50,6 +55,8 @@ class DatabaseProxy:
     target: tuple[str, int]
     road: Road = Road.OPEN
     at_commit: AtCommit | None = None
+    last_words: bytes | None = None
+    """Behind the next question with these, nothing more passes on its connection."""
     delay_s: float = 0.0
     _links: set[_Link] = field(default_factory=set)
 
@@ -58,6 +65,11 @@ class DatabaseProxy:
         self.road = Road.CLOSED
         for link in self._links:
             link.reset()
+
+    def forget_connections(self) -> None:
+        """Let nothing more pass on those there are, as firewalls do that have lost their tables."""
+        for link in self._links:
+            link.is_mute = True
 
     async def carry(self, near_reader: StreamReader, near: StreamWriter) -> None:
         if self.road is Road.CLOSED:
@@ -68,8 +80,11 @@ class DatabaseProxy:
         self._links.add(link)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._carry_questions(near_reader, link))
-                tasks.create_task(self._carry_answers(far_reader, link))
+                answers = tasks.create_task(self._carry_answers(far_reader, link))
+                await self._carry_questions(near_reader, link)
+                if link.is_mute:
+                    await asyncio.wait([answers], timeout=NOTICED_AFTER_S)
+                link.reset()
         finally:
             self._links.discard(link)
             link.reset()
@@ -85,7 +100,8 @@ class DatabaseProxy:
                     break
                 link.far.write(data)
                 await link.far.drain()
-        link.reset()
+                if self.last_words is not None and self.last_words in data:
+                    self.last_words, link.is_mute = None, True
 
     async def _carry_answers(self, reader: StreamReader, link: _Link) -> None:
         with suppress(OSError):
@@ -95,17 +111,18 @@ class DatabaseProxy:
                 if link.fate is None:
                     link.near.write(data)
                     await link.near.drain()
-        link.reset()
+        if not link.is_mute:
+            link.reset()
 
     async def _read(self, reader: StreamReader, link: _Link) -> bytes:
         """The next bytes that are not lost; what was silent once has lost its place for good."""
-        while data := await reader.read(65_536):
+        while True:
+            data = await reader.read(65_536)
             if self.delay_s:
                 await asyncio.sleep(self.delay_s)
             link.is_mute = link.is_mute or self.road is Road.SILENT
-            if not link.is_mute:
-                break
-        return data
+            if not data or not link.is_mute:
+                return data
 
 
 @asynccontextmanager

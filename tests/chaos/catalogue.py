@@ -44,6 +44,11 @@ BRIEF = (
     Scenario("road to PostgreSQL: 50 ms each way", road_faults.make_it_long, 1),
     Scenario("road to PostgreSQL: connections reset", road_faults.reset_connections, 5),
     Scenario(
+        "road to PostgreSQL: black hole for 2 s",
+        partial(road_faults.swallow_everything, seconds=2, write_deadline="1s"),
+        1,
+    ),
+    Scenario(
         "agent: kill -9 with 2,000 spooled batches",
         partial(peer_faults.kill_the_agent, batches=2_000),
         2,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import execute
-from database_proxy import AtCommit, DatabaseProxy, Road, proxied
+from database_proxy import COPY, AtCommit, DatabaseProxy, Road, proxied
 from httpx import AsyncClient, Response
 from integration.conftest import serving
 from pushing import find_values, now_ms, push, series
@@ -146,6 +146,21 @@ async def test_a_postgresql_that_stands_still_keeps_nobody_waiting(
 
     await pushed_when_it_is_back(client, series("still", [now, 3]))
     assert await find_values(database, "still") == {now * 1_000: 3}
+
+
+async def test_a_road_that_falls_silent_in_the_middle_of_a_copy_keeps_nobody_waiting(
+    client: AsyncClient, proxy: DatabaseProxy, database: Database
+) -> None:
+    now = now_ms()
+    assert (await push(client, series("copied", [now, 1]))).status_code == 200
+
+    # PostgreSQL waits for the samples, with a lock on the writer's row, and is not told otherwise.
+    proxy.last_words = COPY
+    assert_later(await push(client, series("copied", [now, 2])))
+
+    assert proxy.last_words is None, "a COPY has begun"
+    await pushed_when_it_is_back(client, series("copied", [now, 3]))
+    assert await find_values(database, "copied") == {now * 1_000: 3}
 
 
 @asynccontextmanager

@@ -19,6 +19,9 @@ from infrawatch.access.tokens import Tokens
 from infrawatch.store.database import Database
 from infrawatch.telemetry import Telemetry
 
+DEADLINE = timedelta(seconds=5)
+"""For a statement of ours: all are small, and who asks waits at the door."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessOptions:
@@ -79,7 +82,13 @@ class Access:
     ) -> AsyncGenerator[Self, None]:
         """Open it on two connections of its own: queries may use all of theirs for a while."""
         async with (
-            Database.open(url, write_pool_size=1, read_pool_size=1) as database,
+            Database.open(
+                url,
+                write_pool_size=1,
+                read_pool_size=1,
+                write_deadline=DEADLINE,
+                read_deadline=DEADLINE,
+            ) as database,
             nullcontext() if options.oidc is None else Issuer.open(options.oidc) as issuer,
         ):
             access = cls(database, telemetry, options, issuer)

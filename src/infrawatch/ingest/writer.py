@@ -241,7 +241,9 @@ class GroupWriter:
         except (StoreUnavailable, DeadlineExceeded, TimeoutError) as error:
             if commit is not None:  # the block was left, so COMMIT may have reached the server
                 raise _OutcomeUnknown(commit) from error
-            self._turn = turn  # nothing was committed, so the seq is free
+            if isinstance(error, StoreUnavailable):
+                self._turn = turn  # nothing was committed, so the seq is free
+            # Else a transaction that nobody ends may hold the writer's row: the next takes another.
             raise StoreUnavailable(f"not committed: {str(error) or 'too slow'}") from error
         assert commit is not None
         self._turn = _Turn(turn.writer, turn.seq + 1)

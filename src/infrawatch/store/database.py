@@ -1,5 +1,6 @@
 """One `Database` hands out transactions; driver errors become ours here and nowhere else."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -12,15 +13,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import QueuePool
-from typing_extensions import override
 
 from infrawatch.errors import DeadlineExceeded, InfraWatchError, Overloaded, StoreUnavailable
+from infrawatch.store.connections import SERVER_SETTINGS, connect, hand_out_proven
 
 CONNECT_TIMEOUT_S = 5.0
 """A server that does not answer by then is as good as down; senders keep their samples."""
 
-CLOSE_TIMEOUT_S = 0.5
-"""A server that is gone without a word never says goodbye, and somebody waits for an answer."""
+_SLACK = timedelta(seconds=1)
+"""How much longer than the server's deadline we wait for an answer that may never come."""
 
 _LIBPQ_ONLY = ("channel_binding", "gssencmode", "target_session_attrs", "sslcert", "sslkey")
 _QUERY_CANCELED = "57014"
@@ -30,14 +31,6 @@ _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 
 _Raw = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What COPY raises, which goes past SQLAlchemy."""
-
-
-class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """Closes within a bound; SQLAlchemy's pools would wait for ever."""
-
-    @override
-    async def close(self, *, timeout: float | None = None) -> None:
-        await super().close(timeout=min(timeout or CLOSE_TIMEOUT_S, CLOSE_TIMEOUT_S))
 
 
 def to_asyncpg_url(url: str) -> tuple[URL, dict[str, object]]:
@@ -61,16 +54,26 @@ def to_asyncpg_url(url: str) -> tuple[URL, dict[str, object]]:
 
 
 def create_engine(
-    url: str, *, pool_size: int = 2, server_settings: Mapping[str, str] | None = None
+    url: str,
+    *,
+    pool_size: int = 2,
+    server_settings: Mapping[str, str] | None = None,
+    deadline: timedelta | None = None,
 ) -> AsyncEngine:
-    """Make a pool; it connects when first used, and never grows beyond `pool_size`."""
+    """Make a pool; it connects when first used, and never grows beyond `pool_size`.
+
+    PostgreSQL itself ends a statement at the deadline; if it does not say so, we give up as well.
+    """
     parsed, arguments = to_asyncpg_url(url)
-    defaults = arguments["server_settings"]
-    assert isinstance(defaults, dict)
-    arguments["server_settings"] = {**defaults, **(server_settings or {})}
-    arguments["connection_class"] = _Connection
+    settings = arguments["server_settings"]
+    assert isinstance(settings, dict)
+    settings |= SERVER_SETTINGS | dict(server_settings or {})
+    arguments["async_creator_fn"] = connect
+    if deadline is not None:
+        settings["statement_timeout"] = _milliseconds(deadline)
+        arguments["command_timeout"] = (deadline + _SLACK).total_seconds()
     # By its module's name, because tracing puts another in its place.
-    return sqlalchemy_asyncio.create_async_engine(
+    engine = sqlalchemy_asyncio.create_async_engine(
         parsed,
         connect_args=arguments,
         pool_size=pool_size,
@@ -79,6 +82,8 @@ def create_engine(
         pool_use_lifo=True,
         hide_parameters=True,  # in errors, hence in logs: they are what senders sent
     )
+    hand_out_proven(engine)
+    return engine
 
 
 class Database:
@@ -103,27 +108,27 @@ class Database:
         write_deadline: timedelta = timedelta(seconds=10),
         read_deadline: timedelta = timedelta(seconds=20),
     ) -> AsyncGenerator[Self, None]:
-        """Open both pools; PostgreSQL itself holds the deadlines (`statement_timeout`)."""
+        """Open both pools; the deadlines are those of a statement."""
         writing = create_engine(
             url,
             pool_size=write_pool_size,
+            deadline=write_deadline,
             server_settings={
                 "synchronous_commit": "on",
                 "default_transaction_isolation": "read committed",
-                "statement_timeout": _milliseconds(write_deadline),
                 "idle_in_transaction_session_timeout": _milliseconds(write_deadline),
             },
         )
         reading = create_engine(
             url,
             pool_size=read_pool_size,
+            deadline=read_deadline,
             server_settings={
                 "default_transaction_isolation": "repeatable read",
                 "default_transaction_read_only": "on",
                 # Our statements have one good plan each; making it anew, with a partition a day
                 # and eight of the journal, would take longer than most of them run.
                 "plan_cache_mode": "force_generic_plan",
-                "statement_timeout": _milliseconds(read_deadline),
                 "idle_in_transaction_session_timeout": _milliseconds(read_deadline * 2),
             },
         )
@@ -144,7 +149,7 @@ class Database:
             DeadlineExceeded: a statement took too long; nothing was stored.
         """
         with _driver_errors_are_ours():
-            async with self._writing.begin() as connection:
+            async with self._writing.begin() as connection, _dropped_if_given_up(connection):
                 yield connection
 
     @asynccontextmanager
@@ -157,7 +162,7 @@ class Database:
             DeadlineExceeded: a statement took too long.
         """
         with _driver_errors_are_ours():
-            async with self._reading.begin() as connection:
+            async with self._reading.begin() as connection, _dropped_if_given_up(connection):
                 yield connection
 
     def connections(self) -> Mapping[str, int]:
@@ -166,6 +171,20 @@ class Database:
         return {
             name: pool.checkedout() for name, pool in pools.items() if isinstance(pool, QueuePool)
         }
+
+
+@asynccontextmanager
+async def _dropped_if_given_up(connection: AsyncConnection) -> AsyncGenerator[None, None]:
+    """Use a connection no more on which somebody has stopped waiting for an answer.
+
+    A ROLLBACK would wait for that answer before it is sent. SQLAlchemy knows that, but sees nothing
+    of what is given up in the middle of a COPY.
+    """
+    try:
+        yield
+    except (asyncio.CancelledError, TimeoutError):
+        await connection.invalidate()
+        raise
 
 
 @contextmanager

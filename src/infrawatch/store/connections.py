@@ -1,0 +1,126 @@
+"""Connections to PostgreSQL over a road that can fall silent without a word."""
+
+import socket
+from asyncio import BaseTransport
+from math import inf
+from time import monotonic
+
+import asyncpg
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import AdaptedConnection
+from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry
+from typing_extensions import override
+
+CLOSE_TIMEOUT_S = 0.5
+"""A server that is gone without a word never says goodbye, and somebody waits for an answer."""
+
+FIRST_TRY_S = 2.0
+"""What was sent while the road was silent is lost, and a second try may find it open again."""
+
+UNPROVEN_S = 1.0
+"""A connection that has rested for so long is asked whether it stands. That costs a fifth of a
+millisecond; a statement that nobody ever answers would cost its whole deadline."""
+
+PROOF_WITHIN_S = 1.0
+
+_KEEPALIVE_AFTER_S, _KEEPALIVE_EVERY_S, _KEEPALIVES = 2, 1, 3
+"""After five seconds without a sign of the other side, each gives a connection up: who waits for an
+answer hears so, and what was locked is free."""
+
+_USER_TIMEOUT_MS = 5_000
+
+SERVER_SETTINGS = {
+    "tcp_keepalives_idle": str(_KEEPALIVE_AFTER_S),
+    "tcp_keepalives_interval": str(_KEEPALIVE_EVERY_S),
+    "tcp_keepalives_count": str(_KEEPALIVES),
+}
+"""PostgreSQL's half of it; on a Unix socket it takes no notice."""
+
+_OPTIONS = {  # those that a system does not have are left out
+    "TCP_KEEPIDLE": _KEEPALIVE_AFTER_S,
+    "TCP_KEEPALIVE": _KEEPALIVE_AFTER_S,  # what macOS calls the same
+    "TCP_KEEPINTVL": _KEEPALIVE_EVERY_S,
+    "TCP_KEEPCNT": _KEEPALIVES,
+    "TCP_USER_TIMEOUT": _USER_TIMEOUT_MS,
+}
+
+_GONE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+_RETURNED_AT = "infrawatch_returned_at"
+
+
+class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """Hears of it when the other side is gone, and closes within a bound."""
+
+    def __init__(self, protocol: object, transport: BaseTransport, *rest: object) -> None:
+        super().__init__(protocol, transport, *rest)
+        _keep_alive(transport)
+
+    @override
+    async def close(self, *, timeout: float | None = None) -> None:
+        # SQLAlchemy's pools would wait for longer, or for ever.
+        await super().close(timeout=min(timeout or CLOSE_TIMEOUT_S, CLOSE_TIMEOUT_S))
+
+
+async def connect(
+    *where: object,
+    timeout: float,  # noqa: ASYNC109  # SQLAlchemy hands on what asyncpg calls so
+    **how: object,
+) -> Connection:
+    """Connect within so many seconds, in two tries if there is time.
+
+    Raises:
+        OSError: nobody is there, or nobody answers (TimeoutError).
+        asyncpg.PostgresError: PostgreSQL refuses.
+    """
+    connected: Connection
+    how["connection_class"] = Connection
+    try:
+        connected = await asyncpg.connect(*where, timeout=min(timeout, FIRST_TRY_S), **how)
+    except TimeoutError:
+        if timeout <= FIRST_TRY_S:
+            raise
+        connected = await asyncpg.connect(*where, timeout=timeout - FIRST_TRY_S, **how)
+    return connected
+
+
+def hand_out_proven(engine: AsyncEngine) -> None:
+    """Let the pool replace a connection that is gone before anybody uses it.
+
+    If one has gone without a word, all others that rest in the pool are replaced, too.
+    """
+    event.listen(engine.sync_engine, "checkout", _prove)
+    event.listen(engine.sync_engine, "checkin", _note_return)
+
+
+def _prove(connection: AdaptedConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
+    driver = connection.driver_connection
+    if driver.is_closed():
+        raise DisconnectionError("the server has closed the connection")
+    if monotonic() - record.info.get(_RETURNED_AT, inf) < UNPROVEN_S:
+        return
+    try:
+        connection.run_async(_ask)
+    except _GONE as error:
+        driver.terminate()  # it would not hear a goodbye either
+        raise InvalidatePoolError("nobody answers") from error
+
+
+async def _ask(driver: Connection) -> None:
+    await driver.execute("SELECT 1", timeout=PROOF_WITHIN_S)
+
+
+def _note_return(_connection: AdaptedConnection | None, record: ConnectionPoolEntry) -> None:
+    record.info[_RETURNED_AT] = monotonic()
+
+
+def _keep_alive(transport: BaseTransport) -> None:
+    line = transport.get_extra_info("socket")
+    if line is None or line.family == getattr(socket, "AF_UNIX", None):
+        return
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _OPTIONS.items():
+        if hasattr(socket, name):
+            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
