@@ -24,6 +24,12 @@ BACKENDS = """
 SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
+# Not upkeep, which has to do with writers, too.
+WAITING = """
+SELECT pid FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND query ~ '^\\s*(UPDATE writers|COPY)'
+"""
+
 
 @asynccontextmanager
 async def impatient(url: str, **settings: Any) -> AsyncGenerator[AsyncClient, None]:
@@ -197,8 +203,7 @@ async def test_a_group_that_is_ended_in_the_middle_costs_only_a_retry(
 
     async with locked(database, table), asyncio.TaskGroup() as tasks:
         pushing = tasks.create_task(push(client, series("cut", [now, 2])))
-        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        while not (pid := await asyncio.to_thread(execute, database_url, waiting)):
+        while not (pid := await asyncio.to_thread(execute, database_url, WAITING)):
             pass
         execute(database_url, f"SELECT {end}({pid})")
 
