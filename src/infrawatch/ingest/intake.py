@@ -18,6 +18,7 @@ from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.layouts import Layouts
 from infrawatch.ingest.naming import read_names
+from infrawatch.ingest.resolver import Resolver
 from infrawatch.ingest.series_cache import SeriesCache, Space
 from infrawatch.ingest.series_room import SeriesRoom
 from infrawatch.ingest.verdicts import Verdicts
@@ -26,11 +27,7 @@ from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Columns, Int64s, latest_arrivals
 from infrawatch.store.database import Database
 from infrawatch.store.metadata import Metadata, MetadataRepository
-from infrawatch.store.series import SeriesRepository
 from infrawatch.telemetry import Telemetry
-
-_RESOLVE_AT_ONCE = 10_000
-"""Series created in one statement: about a second's work, well within the deadline."""
 
 Ids = list[int | None] | Int64s
 """A series' id each: a list while some may be missing, an array once it is known that none is."""
@@ -90,7 +87,7 @@ class Intake:
         self._limiter = rules.limiter
         self._deadline_s = rules.deadline.total_seconds()
         self._series_room = SeriesRoom(database)
-        self._resolving = asyncio.Lock()
+        self._resolver = Resolver(database, cache, telemetry)
         self.apart = Apart()
         self._known_metadata: dict[tuple[int, str], Metadata] = {}
 
@@ -188,20 +185,11 @@ class Intake:
         """Fill in the ids that are missing; the cache learns them once they are committed."""
         if not names or isinstance(ids, np.ndarray):
             return
-        async with self._resolving:  # who waited here finds what the one before has learnt
-            learnt = self._cache.find(space, [keys[number] for number in names])
-            missing = [n for n, one in zip(names, learnt, strict=True) if one is None]
-            for number, series_id in zip(names, learnt, strict=True):
-                ids[number] = series_id
-            for start in range(0, len(missing), _RESOLVE_AT_ONCE):
-                part = missing[start : start + _RESOLVE_AT_ONCE]
-                async with self._database.writing() as connection:
-                    series = SeriesRepository(connection, space.tenant_id)
-                    resolved = await series.resolve([names[number] for number in part])
-                for number, series_id in zip(part, resolved, strict=True):
-                    ids[number] = series_id
-                    self._cache.add(space, keys[number], series_id)
-                self._telemetry.series_resolved.inc(len(part))
+        resolved = await self._resolver.resolve(
+            space, {keys[number]: name for number, name in names.items()}
+        )
+        for number in names:
+            ids[number] = resolved[keys[number]]
 
     async def _store_metadata(self, tenant_id: int, metadata: Mapping[str, Metadata]) -> None:
         known = self._known_metadata

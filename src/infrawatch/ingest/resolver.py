@@ -1,0 +1,70 @@
+"""Names that are not known yet become series: those of all requests that wait, at once."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+from itertools import islice
+
+from infrawatch.ingest.series_cache import SeriesCache, Space
+from infrawatch.model.labels import SeriesName
+from infrawatch.store.database import Database
+from infrawatch.store.series import SeriesRepository
+from infrawatch.telemetry import Telemetry
+
+_AT_ONCE = 10_000
+"""Series created in one transaction: about a second's work, well within the deadline."""
+
+Wanted = Mapping[Hashable, SeriesName]
+
+
+class Resolver:
+    """One transaction at a time; when a fleet starts, the next one is for all who came meanwhile.
+
+    The cache learns the ids once they are committed.
+    """
+
+    def __init__(self, database: Database, cache: SeriesCache, telemetry: Telemetry) -> None:
+        self._database = database
+        self._cache = cache
+        self._telemetry = telemetry
+        self._turn = asyncio.Lock()
+        self._waiting: defaultdict[Space, dict[Hashable, SeriesName]] = defaultdict(dict)
+
+    async def resolve(self, space: Space, wanted: Wanted) -> Mapping[Hashable, int]:
+        """The ids of these names, by their keys; creates the series that are missing.
+
+        Raises:
+            StoreUnavailable: they may or may not be created; asking again is safe.
+        """
+        waiting = self._waiting[space]
+        waiting |= wanted
+        try:
+            async with self._turn:
+                return await self._resolve(space, wanted)
+        finally:  # it may have been cancelled: nobody asks for these any more
+            for key in wanted:
+                waiting.pop(key, None)
+
+    async def _resolve(self, space: Space, wanted: Wanted) -> dict[Hashable, int]:
+        keys = list(wanted)
+        known = zip(keys, self._cache.find(space, keys), strict=True)
+        ids = {key: series_id for key, series_id in known if series_id is not None}
+        if len(ids) == len(wanted):  # the one before has made them
+            return ids
+        own = {key: name for key, name in wanted.items() if key not in ids}
+        every = own | self._waiting[space]
+        together = iter(list(islice(every.items(), max(len(own), _AT_ONCE))))
+        while part := dict(islice(together, _AT_ONCE)):
+            ids |= await self._create(space, part)
+        return ids
+
+    async def _create(self, space: Space, part: Wanted) -> dict[Hashable, int]:
+        async with self._database.writing() as connection:
+            series = SeriesRepository(connection, space.tenant_id)
+            resolved = await series.resolve(list(part.values()))
+        ids = dict(zip(part, resolved, strict=True))
+        for key, series_id in ids.items():
+            self._cache.add(space, key, series_id)
+            self._waiting[space].pop(key, None)
+        self._telemetry.series_resolved.inc(len(part))
+        return ids

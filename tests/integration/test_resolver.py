@@ -1,0 +1,70 @@
+"""New series: requests that wait at the same time create theirs in one transaction."""
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+from conftest import execute
+from stored import named
+
+from infrawatch.ingest.resolver import Resolver
+from infrawatch.ingest.series_cache import SeriesCache, Space
+from infrawatch.store.database import Database
+from infrawatch.telemetry import Telemetry
+
+SPACE = Space(1, "some format")
+TRANSACTIONS = "SELECT count(DISTINCT xmin::text) FROM series"
+METRICS = "SELECT string_agg(metric, ' ' ORDER BY metric) FROM series"
+
+
+def resolver(database: Database, cache_bytes: int = 1 << 20) -> Resolver:
+    return Resolver(database, SeriesCache(cache_bytes), Telemetry())
+
+
+async def resolve(resolver: Resolver, metrics: Iterable[str], space: Space = SPACE) -> list[int]:
+    """The ids of some series, by keys that are their metrics."""
+    ids = await resolver.resolve(space, {metric: named(metric) for metric in metrics})
+    return [ids[metric] for metric in metrics]
+
+
+@pytest.mark.parametrize("cache_bytes", [1 << 20, 0])
+async def test_requests_that_wait_share_a_transaction_and_get_each_their_own(
+    database: Database, database_url: str, cache_bytes: int
+) -> None:
+    one = resolver(database, cache_bytes)
+
+    first, second, third, again = await asyncio.gather(
+        *(resolve(one, metrics) for metrics in ("a", "bc", "cd", "b"))
+    )
+
+    assert second[1] == third[0]
+    assert second[0] == again[0]
+    assert len({*first, *second, *third}) == 4
+    assert execute(database_url, METRICS) == "a b c d"
+    assert execute(database_url, TRANSACTIONS) == "2"  # the first began before the others came
+
+
+async def test_series_of_other_tenants_or_formats_stay_apart(database: Database) -> None:
+    one = resolver(database)
+    format_of_theirs = Space(1, "another format")
+
+    ids = await asyncio.gather(
+        resolve(one, "a"), resolve(one, "b", format_of_theirs), resolve(one, "ab")
+    )
+
+    assert ids[2] == [ids[0][0], ids[1][0]]
+
+
+async def test_who_is_cancelled_takes_nobody_along_and_leaves_nothing(
+    database: Database, database_url: str
+) -> None:
+    one = resolver(database)
+    tasks = [asyncio.ensure_future(resolve(one, metric)) for metric in "abcd"]
+    await asyncio.sleep(0)  # the first is at work now, the others wait
+    tasks[0].cancel()
+    tasks[2].cancel()
+
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert [isinstance(one, asyncio.CancelledError) for one in done] == [True, False, True, False]
+    assert execute(database_url, METRICS) == "b d"
