@@ -3,6 +3,8 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +12,17 @@ from database_proxy import Road, proxied
 from fastapi.routing import iter_route_contexts
 from httpx import AsyncClient
 from integration.conftest import serving
-from keys import a_key, bearing
+from keys import TESTS, a_key, bearing
 from pushing import push, series
 from viewing import until
 
 from infrawatch.access.credentials import ApiKey
+from infrawatch.access.passwords import set_password
 from infrawatch.access.principal import SCOPES
 from infrawatch.app import create_app
+from infrawatch.embedded.valkey import valkey_running
 from infrawatch.settings import Settings
+from infrawatch.store.database import Database
 
 OPEN = {"/livez", "/readyz", "/ping", "/health", "/asyncapi.json"}
 PAGES = {"/", "/docs", "/redoc", "/docs/live", "/openapi.json"}
@@ -91,6 +96,32 @@ async def test_wrong_keys_are_slowed_and_a_right_one_from_there_never_is(
     assert answer.json()["code"] == "too_many_wrong_keys"
     assert 1 <= int(answer.headers["retry-after"]) <= 6
     assert (await client.get("/v1/labels")).status_code == 401, "no key is not a wrong one"
+
+
+async def test_all_servers_together_look_at_twenty_wrong_keys_and_passwords_of_an_address(
+    database: Database, database_url: str, temporary_root: Path
+) -> None:
+    right = await a_key(database_url, "read")
+    await set_password(database, "correct horse battery", TESTS)
+
+    async with (
+        valkey_running(temporary_root / "refusals-redis") as redis_url,
+        AsyncExitStack() as stack,
+    ):
+        given = {"auth": "required", "redis_url": redis_url}
+        urls = [await stack.enter_async_context(serving(database_url, **given)) for _ in "ab"]
+        clients = [AsyncClient(base_url=url, timeout=30, headers={"Origin": url}) for url in urls]
+        statuses = []
+        for client in [await stack.enter_async_context(client) for client in clients] * 11:
+            wrong, guess = bearing(ApiKey.generate().text), {"password": "wrong horse battery"}
+            statuses.append((await client.get("/v1/labels", headers=wrong)).status_code)
+            statuses.append((await client.post("/v1/session", json=guess)).status_code)
+            let_in = await client.get("/v1/labels", headers=bearing(right))
+            assert let_in.status_code == 200, "a right key is never slowed"
+
+    assert set(statuses) == {401, 429}
+    # Each by itself, they would look at 40; a slow machine has time for one more now and then.
+    assert 20 <= statuses.count(401) < 35
 
 
 async def test_refusals_are_counted_by_reason_and_logged_once(

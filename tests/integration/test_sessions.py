@@ -21,7 +21,8 @@ from websockets.typing import Subprotocol
 
 from infrawatch.access.keys import revoke_key
 from infrawatch.access.passwords import AdminPassword, set_password
-from infrawatch.access.wrong_keys import AT_ONCE
+from infrawatch.access.rates import Rates
+from infrawatch.access.wrong_keys import AT_ONCE, WrongKeys
 from infrawatch.errors import CannotStart
 from infrawatch.store.database import Database
 
@@ -354,7 +355,7 @@ async def test_a_password_in_a_file_counts_instead(
         file.write_text("short")
         for path in (file, tmp_path / "none"):
             with pytest.raises(CannotStart, match=path.name):
-                AdminPassword(database, path)
+                AdminPassword(database, path, WrongKeys(Rates(None), "wrong_passwords"))
 
 
 async def test_the_command_sets_a_password_and_removes_it(database_url: str) -> None:

@@ -1,5 +1,6 @@
 """Whoever tries many keys waits; nobody else does, and memory is bounded."""
 
+from infrawatch.access.rates import Rates
 from infrawatch.access.wrong_keys import AT_ONCE, MAX_ADDRESSES, ONE_MORE_S, WrongKeys
 
 
@@ -11,40 +12,40 @@ class Clock:
         return self.now
 
 
-def tries(wrong_keys: WrongKeys, address: str, times: int = 100) -> int:
+async def tries(wrong_keys: WrongKeys, address: str, times: int = 100) -> int:
     """How many of so many wrong keys at once are looked at."""
-    return sum(wrong_keys.add(address) is None for _ in range(times))
+    return [await wrong_keys.add(address) for _ in range(times)].count(None)
 
 
-def test_so_many_are_looked_at_and_then_one_now_and_then() -> None:
+async def test_so_many_are_looked_at_and_then_one_now_and_then() -> None:
     clock = Clock()
-    wrong_keys = WrongKeys(clock)
+    wrong_keys = WrongKeys(Rates(None), "wrong_keys", clock)
 
-    assert tries(wrong_keys, "192.0.2.1") == AT_ONCE < 20
-    wait = wrong_keys.add("192.0.2.1")
+    assert await tries(wrong_keys, "192.0.2.1") == AT_ONCE < 20
+    wait = await wrong_keys.add("192.0.2.1")
     assert wait is not None
     assert wait.total_seconds() == ONE_MORE_S
 
     clock.now += ONE_MORE_S
-    assert tries(wrong_keys, "192.0.2.1") == 1
+    assert await tries(wrong_keys, "192.0.2.1") == 1
     clock.now += 1000 * ONE_MORE_S
-    assert tries(wrong_keys, "192.0.2.1") == AT_ONCE
+    assert await tries(wrong_keys, "192.0.2.1") == AT_ONCE
 
 
-def test_addresses_are_apart_but_those_of_one_ipv6_network_are_not() -> None:
-    wrong_keys = WrongKeys(Clock())
+async def test_addresses_are_apart_but_those_of_one_ipv6_network_are_not() -> None:
+    wrong_keys = WrongKeys(Rates(None), "wrong_keys", Clock())
 
-    assert tries(wrong_keys, "192.0.2.1") == tries(wrong_keys, "192.0.2.2") == AT_ONCE
-    assert tries(wrong_keys, "2001:db8::1") == AT_ONCE
-    assert tries(wrong_keys, "2001:db8::ffff:2") == 0
-    assert tries(wrong_keys, "2001:db8:0:1::1") == AT_ONCE
-    assert tries(wrong_keys, "::ffff:192.0.2.1") == 0, "the same, as a dual socket has it"
-    assert tries(wrong_keys, "fe80::1%eth0") == AT_ONCE
+    assert await tries(wrong_keys, "192.0.2.1") == await tries(wrong_keys, "192.0.2.2") == AT_ONCE
+    assert await tries(wrong_keys, "2001:db8::1") == AT_ONCE
+    assert await tries(wrong_keys, "2001:db8::ffff:2") == 0
+    assert await tries(wrong_keys, "2001:db8:0:1::1") == AT_ONCE
+    assert await tries(wrong_keys, "::ffff:192.0.2.1") == 0, "the same, as a dual socket has it"
+    assert await tries(wrong_keys, "fe80::1%eth0") == AT_ONCE
 
 
-def test_an_attack_from_everywhere_takes_bounded_memory() -> None:
-    wrong_keys = WrongKeys(Clock())
+async def test_an_attack_from_everywhere_takes_bounded_memory() -> None:
+    wrong_keys = WrongKeys(Rates(None), "wrong_keys", Clock())
     for number in range(MAX_ADDRESSES + 1):
-        wrong_keys.add(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+        await wrong_keys.add(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
 
     assert len(wrong_keys._paid_until) == MAX_ADDRESSES

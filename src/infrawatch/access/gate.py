@@ -44,11 +44,17 @@ class Gate:
     Somebody with a right key is never slowed, whatever else comes from the same address.
     """
 
-    def __init__(self, ways: Sequence[Authenticator], refusals: Refusals, limiter: Limiter) -> None:
+    def __init__(
+        self,
+        ways: Sequence[Authenticator],
+        refusals: Refusals,
+        limiter: Limiter,
+        wrong_keys: WrongKeys,
+    ) -> None:
         self._ways = ways
         self._limiter = limiter
         self._refusals = refusals
-        self._wrong_keys = WrongKeys()
+        self._wrong_keys = wrong_keys
 
     async def admit(self, connection: HTTPConnection, scope: Scope) -> Principal:
         """The principal of a request that needs a scope.
@@ -85,7 +91,7 @@ class Gate:
         try:
             return await self._identify(connection)
         except Unauthenticated as error:
-            raise self._refuse(connection, error) from None
+            raise await self._refuse(connection, error) from None
 
     async def find(self, connection: HTTPConnection) -> Principal | None:
         """The principal of a request that may be anybody's; None if nobody has made it.
@@ -100,7 +106,7 @@ class Gate:
         except Unauthenticated as error:
             if error.reason in _NOBODY:
                 return None
-            raise self._refuse(connection, error) from None
+            raise await self._refuse(connection, error) from None
 
     async def still_admits(self, principal: Principal) -> bool:
         """Whether somebody who was let in, and has not left since, still would be."""
@@ -125,16 +131,16 @@ class Gate:
             raise Unauthenticated(f"this needs a key: {_HOW}", reason="no_key")
         raise Unauthenticated(f"this is no key of ours: {_HOW}", reason="wrong_key")
 
-    def _refuse(self, connection: HTTPConnection, error: Unauthenticated) -> Unauthenticated:
-        refusal = self._slowed(connection, error)
+    async def _refuse(self, connection: HTTPConnection, error: Unauthenticated) -> Unauthenticated:
+        refusal = await self._slowed(connection, error)
         self._refusals.note(connection, refusal.reason, refusal.who)
         return refusal
 
-    def _slowed(self, connection: HTTPConnection, error: Unauthenticated) -> Unauthenticated:
+    async def _slowed(self, connection: HTTPConnection, error: Unauthenticated) -> Unauthenticated:
         """The error itself, or that there were too many like it."""
         if error.reason == "no_key" or error.who is not None:
             return error
-        pause = self._wrong_keys.add(address_of(connection))
+        pause = await self._wrong_keys.add(address_of(connection))
         if pause is None:
             return error
         return TooManyWrongKeys(

@@ -33,9 +33,9 @@ UNLIMITED = Budget()
 class Limiter:
     """One for a process. Without limits in the database nobody is limited."""
 
-    def __init__(self, database: Database, redis_url: str | None) -> None:
+    def __init__(self, database: Database, rates: Rates) -> None:
         self.book = LimitBook(database)
-        self._rates = Rates(redis_url)
+        self._rates = rates
         self._viewers: dict[str, int] = {}
         self.runs: Sequence[Callable[[], Coroutine[object, object, None]]] = (self.book.run,)
 

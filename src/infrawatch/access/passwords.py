@@ -49,10 +49,10 @@ class AdminPassword:
         CannotStart: the file holds no password.
     """
 
-    def __init__(self, database: Database, file: Path | None) -> None:
+    def __init__(self, database: Database, file: Path | None, tries: WrongKeys) -> None:
         self._database = database
         self._given = None if file is None else _read(file)
-        self._tries = WrongKeys()
+        self._tries = tries
         self._looking = asyncio.Lock()
         self._waiting = 0
         self._hash: str | None = None
@@ -72,7 +72,7 @@ class AdminPassword:
             TooManyWrongKeys: so many tries came from there that this one was not looked at.
             Overloaded: so many wait that it was not looked at either.
         """
-        pause = self._tries.add(address)
+        pause = await self._tries.add(address)
         if pause is not None:
             raise TooManyWrongKeys(
                 "too many passwords were tried from your address: wait, then try again",

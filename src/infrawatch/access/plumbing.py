@@ -12,10 +12,12 @@ from infrawatch.access.issuer import Issuer, OidcOptions
 from infrawatch.access.keyring import KeyRing
 from infrawatch.access.limiter import Limiter
 from infrawatch.access.passwords import AdminPassword
+from infrawatch.access.rates import Rates
 from infrawatch.access.refusals import Refusals
 from infrawatch.access.sessions import Sessions
 from infrawatch.access.tickets import Tickets
 from infrawatch.access.tokens import Tokens
+from infrawatch.access.wrong_keys import WrongKeys
 from infrawatch.store.database import Database
 from infrawatch.telemetry import Telemetry
 
@@ -50,9 +52,12 @@ class Access:
         issuer: Issuer | None,
     ) -> None:
         key_ring = KeyRing(database)
+        rates = Rates(options.redis_url)
         self.database = database
         self.tickets = Tickets(database)
-        self.password = AdminPassword(database, options.password_file)
+        self.password = AdminPassword(
+            database, options.password_file, WrongKeys(rates, "wrong_passwords")
+        )
         self.sessions = Sessions(
             database, key_ring, idle=options.session_idle, life=options.session_life
         )
@@ -67,8 +72,13 @@ class Access:
         )
         self.is_required = options.is_required
         self.refusals = Refusals(telemetry)
-        self.limiter = Limiter(database, options.redis_url)
-        self.gate = Gate(ways if options.is_required else (Open(),), self.refusals, self.limiter)
+        self.limiter = Limiter(database, rates)
+        self.gate = Gate(
+            ways if options.is_required else (Open(),),
+            self.refusals,
+            self.limiter,
+            WrongKeys(rates, "wrong_keys"),
+        )
         self.are_metrics_open = options.are_metrics_open
         self.runs: Sequence[Callable[[], Coroutine[object, object, None]]] = (
             *self.limiter.runs,

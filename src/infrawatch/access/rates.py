@@ -22,16 +22,17 @@ PAUSE_S = 5.0
 
 
 class Policy(NamedTuple):
-    """So many `what` (requests, samples) a second for `holder`."""
+    """So many `what` (requests, samples) a second for `holder`, counted by the window."""
 
     holder: str
     what: str
     per_s: float
+    window_s: int = WINDOW_S
 
     @property
     def quota(self) -> int:
         """What may be spent in a window."""
-        return max(1, ceil(self.per_s * WINDOW_S))
+        return max(1, ceil(self.per_s * self.window_s))
 
 
 class Spent(NamedTuple):
@@ -56,14 +57,20 @@ class Rates:
 
         While Redis is away every server counts by itself, so together they allow more.
         """
-        if self._shared is not None and monotonic() >= self._away_until:
-            try:
-                async with asyncio.timeout(DEADLINE_S):
-                    return await _spend(self._shared, policy, amount)
-            except (StorageError, OSError) as error:  # TimeoutError is one
-                self._away_until = monotonic() + PAUSE_S
-                log.warning("limits_counted_here", error=type(error).__name__, for_s=PAUSE_S)
-        return await _spend(self._here, policy, amount)
+        spent = await self.spend_together(policy, amount)
+        return await _spend(self._here, policy, amount) if spent is None else spent
+
+    async def spend_together(self, policy: Policy, amount: int) -> Spent | None:
+        """Count what all servers spend; None without Redis, and while it is away."""
+        if self._shared is None or monotonic() < self._away_until:
+            return None
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return await _spend(self._shared, policy, amount)
+        except (StorageError, OSError) as error:  # TimeoutError is one
+            self._away_until = monotonic() + PAUSE_S
+            log.warning("limits_counted_here", error=type(error).__name__, for_s=PAUSE_S)
+            return None
 
 
 def _in_redis(url: str) -> SlidingWindowCounterRateLimiter:
@@ -80,10 +87,10 @@ def _in_redis(url: str) -> SlidingWindowCounterRateLimiter:
 
 
 async def _spend(counters: SlidingWindowCounterRateLimiter, policy: Policy, amount: int) -> Spent:
-    item: RateLimitItem = RateLimitItemPerSecond(policy.quota, WINDOW_S, policy.what)
+    item: RateLimitItem = RateLimitItemPerSecond(policy.quota, policy.window_s, policy.what)
     is_allowed = await counters.hit(item, policy.holder, cost=amount)
     stats = await counters.get_window_stats(item, policy.holder)
     missing = 0 if is_allowed else amount - stats.remaining
     # The window slides: what was spent evenly comes back evenly.
-    more_in_s = min(WINDOW_S, max(1, ceil(missing / policy.per_s)))
+    more_in_s = min(policy.window_s, max(1, ceil(missing / policy.per_s)))
     return Spent(policy, is_allowed, stats.remaining, more_in_s)

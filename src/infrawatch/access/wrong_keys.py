@@ -6,6 +6,8 @@ from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from time import monotonic
 
+from infrawatch.access.rates import Policy, Rates
+
 AT_ONCE = 10
 """Wrong keys of one address that are answered as such; people mistype, agents keep an old key."""
 
@@ -20,15 +22,27 @@ class WrongKeys:
 
     Nobody with a right key is ever asked about here, so others behind the same address lose
     nothing. What is remembered is bounded: the address that was quiet for longest is forgotten.
+    All servers count together in Redis, which is not asked once this one has had enough by itself.
     """
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, rates: Rates, what: str, clock: Callable[[], float] = monotonic) -> None:
+        self._rates = rates
+        self._what = what
         self._clock = clock
         self._paid_until: OrderedDict[str, float] = OrderedDict()
 
-    def add(self, address: str) -> timedelta | None:
+    async def add(self, address: str) -> timedelta | None:
         """Count a wrong key; gives how long until another is looked at, if there are too many."""
-        place, now = _to_place(address), self._clock()
+        place = _to_place(address)
+        pause = self._add_here(place)
+        if pause is not None:
+            return pause
+        policy = Policy(place, self._what, 1 / ONE_MORE_S, round(AT_ONCE * ONE_MORE_S))
+        spent = await self._rates.spend_together(policy, 1)
+        return None if spent is None or spent.is_allowed else timedelta(seconds=spent.more_in_s)
+
+    def _add_here(self, place: str) -> timedelta | None:
+        now = self._clock()
         paid_until = max(self._paid_until.get(place, now), now) + ONE_MORE_S
         too_far_s = paid_until - now - AT_ONCE * ONE_MORE_S
         if too_far_s > 0:
