@@ -81,13 +81,13 @@ def numbers_of(value: float) -> Numbers:
 
 
 @both_formats
-def test_the_third_of_its_kind_teaches_and_the_fourth_is_read_by_its_heads(sent: Format) -> None:
+def test_the_second_of_its_kind_teaches_and_the_third_is_read_by_its_heads(sent: Format) -> None:
     sender = Sender(sent)
-    bodies = [sent.to_body(numbers_of(value)) for value in (0.5, 12.25, -3.0, 1e9)]
+    bodies = [sent.to_body(numbers_of(value)) for value in (0.5, 12.25, -3.0)]
 
     decoded = [sender.send(body) for body in bodies]
 
-    assert [one.ids is not None for one in decoded] == [False, False, False, True]
+    assert [one.ids is not None for one in decoded] == [False, False, True]
     assert told(decoded[-1]) == sent.plainly(bodies[-1])
     assert decoded[-1].ids is not None
     assert decoded[-1].ids.tolist() == list(range(1, SERIES + 1))
@@ -98,11 +98,11 @@ def test_several_lines_of_a_series_are_read_by_its_heads_too() -> None:
         return b"".join(b"cpu,host=%d idle=%d %d\n" % (n // 10, value, n) for n in range(20, 60))
 
     sender = Sender(LINES)
-    decoded = [sender.send(body(value)) for value in range(4)]
+    decoded = [sender.send(body(value)) for value in range(3)]
 
     assert decoded[-1].ids is not None
     assert decoded[-1].counts.tolist() == [10, 10, 10, 10]
-    assert told(decoded[-1]) == LINES.plainly(body(3))
+    assert told(decoded[-1]) == LINES.plainly(body(2))
 
 
 @both_formats

@@ -1,5 +1,6 @@
 """While authentication is off, only this machine may ask: no proxy, no foreign page."""
 
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -50,6 +51,7 @@ def _foreign(headers: Headers) -> str | None:
     return None
 
 
+@lru_cache(maxsize=256)  # nearly all requests have the same Host
 def _is_loopback(url: str) -> bool:
     try:
         name = urlsplit(url).hostname or ""

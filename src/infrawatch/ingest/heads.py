@@ -78,7 +78,7 @@ class KnownHeads:
     ) -> None:
         """Remember a body that was read otherwise, if the like of it keeps coming."""
         place = self._place(int(firsts[-1]), keys[0])
-        if firsts[-1] >= _FEWEST and None not in ids and self._layouts.is_worth_it(place):
+        if firsts[-1] >= _FEWEST and self._layouts.is_worth_it(place) and None not in ids:
             self._layouts.add(place, Heads.of(keys, end, firsts, np.array(ids, np.int64)))
 
     def _place(self, pieces: int, first: bytes) -> Place:

@@ -16,6 +16,7 @@ from infrawatch.ingest.protocols.remote_write.samples import (
 )
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
+from infrawatch.model.samples import Int64s
 from infrawatch.store.metadata import Metadata
 from infrawatch.store.ragged import Positions
 
@@ -81,24 +82,24 @@ def to_batch(
     if len(samples.times_ms) > MAX_SAMPLES:
         raise too_large()
     indexes: Sequence[int] = range(len(keys))
-    counts = samples.counts
-    if not counts.all():
-        indexes = np.flatnonzero(counts).tolist()
-        keys, counts = [keys[index] for index in indexes], counts[indexes]
-    series = _Series(keys, indexes, counts, to_pairs)
-    decoded = Decoded(
-        keys=keys,
-        name_of=series.name_of,
-        locate=series.locate,
-        counts=counts,
-        times=samples.times_ms,
-        values=samples.values,
-        unit_ns=MS_NS,
-        metadata=metadata,
-        verdicts=verdicts,
-        exemplars=sum(one.exemplars for one in careful.values()),
-    )
+    if not samples.counts.all():
+        indexes = np.flatnonzero(samples.counts).tolist()
+        keys = [keys[index] for index in indexes]
+        samples = samples._replace(counts=samples.counts[indexes])
+    decoded = _to_decoded(_Series(keys, indexes, samples.counts, to_pairs), samples)
+    decoded.metadata, decoded.verdicts = metadata, verdicts
+    decoded.exemplars = sum(one.exemplars for one in careful.values())
     return Batch(decoded, careful, to_pairs)
+
+
+def to_known_batch(
+    keys: Sequence[bytes], ids: Int64s, samples: Samples, to_pairs: ToPairs
+) -> Batch:
+    """A request of nothing but samples of known series, some of each."""
+    series = _Series(keys, range(len(keys)), samples.counts, to_pairs)
+    decoded = _to_decoded(series, samples)
+    decoded.ids = ids
+    return Batch(decoded, {}, to_pairs)
 
 
 def gather(
@@ -155,6 +156,18 @@ class _Series(NamedTuple):
             return index, f"{place} of {describe(self.to_pairs(self.keys[number]))}"
         except ValueError:  # it may be refused before anybody has read its name
             return index, place
+
+
+def _to_decoded(series: _Series, samples: Samples) -> Decoded:
+    return Decoded(
+        keys=series.keys,
+        name_of=series.name_of,
+        locate=series.locate,
+        counts=samples.counts,
+        times=samples.times_ms,
+        values=samples.values,
+        unit_ns=MS_NS,
+    )
 
 
 def _to_piece(careful: Mapping[int, Careful]) -> Piece:

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.layouts import KEY_BYTES, Layouts, Place
-from infrawatch.ingest.protocols.remote_write.batch import Batch, ToPairs, to_batch
+from infrawatch.ingest.protocols.remote_write.batch import Batch, ToPairs, to_known_batch
 from infrawatch.ingest.protocols.remote_write.fields import FORMS, Fields, Wire, to_time
 from infrawatch.ingest.protocols.remote_write.messages import parse
-from infrawatch.ingest.protocols.remote_write.samples import Piece, Samples
+from infrawatch.ingest.protocols.remote_write.samples import Samples
 from infrawatch.ingest.series_cache import Space
-from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.model.samples import Int64s
 from infrawatch.store.ragged import Bools, Positions, Runs
 
@@ -195,7 +194,5 @@ def _read(body: bytes, layout: Layout, to_pairs: ToPairs) -> Batch:
     # Words begin a byte earlier than `to_time` has them: a body may end with a time.
     times = to_time(words[layout.times_at - 1] >> np.uint64(8))
     values = np.where(layout.has_value, words[layout.values_at], 0).view(np.float64)
-    piece = Piece(np.arange(len(layout.keys)), Samples(layout.counts, times, values))
-    batch = to_batch(layout.keys, [piece], {}, to_pairs, {}, Verdicts())
-    batch.decoded.ids = layout.ids
-    return batch
+    samples = Samples(layout.counts, times, values)
+    return to_known_batch(layout.keys, layout.ids, samples, to_pairs)
