@@ -1,4 +1,4 @@
-"""Create `samples`, `samples_between` and what they decode with, for people with SQL.
+"""Create `samples`, `samples_between` and `chunk_samples`, for people with SQL.
 
 Locks: none, all are new.
 Undo: drop them; they hold no data.
@@ -35,10 +35,10 @@ CROSS JOIN LATERAL (
     UNION ALL
     {SAMPLES_OF.format(table="chunks_head", generation="k.generation")}
     UNION ALL
-    SELECT u.at, u.value, NULL, j.arrived_at, j.writer, j.seq, j.first + u.i
+    SELECT u.at, u.value, NULL, j.arrived_at, j.writer, j.seq, u.position
     FROM shards h
     JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
-    CROSS JOIN LATERAL journal_samples(j.samples, j.series_ids, j.times, j."values", j.odd) u
+    CROSS JOIN LATERAL {{journal}}
     WHERE h.shard = s.shard AND u.series_id = s.id {{journal_span}}
     ) AS every
     ORDER BY every.at, every.arrived_at DESC NULLS LAST, every.writer DESC, every.seq DESC,
@@ -47,20 +47,24 @@ CROSS JOIN LATERAL (
 {{merged_span}}
 """
 
-VIEW = "CREATE VIEW samples AS " + BODY.format(chunk_span="", journal_span="", merged_span="")
+EVER = {"chunk_span": "", "journal_span": "", "merged_span": ""}
 
-BETWEEN = f"""
-CREATE FUNCTION samples_between(from_at timestamptz, to_at timestamptz)
+BETWEEN = """
+CREATE OR REPLACE FUNCTION samples_between(from_at timestamptz, to_at timestamptz)
 RETURNS TABLE (metric text, labels jsonb, series_id bigint, at timestamptz, value double precision)
 LANGUAGE sql STABLE AS $$
-{
-    BODY.format(
-        chunk_span="AND k.start_at > from_at - interval '2 hours' AND k.start_at < to_at",
-        journal_span="AND j.max_at >= from_at AND j.min_at < to_at",
-        merged_span="WHERE merged.at >= from_at AND merged.at < to_at",
-    )
-}
+{body}
 $$
+"""
+SPAN = {
+    "chunk_span": "AND k.start_at > from_at - interval '2 hours' AND k.start_at < to_at",
+    "journal_span": "AND j.max_at >= from_at AND j.min_at < to_at",
+    "merged_span": "WHERE merged.at >= from_at AND merged.at < to_at",
+}
+
+# How to take a row of the journal apart, until it is kept in another way.
+OF_ARRAYS = """
+    unnest(j.series_ids, j.times, j."values") WITH ORDINALITY AS u (series_id, at, value, position)
 """
 
 
@@ -113,44 +117,23 @@ FROM (
 $$
 """
 
-JOURNAL_SAMPLES = """
--- The samples of one row of the journal, given its columns, in order of arrival from 0.
---
--- Each column has 64 bits a sample: of a bigint, of the microseconds since 2000, of a double. Those
--- are put together here: sign, 52 bits of fraction below a one, exponent. All of it is exact, but
--- for what is no number or a tiny one; then `odd` has the values as they are.
---
--- PostgreSQL inlines it, so that a condition on series_id is looked at before anything else.
-CREATE FUNCTION journal_samples(
-    samples integer, series_ids bit varying, times bit varying, "values" bit varying, odd float8[]
-) RETURNS TABLE (i integer, series_id bigint, at timestamptz, value float8)
-LANGUAGE sql STABLE PARALLEL SAFE ROWS 100 AS $$
-SELECT i, substring(series_ids FROM 64 * i + 1 FOR 64)::bigint,
-    timestamptz '2000-01-01 00:00Z'
-        + substring(times FROM 64 * i + 1 FOR 64)::bigint * interval '1 microsecond',
-    CASE
-        WHEN odd IS NOT NULL THEN odd[i + 1]
-        WHEN bits << 1 = 0 THEN sign * 0
-        ELSE sign * ((bits & (1::bigint << 52) - 1) | (1::bigint << 52))::float8
-            * 2::float8 ^ ((bits >> 52 & 2047) - 1075)
-    END
-FROM generate_series(0, samples - 1) AS i
-CROSS JOIN LATERAL (SELECT substring("values" FROM 64 * i + 1 FOR 64)::bigint AS bits) AS packed
-CROSS JOIN LATERAL (SELECT CASE WHEN bits < 0 THEN -1::float8 ELSE 1 END AS sign) AS signed
-$$
-"""
+
+def views(journal: str) -> list[str]:
+    """Create or replace what reads the journal, by the samples `u` of one of its rows `j`."""
+    return [
+        f"CREATE OR REPLACE VIEW samples AS {BODY.format(journal=journal, **EVER)}",
+        BETWEEN.format(body=BODY.format(journal=journal, **SPAN)),
+    ]
 
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute(CHUNK_SAMPLES)
-    op.execute(JOURNAL_SAMPLES)
-    op.execute(VIEW)
-    op.execute(BETWEEN)
+    for statement in views(OF_ARRAYS):
+        op.execute(statement)
 
 
 def downgrade() -> None:
     op.execute("DROP FUNCTION samples_between(timestamptz, timestamptz)")
     op.execute("DROP VIEW samples")
     op.execute("DROP FUNCTION chunk_samples")
-    op.execute("DROP FUNCTION journal_samples")

@@ -80,7 +80,7 @@ SAMPLES_OF = """
 JOURNAL = """
         FROM shards h
         JOIN journal j ON j.shard = h.shard AND j.arrived_at >= h.compacted_until
-        CROSS JOIN LATERAL journal_samples(j.samples, j.series_ids, j.times, j."values", j.odd) u
+        CROSS JOIN LATERAL {journal}
         WHERE h.shard = s.shard AND u.series_id = s.id {journal_span}"""
 
 WINDOW = "date_bin(interval '2 hours', {at}, timestamptz '1970-01-01 00:00Z')"
@@ -124,7 +124,7 @@ CROSS JOIN LATERAL (
         UNION ALL
         {SAMPLES_OF.format(table="chunks_head", generation="k.generation")}
         UNION ALL
-        SELECT u.at, u.value, NULL, j.arrived_at, j.writer, j.seq, j.first + u.i {JOURNAL}
+        SELECT u.at, u.value, NULL, j.arrived_at, j.writer, j.seq, u.position {JOURNAL}
         ) AS every
         ORDER BY every.at, every.arrived_at DESC NULLS LAST, every.writer DESC, every.seq DESC,
             every.position DESC, every.generation DESC NULLS LAST
@@ -135,12 +135,12 @@ CROSS JOIN LATERAL (
 {{bucket_span}}
 """
 
-VIEW = "CREATE VIEW rollup_{name} AS " + BODY
+VIEW = "CREATE OR REPLACE VIEW rollup_{name} AS " + BODY
 EVERYTHING = {"row_span": "", "chunk_span": "", "journal_span": "", "bucket_span": ""}
 
 # The same with a span in which buckets begin: the last one ends up to its width later.
 BETWEEN = f"""
-CREATE FUNCTION rollup_{{name}}_between(from_at timestamptz, to_at timestamptz)
+CREATE OR REPLACE FUNCTION rollup_{{name}}_between(from_at timestamptz, to_at timestamptz)
 RETURNS TABLE (metric text, labels jsonb, series_id bigint, at timestamptz, count bigint,
     sum double precision, min double precision, max double precision, last double precision)
 LANGUAGE sql STABLE AS $$
@@ -166,17 +166,31 @@ MERGE_AGAIN = (
 )
 
 
+OF_ARRAYS = """
+    unnest(j.series_ids, j.times, j."values") WITH ORDINALITY AS u (series_id, at, value, position)
+"""
+
+
+def views(journal: str) -> list[str]:
+    """Create or replace what reads the journal, by the samples `u` of one of its rows `j`."""
+    statements: list[str] = []
+    for name, (width, row) in BUCKETS.items():
+        of = {"name": name, "width": width, "journal": journal}
+        span = {key: condition.format(width=width, row=row) for key, condition in SPAN.items()}
+        statements += [VIEW.format(**of, **EVERYTHING), BETWEEN.format(**of, **span)]
+    return statements
+
+
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     for statement in MERGE_AGAIN:
         op.execute(statement)
     op.execute(ROLLUP_BUCKETS)
-    for name, (width, row) in BUCKETS.items():
-        span = {key: condition.format(width=width, row=row) for key, condition in SPAN.items()}
+    for name in BUCKETS:
         op.execute(ROLLUPS.format(name=name))
         op.execute(STORAGE.format(name=name))
-        op.execute(VIEW.format(name=name, width=width, **EVERYTHING))
-        op.execute(BETWEEN.format(name=name, width=width, **span))
+    for statement in views(OF_ARRAYS):
+        op.execute(statement)
 
 
 def downgrade() -> None:

@@ -113,17 +113,22 @@ async def test_a_data_directory_of_the_previous_version_is_upgraded_in_place(
     temporary_root: Path,
 ) -> None:
     data_dir = temporary_root / "previous"
-    at_us = now_us()
+    now_s = now_us() // 10**6
+    told = [
+        ((now_s - n) * 10**6, value) for n, value in enumerate([-0.0, 5e-324, 1e300, 42.5] * 90)
+    ]
     async with postgres_running(data_dir) as postgres:
         url = postgres.endpoint.url()
-        await move_to(url, revisions()[-2])
+        await upgrade(url)
         async with Database.open(url) as database:
-            await store(database, {named("m"): [(at_us // 1000 * 1000, 42.5)]})
+            await store(database, {named("m"): told})
+        await move_to(url, revisions()[-2])
 
     async with up(data_dir, "--no-agent") as running, AsyncClient(base_url=running.url) as client:
-        latest = (await client.get("/v1/latest", params={"match": "m"})).json()
+        asked = {"match": "m", "precision": "us"}
+        found = (await client.get("/v1/samples", params=asked)).json()["series"]
 
-    assert [(one["time"], one["value"]) for one in latest["series"]] == [(at_us // 1000, 42.5)]
+    assert [repr(one) for one in found[0]["samples"]] == [repr([*one]) for one in sorted(told)]
 
 
 def test_an_older_schema_is_refused_with_what_to_do(empty_url: str) -> None:
