@@ -12,6 +12,7 @@ from infrawatch.store.chunk_values import RAW, ChunkValues
 from infrawatch.store.codec import Chunks
 from infrawatch.store.copy_rows import Arrays, Fields, joined
 from infrawatch.store.packing import words_in
+from infrawatch.store.ragged import Bools
 
 _ALWAYS = {
     "shard": ">i2",
@@ -36,19 +37,31 @@ CHUNK_COLUMNS = (*_ALWAYS, *_UNEVEN, *_ARRAYS)
 HEAD_COLUMNS = ("generation", *CHUNK_COLUMNS)
 
 
+_SMALL_BITS = 6
+"""Enough for what is never above 62: the bits of a number, and an exponent plus one."""
+
+_SMALL = f"""
+(((count::bigint << {_SMALL_BITS} | exponent + 1) << {_SMALL_BITS} | delta_bits) << {_SMALL_BITS}
+    | coalesce(late_bits, 0)) << {_SMALL_BITS} | coalesce(time_bits, 0)
+"""
+"""Five columns in one number: PostgreSQL takes 0.1 µs to send one, whatever is in it."""
+
+_NUMBERS = ("series_id", "start_at", "end_at", "step_us", "factor", "base", "slope")
+_RARE = ("tick_us", "shift_us")
+"""Not sent at all where they are NULL."""
+
+
 def _sent(column: str) -> str:
     """SQL that sends a column of all rows as one string; an array without its 20-byte header."""
     if column in _ARRAYS:
-        return f"string_agg(substr(array_send(k.{column}), 21), '')"
+        return f"string_agg(substr(array_send({column}), 21), '')"
     if column in ("start_at", "end_at"):
-        return f"string_agg(timestamptz_send(k.{column}), '')"
-    return f"string_agg(int8send(coalesce(k.{column}, 0)), '')"
+        return f"string_agg(timestamptz_send({column}), '')"
+    return f"string_agg(int8send({column}), '')"
 
 
-_READ_COLUMNS = CHUNK_COLUMNS[1:]
-
-CHUNK_FIELDS = ", ".join(_sent(column) for column in _READ_COLUMNS)
-"""The fields of one row for all selected chunks `k`, in the order in which they are met.
+CHUNK_FIELDS = ", ".join(map(_sent, (_SMALL, *_NUMBERS, *_RARE, *_ARRAYS)))
+"""The fields of one row for all selected chunks, in the order in which they are met.
 
 It costs PostgreSQL no more than a row for each chunk, and whoever reads it 0.7 µs a chunk, not 3.3.
 """
@@ -85,21 +98,37 @@ def to_copy(chunks: Chunks, generation: int | None = None) -> bytes:
 
 def from_row(fields: Sequence[bytes | None]) -> Chunks:
     """Read the answer to `CHUNK_FIELDS`; no chunks at all are all NULL."""
-    columns = {
-        name: _received(name, sent or b"") for name, sent in zip(_READ_COLUMNS, fields, strict=True)
-    }
-    raw = columns["raw"].view(np.float64)
+    small, *others = (one or b"" for one in fields)
+    columns = _unpacked(np.frombuffer(small, ">i8").astype(np.int64))
+    is_uneven = columns["time_bits"] > 0
+    for name, sent in zip((*_NUMBERS, *_RARE), others, strict=False):
+        numbers = np.frombuffer(sent, ">i8").astype(np.int64)
+        columns[name] = _spread(numbers, is_uneven) if name in _RARE else numbers
+    times, deltas, raw = map(copy.from_joined_elements, others[-len(_ARRAYS) :])
+    columns |= {"times": times, "deltas": deltas}
     return Chunks(
         series_ids=columns["series_id"],
         starts_us=columns["start_at"] + copy.PG_EPOCH_US,
         ends_us=columns["end_at"] + copy.PG_EPOCH_US,
         counts=columns["count"],
         times=ChunkTimes._make(columns[name] for name in ChunkTimes._fields),
-        values=ChunkValues._make([*(columns[name] for name in ChunkValues._fields[:-1]), raw]),
+        values=ChunkValues._make(
+            [*(columns[name] for name in ChunkValues._fields[:-1]), raw.view(np.float64)]
+        ),
     )
 
 
-def _received(column: str, sent: bytes) -> Int64s:
-    if column in _ARRAYS:
-        return copy.from_joined_elements(sent)
-    return np.frombuffer(sent, ">i8").astype(np.int64)
+def _unpacked(small: Int64s) -> dict[str, Int64s]:
+    columns: dict[str, Int64s] = {}
+    for name in ("time_bits", "late_bits", "delta_bits", "exponent"):
+        columns[name] = small & (1 << _SMALL_BITS) - 1
+        small = small >> _SMALL_BITS
+    columns["exponent"] -= 1
+    return columns | {"count": small}
+
+
+def _spread(numbers: Int64s, is_there: Bools) -> Int64s:
+    """Put them where they are, and zeros elsewhere."""
+    column = np.zeros(len(is_there), np.int64)
+    column[is_there] = numbers
+    return column
