@@ -303,7 +303,7 @@ def test_what_is_old_or_large_or_much_in_all_is_due() -> None:
 
     young = backlog(1, 1_000, 15_000, 1)
     assert compaction.due([young]) == []
-    assert compaction.due([backlog(2, 1_000, 32_000, 1), young]) == [2]
+    assert compaction.due([backlog(2, 1_000, 64_000, 1), young]) == [2]
     assert compaction.due([backlog(3, 1_000, 10, compaction.MOST_AGE_S + 1), young]) == [3]
     assert compaction.due([backlog(4, 10**6, 600_000, 2), backlog(5, 10**6, 500_000, 1)]) == [4, 5]
     assert compaction.due([backlog(6, 0, 5_000_000, 1), backlog(7, 0, 10, 500)]) == [6]

@@ -12,7 +12,7 @@ from infrawatch.model.samples import Columns
 from infrawatch.store import copy
 from infrawatch.store.database import Database
 from infrawatch.store.journal import (
-    JOINED_FIELDS,
+    JOINED,
     ROW_SAMPLES,
     Entry,
     JournalRepository,
@@ -30,7 +30,7 @@ FROM (
     CROSS JOIN LATERAL journal_samples(j.samples, j.series_ids, j.times, j."values", j.odd) u
 ) AS decoded
 """)
-SENT = text(f"SELECT {JOINED_FIELDS} FROM (SELECT * FROM journal ORDER BY shard, first) AS j")
+SENT = text(JOINED.format(wanted="", condition=""))
 
 BITS = st.sampled_from(sorted(SPECIAL_BITS.values())) | st.integers(0, 2**64 - 1)
 SAMPLES = st.lists(
@@ -43,8 +43,12 @@ async def assert_both_readers_give(connection: AsyncConnection, columns: Columns
     entry = Entry(writer=1, seq=1, at_us=START_US, columns=columns)
     await JournalRepository(connection).append(entry)
     ordered = columns.picked(np.argsort(columns.series_ids & 63, kind="stable"))
-    for statement in (DECODED, SENT):
-        read = from_packed((await connection.execute(statement)).one())
+    by_sql = from_packed((await connection.execute(DECODED)).one())
+    rows = (await connection.execute(SENT, {"shards": list(range(64))})).all()
+    by_numpy = Columns.joined(
+        [from_packed(sent) for _, *sent in sorted(rows, key=lambda row: row[0])]
+    )
+    for read in (by_sql, by_numpy):
         for came_back, went_in in zip(read, ordered, strict=True):
             np.testing.assert_array_equal(came_back.view(np.int64), went_in.view(np.int64))
 

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.samples import Columns
-from infrawatch.store.journal import JOINED_FIELDS, UNCOMPACTED, from_packed
+from infrawatch.store.journal import JOINED, UNCOMPACTED, from_packed
 
 # Reads the uncompacted end of each shard's index, and rows without their arrays.
 _BACKLOG = text(f"""
@@ -47,18 +47,7 @@ FROM (
 WHERE total > :most AND arrived_at > first
 """)
 
-# A shard and a minute of arrival at a time and in order, so that the last of equals is the one that
-# counts.
-_UNCOMPACTED = text(f"""
-SELECT shard, {JOINED_FIELDS}
-FROM (
-    SELECT j.*, date_trunc('minute', j.arrived_at) AS minute
-    {UNCOMPACTED}
-    WHERE h.shard = ANY(CAST(:shards AS smallint[])) AND j.arrived_at < :cut
-    ORDER BY j.shard, minute, j.arrived_at, j.writer, j.seq, j.first
-) AS j
-GROUP BY shard, minute ORDER BY shard, minute
-""")
+_UNCOMPACTED = text(JOINED.format(wanted="", condition="AND j.arrived_at < :cut"))
 
 _ADVANCE = text("""
 UPDATE shards

@@ -49,8 +49,31 @@ _EXPONENTS = 2047
 # `varbit_send` begins with the number of bits.
 _PACKED = [f"substr(varbit_send(j.{column}), 5)" for column in ("series_ids", "times", '"values"')]
 _PACKED_FIELDS = ", ".join(_PACKED)
-JOINED_FIELDS = ", ".join(f"string_agg({field}, '')" for field in _PACKED)
-"""The samples of rows `j`, in the order in which they are met."""
+_JOINED_FIELDS = ", ".join(f"string_agg({field}, '')" for field in _PACKED)
+
+# A group's rows are small, so PostgreSQL joins five minutes of them; fetching them one by one would
+# cost more than all the rest. It does so for one shard after the other, which keeps what it sorts
+# in memory. The inner order begins with what is grouped by: else PostgreSQL sorts once more, and
+# its sort mixes up equals when it spills to disk.
+JOINED = f"""
+SELECT h.shard, joined.*
+FROM shards h {{wanted}}
+CROSS JOIN LATERAL (
+    SELECT {_JOINED_FIELDS}
+    FROM (
+        SELECT j.*, date_bin(interval '5 minutes', j.arrived_at, timestamptz 'epoch') AS part
+        FROM journal j
+        WHERE j.shard = h.shard AND j.arrived_at >= h.compacted_until {{condition}}
+        ORDER BY part, j.arrived_at, j.writer, j.seq, j.first
+    ) AS j
+    GROUP BY part ORDER BY part
+) AS joined
+WHERE h.shard = ANY(CAST(:shards AS smallint[]))
+"""
+"""What waits for compaction, in order of arrival: a shard and samples as `from_packed` takes them.
+
+Rows of one shard come one after the other. They may be narrowed down to those with a `condition`.
+"""
 
 UNCOMPACTED = """
 FROM shards h CROSS JOIN LATERAL (

@@ -12,7 +12,7 @@ from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange, from_us
 from infrawatch.store.chunks import ChunkRepository
-from infrawatch.store.journal import JOINED_FIELDS, UNCOMPACTED, from_packed
+from infrawatch.store.journal import JOINED, from_packed
 from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
 
 EVER = TimeRange(0, FAR_FUTURE_US)
@@ -23,34 +23,20 @@ _OFF_LOOP_SAMPLES = 200_000
 _BUFFERED_ROWS = 50
 """A row can hold a megabyte, and SQLAlchemy would hold a thousand of them."""
 
-# Serves (shard, arrived_at) from its index, in order of precedence: the last one wins. A group's
-# rows are small, so PostgreSQL joins a minute of them per shard; fetching them one by one would
-# cost more than all the rest. The inner order begins with what is grouped by: else PostgreSQL sorts
-# once more, and its sort mixes up equals when it spills to disk.
-_JOURNAL = f"""
-SELECT {JOINED_FIELDS}
-FROM (
-    SELECT j.*, date_trunc('minute', j.arrived_at) AS minute
-    {UNCOMPACTED} {{wanted}}
-    WHERE h.shard = ANY(CAST(:shards AS smallint[])) AND j.max_at >= :start AND j.min_at < :end
-        {{condition}}
-    ORDER BY j.shard, minute, j.arrived_at, j.writer, j.seq, j.first
-) AS j
-GROUP BY shard, minute ORDER BY shard, minute
-"""
-_JOURNAL_OF_SHARDS = text(_JOURNAL.format(wanted="", condition=""))
+_SPANNED = "AND j.max_at >= :start AND j.min_at < :end"
+_JOURNAL_OF_SHARDS = text(JOINED.format(wanted="", condition=_SPANNED))
 
-# The same for a few series of each shard: PostgreSQL looks for them in the bytes of a row, leading
-# zeros left out because they are everywhere, and sends rows that seem to hold one.
+# For a few series of each shard PostgreSQL looks for them in the bytes of a row, leading zeros left
+# out because they are everywhere, and sends rows that seem to hold one.
 _JOURNAL_OF_FEW = text(
-    _JOURNAL.format(
+    JOINED.format(
         wanted=f"""
-    JOIN (
-        SELECT shard, array_agg(ltrim(int8send(series_id), '\\x00')) AS ids {ARRAY_OF_WANTED}
-        GROUP BY shard
-    ) AS few ON few.shard = h.shard
-    """,
-        condition="""AND EXISTS (
+JOIN (
+    SELECT shard, array_agg(ltrim(int8send(series_id), '\\x00')) AS ids {ARRAY_OF_WANTED}
+    GROUP BY shard
+) AS few USING (shard)
+""",
+        condition=f"""{_SPANNED} AND EXISTS (
             SELECT FROM unnest(few.ids) AS id WHERE position(id IN varbit_send(j.series_ids)) > 0
         )""",
     )
@@ -141,7 +127,7 @@ class SampleRepository:
         rows = await self._connection.stream(
             statement, asked, execution_options={"max_row_buffer": _BUFFERED_ROWS}
         )
-        async for sent in rows:
+        async for _, *sent in rows:
             part = from_packed(sent)
             times_us = part.times_us
             kept = (times_us >= span.start_us) & (times_us < span.end_us)
