@@ -1,6 +1,7 @@
 """More than can be taken: some is, the rest is told to come back, and nothing piles up."""
 
 import asyncio
+import gzip
 import json
 from collections import Counter
 from time import monotonic
@@ -53,6 +54,31 @@ async def test_of_a_crowd_some_are_served_and_the_others_told_to_come_back(
         assert await find_count(client, REFUSED) == statuses[503]
         assert (await push(client, series("crowded"))).status_code == 200, "it is over"
         assert await find_count(client, UNDER_WAY) == 0
+
+
+async def test_a_crowd_whose_bodies_inflate_takes_no_more_memory_than_one_whose_bodies_do_not(
+    database_url: str, database: Database
+) -> None:
+    body = json.dumps(batch(series("inflated", [now_ms(), 1]))).encode() + b" " * 12 * MIB
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    packed = gzip.compress(body)
+    async with (
+        serving_process(database_url, WRITE_DEADLINE="30s") as server,
+        AsyncClient(base_url=server.url, timeout=120, limits=Limits()) as client,
+    ):
+        assert (await push(client, series("inflated"))).status_code == 200
+        server.forget_peak()
+        before = server.memory("VmRSS")
+
+        async with asyncio.TaskGroup() as tasks, locked(database):
+            crowd = [
+                tasks.create_task(client.post("/v1/samples", content=packed, headers=headers))
+                for _ in range(60)
+            ]
+            await until_some_are_answered(crowd)
+
+        assert {task.result().status_code for task in crowd} == {200, 503}
+        assert server.memory("VmHWM") - before < 300 * MIB, "all of them are 720"
 
 
 async def send(client: AsyncClient, start: int, number: int) -> Response:

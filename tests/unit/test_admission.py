@@ -7,7 +7,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from infrawatch.errors import Overloaded
 from infrawatch.ingest import admission
-from infrawatch.ingest.admission import PROMPT_S, Admit, UnderWay
+from infrawatch.ingest.admission import HOLD, PROMPT_S, Admit, UnderWay
 from infrawatch.telemetry import Telemetry
 
 MIB = 1024 * 1024
@@ -143,3 +143,22 @@ async def test_what_is_refused_is_not_read(under_way: UnderWay) -> None:
 
     assert start["status"] == 503
     assert int(dict(start["headers"])[b"retry-after"]) > 0
+
+
+async def test_what_is_held_beside_a_body_counts_for_the_others(under_way: UnderWay) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        scope[HOLD](2 * MOST)  # alone, it may
+        with pytest.raises(Overloaded):
+            under_way.hold(1, 0)
+        with pytest.raises(Overloaded):
+            under_way.receive(1, 0)
+        scope[HOLD](-MOST - 1)
+        under_way.hold(1, 0)
+        under_way.hold(-1, 0)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    [answer] = await ask(under_way, app, [b""])
+
+    assert answer["status"] == 200
+    assert (under_way.bytes, under_way.held_bytes) == (0, 0)

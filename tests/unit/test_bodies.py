@@ -10,8 +10,10 @@ import pytest
 from fastapi import Request
 from starlette.types import Message
 
-from infrawatch.errors import MalformedBody, TooLarge, UnsupportedContent
-from infrawatch.ingest.bodies import read_body
+from infrawatch.errors import MalformedBody, Overloaded, TooLarge, UnsupportedContent
+from infrawatch.ingest import bodies
+from infrawatch.ingest.admission import HOLD, Hold
+from infrawatch.ingest.bodies import read_body, read_snappy_body
 
 PLAIN = b'{"series":[{"metric":"up","samples":[[1,1]]}]}' * 40
 NOISE = Random(7).randbytes(3_000)  # compresses to more than itself
@@ -34,7 +36,11 @@ EVERY_ENCODING = pytest.mark.parametrize(("encoding", "compress"), COMPRESSORS)
 
 
 def request(
-    *pieces: bytes, encoding: str | None = None, length: str = "", breaks_off: bool = False
+    *pieces: bytes,
+    encoding: str | None = None,
+    length: str = "",
+    breaks_off: bool = False,
+    hold: Hold = lambda _more: None,
 ) -> Request:
     """A request whose body comes in pieces."""
     end: Message = (
@@ -52,7 +58,7 @@ def request(
 
     sent = {"content-encoding": encoding, "content-length": length}
     headers = [(name.encode(), text.encode()) for name, text in sent.items() if text is not None]
-    return Request({"type": "http", "headers": headers}, receive)
+    return Request({"type": "http", "headers": headers, HOLD: hold}, receive)
 
 
 @pytest.mark.parametrize("encoding", [None, "", "identity", "IDENTITY "])
@@ -140,3 +146,43 @@ async def test_a_body_that_grows_too_large_is_not_read_on() -> None:
 async def test_a_body_that_breaks_off_is_malformed() -> None:
     with pytest.raises(MalformedBody, match="broke off"):
         await read_body(request(b"x", breaks_off=True), max_bytes=1_000)
+
+
+@EVERY_ENCODING
+@pytest.mark.parametrize("off_loop_bytes", [0, 1 << 20])
+async def test_what_a_body_inflates_to_is_counted_from_before_until_the_end(
+    encoding: str,
+    compress: Callable[[bytes], bytes],
+    off_loop_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bodies, "_OFF_LOOP_BYTES", off_loop_bytes)
+    held: list[int] = []
+    sent = request(compress(PLAIN), encoding=encoding, hold=held.append)
+
+    assert await read_body(sent, max_bytes=10_000) == PLAIN
+
+    assert held[0] >= len(compress(PLAIN)), "a buffer, as large as may be needed"
+    assert sum(held) == len(PLAIN)
+
+
+@EVERY_ENCODING
+async def test_a_body_there_is_no_room_for_is_not_inflated(
+    encoding: str, compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_more: int) -> None:
+        raise Overloaded
+
+    monkeypatch.setattr(bodies, "_inflate_up_to", pytest.fail)
+
+    with pytest.raises(Overloaded):
+        await read_body(request(compress(PLAIN), encoding=encoding, hold=refuse), max_bytes=10_000)
+
+
+async def test_a_block_of_snappy_is_counted_as_what_it_says() -> None:
+    held: list[int] = []
+    sent = request(bytes(cramjam.snappy.compress_raw(PLAIN)), hold=held.append)
+
+    assert await read_snappy_body(sent, max_bytes=10_000) == PLAIN
+
+    assert held == [len(PLAIN)]

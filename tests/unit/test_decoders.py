@@ -15,6 +15,7 @@ from thorough import IS_THOROUGH
 
 from infrawatch.errors import InvalidInput, MalformedBody, TooLarge
 from infrawatch.ingest import bodies
+from infrawatch.ingest.admission import HOLD
 
 EXAMPLES = 3_000 if IS_THOROUGH else 60
 
@@ -69,7 +70,7 @@ def inflated(encoding: str, body: bytes) -> bytes:
         return {"type": "http.request", "body": body, "more_body": False}
 
     headers = [(b"content-encoding", encoding.encode())]
-    request = Request({"type": "http", "headers": headers}, receive)
+    request = Request({"type": "http", "headers": headers, HOLD: lambda _more: None}, receive)
     read = bodies.read_snappy_body if encoding == "snappy" else bodies.read_body
     return asyncio.run(read(request, max_bytes=MOST_BYTES))
 

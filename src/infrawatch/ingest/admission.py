@@ -1,5 +1,6 @@
 """Too much at once is refused before anybody reads it, so that what was taken is finished."""
 
+from collections.abc import Callable
 from time import monotonic
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +19,16 @@ _FIRST_BYTES = 16 * 1024 * 1024
 _LEAST_BYTES = 1024 * 1024
 _MOST_SHRINKING, _GROWTH = 0.5, 0.1
 
+HOLD = "infrawatch.hold"
+"""Where in a request's scope those who inflate its body find a `Hold`."""
+
+Hold = Callable[[int], None]
+"""Counts memory that a request is about to take beside what it has sent; less than 0 gives it back.
+
+Raises:
+    Overloaded: others take too much already; nothing is counted.
+"""
+
 
 class UnderWay:
     """Bytes of bodies that are here and not answered, and how many there may be before we refuse.
@@ -25,11 +36,13 @@ class UnderWay:
     As many as are answered promptly, and never more than `most_bytes`: a queue that takes longer to
     empty than senders wait would be work for nobody. While answers are late the limit shrinks by as
     much as they are late, once for each time that one may take; while it is needed and they are
-    prompt, it grows by a tenth of what is answered.
+    prompt, it grows by a tenth of what is answered. What bodies take beside that, inflated, is
+    held: no more of it is begun when all together is as much as `most_bytes`.
     """
 
     def __init__(self, most_bytes: int, telemetry: Telemetry) -> None:
         self.bytes = 0
+        self.held_bytes = 0
         self.limit_bytes = min(_FIRST_BYTES, most_bytes)
         self._most_bytes = most_bytes
         self._telemetry = telemetry
@@ -50,9 +63,19 @@ class UnderWay:
         Raises:
             Overloaded: there are too many bytes of others; the piece is not counted.
         """
-        if self.bytes - own >= self._most_bytes:
+        if self.bytes + self.held_bytes - own >= self._most_bytes:
             raise self._refusal()
         self._count(size)
+
+    def hold(self, size: int, own: int) -> None:
+        """Count what a request of which `own` bytes are here, held ones too, takes beside them.
+
+        Raises:
+            Overloaded: there are too many bytes of others; these are not counted.
+        """
+        if size > 0 and self.bytes + self.held_bytes - own >= self._most_bytes:
+            raise self._refusal()
+        self.held_bytes += size
 
     def answer(self, size: int, took_s: float) -> None:
         """Learn from an answer to a request of so many bytes, so long after its last one."""
@@ -65,8 +88,9 @@ class UnderWay:
             kept = max(_MOST_SHRINKING, PROMPT_S / took_s)
             self.limit_bytes = max(_LEAST_BYTES, round(kept * self.limit_bytes))
 
-    def leave(self, size: int) -> None:
+    def leave(self, size: int, held: int = 0) -> None:
         """Forget a request of so many bytes: it is answered, or its sender has left."""
+        self.held_bytes -= held
         self._count(-size)
 
     def _refusal(self) -> Overloaded:
@@ -102,25 +126,31 @@ class Admit:
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         under_way = self._under_way
-        size = 0
+        size = held = 0
         received_at: float | None = None
 
         async def counting() -> Message:
             nonlocal size, received_at
             message = await receive()
             piece = len(message.get("body", b""))
-            under_way.receive(piece, size)
+            under_way.receive(piece, size + held)
             size += piece
             if message["type"] == "http.request" and not message.get("more_body", False):
                 received_at = monotonic()
             return message
+
+        def hold(more: int) -> None:
+            nonlocal held
+            under_way.hold(more, size + held)
+            held += more
 
         async def learning(message: Message) -> None:
             if message["type"] == "http.response.start" and received_at is not None:
                 under_way.answer(size, monotonic() - received_at)
             await send(message)
 
+        scope[HOLD] = hold
         try:
             await self._app(scope, counting, learning)
         finally:
-            under_way.leave(size)
+            under_way.leave(size, held)

@@ -8,6 +8,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from infrawatch.errors import MalformedBody, TooLarge, UnsupportedContent
+from infrawatch.ingest.admission import HOLD, Hold
 
 _OFF_LOOP_BYTES = 256 * 1024
 """Inflating this much takes about a millisecond; larger bodies are inflated in a thread."""
@@ -28,6 +29,7 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
         TooLarge: it is larger than `max_bytes`, as sent or inflated; the rest was not inflated.
         UnsupportedContent: an encoding other than gzip, zstd, deflate, br.
         MalformedBody: it is not what its encoding says, or broke off.
+        Overloaded: with what it inflates to, too much would be under way.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     body = await read_raw_body(request, max_bytes=max_bytes)
@@ -38,9 +40,20 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
         raise UnsupportedContent(
             f"Content-Encoding {encoding[:50]!r} is not read here: use gzip, zstd, deflate or br"
         )
-    if len(body) > _OFF_LOOP_BYTES:
-        return await asyncio.to_thread(_inflated, body, inflate, encoding, max_bytes)
-    return _inflated(body, inflate, encoding, max_bytes)
+    hold: Hold = request.scope[HOLD]
+    for size in dict.fromkeys((min(max_bytes, _FIRST_GUESS * len(body)), max_bytes)):
+        hold(size)
+        if len(body) > _OFF_LOOP_BYTES:
+            inflated = await asyncio.to_thread(_inflate_up_to, size, body, inflate)
+        else:
+            inflated = _inflate_up_to(size, body, inflate)
+        if isinstance(inflated, bytes):
+            hold(len(inflated) - size)
+            return inflated
+        hold(-size)
+        if "whole buffer" not in inflated:  # cramjam's words for an output that is full
+            raise MalformedBody(f"the body is not valid {encoding}: {inflated}")
+    raise _too_large(max_bytes)
 
 
 async def read_snappy_body(request: Request, *, max_bytes: int) -> bytes:
@@ -49,12 +62,15 @@ async def read_snappy_body(request: Request, *, max_bytes: int) -> bytes:
     Raises:
         TooLarge: it is larger than `max_bytes`, as sent or inflated; nothing was inflated.
         MalformedBody: it is no such block, or broke off.
+        Overloaded: with what it inflates to, too much would be under way.
     """
     body = await read_raw_body(request, max_bytes=max_bytes)
     try:
         size = cramjam.snappy.decompress_raw_len(body)
         if size > max_bytes:
             raise _too_large(max_bytes)
+        hold: Hold = request.scope[HOLD]
+        hold(size)
         if size > _SNAPPY_OFF_LOOP_BYTES:
             return bytes(await asyncio.to_thread(cramjam.snappy.decompress_raw, body))
         return bytes(cramjam.snappy.decompress_raw(body))
@@ -85,19 +101,8 @@ async def read_raw_body(request: Request, *, max_bytes: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _inflated(body: bytes, inflate: Inflate, encoding: str, max_bytes: int) -> bytes:
-    """Inflate into a buffer that ends where the bound is, so that a bomb stops there."""
-    for size in dict.fromkeys((min(max_bytes, _FIRST_GUESS * len(body)), max_bytes)):
-        inflated = _inflate_up_to(size, body, inflate)
-        if isinstance(inflated, bytes):
-            return inflated
-        if "whole buffer" not in inflated:  # cramjam's words for an output that is full
-            raise MalformedBody(f"the body is not valid {encoding}: {inflated}")
-    raise _too_large(max_bytes)
-
-
 def _inflate_up_to(size: int, body: bytes, inflate: Inflate) -> bytes | str:
-    """The body inflated, or why not.
+    """The body inflated, or why not, into a buffer that ends there, so that a bomb stops.
 
     The reason is text, since an exception would keep the buffer until it has been answered.
     """
