@@ -5,6 +5,7 @@ import ctypes
 import gc
 import resource
 import signal
+import sys
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 
@@ -14,6 +15,10 @@ log = structlog.get_logger()
 
 GC_THRESHOLD = 100_000
 """A large batch makes this many dicts; with CPython's 700 the collector would run all the time."""
+
+SWITCH_S = 0.001
+"""How long the event loop waits for the interpreter lock when a thread holds it, as one does that
+reads a large body; at CPython's 5 ms, everybody else waits for as much at every turn."""
 
 CANCEL_AGAIN_S = 1.0
 """How long a task may take to end before it is told again."""
@@ -28,6 +33,7 @@ def settle() -> None:
     """Call once everything is open: the memory that is in use now will stay in use."""
     _settle_garbage_collection()
     _give_memory_back()
+    sys.setswitchinterval(SWITCH_S)
 
 
 def allow_open_files(wanted: int) -> int:

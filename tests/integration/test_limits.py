@@ -122,6 +122,25 @@ async def test_at_the_limit_known_series_flow_on_and_new_ones_are_refused(
         assert len((await client.get("/v1/series", params={"match": "requests"})).json()["series"])
 
 
+async def test_those_that_are_known_are_found_among_many(
+    database_url: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_room, "_AT_ONCE", 7)
+    async with limited(database_url, key, Limits(active_series=20)) as client:
+        known = distinct("path", 0, 20)
+        assert (await push(client, *known)).status_code == 200
+
+    async with limited(database_url, key, Limits(active_series=20)) as client:  # with no cache yet
+        mixed = [one for pair in zip(known, distinct("path", 20, 40), strict=True) for one in pair]
+        answer = await push(client, *mixed, partial="true")
+
+    assert answer.status_code == 207
+    assert (answer.json()["accepted"], answer.json()["rejected"]) == (20, 20)
+    assert [one["pointer"] for one in answer.json()["errors"]] == [
+        f"/series/{n}/samples/0/0" for n in range(1, 40, 2)
+    ]
+
+
 async def test_series_that_came_to_rest_make_room(
     database_url: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

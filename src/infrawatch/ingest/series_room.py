@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 
 from infrawatch.ingest.decoded import Decoded
@@ -10,6 +10,9 @@ from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.database import Database
 from infrawatch.store.series import SeriesRepository
+
+_AT_ONCE = 500
+"""To look up so many keeps everybody else waiting for about three milliseconds."""
 
 COUNT_AGAIN_S = 60.0
 COUNT_SOON_S = 5.0
@@ -49,15 +52,23 @@ class SeriesRoom:
         Raises:
             StoreUnavailable: they cannot be looked up or counted now.
         """
-        asked = list(dict.fromkeys(names.values()))
-        async with self._database.reading() as connection:
-            found = await SeriesRepository(connection, tenant_id).find(asked)
-        new = [name for name, series_id in zip(asked, found, strict=True) if series_id is None]
+        new = await self._find_new(tenant_id, list(dict.fromkeys(names.values())))
         granted = await self._grant(tenant_id, len(new), most)
         refused = frozenset(new[granted:])
         if refused:
             _refuse(decoded, names, refused, most)
         return {number: name for number, name in names.items() if name not in refused}
+
+    async def _find_new(self, tenant_id: int, asked: Sequence[SeriesName]) -> list[SeriesName]:
+        """Those that are not stored, in order."""
+        new: list[SeriesName] = []
+        async with self._database.reading() as connection:
+            series = SeriesRepository(connection, tenant_id)
+            for start in range(0, len(asked), _AT_ONCE):
+                part = asked[start : start + _AT_ONCE]
+                found = await series.find(part)
+                new += [name for name, known in zip(part, found, strict=True) if known is None]
+        return new
 
     async def _grant(self, tenant_id: int, wanted: int, most: int) -> int:
         count = self._counts[tenant_id]
