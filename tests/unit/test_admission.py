@@ -28,15 +28,32 @@ def is_refused(under_way: UnderWay) -> bool:
     return False
 
 
+def fill(under_way: UnderWay) -> None:
+    """Let there be as many bytes under way as there may be, in requests of a mebibyte."""
+    for _ in range(under_way.limit_bytes // MIB):
+        under_way.receive(MIB, 0)
+
+
 def test_requests_are_refused_while_too_many_bytes_are_under_way(under_way: UnderWay) -> None:
-    size = under_way.limit_bytes
     assert not is_refused(under_way)
 
-    under_way.receive(size, 0)
+    fill(under_way)
 
     assert is_refused(under_way)
-    under_way.leave(size)
+    under_way.leave(MIB)
     assert not is_refused(under_way)
+
+
+def test_one_large_body_turns_nobody_else_away(under_way: UnderWay) -> None:
+    own = 0
+    for _ in range(under_way.limit_bytes // MIB):
+        under_way.receive(MIB, own)
+        own += MIB
+
+    assert not is_refused(under_way)
+    under_way.leave(own)
+    fill(under_way)
+    assert is_refused(under_way), "what it counted for is forgotten with it, and not more"
 
 
 def test_one_body_may_be_larger_than_the_bound_but_not_many(under_way: UnderWay) -> None:
@@ -137,7 +154,7 @@ async def test_what_is_refused_is_not_read(under_way: UnderWay) -> None:
     async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
         pytest.fail("it was let through")
 
-    under_way.receive(under_way.limit_bytes, 0)
+    fill(under_way)
 
     start, _ = await ask(under_way, app, [])
 

@@ -17,6 +17,11 @@ _FIRST_BYTES = 16 * 1024 * 1024
 """A third of a second's work; more has to prove that it is answered promptly."""
 
 _LEAST_BYTES = 1024 * 1024
+
+_LARGE_BYTES = _FIRST_BYTES // 4
+"""No body counts for more when others want to begin: larger ones are read in threads, beside them,
+and one alone must not turn everybody else away."""
+
 _MOST_SHRINKING, _GROWTH = 0.5, 0.1
 
 HOLD = "infrawatch.hold"
@@ -43,6 +48,7 @@ class UnderWay:
     def __init__(self, most_bytes: int, telemetry: Telemetry) -> None:
         self.bytes = 0
         self.held_bytes = 0
+        self._crowd_bytes = 0
         self.limit_bytes = min(_FIRST_BYTES, most_bytes)
         self._most_bytes = most_bytes
         self._telemetry = telemetry
@@ -54,17 +60,18 @@ class UnderWay:
         Raises:
             Overloaded: there are too many bytes.
         """
-        if self.bytes >= self.limit_bytes:
+        if self._crowd_bytes >= self.limit_bytes:
             raise self._refusal()
 
-    def receive(self, size: int, own: int) -> None:
-        """Count a piece of a request of which `own` bytes were here before.
+    def receive(self, size: int, own: int, held: int = 0) -> None:
+        """Count a piece of a request of which `own` bytes were here before, beside what it holds.
 
         Raises:
             Overloaded: there are too many bytes of others; the piece is not counted.
         """
-        if self.bytes + self.held_bytes - own >= self._most_bytes:
+        if self.bytes + self.held_bytes - own - held >= self._most_bytes:
             raise self._refusal()
+        self._crowd_bytes += min(own + size, _LARGE_BYTES) - min(own, _LARGE_BYTES)
         self._count(size)
 
     def hold(self, size: int, own: int) -> None:
@@ -91,6 +98,7 @@ class UnderWay:
     def leave(self, size: int, held: int = 0) -> None:
         """Forget a request of so many bytes: it is answered, or its sender has left."""
         self.held_bytes -= held
+        self._crowd_bytes -= min(size, _LARGE_BYTES)
         self._count(-size)
 
     def _refusal(self) -> Overloaded:
@@ -133,7 +141,7 @@ class Admit:
             nonlocal size, received_at
             message = await receive()
             piece = len(message.get("body", b""))
-            under_way.receive(piece, size + held)
+            under_way.receive(piece, size, held)
             size += piece
             if message["type"] == "http.request" and not message.get("more_body", False):
                 received_at = monotonic()
