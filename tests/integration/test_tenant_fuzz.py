@@ -1,0 +1,250 @@
+"""Whatever a tenant thinks of asking, another one's data changes nothing of what it is answered.
+
+The same questions go to two servers: on one another tenant has data, on the other it has none.
+"""
+
+import json
+import secrets
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import pytest_asyncio
+from asking import SECRET, T_MS, questions
+from conftest import cloned
+from httpx import AsyncClient
+from integration.conftest import serving
+from keys import a_key, a_tenant, bearing
+from thorough import IS_THOROUGH
+from viewing import viewing
+
+from infrawatch.access.principal import SCOPES
+from infrawatch.query.functions import Function
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OURS = "alpha"
+VALUE = 31_415_926
+"""Of the other tenant's samples, and of nothing else."""
+
+VOLATILE = {
+    "request_id",
+    "cursor",
+    "ticket",
+    "last_used_at",
+    "created_at",
+    "at",
+    "next_before",
+    "live",
+}
+
+UNENDING = "/v1/live/sse"
+EXAMPLES = 600 if IS_THOROUGH else 100
+SEED = secrets.randbits(32) if IS_THOROUGH else 7
+"""It is named when a test fails."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class World:
+    """A server, and the key of the tenant that asks."""
+
+    client: AsyncClient
+    url: str
+    key: str
+
+    @property
+    def key_id(self) -> str:
+        return self.key.split("_")[1]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Worlds:
+    """`theirs` are the other tenant's ids, of its key and its series; `empty` has none of them."""
+
+    full: World
+    empty: World
+    operations: Sequence[tuple[str, dict[str, Any]]]
+    theirs: Sequence[str]
+
+    @property
+    def both(self) -> tuple[World, World]:
+        return self.full, self.empty
+
+
+async def fill(client: AsyncClient, mark: str, value: int, key: str) -> None:
+    """Send samples in every format there is."""
+    document = (await client.get("/openapi.json")).json()
+    for question in questions(document):
+        if question.has_body and "/session" not in question.path and "/keys" not in question.path:
+            request = question.to_request(mark, value)
+            request["headers"] |= bearing(key)
+            await client.request(**request)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def worlds(postgres: str, template: str) -> AsyncIterator[Worlds]:
+    async with AsyncExitStack() as stack:
+        full, theirs = await open_world(stack, postgres, template, has_data=True)
+        empty, _ = await open_world(stack, postgres, template, has_data=False)
+        document = (await full.client.get("/openapi.json")).json()
+        operations = [
+            (path, operations["get"])
+            for path, operations in document["paths"].items()
+            if "get" in operations and path != UNENDING
+        ]
+        assert len(theirs) > 5
+        yield Worlds(full, empty, operations, theirs)
+
+
+async def open_world(
+    stack: AsyncExitStack, postgres: str, template: str, *, has_data: bool
+) -> tuple[World, list[str]]:
+    """A server with two tenants: the one that asks has data, the other one has some or none."""
+    database_url = stack.enter_context(cloned(postgres, template))
+    ours, other = [
+        await a_key(
+            database_url, *SCOPES, tenant_id=await a_tenant(database_url, name), name=f"of {name}"
+        )
+        for name in (OURS, SECRET)
+    ]
+    url = await stack.enter_async_context(serving(database_url, auth="required"))
+    client = await stack.enter_async_context(AsyncClient(base_url=url, timeout=60))
+    await fill(client, OURS, 1, ours)
+    theirs = [other.split("_")[1]]
+    if has_data:
+        await fill(client, SECRET, VALUE, other)
+        every = {"match": '{__name__=~".+"}'}
+        answer = await client.get("/v1/series", params=every, headers=bearing(other))
+        theirs += [one["id"] for one in answer.json()["series"]]
+    client.headers.update(bearing(ours))
+    return World(client, url, ours), theirs
+
+
+NAMES = ["shared", "host", "who", "__name__", f"{SECRET}_total", SECRET, OURS, f"{SECRET}_text"]
+VALUES = ["a", "b", SECRET, OURS, "", ".+", "c.*d", f"{SECRET}|{OURS}", str(VALUE), "'--", "ü"]
+OPERATORS = ["=", "!=", "=~", "!~"]
+NONSENSE = ["", "-1", "a b", "ü", "'--", "%", "{", "null", "9" * 30, "1e999"]
+
+SECONDS = T_MS // 1000
+PARAMETERS = {
+    "start": [str(SECONDS - 60), str(SECONDS), "2001-01-01T00:00:00Z"],
+    "end": [str(SECONDS + 60), str(SECONDS), str(SECONDS + 7_200)],
+    "step": ["1s", "30s", "1h"],
+    "fn": [one.value for one in Function],
+    "across": ["sum", "count", "max"],
+    "max_age": ["all", "1s", "10y"],
+    "limit": ["0", "1", "2", "5", "1000", "100000"],
+    "precision": ["ms", "ns", "s"],
+}
+"""Times are the same whenever the two are asked; of other parameters any name or id is tried."""
+
+
+def a_selector(chance: Random) -> str:
+    matchers = ",".join(
+        f"{chance.choice(NAMES)}{chance.choice(OPERATORS)}{json.dumps(chance.choice(VALUES))}"
+        for _ in range(chance.randrange(4))
+    )
+    return f"{chance.choice(['', *NAMES])}{{{matchers}}}"
+
+
+def a_value(chance: Random, parameter: str, theirs: Sequence[str]) -> str:
+    if chance.random() < 0.1:
+        return chance.choice(NONSENSE)
+    if parameter == "match":
+        return a_selector(chance)
+    return chance.choice(PARAMETERS.get(parameter) or [*NAMES, *theirs, "1", "99999"])
+
+
+async def test_answers_are_the_same_whether_or_not_another_tenant_has_data(worlds: Worlds) -> None:
+    chance = Random(SEED)
+    statuses = set()
+    for _ in range(EXAMPLES):
+        path, operation = chance.choice(worlds.operations)
+        query = {}
+        for parameter in operation.get("parameters", ()):
+            name, value = parameter["name"], a_value(chance, parameter["name"], worlds.theirs)
+            if parameter["in"] == "path":
+                path = path.replace(f"{{{name}}}", quote(value, safe="") or "a")
+            elif parameter["in"] == "query" and (parameter["required"] or chance.random() < 0.5):
+                query[name] = value
+
+        full, empty = [await asked(one, "GET", path, query) for one in worlds.both]
+
+        assert full == empty, (SEED, path, query)
+        assert_tells_nothing(full, worlds, (path, query))
+        statuses.add(full[0])
+    assert {200, 422} <= statuses
+    assert not any(status >= 500 for status in statuses)
+
+
+async def test_what_a_tenant_deletes_is_its_own(worlds: Worlds) -> None:
+    for wanted in (*worlds.theirs[:4], *NAMES):
+        for path, query in ((f"/v1/keys/{wanted}", {}), ("/v1/limits", {"key_id": wanted})):
+            full, empty = [await asked(one, "DELETE", path, query) for one in worlds.both]
+            assert full == empty, (path, query)
+            assert full[0] >= 400, (path, query)
+
+
+async def test_frames_are_the_same_whether_or_not_another_tenant_has_data(worlds: Worlds) -> None:
+    chance = Random(SEED)
+    for _ in range(EXAMPLES // 10):
+        matches = [a_selector(chance) for _ in range(3)]
+
+        full, empty = [await watched(one, matches) for one in worlds.both]
+
+        assert full == empty, (SEED, matches)
+        assert_tells_nothing(full, worlds, matches)
+
+
+async def asked(world: World, method: str, path: str, query: dict[str, str]) -> tuple[int, object]:
+    answer = await world.client.request(method, path, params=query)
+    text = answer.text.replace(world.key_id, "our key")
+    try:
+        return answer.status_code, without_volatile(json.loads(text))
+    except ValueError:
+        return answer.status_code, text
+
+
+async def watched(world: World, matches: list[str]) -> list[dict[str, Any]]:
+    """What comes of each subscription: its series and snapshot, or an error."""
+    frames: list[dict[str, Any]] = []
+    async with viewing(world.url, additional_headers=bearing(world.key)) as viewer:
+        for number, match in enumerate(matches):
+            since = str(SECONDS - 60)
+            await viewer.send(
+                {"type": "subscribe", "id": str(number), "match": match, "since": since}
+            )
+            while not frames or frames[-1]["type"] not in ("snapshot", "error"):
+                frames.append(without_volatile(await viewer.next()))
+            frames.append({"type": "next"})
+    return frames
+
+
+def without_volatile(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: without_volatile(v) for k, v in value.items() if k not in VOLATILE}
+    return [without_volatile(one) for one in value] if isinstance(value, list) else value
+
+
+def assert_tells_nothing(answer: object, worlds: Worlds, question: object) -> None:
+    for mark in (SECRET, str(VALUE), worlds.theirs[0]):
+        assert mark in str(question) or mark not in str(answer), mark
+    named = {text for text in words(answer) if text not in str(question)}
+    assert named.isdisjoint(worlds.theirs)
+
+
+def words(value: Any) -> Iterator[str]:
+    """All texts in an answer, names of members too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        for one in value.values():
+            yield from words(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from words(one)
