@@ -90,7 +90,7 @@ async def test_when_the_backlog_is_full_senders_are_told_at_once(
 async def test_a_batch_nobody_waits_for_any_more_is_not_stored_later(
     database_url: str, database: Database
 ) -> None:
-    deadline = timedelta(seconds=1)
+    deadline = timedelta(seconds=3)
     async with pressed(database_url, write_deadline=deadline, write_group_samples=1) as client:
         await push(client, series("first"), series("second"), series("third"))
         before = await find_values(database, "third")
