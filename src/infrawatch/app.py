@@ -135,7 +135,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             epoch = await get_epoch(connection)
         plumbing = Plumbing(database, epoch, telemetry, _live_options(settings))
         writer = _writer(settings, database, telemetry, plumbing.on_committed)
-        tasks.create_task(vital(writer.run()))
+        tasks.create_task(vital(writer.run(), may_end=True))  # once closed, and never before
         upkeep = Scheduler(
             upkeep_database,
             telemetry,

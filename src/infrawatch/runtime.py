@@ -50,13 +50,17 @@ def allow_open_files(wanted: int) -> int:
     return wanted if soft == resource.RLIM_INFINITY else soft
 
 
-async def vital(work: Coroutine[object, object, None]) -> None:
+async def vital(work: Coroutine[object, object, None], *, may_end: bool = False) -> None:
     """Do work the service cannot live without; when it fails, ask the process to leave.
 
-    uvicorn keeps serving after a task of the lifespan has died.
+    Work that ends without being told to has failed, unless it `may_end`. uvicorn keeps serving
+    after a task of the lifespan has died.
+
+    Raises:
+        Exception: what the work raised.
     """
     try:
-        await work
+        await (work if may_end else _endless(work))
     except Exception:
         name = getattr(work, "__qualname__", "unknown")
         log.critical("vital_task_failed", task=name, exc_info=True)
@@ -75,6 +79,11 @@ async def stop(endless: Iterable[asyncio.Task[None]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+
+
+async def _endless(work: Coroutine[object, object, None]) -> None:
+    await work
+    raise RuntimeError("the task has ended, and nobody does its work now")
 
 
 def _settle_garbage_collection() -> None:
