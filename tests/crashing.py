@@ -124,7 +124,8 @@ class Sender:
         self.acknowledged: Samples = {}
 
     async def send_until(self, enough: asyncio.Event) -> None:
-        async with httpx.AsyncClient(timeout=10) as client, asyncio.timeout(PATIENCE_S):
+        # A request that is given up may be stored later than what is sent after it.
+        async with httpx.AsyncClient(timeout=None) as client, asyncio.timeout(PATIENCE_S):
             while not enough.is_set():
                 batch = dict(self._samples())
                 body = {"series": [_to_series(host, batch) for host in self._hosts]}

@@ -1,16 +1,21 @@
 """Whatever compaction does and when, the samples stay the same: the last arrival of each wins."""
 
+import itertools
 import random
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infrawatch.errors import StoreUnavailable
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import TimeRange, from_us, now_us
+from infrawatch.store import compaction as store_compaction
 from infrawatch.store.chunks import ChunkRepository
 from infrawatch.store.codec import Chunks
 from infrawatch.store.compaction import Backlog, CompactionRepository
@@ -41,19 +46,24 @@ class Writers:
         self.model: Model = {}
 
     async def write(self, number: int, samples: list[tuple[int, int, float]]) -> None:
+        async with self._database.writing() as connection:
+            await self.write_in(connection, number, samples)
+
+    async def write_in(
+        self, connection: AsyncConnection, number: int, samples: list[tuple[int, int, float]]
+    ) -> None:
         columns = Columns(
             np.array([series_id for series_id, _, _ in samples], np.int64),
             np.array([time for _, time, _ in samples], np.int64),
             np.array([value for _, _, value in samples], np.float64),
         )
-        async with self._database.writing() as connection:
-            writers = WriterRepository(connection)
-            if number not in self._turns:
-                self._turns[number] = await writers.register() * 1_000_000
-            self._turns[number] += 1
-            writer, seq = divmod(self._turns[number], 1_000_000)
-            at_us = await writers.advance(writer, seq)
-            await JournalRepository(connection).append(Entry(writer, seq, at_us, columns))
+        writers = WriterRepository(connection)
+        if number not in self._turns:
+            self._turns[number] = await writers.register() * 1_000_000
+        self._turns[number] += 1
+        writer, seq = divmod(self._turns[number], 1_000_000)
+        at_us = await writers.advance(writer, seq)
+        await JournalRepository(connection).append(Entry(writer, seq, at_us, columns))
         self.model |= {(series_id, time): value for series_id, time, value in samples}
 
 
@@ -220,6 +230,47 @@ async def test_a_slot_is_kept_for_those_who_began_to_read_before_it_was_compacte
     assert await empty(database, datetime.now(UTC)) == 1
 
 
+async def test_a_slot_is_kept_for_what_was_being_committed_when_it_was_looked_at(
+    database: Database, writers: Writers, series_ids: list[int]
+) -> None:
+    """Whoever begins to read between that commit and its compaction needs it in the journal."""
+    await writers.write(0, [(one, now_us(), 1.0) for one in series_ids])
+    await compaction.compact(database, ALL_SHARDS)
+    async with database.writing() as connection:
+        await writers.write_in(connection, 1, [(one, now_us(), 2.0) for one in series_ids])
+        spent = await find_spent(database, datetime.now(UTC))
+    async with database.reading() as connection:
+        await connection.execute(text("SELECT 1"))  # the snapshot is taken
+        await compaction.compact(database, ALL_SHARDS)
+        assert await empty_slots(database, spent) == 0
+        reader = SampleRepository(connection, max_samples=1_000)
+        found = await reader.read(series_ids, TimeRange(0, now_us() + HOUR_US))
+        assert len(found) == 2 * len(series_ids)
+
+
+async def test_a_pass_that_is_cut_early_takes_no_shard_back(
+    database: Database, writers: Writers, series_ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is compacted twice outranks what arrived after it and is compacted already."""
+    late, early = series_ids[:2]
+    for value in (1.0, 2.0):
+        await writers.write(0, [(late, now_us() + n, value) for n in range(60)])
+    await writers.write(0, [(early, now_us(), 1.0)])
+    await compaction.compact(database, [early % 64])
+    passed = await find_compacted_until(database, early)
+    monkeypatch.setattr(compaction, "PASS_SAMPLES", 100)
+    await compaction.compact(database, ALL_SHARDS)
+    assert await find_compacted_until(database, early) >= passed
+
+
+async def find_compacted_until(database: Database, series_id: int) -> datetime:
+    async with database.reading() as connection:
+        asked = text("SELECT compacted_until FROM shards WHERE shard = :shard")
+        found = await connection.execute(asked, {"shard": series_id % 64})
+        at: datetime = found.scalar_one()
+        return at
+
+
 async def test_a_window_is_merged_as_a_whole_so_that_the_last_arrival_still_wins(
     database: Database, writers: Writers, series_ids: list[int]
 ) -> None:
@@ -278,6 +329,21 @@ async def test_no_arrival_is_overlooked_when_the_clock_is_set_back(
     async with database.reading() as connection:
         passed = await connection.execute(text("SELECT min(compacted_until) FROM shards"))
         assert passed.scalar_one() == ahead
+
+
+async def test_a_pass_during_which_the_clock_is_set_back_is_done_again(
+    database: Database, writers: Writers, series_ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what arrived meanwhile, by that clock before the cut, would be lost for ever."""
+    await writers.write(0, [(one, now_us(), 1.0) for one in series_ids])
+    with monkeypatch.context() as patched:
+        # Nobody may set this machine's clock back: instead, ours goes an hour ahead.
+        hours = (time.monotonic() + 3_600 * n for n in itertools.count())
+        patched.setattr(store_compaction, "monotonic", lambda: next(hours))
+        with pytest.raises(StoreUnavailable, match="set back"):
+            await compaction.compact(database, ALL_SHARDS)
+    assert await read(database, series_ids) == writers.model
+    assert (await compaction.compact(database, ALL_SHARDS)).samples == len(series_ids)
 
 
 async def test_days_are_made_once_and_dropped_whole(

@@ -1,12 +1,14 @@
 """Compaction's part of the store: which shards are due, what they hold, and the cut between."""
 
 from collections.abc import AsyncGenerator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from time import monotonic
 from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infrawatch.errors import StoreUnavailable
 from infrawatch.model.samples import Columns
 from infrawatch.store.journal import JOINED, UNCOMPACTED, from_packed
 
@@ -28,7 +30,9 @@ WHERE shard = ANY(CAST(:shards AS smallint[])) ORDER BY shard FOR UPDATE SKIP LO
 
 _PATIENCE = text("SET LOCAL lock_timeout = '1s'")
 # Should the clock have been set back, nothing arrives before what is compacted, and the cut stays.
-_CLOCK = text("SELECT greatest(clock_timestamp(), max(compacted_until)) FROM shards")
+_CLOCK = text("""
+SELECT clock_timestamp(), greatest(clock_timestamp(), max(compacted_until)) FROM shards
+""")
 
 # Waits for every transaction that has taken its time of arrival and not committed yet.
 _WAIT_FOR_WRITERS = text("""
@@ -49,15 +53,22 @@ WHERE total > :most AND arrived_at > first
 
 _UNCOMPACTED = text(JOINED.format(wanted="", condition="AND j.arrived_at < :cut"))
 
+# An earlier cut may lie before what some of the shards have compacted: that stays compacted. Once
+# more, it would outrank what arrived after it.
 _ADVANCE = text("""
 UPDATE shards
-SET compacted_until = :cut, generation = :generation, active_series = active.series
+SET compacted_until = greatest(compacted_until, :cut), generation = :generation,
+    active_series = active.series
 FROM unnest(CAST(:shards AS smallint[]), CAST(:series AS integer[])) AS active (shard, series)
 WHERE shards.shard = active.shard
+RETURNING clock_timestamp()
 """)
 
 _BUFFERED_ROWS = 64
 """A row can hold a megabyte, and SQLAlchemy would hold a thousand of them."""
+
+_CLOCKS_AGREE = 0.99
+"""Of the seconds we count, the database's clock counts as many; it is slowed down by less."""
 
 
 class Backlog(NamedTuple):
@@ -81,6 +92,14 @@ class Locked(NamedTuple):
     merged_until: datetime
 
 
+class Cut(NamedTuple):
+    """A pass takes what arrived until then; the database's clock and ours when it was chosen."""
+
+    until: datetime
+    clock: datetime
+    begun_s: float
+
+
 class CompactionRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -94,25 +113,26 @@ class CompactionRepository:
         rows = await self._connection.execute(_LOCK, {"shards": list(shards)})
         return [Locked(*row) for row in rows]
 
-    async def cut(self, shards: Sequence[int], *, most_samples: int) -> datetime:
+    async def cut(self, shards: Sequence[int], *, most_samples: int) -> Cut:
         """A moment before which nothing can arrive any more, and so nothing be overlooked.
 
         Raises:
             StoreUnavailable: a writer's transaction takes more than a second; try again later.
         """
         await self._connection.execute(_PATIENCE)
-        cut: datetime = (await self._connection.execute(_CLOCK)).scalar_one()
+        clock, latest = (await self._connection.execute(_CLOCK)).one()
+        begun_s = monotonic()
         async with self._connection.begin_nested() as savepoint:
             await self._connection.execute(_WAIT_FOR_WRITERS)
             await savepoint.rollback()  # lets go of the writers at once
-        wanted = {"shards": list(shards), "cut": cut, "most": most_samples}
+        wanted = {"shards": list(shards), "cut": latest, "most": most_samples}
         earlier: datetime | None = (
             await self._connection.execute(_EARLIER_CUT, wanted)
         ).scalar_one()
-        return earlier or cut
+        return Cut(earlier or latest, clock, begun_s)
 
     async def read(
-        self, shards: Sequence[int], cut: datetime, *, at_least: int
+        self, shards: Sequence[int], cut: Cut, *, at_least: int
     ) -> AsyncGenerator[Columns, None]:
         """What these shards have not compacted of before the cut, in order of arrival.
 
@@ -120,7 +140,7 @@ class CompactionRepository:
         """
         rows = await self._connection.stream(
             _UNCOMPACTED,
-            {"shards": list(shards), "cut": cut},
+            {"shards": list(shards), "cut": cut.until},
             execution_options={"max_row_buffer": _BUFFERED_ROWS},
         )
         parts: list[Columns] = []
@@ -134,16 +154,22 @@ class CompactionRepository:
         if parts:
             yield Columns.joined(parts)
 
-    async def advance(
-        self, active_series: dict[int, int], *, cut: datetime, generation: int
-    ) -> None:
-        """Note that shards are compacted up to the cut, and how many series each had."""
-        await self._connection.execute(
+    async def advance(self, active_series: dict[int, int], *, cut: Cut, generation: int) -> None:
+        """Note that shards are compacted up to the cut, and how many series each had.
+
+        Raises:
+            StoreUnavailable: the database's clock was set back since the cut, and something may
+                have arrived before it meanwhile; roll back and try again.
+        """
+        counted = timedelta(seconds=_CLOCKS_AGREE * (monotonic() - cut.begun_s))
+        clocks = await self._connection.execute(
             _ADVANCE,
             {
-                "cut": cut,
+                "cut": cut.until,
                 "generation": generation,
                 "shards": list(active_series),
                 "series": list(active_series.values()),
             },
         )
+        if min(clocks.scalars()) < cut.clock + counted:
+            raise StoreUnavailable("the database's clock was set back; compaction begins again")

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import structlog
 
 from infrawatch.errors import StoreUnavailable
+from infrawatch.model.timerange import from_us
 from infrawatch.store.database import Database
 from infrawatch.store.partitions import PartitionRepository
+from infrawatch.store.writers import WriterRepository
 
 log = structlog.get_logger()
 
@@ -29,7 +31,12 @@ class Spent(NamedTuple):
 
 
 async def find_spent(database: Database, before: datetime) -> Spent:
-    """The slots to empty as soon as nobody reads them any more."""
+    """The slots to empty as soon as nobody reads them any more.
+
+    What is being committed may arrive in them yet, and be needed by whom we take for new enough.
+    """
+    async with database.reading() as connection:
+        before = min(before, from_us(await WriterRepository(connection).under_way_since()))
     async with database.reading() as connection:
         partitions = PartitionRepository(connection)
         slots = [one for one in await partitions.slots() if await partitions.is_spent(one, before)]
