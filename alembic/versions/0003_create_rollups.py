@@ -4,6 +4,8 @@ Locks: `chunks` and `chunks_head`, while what was merged before moves to be merg
 Undo: drop the views. The tables stay and are found again: rollups outlive their samples.
 """
 
+from collections.abc import Mapping
+
 from alembic import op
 
 revision = "0003"
@@ -68,6 +70,12 @@ JOIN (SELECT value, row_number() OVER () AS i FROM {FUNCTION.format(first=24)}) 
 $$
 """
 
+DROP_BUCKETS = """
+DROP FUNCTION rollup_buckets(
+    timestamptz, integer, bigint, bigint, bigint, smallint, smallint, bigint[],
+    bigint[], bigint[], float8[])
+"""
+
 SAMPLES_OF = """
         SELECT c.at, c.value, {generation} AS generation, NULL::timestamptz AS arrived_at,
             NULL::bigint AS writer, NULL::bigint AS seq, NULL::bigint AS position
@@ -104,11 +112,7 @@ CROSS JOIN LATERAL (
 ) AS open
 CROSS JOIN LATERAL (
     SELECT b.at, b.count, b.sum, b.min, b.max, b.last
-    FROM rollups_{{name}} k
-    CROSS JOIN LATERAL rollup_buckets(
-        k.start_at, k.count, k.step_us, k.tick_us, k.shift_us, k.late_bits, k.time_bits, k.times,
-        k.facts, k.words, k.raw) b
-    WHERE k.shard = s.shard AND k.series_id = s.id {{row_span}}
+    {{rolled}} {{row_span}}
         AND {WINDOW.format(at="b.at")} <> ALL (open.windows)
     UNION ALL
     SELECT date_bin(interval '{{width}}', merged.at, timestamptz '1970-01-01 00:00Z'), count(*),
@@ -133,6 +137,15 @@ CROSS JOIN LATERAL (
     GROUP BY 1
 ) AS buckets
 {{bucket_span}}
+"""
+
+# How to find the rows of a series and take them apart, until they are kept in another way.
+OF_SERIES = """
+    FROM rollups_{name} k
+    CROSS JOIN LATERAL rollup_buckets(
+        k.start_at, k.count, k.step_us, k.tick_us, k.shift_us, k.late_bits, k.time_bits, k.times,
+        k.facts, k.words, k.raw) b
+    WHERE k.shard = s.shard AND k.series_id = s.id
 """
 
 VIEW = "CREATE OR REPLACE VIEW rollup_{name} AS " + BODY
@@ -171,11 +184,18 @@ OF_ARRAYS = """
 """
 
 
-def views(journal: str) -> list[str]:
-    """Create or replace what reads the journal, by the samples `u` of one of its rows `j`."""
+def views(
+    journal: str, rolled: str = OF_SERIES, rows: Mapping[str, tuple[str, str]] = BUCKETS
+) -> list[str]:
+    """Create or replace the views.
+
+    `journal` says how to get the samples `u` of one of its rows `j`, `rolled` how the buckets `b`
+    of rows `k` of a series `s`, `rows` how long these are.
+    """
     statements: list[str] = []
-    for name, (width, row) in BUCKETS.items():
+    for name, (width, row) in rows.items():
         of = {"name": name, "width": width, "journal": journal}
+        of["rolled"] = rolled.format(**of)
         span = {key: condition.format(width=width, row=row) for key, condition in SPAN.items()}
         statements += [VIEW.format(**of, **EVERYTHING), BETWEEN.format(**of, **span)]
     return statements
@@ -197,4 +217,4 @@ def downgrade() -> None:
     for name in BUCKETS:
         op.execute(f"DROP FUNCTION rollup_{name}_between(timestamptz, timestamptz)")
     op.execute("DROP VIEW rollup_5m, rollup_1h")
-    op.execute("DROP FUNCTION rollup_buckets")
+    op.execute(DROP_BUCKETS)

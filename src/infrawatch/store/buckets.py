@@ -13,16 +13,24 @@ _EXPONENTS = (0, 3, 6)
 """Values with so many decimals are added as integers: almost all that anybody measures."""
 
 
+ROW_BUCKETS = 24
+"""Of a series in a row of their table: a window in five minutes, or a day in hours."""
+
+
 class Resolution(NamedTuple):
-    """Buckets are `bucket_us` long; one row of `table` holds those of one series in `row_us`."""
+    """Buckets of `table` are `bucket_us` long."""
 
     table: str
     bucket_us: int
-    row_us: int
+
+    @property
+    def row_us(self) -> int:
+        """What a row covers, from a multiple of it on."""
+        return ROW_BUCKETS * self.bucket_us
 
 
-FIVE_MINUTES = Resolution("rollups_5m", 300 * US, 12 * 3600 * US)
-HOUR = Resolution("rollups_1h", 3600 * US, 24 * 3600 * US)
+FIVE_MINUTES = Resolution("rollups_5m", 300 * US)
+HOUR = Resolution("rollups_1h", 3600 * US)
 
 RESOLUTIONS = (HOUR, FIVE_MINUTES)
 """The coarsest first; each is a multiple of the next."""

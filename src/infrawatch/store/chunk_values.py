@@ -21,7 +21,8 @@ RAW = -1
 MAX_EXPONENT = 22
 """10^22 is the largest power of ten that is a double exactly."""
 
-_POWERS = np.array([float(f"1e{exponent}") for exponent in range(MAX_EXPONENT + 1)])
+POWERS = np.array([float(f"1e{exponent}") for exponent in range(MAX_EXPONENT + 1)])
+"""Of ten, by exponent."""
 
 _EXACT_BELOW = 2.0**53
 """Every integer below is a double, so that converting it loses nothing."""
@@ -52,7 +53,7 @@ def encode_values(values: Float64s, runs: Runs) -> ChunkValues:
     Differences are below 2^54, so that even 511 times the slope is within PostgreSQL's `bigint`,
     and so is every other step of decoding.
     """
-    scaled, exponents = _scaled(values, runs)
+    scaled, exponents = to_integers(values, runs)
     deltas, slopes = _deltas(scaled, runs)
     factors = _divide(deltas, runs)
     bases = scaled[runs.starts]
@@ -79,14 +80,17 @@ def decode_values(chunks: ChunkValues, counts: Int64s) -> Float64s:
         integers *= runs.spread(chunks.factor)
     integers += runs.spread(chunks.slope) * np.arange(len(integers))
     integers += runs.spread(constants)
-    values: Float64s = integers / runs.spread(_POWERS[chunks.exponent])
+    values: Float64s = integers / runs.spread(POWERS[chunks.exponent])
     if len(chunks.raw) > 0:
         values[runs.picked(chunks.exponent == RAW).positions()] = chunks.raw
     return values
 
 
-def _scaled(values: Float64s, runs: Runs) -> tuple[Int64s, Int64s]:
-    """Each run times a power of ten, as integers, and the exponent; zeros where it must be raw."""
+def to_integers(values: Float64s, runs: Runs) -> tuple[Int64s, Int64s]:
+    """Each run times a power of ten, as integers, and the exponent.
+
+    Dividing brings every bit of a run back; where no exponent does, it is `RAW`, and zeros.
+    """
     probes = runs.probes()
     exponents = _decimals(values[probes.reshape(-1)]).reshape(probes.shape).max(axis=1)
     scaled = np.zeros(len(values), np.int64)
@@ -125,9 +129,9 @@ def _decimals(values: Float64s) -> Int64s:
 def _times_power(values: Float64s, exponent: int) -> tuple[Int64s, Bools]:
     """Values times 10^exponent, and which of them division brings back bit for bit."""
     with np.errstate(over="ignore", invalid="ignore"):
-        integers = np.rint(values * _POWERS[exponent])
+        integers = np.rint(values * POWERS[exponent])
         integers += 0.0  # an integer has no negative zero
-        is_exact = (integers / _POWERS[exponent]).view(np.int64) == values.view(np.int64)
+        is_exact = (integers / POWERS[exponent]).view(np.int64) == values.view(np.int64)
         is_exact &= np.abs(integers) < _EXACT_BELOW
         return integers.astype(np.int64), is_exact
 

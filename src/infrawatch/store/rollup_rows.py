@@ -1,106 +1,121 @@
-"""Rollups as rows of PostgreSQL: every function of a row packed as the values of a chunk are."""
+"""Rollups as rows of PostgreSQL: what several series of a block come to in the same time."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from infrawatch.model.labels import SHARDS
+from infrawatch.model.samples import Int64s
 from infrawatch.store import copy
-from infrawatch.store.buckets import Buckets
-from infrawatch.store.chunk_times import ChunkTimes, decode_times, encode_times
-from infrawatch.store.chunk_values import RAW, ChunkValues, decode_values, encode_values
+from infrawatch.store.bucket_packing import FUNCTIONS, PackedBuckets
+from infrawatch.store.buckets import ROW_BUCKETS
 from infrawatch.store.copy_rows import Arrays, Fields, joined
-from infrawatch.store.packing import words_in
-from infrawatch.store.ragged import Runs
-
-_FUNCTIONS = 5
-"""count, sum, min, max and last, in this order."""
+from infrawatch.store.ragged import Positions, Runs
+from infrawatch.store.wanted import block_of
 
 _FACTS = 6
-"""Numbers that `facts` has for each function: how it is packed, and where its words begin."""
+"""Numbers that `facts` has for each series: its id, two that hold several, factor, base, slope."""
+
+_EXPONENT_BITS = 5
+_WIDTH_BITS = 6
+_COUNT_BITS = 32
+"""An hour has less than 2^32 microseconds, and a series no two samples in one of them."""
+
+_ROW_BYTES = 1_800
+"""A row ends with the series that reaches it, and four fit a page: no series takes 1,100 bytes."""
 
 _SCALARS = {
-    **dict.fromkeys(("series_id", "start_at", "end_at", "step_us", "tick_us", "shift_us"), ">i8"),
-    "count": ">i4",
+    **dict.fromkeys(("block", "first_id", "last_id", "start_at"), ">i8"),
     "shard": ">i2",
-    "late_bits": ">i2",
-    "time_bits": ">i2",
 }
-_ARRAYS = ("times", "facts", "words", "raw")
+_ARRAYS = ("facts", "words", "raw")
 ROLLUP_COLUMNS = (*_SCALARS, *_ARRAYS)
 
-
-def _sent(column: str) -> str:
-    """SQL that sends a column of all rows as one string; an array without its 20-byte header."""
-    if column in _ARRAYS:
-        return f"string_agg(substr(array_send(k.{column}), 21), '')"
-    if column in ("start_at", "end_at"):
-        return f"string_agg(timestamptz_send(k.{column}), '')"
-    return f"string_agg(int8send(k.{column}), '')"
+ROLLUP_FIELDS = f"""
+string_agg(timestamptz_send(k.start_at), ''), string_agg(int4send(cardinality(k.facts)), ''),
+{", ".join(f"string_agg(substr(array_send(k.{column}), 21), '')" for column in _ARRAYS)}
+"""
+"""The fields of one row for all selected rows `k`; arrays come without their 20-byte headers."""
 
 
-ROLLUP_FIELDS = ", ".join(map(_sent, ROLLUP_COLUMNS))
-"""The fields of one row for all selected rows `k`, in the order in which they are met."""
-
-
-def to_copy(buckets: Buckets, row_us: int) -> bytes:
-    """Rows of binary COPY, of `ROLLUP_COLUMNS`; takes buckets sorted by (series, time)."""
-    runs = buckets.runs_within(row_us)
-    times = encode_times(buckets.times_us, runs)
-    series_ids = buckets.series_ids[runs.starts]
+def to_copy(packed: PackedBuckets) -> bytes:
+    """Rows of binary COPY, of `ROLLUP_COLUMNS`."""
+    shards, blocks = packed.series_ids & (SHARDS - 1), block_of(packed.series_ids)
+    order = np.lexsort((packed.series_ids, packed.starts_us, blocks, shards))
+    packed, shards, blocks = packed.picked(order), shards[order], blocks[order]
+    words, raw = packed.word_runs, packed.raw_runs
+    rows = _rows(np.stack((shards, blocks, packed.starts_us)), words.counts + raw.counts)
+    of_raw = packed.exponents < 0
+    before = np.where(of_raw, _within(raw, rows), _within(words, rows))
     columns = {
-        "series_id": series_ids,
-        "start_at": buckets.times_us[runs.starts] - copy.PG_EPOCH_US,
-        "end_at": buckets.times_us[runs.lasts] - copy.PG_EPOCH_US,
-        "count": runs.counts,
-        "shard": series_ids & (SHARDS - 1),
-        **times._asdict(),
+        "block": blocks[rows.starts],
+        "first_id": packed.series_ids[rows.starts],
+        "last_id": packed.series_ids[rows.lasts],
+        "start_at": packed.starts_us[rows.starts] - copy.PG_EPOCH_US,
+        "shard": shards[rows.starts],
     }
     return joined(
         (
             Fields.first(_SCALARS, columns, len(ROLLUP_COLUMNS)),
-            Arrays(copy.INT8_OID, words_in(runs.counts, times.time_bits), times.times),
-            *_packed(buckets, runs),
+            Arrays(copy.INT8_OID, _FACTS * rows.counts, _to_facts(packed, before)),
+            Arrays(copy.INT8_OID, np.add.reduceat(words.counts, rows.starts), packed.words),
+            Arrays(
+                copy.FLOAT8_OID, np.add.reduceat(raw.counts, rows.starts), packed.raw.view(np.int64)
+            ),
         )
     )
 
 
-def from_row(fields: Sequence[bytes | None]) -> Buckets:
-    """Read the answer to `ROLLUP_FIELDS`; the buckets come row by row, each in order of time."""
-    columns = dict(zip(ROLLUP_COLUMNS, (one or b"" for one in fields), strict=True))
-    scalars = {name: np.frombuffer(columns[name], ">i8").astype(np.int64) for name in _SCALARS}
-    times, facts, words, raw = (copy.from_joined_elements(columns[name]) for name in _ARRAYS)
-    counts = scalars["count"]
-    parts = np.repeat(counts, _FUNCTIONS)
-    packing = np.ascontiguousarray(facts.reshape(-1, _FACTS)[:, :-1].T)
-    values = ChunkValues._make([*packing, words, raw.view(np.float64)])
-    numbers = decode_values(values, parts)
-    runs = Runs.of(parts)
-    grid = ChunkTimes._make([*(scalars[name] for name in ChunkTimes._fields[:-1]), times])
-    return Buckets(
-        np.repeat(scalars["series_id"], counts),
-        decode_times(grid, scalars["start_at"] + copy.PG_EPOCH_US, counts),
-        *(
-            numbers[runs.picked(np.arange(place, len(parts), _FUNCTIONS)).positions()]
-            for place in range(_FUNCTIONS)
-        ),
+def from_row(fields: Sequence[bytes | None]) -> PackedBuckets:
+    """Read the answer to `ROLLUP_FIELDS`; no rows at all are all NULL."""
+    starts, sizes, *arrays = (one or b"" for one in fields)
+    starts_us = np.frombuffer(starts, ">i8").astype(np.int64) + copy.PG_EPOCH_US
+    series = np.frombuffer(sizes, ">i4").astype(np.int64) // _FACTS
+    facts, words, raw = map(copy.from_joined_elements, arrays)
+    ids, packing, counting, factors, bases, slopes = facts.reshape(-1, _FACTS).T
+    masks = packing & (1 << ROW_BUCKETS) - 1
+    packing = packing >> ROW_BUCKETS
+    exponents = (packing & (1 << _EXPONENT_BITS) - 1) - 1
+    widths = packing[:, np.newaxis] >> _EXPONENT_BITS + _WIDTH_BITS * np.arange(FUNCTIONS)
+    return PackedBuckets(
+        series_ids=ids,
+        starts_us=np.repeat(starts_us, series),
+        masks=masks,
+        bits=widths & (1 << _WIDTH_BITS) - 1,
+        least_counts=counting & (1 << _COUNT_BITS) - 1,
+        exponents=exponents,
+        factors=factors,
+        bases=bases,
+        slopes=slopes,
+        words=words,
+        raw=raw.view(np.float64),
     )
 
 
-def _packed(buckets: Buckets, runs: Runs) -> tuple[Arrays, Arrays, Arrays]:
-    """The columns `facts`, `words` and `raw`."""
-    parts = Runs.of(np.repeat(runs.counts, _FUNCTIONS))
-    numbers = np.empty(parts.total)
-    for place, column in enumerate(buckets[2:]):
-        numbers[parts.picked(np.arange(place, len(parts.counts), _FUNCTIONS)).positions()] = column
-    values = encode_values(numbers, parts)
-    words = words_in(parts.counts, values.delta_bits).reshape(-1, _FUNCTIONS)
-    is_raw = (values.exponent == RAW).reshape(-1, _FUNCTIONS)
-    raw = np.where(is_raw, parts.counts.reshape(-1, _FUNCTIONS), 0)
-    before = np.where(is_raw, np.cumsum(raw, axis=1) - raw, np.cumsum(words, axis=1) - words)
-    facts = np.column_stack([*values[:-2], before.reshape(-1)]).reshape(-1)
-    return (
-        Arrays(copy.INT8_OID, np.full(len(words), _FUNCTIONS * _FACTS), facts),
-        Arrays(copy.INT8_OID, words.sum(axis=1), values.deltas),
-        Arrays(copy.FLOAT8_OID, raw.sum(axis=1), values.raw.view(np.int64)),
-    )
+def _rows(keys: Int64s, numbers: Int64s) -> Runs:
+    """Neighbours that share all keys, as many as a row takes."""
+    is_first = np.ones(len(numbers), np.bool_)
+    is_first[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    ends = np.cumsum(8 * (_FACTS + numbers))
+    runs = Runs.beginning(is_first)
+    # Counted from the first of those with these keys, so that neighbours do not move the cuts.
+    before = ends - 8 * (_FACTS + numbers)
+    pages = (before - runs.spread(before[runs.starts])) // _ROW_BYTES
+    is_first[1:] |= pages[1:] != pages[:-1]
+    return Runs.beginning(is_first)
+
+
+def _within(parts: Runs, rows: Runs) -> Positions:
+    """Where each part begins within its row."""
+    return parts.starts - rows.spread(parts.starts[rows.starts])
+
+
+def _to_facts(packed: PackedBuckets, before: Int64s) -> Int64s:
+    packing = np.zeros_like(packed.masks)
+    for column in packed.bits.T[::-1]:
+        packing = packing << _WIDTH_BITS | column
+    packing = packing << _EXPONENT_BITS | packed.exponents + 1
+    packing = packing << ROW_BUCKETS | packed.masks
+    counting = before << _COUNT_BITS | packed.least_counts
+    columns = (packed.series_ids, packing, counting, packed.factors, packed.bases, packed.slopes)
+    return np.stack(columns, axis=1).reshape(-1)

@@ -7,26 +7,27 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.labels import SHARDS
-from infrawatch.model.samples import Int64s
+from infrawatch.model.samples import Int64s, is_among
 from infrawatch.model.timerange import TimeRange, from_us, to_us
 from infrawatch.store import copy
+from infrawatch.store.bucket_packing import pack_buckets, unpack_buckets
 from infrawatch.store.buckets import Buckets, Resolution
 from infrawatch.store.journal import UNCOMPACTED
 from infrawatch.store.merging import WANTED_WINDOWS, Windows
 from infrawatch.store.rollup_rows import ROLLUP_COLUMNS, ROLLUP_FIELDS, from_row, to_copy
-from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
+from infrawatch.store.wanted import ARRAY_OF_WANTED, BLOCK_BITS, BLOCKS_OF_WANTED, to_wanted
 
-_ROWS_AT_ONCE = 5_000
-"""About 10 MB, and 700,000 buckets at the most."""
+_SERIES_ROWS_AT_ONCE = 30_000
+"""Of a series in the time of a row; 20 MB, and 700,000 buckets at the most."""
 
-# One index descent for each row, in the partitions of these months alone.
+# One index descent for each series and row, in the partitions of these months alone.
 _TAKE = f"""
 WITH taken AS (
     DELETE FROM {{table}} r USING {WANTED_WINDOWS}
-    WHERE r.shard = wanted.shard AND r.series_id = wanted.series_id
-        AND r.start_at >= wanted.at AND r.start_at < wanted.at + interval '{{row_s}} seconds'
-        AND r.start_at >= :first
-        AND r.start_at < CAST(:end AS timestamptz) + interval '{{row_s}} seconds'
+    WHERE r.shard = wanted.shard AND r.block = wanted.series_id >> {BLOCK_BITS}
+        AND r.start_at = wanted.at
+        AND r.first_id <= wanted.series_id AND r.last_id >= wanted.series_id
+        AND r.start_at >= :first AND r.start_at < :end
     RETURNING r.*
 )
 SELECT {ROLLUP_FIELDS} FROM taken AS k
@@ -34,9 +35,9 @@ SELECT {ROLLUP_FIELDS} FROM taken AS k
 
 _READ = f"""
 SELECT {ROLLUP_FIELDS} FROM (
-    SELECT r.* {ARRAY_OF_WANTED} JOIN {{table}} r USING (shard, series_id)
-    WHERE r.start_at > CAST(:start AS timestamptz) - interval '{{row_s}} seconds'
-        AND r.start_at < :end AND r.end_at >= :start
+    SELECT k.* {BLOCKS_OF_WANTED}
+    WHERE k.start_at > CAST(:start AS timestamptz) - interval '{{row_s}} seconds'
+        AND k.start_at < :end
 ) AS k
 """
 
@@ -63,26 +64,28 @@ class RollupRepository:
         self._resolution = resolution
 
     async def take(self, windows: Windows) -> Buckets:
-        """Remove the rows that hold these windows, and tell what was in them."""
+        """Remove the rows that hold these windows, and tell what was in them, of others too."""
         row_us = self._resolution.row_us
         rows = np.unique(np.stack((windows.ids, windows.starts_us // row_us * row_us)), axis=1)
         wanted = Windows(*rows).to_parameters()
         answer = await self._connection.execute(self._statement(_TAKE), wanted)
-        return from_row(answer.one())
+        return unpack_buckets(from_row(answer.one()), self._resolution.bucket_us)
 
     async def append(self, buckets: Buckets) -> None:
         """Add buckets, sorted by (series, time); their months' partitions must exist."""
-        rows = to_copy(buckets, self._resolution.row_us)
+        rows = to_copy(pack_buckets(buckets, self._resolution.bucket_us))
         await copy.copy_binary(self._connection, self._resolution.table, ROLLUP_COLUMNS, [rows])
 
     async def read(self, ids: Int64s, span: TimeRange) -> AsyncGenerator[Buckets, None]:
         """Buckets that begin in the span, a part at a time; of windows that are merged."""
         rows = (span.end_us - span.start_us) // self._resolution.row_us + 2
-        size = max(_ROWS_AT_ONCE // rows, 1)
+        size = max(_SERIES_ROWS_AT_ONCE // rows, 1)
         for start in range(0, len(ids), size):
-            wanted = _wanted(ids[start : start + size], span)
-            answer = await self._connection.execute(self._statement(_READ), wanted)
-            part = from_row(answer.one())
+            wanted = ids[start : start + size]
+            answer = await self._connection.execute(self._statement(_READ), _wanted(wanted, span))
+            packed = from_row(answer.one())
+            found = packed.picked(np.flatnonzero(is_among(packed.series_ids, wanted)))
+            part = unpack_buckets(found, self._resolution.bucket_us)
             yield part.picked((part.times_us >= span.start_us) & (part.times_us < span.end_us))
 
     async def find_open_windows(self, ids: Int64s, span: TimeRange) -> Int64s:

@@ -4,6 +4,9 @@ from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Int64s
 from infrawatch.store.copy import to_array_text
 
+BLOCK_BITS = 15
+"""Of an id, six for the shard among them: a block has up to 512 series of one shard."""
+
 ARRAY_OF_WANTED = f"""
 FROM (
     SELECT CAST(id & {SHARDS - 1} AS smallint) AS shard, id AS series_id
@@ -11,7 +14,26 @@ FROM (
 ) AS wanted
 """
 
+# A row of a block may have none of them although one lies between its first and its last.
+BLOCKS_OF_WANTED = f"""
+FROM (
+    SELECT CAST(id & {SHARDS - 1} AS smallint) AS shard, id >> {BLOCK_BITS} AS block,
+        min(id) AS first, max(id) AS last, array_agg(id) AS ids
+    FROM unnest(CAST(CAST(:ids AS text) AS bigint[])) AS id
+    GROUP BY 1, 2
+) AS wanted
+JOIN {{table}} k ON k.shard = wanted.shard AND k.block = wanted.block
+    AND k.first_id <= wanted.last AND k.last_id >= wanted.first
+    AND EXISTS (SELECT FROM unnest(wanted.ids) AS id WHERE id BETWEEN k.first_id AND k.last_id)
+"""
+"""The same blocks as rows that hold several series: `first_id` to `last_id` of a block."""
+
 
 def to_wanted(ids: Int64s) -> dict[str, object]:
-    """What `ARRAY_OF_WANTED` asks for."""
+    """What `ARRAY_OF_WANTED` and `BLOCKS_OF_WANTED` ask for."""
     return {"ids": to_array_text(ids)}
+
+
+def block_of(series_ids: Int64s) -> Int64s:
+    """The block of each series: neighbours of a shard, which share rows in some tables."""
+    return series_ids >> BLOCK_BITS
