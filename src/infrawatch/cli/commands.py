@@ -50,6 +50,7 @@ class _Commands(TyperGroup):
             found = single
         command = typer.main.get_command(found)
         assert isinstance(command, TyperCommand | TyperGroup)
+        command.name = cmd_name  # a group has none of its own, and `--help` would list a blank
         return command
 
 

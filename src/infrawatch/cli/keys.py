@@ -27,6 +27,7 @@ from infrawatch.telemetry import configure_logging
 keys = typer.Typer(
     help="Make, list and revoke API keys, beside a running server or without one.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 

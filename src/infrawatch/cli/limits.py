@@ -19,6 +19,7 @@ from infrawatch.telemetry import configure_logging
 limits = typer.Typer(
     help="Set and list limits of tenants and keys, beside a running server or without one.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 

@@ -17,6 +17,7 @@ from infrawatch.telemetry import configure_logging
 password = typer.Typer(
     help="Set or remove the administrator's password, with which one signs in to the dashboard.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 

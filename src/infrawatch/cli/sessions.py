@@ -18,7 +18,9 @@ from infrawatch.store.tenants import TenantRepository
 from infrawatch.telemetry import configure_logging
 
 sessions = typer.Typer(
-    help="Show who is signed in to the dashboard, and sign them out.", no_args_is_help=True
+    help="Show who is signed in to the dashboard, and sign them out.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 

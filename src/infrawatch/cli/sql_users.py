@@ -20,6 +20,7 @@ from infrawatch.telemetry import configure_logging
 sql_users = typer.Typer(
     help="Let people and BI tools read one tenant in SQL, and nothing else.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")

@@ -19,6 +19,7 @@ from infrawatch.telemetry import configure_logging
 tenants = typer.Typer(
     help="Create and list tenants; a key belongs to one, and sees nothing of another.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 
