@@ -180,6 +180,7 @@ async def test_a_bad_frame_is_answered_with_what_is_wrong(
     assert answer["type"] == "error"
     assert field in answer["problem"]["detail"]
     assert answer["problem"]["status"] == 422
+    assert answer["id"] == (frame.get("id") or None if isinstance(frame, dict) else None)
 
     await push(server, "m", [(now, 1)])  # and the connection goes on
     assert (await viewer.subscribe("m")).values() == [1]

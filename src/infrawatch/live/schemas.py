@@ -70,6 +70,12 @@ class Unsubscribe(Frame):
     id: SubscriptionId
 
 
+class About(BaseModel):
+    """All that is looked at of a frame that cannot be followed."""
+
+    id: SubscriptionId
+
+
 class SeriesName(Frame):
     id: SeriesId
     metric: str

@@ -89,14 +89,12 @@ class Viewer:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1005))
-            subscription_id = None
+            text = message.get("text")
             try:
-                frame = _read(message.get("text"))
-                subscription_id = frame.id
-                self._obey(frame, tasks)
+                self._obey(_read(text), tasks)
                 self._bad_frames = 0
             except InfraWatchError as error:
-                await self._complain(error, subscription_id)
+                await self._complain(error, _find_id(text))
                 self._bad_frames += 1
                 if self._bad_frames >= MAX_BAD_FRAMES:
                     raise _Hopeless from None
@@ -210,3 +208,11 @@ def _read(text: str | None) -> schemas.Subscribe | schemas.Unsubscribe:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "the frame"
         raise InvalidFrame(f"{field}: {first['msg']}") from None
+
+
+def _find_id(text: str | None) -> str | None:
+    """Which subscription a frame is about, whatever else is wrong with it."""
+    try:
+        return schemas.About.model_validate_json(text or "").id
+    except ValidationError:
+        return None
