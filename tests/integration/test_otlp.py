@@ -155,6 +155,11 @@ async def test_good_data_points_are_stored_and_bad_ones_counted_and_explained(
                   "invalid_label_value", f"'{name}.none' at /resourceMetrics/0"):  # fmt: skip
         assert words in told.error_message
     assert len(told.error_message) < 4_001
+
+    old = request(gauge(name, number(1, 10**18)))
+    told = partial_success(await export(shared_client, old, content_type))
+    assert "too_old" in told.error_message
+    assert "too_far_in_future" not in told.error_message
     assert await find_values(shared_database, name) == {now_ns // 1000: 1.0}
     assert await find_stored(shared_database, f"{name}_lag_bucket") == []
 

@@ -67,6 +67,8 @@ class TimeBounds(NamedTuple):
 
     def _refuse(self, decoded: Decoded, which: Bools, code: str, detail: str) -> None:
         positions = np.flatnonzero(which)
+        if not len(positions):
+            return
         starts = np.cumsum(decoded.counts) - decoded.counts
         for position in positions[:MAX_SHOWN].tolist():
             series = int(np.searchsorted(starts, position, side="right")) - 1
