@@ -13,13 +13,15 @@ from typing import NamedTuple
 import pytest
 from pydantic_settings import BaseSettings
 
+from infrawatch.app import create_app
 from infrawatch.embedded.binaries import find_binaries
 from infrawatch.settings import AgentSettings, LogSettings, Settings
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCS = sorted(ROOT.glob("docs/*.md"))
-PAGES = ("README.md", "docs/quickstart.md", "docs/querying.md")
+README_PAGE = "README.md"
+README = (ROOT / README_PAGE).read_text(encoding="utf-8")
+DOC_PAGES = [f"docs/{one.name}" for one in sorted(ROOT.glob("docs/*.md"))]
+PAGES = (README_PAGE, "docs/quickstart.md", "docs/querying.md")
 
 ALL_SETTINGS: Sequence[type[BaseSettings]] = (Settings, AgentSettings, LogSettings)
 
@@ -79,6 +81,19 @@ def test_the_readme_names_settings_that_exist() -> None:
     }
 
 
+@pytest.mark.parametrize("page", [README_PAGE, *DOC_PAGES])
+def test_pages_name_routes_that_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:GET|PUT|POST|DELETE) /[^` ?]*)", text)
+    routes = [
+        re.compile(f"{method.upper()} {re.sub('{[^}]+}', '.+', path)}")
+        for path, operations in create_app(Settings()).openapi()["paths"].items()
+        for method in operations
+    ]
+
+    assert [one for one in named if not any(route.fullmatch(one) for route in routes)] == []
+
+
 def test_guarantees_name_tests_that_exist() -> None:
     guarantees = (ROOT / "docs/guarantees.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(test_\w+)`", guarantees))
@@ -88,7 +103,7 @@ def test_guarantees_name_tests_that_exist() -> None:
     assert named <= set(re.findall(r"def (test_\w+)\(", sources))
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{one.name}" for one in DOCS)])
+@pytest.mark.parametrize("page", [README_PAGE, *DOC_PAGES])
 def test_pages_link_to_files_that_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     linked = re.findall(r"\]\((?!http|#)([^)#]+)[^)]*\)", text)
