@@ -19,7 +19,7 @@ from infrawatch.access.limits import put_limits
 from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
 from infrawatch.access.tenants import create_tenant
 from infrawatch.embedded.valkey import valkey_running
-from infrawatch.ingest import series_room
+from infrawatch.ingest import naming, series_room
 from infrawatch.store.database import Database
 from infrawatch.store.limits import Holder, Limits
 
@@ -124,15 +124,20 @@ async def test_at_the_limit_known_series_flow_on_and_new_ones_are_refused(
         assert len((await client.get("/v1/series", params={"match": "requests"})).json()["series"])
 
 
+@pytest.mark.parametrize("was_refused", [False, True])
 async def test_those_that_are_known_are_found_among_many(
-    database_url: str, key: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, key: str, monkeypatch: pytest.MonkeyPatch, *, was_refused: bool
 ) -> None:
+    """Also where names are read and looked up unhurriedly, since some were refused before."""
     monkeypatch.setattr(series_room, "_AT_ONCE", 7)
+    monkeypatch.setattr(naming, "_PART", 3)
     async with limited(database_url, key, Limits(active_series=20)) as client:
         known = distinct("path", 0, 20)
         assert (await push(client, *known)).status_code == 200
 
     async with limited(database_url, key, Limits(active_series=20)) as client:  # with no cache yet
+        if was_refused:
+            assert (await push(client, *distinct("path", 40, 41))).status_code == 422
         mixed = [one for pair in zip(known, distinct("path", 20, 40), strict=True) for one in pair]
         answer = await push(client, *mixed, partial="true")
 

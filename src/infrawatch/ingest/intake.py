@@ -17,10 +17,11 @@ from infrawatch.ingest.bounds import Bools, TimeBounds, to_us
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.layouts import Layouts
-from infrawatch.ingest.naming import read_names
+from infrawatch.ingest.naming import read_names, reading_names
 from infrawatch.ingest.resolver import Resolver
 from infrawatch.ingest.series_cache import SeriesCache, Space
-from infrawatch.ingest.series_room import SeriesRoom
+from infrawatch.ingest.series_room import Asked, SeriesRoom
+from infrawatch.ingest.unhurried import Unhurried
 from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.ingest.writer import Commit, GroupWriter
 from infrawatch.model.labels import SeriesName
@@ -131,10 +132,7 @@ class Intake:
     ) -> Outcome:
         space = Space(principal.tenant_id, format_name)
         ids = self._find_ids(space, decoded)
-        names = await self._read_names(decoded, ids)
-        most = self._limiter.max_series(principal) if names else None
-        if most is not None:
-            names = await self._series_room.keep_within(most, space.tenant_id, decoded, names)
+        names = await self._name(principal, decoded, ids)
         kept = self._bounds.check(decoded, self._which_are_named(decoded, ids, names))
         verdicts = decoded.verdicts
         if verdicts and not wishes.partial:
@@ -158,10 +156,25 @@ class Intake:
         column = self._cache.find_column(space, decoded.keys)
         return self._cache.find(space, decoded.keys) if column is None else column
 
-    async def _read_names(self, decoded: Decoded, ids: Ids) -> dict[int, SeriesName]:
-        """The names of series that are not in the cache; wrong ones become verdicts."""
-        if isinstance(ids, np.ndarray):
+    async def _name(
+        self, principal: Principal, decoded: Decoded, ids: Ids
+    ) -> dict[int, SeriesName]:
+        """The names of series that are not in the cache; what may not be stored gets verdicts."""
+        if isinstance(ids, np.ndarray) or None not in ids:
             return {}
+        async with self._series_room.turn(principal.tenant_id) as unhurried:
+            names = await self._read_names(decoded, ids, unhurried)
+            most = self._limiter.max_series(principal) if names else None
+            if most is None:
+                return names
+            asked = Asked(principal.tenant_id, decoded, names)
+            return await self._series_room.keep_within(most, asked, unhurried)
+
+    async def _read_names(
+        self, decoded: Decoded, ids: Sequence[int | None], unhurried: Unhurried | None
+    ) -> dict[int, SeriesName]:
+        if unhurried:
+            return await unhurried.collect(reading_names(decoded, ids))
         if ids.count(None) > _OFF_LOOP_NAMES:
             return await self.apart.run(read_names, decoded, ids)
         return read_names(decoded, ids)

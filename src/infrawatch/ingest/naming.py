@@ -1,6 +1,6 @@
 """Names of series that are not known yet: each is read and checked once, and not too many."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.verdicts import Verdict
@@ -18,12 +18,25 @@ _WHAT_TO_DO = (
 )
 
 
+_PART = 50
+"""Names that take about a millisecond to read, and to look up."""
+
+
 def read_names(decoded: Decoded, ids: Sequence[int | None]) -> dict[int, SeriesName]:
     """The names of series without an id, by their place; what has none gets verdicts instead."""
     names: dict[int, SeriesName] = {}
+    for part in reading_names(decoded, ids):
+        names |= part
+    return names
+
+
+def reading_names(decoded: Decoded, ids: Sequence[int | None]) -> Iterator[dict[int, SeriesName]]:
+    """Read the same names, a millisecond's work at a time."""
+    names: dict[int, SeriesName] = {}
     read: dict[Hashable, SeriesName] = {}  # a request may name a series for every sample
     series_left, labels_left = MAX_NEW_SERIES, MAX_NEW_LABELS
-    for number in (place for place, series_id in enumerate(ids) if series_id is None):
+    unknown = (place for place, series_id in enumerate(ids) if series_id is None)
+    for done, number in enumerate(unknown, start=1):
         key = decoded.keys[number]
         if key in read:
             names[number] = read[key]
@@ -38,7 +51,10 @@ def read_names(decoded: Decoded, ids: Sequence[int | None]) -> dict[int, SeriesN
                     decoded.verdicts.add(verdict)
         else:
             _refuse(decoded, number)
-    return names
+        if done % _PART == 0:
+            yield names
+            names = {}
+    yield names
 
 
 def _refuse(decoded: Decoded, number: int) -> None:

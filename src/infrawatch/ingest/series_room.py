@@ -1,13 +1,18 @@
 """How many more series a tenant may have, and which of a batch there is no room for."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from itertools import chain
 from time import monotonic
+from typing import NamedTuple
 
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.verdicts import Verdict
+from infrawatch.ingest.unhurried import Unhurried
+from infrawatch.ingest.verdicts import MAX_SHOWN, Verdict
 from infrawatch.model.labels import SeriesName
+from infrawatch.model.selector import METRIC_LABEL
 from infrawatch.store.database import Database
 from infrawatch.store.series import SeriesRepository
 
@@ -17,6 +22,9 @@ _AT_ONCE = 500
 COUNT_AGAIN_S = 60.0
 COUNT_SOON_S = 5.0
 """How old a count may be while there is room, and when there is none: series come to rest."""
+
+CALM_AFTER_S = 60.0
+"""Senders come again sooner."""
 
 TOO_MANY_SERIES = "too_many_series"
 
@@ -28,9 +36,22 @@ class _Count:
         self.series = 0
         self.counted_at = -COUNT_AGAIN_S
         self.counting = asyncio.Lock()
+        self.refused_at = -CALM_AFTER_S
+        self.turn = asyncio.Lock()
 
     def is_older_than(self, age_s: float) -> bool:
         return monotonic() - self.counted_at >= age_s
+
+    def is_flooded(self) -> bool:
+        return monotonic() - self.refused_at < CALM_AFTER_S
+
+
+class Asked(NamedTuple):
+    """The series of a batch that are not known, by their place in it."""
+
+    tenant_id: int
+    decoded: Decoded
+    names: Mapping[int, SeriesName]
 
 
 class SeriesRoom:
@@ -38,36 +59,54 @@ class SeriesRoom:
 
     Servers learn of what others granted when they count again, so several of them may together
     grant a little more.
+
+    Names of a tenant that was refused new series lately are read and looked up unhurriedly, one
+    batch of it after the other, taking turns with other such tenants: most are refused again.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._counts: defaultdict[int, _Count] = defaultdict(_Count)
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def turn(self, tenant_id: int) -> AsyncGenerator[Unhurried | None, None]:
+        """How the names of a batch are to be read; None is as fast as they can be."""
+        count = self._counts[tenant_id]
+        if not count.is_flooded():
+            yield None
+            return
+        async with count.turn:
+            yield Unhurried(self._turn)
 
     async def keep_within(
-        self, most: int, tenant_id: int, decoded: Decoded, names: Mapping[int, SeriesName]
+        self, most: int, asked: Asked, unhurried: Unhurried | None
     ) -> dict[int, SeriesName]:
         """The names that may be resolved; the others get verdicts.
 
         Raises:
             StoreUnavailable: they cannot be looked up or counted now.
         """
-        new = await self._find_new(tenant_id, list(dict.fromkeys(names.values())))
+        tenant_id, decoded, names = asked
+        new = await self._find_new(tenant_id, list(dict.fromkeys(names.values())), unhurried)
         granted = await self._grant(tenant_id, len(new), most)
         refused = frozenset(new[granted:])
         if refused:
+            self._counts[tenant_id].refused_at = monotonic()
             _refuse(decoded, names, refused, most)
         return {number: name for number, name in names.items() if name not in refused}
 
-    async def _find_new(self, tenant_id: int, asked: Sequence[SeriesName]) -> list[SeriesName]:
+    async def _find_new(
+        self, tenant_id: int, asked: Sequence[SeriesName], unhurried: Unhurried | None
+    ) -> list[SeriesName]:
         """Those that are not stored, in order."""
         new: list[SeriesName] = []
-        async with self._database.reading() as connection:
-            series = SeriesRepository(connection, tenant_id)
-            for start in range(0, len(asked), _AT_ONCE):
-                part = asked[start : start + _AT_ONCE]
-                found = await series.find(part)
-                new += [name for name, known in zip(part, found, strict=True) if known is None]
+        for start in range(0, len(asked), _AT_ONCE):
+            part = asked[start : start + _AT_ONCE]
+            piece = unhurried.piece() if unhurried else nullcontext()
+            async with piece, self._database.reading() as connection:
+                found = await SeriesRepository(connection, tenant_id).find(part)
+            new += [name for name, known in zip(part, found, strict=True) if known is None]
         return new
 
     async def _grant(self, tenant_id: int, wanted: int, most: int) -> int:
@@ -96,23 +135,21 @@ def _refuse(
         f"the label {label} differs most ({values} values): leave it out, or have "
         "`infrawatch limits set --active-series` raised"
     )
-    for number, name in names.items():
-        if name not in refused:
-            continue
+    places = [number for number, name in names.items() if name in refused]
+    shown = MAX_SHOWN - len(decoded.verdicts.shown)
+    for number in places[:shown]:
         samples = int(decoded.counts[number])
-        if decoded.verdicts.is_full:
-            decoded.verdicts.count_only(TOO_MANY_SERIES, verdicts=1, samples=samples)
-            continue
         index, locator = decoded.locate(number, 0)
         decoded.verdicts.add(Verdict(index, locator, TOO_MANY_SERIES, detail, samples))
+    if rest := places[shown:]:
+        samples = int(decoded.counts[rest].sum())
+        decoded.verdicts.count_only(TOO_MANY_SERIES, verdicts=len(rest), samples=samples)
 
 
-def _grown_most(names: Iterable[SeriesName]) -> tuple[str, int]:
+def _grown_most(names: Collection[SeriesName]) -> tuple[str, int]:
     """The label with the most values among new series, and how many; the metric counts as one."""
-    values: defaultdict[str, set[str]] = defaultdict(set)
-    for name in names:
-        values["__name__"].add(name.metric)
-        for label, value in name.labels:
-            values[label].add(value)
-    label = max(values, key=lambda one: len(values[one]))
-    return label, len(values[label])
+    pairs = set(chain.from_iterable(name.labels for name in names))
+    values = Counter(label for label, _ in pairs)
+    values[METRIC_LABEL] = len({name.metric for name in names})
+    label = max(sorted(values), key=values.__getitem__)
+    return label, values[label]

@@ -61,10 +61,11 @@ def to_name(key: bytes) -> SeriesName | Flaw:
     """Make the name of a series: the metric is `measurement_field`, the tags are labels."""
     parts = KEY.fullmatch(key)
     assert parts is not None, "keys are made of what was read"
+    unescaped = _unescaped if b"\\" in key else bytes.decode
     try:
         measurement = _ESCAPED_IN_MEASUREMENT.sub(r"\1", parts[1].decode())
-        tags = [(_unescaped(name), _unescaped(value)) for name, value in _TAG.findall(parts[2])]
-        return to_series_name(f"{measurement}_{_unescaped(parts[3])}", tags)
+        tags = [(unescaped(name), unescaped(value)) for name, value in _TAG.findall(parts[2])]
+        return to_series_name(f"{measurement}_{unescaped(parts[3])}", tags)
     except UnicodeDecodeError:
         return Flaw("malformed_line", "names and tags must be UTF-8")
 

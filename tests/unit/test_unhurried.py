@@ -1,0 +1,57 @@
+"""Work that can wait is done a piece at a time, rests, and is done in the end."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from infrawatch.ingest import unhurried
+from infrawatch.ingest.unhurried import LONGEST_REST_S, PATIENCE_S, RESTS, Unhurried
+
+
+class Clock:
+    """Time that passes when somebody works or sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 0.0
+        self.rests_s: list[float] = []
+        monkeypatch.setattr(unhurried, "monotonic", lambda: self.now_s)
+        monkeypatch.setattr(asyncio, "sleep", self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.rests_s.append(seconds)
+        self.now_s += seconds
+
+
+async def test_a_piece_is_followed_by_a_rest_that_is_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, batch = Clock(monkeypatch), Unhurried(asyncio.Lock())
+    for took_s in (0.001, 0.002, 10.0):
+        async with batch.piece():
+            clock.now_s += took_s
+    assert clock.rests_s == pytest.approx([RESTS * 0.001, RESTS * 0.002, LONGEST_REST_S])
+
+
+async def test_a_batch_rests_only_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, batch = Clock(monkeypatch), Unhurried(asyncio.Lock())
+    for _ in range(1_000):
+        async with batch.piece():
+            clock.now_s += 1.0
+    assert sum(clock.rests_s) == pytest.approx(PATIENCE_S)
+    assert clock.rests_s[-1] == 0
+
+
+async def test_batches_take_turns() -> None:
+    turn = asyncio.Lock()
+    done: list[str] = []
+
+    def parts(name: str) -> Iterator[dict[str, int]]:
+        for number in range(3):
+            done.append(name)
+            yield {f"{name}{number}": number}
+
+    async with asyncio.TaskGroup() as tasks:
+        collected = [tasks.create_task(Unhurried(turn).collect(parts(name))) for name in ("a", "b")]
+    assert done == ["a", "b"] * 3
+    assert collected[0].result() == {"a0": 0, "a1": 1, "a2": 2}
