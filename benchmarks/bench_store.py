@@ -34,7 +34,7 @@ from infrawatch.model.timerange import from_us
 from infrawatch.runtime import settle
 from infrawatch.store.codec import WINDOW_US
 from infrawatch.store.database import Database, create_engine
-from infrawatch.store.journal import Entry, JournalRepository
+from infrawatch.store.journal import JournalRepository
 from infrawatch.store.migrations import upgrade
 from infrawatch.store.samples import EVER, SampleRepository
 from infrawatch.store.series import SeriesRepository
@@ -144,9 +144,8 @@ class Bench:
         writer, seq = self._turn
         for columns in matrix.groups(ids, rounds):
             seq += 1
-            async with self.database.writing() as connection:
-                at_us = await WriterRepository(connection).advance(writer, seq)
-                await JournalRepository(connection).append(Entry(writer, seq, at_us, columns))
+            async with self.database.committing() as connection:
+                await JournalRepository(connection).append(writer, seq, columns)
         self._turn = writer, seq
 
     async def compact(self) -> None:

@@ -1,6 +1,7 @@
 """A road to PostgreSQL that breaks in the ways real ones do."""
 
 import asyncio
+import re
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
@@ -8,9 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlsplit
 
-COPY = b'COPY "journal"'
-COMMIT = b"COMMIT;\0"
-"""How asyncpg writes a group, and ends its transaction: simple queries."""
+_GROUP = re.compile(rb"(__asyncpg_\w+)\0\s*SELECT [^\0]*append_group")
+"""How asyncpg prepares the statement that writes a group, and names it; it is executed by name."""
 
 
 NOTICED_AFTER_S = 5.0
@@ -25,7 +25,7 @@ class Road(Enum):
 
 
 class AtCommit(Enum):
-    """What befalls the next COMMIT of a group."""
+    """What befalls the next group, which is committed by the statement that brings it."""
 
     LOSE_QUESTION = "it never arrives, and the connection is reset"
     LOSE_ANSWER = "it is done, and the connection is reset instead of saying so"
@@ -38,7 +38,8 @@ class _Link:
 
     near: StreamWriter
     far: StreamWriter
-    has_written: bool = False
+    group: bytes | None = None
+    """Executes the statement that writes a group, once it is prepared."""
     fate: AtCommit | None = None
     is_mute: bool = False
 
@@ -55,8 +56,8 @@ class DatabaseProxy:
     target: tuple[str, int]
     road: Road = Road.OPEN
     at_commit: AtCommit | None = None
-    last_words: bytes | None = None
-    """Behind the next question with these, nothing more passes on its connection."""
+    is_silent_in_group: bool = False
+    """Whether only half of the next group arrives, and nothing more on its connection."""
     delay_s: float = 0.0
     _links: set[_Link] = field(default_factory=set)
 
@@ -92,16 +93,15 @@ class DatabaseProxy:
     async def _carry_questions(self, reader: StreamReader, link: _Link) -> None:
         with suppress(OSError):
             while data := await self._read(reader, link):
-                link.has_written = link.has_written or COPY in data
-                if link.has_written and COMMIT in data:
-                    link.has_written = False
+                if link.group is not None and link.group in data:
                     link.fate, self.at_commit = self.at_commit, None
+                    link.is_mute, self.is_silent_in_group = self.is_silent_in_group, False
+                elif (prepared := _GROUP.search(data)) is not None:
+                    link.group = b"\0%b\0" % prepared[1]
                 if link.fate is AtCommit.LOSE_QUESTION:
                     break
-                link.far.write(data)
+                link.far.write(data[: len(data) // 2] if link.is_mute else data)
                 await link.far.drain()
-                if self.last_words is not None and self.last_words in data:
-                    self.last_words, link.is_mute = None, True
 
     async def _carry_answers(self, reader: StreamReader, link: _Link) -> None:
         with suppress(OSError):

@@ -9,7 +9,7 @@ from infrawatch.access.principal import DEFAULT_TENANT_ID
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import STALE_NAN_BITS, Columns
 from infrawatch.store.database import Database
-from infrawatch.store.journal import Entry, JournalRepository
+from infrawatch.store.journal import JournalRepository
 from infrawatch.store.series import SeriesRepository
 from infrawatch.store.writers import WriterRepository
 
@@ -41,7 +41,6 @@ async def store(
         columns = Columns(
             np.array(series_ids, np.int64), np.array(times_us, np.int64), np.array(values)
         )
-        async with database.writing() as connection:
-            at_us = await WriterRepository(connection).advance(writer, 1)
-            await JournalRepository(connection).append(Entry(writer, 1, at_us, columns))
+        async with database.committing() as connection:
+            await JournalRepository(connection).append(writer, 1, columns)
     return dict(zip(names, ids, strict=True))

@@ -23,6 +23,7 @@ InfraWatchError
 └── Unavailable              our fault; send again after a while
     ├── Overloaded           all there is to do it with is in use; nothing was begun
     ├── StoreUnavailable     PostgreSQL cannot be reached, or went away
+    │   └── StoreRefusal     … or says no for now: nothing was stored
     ├── DeadlineExceeded     the work took longer than its deadline
     ├── ShuttingDown
     └── ServerUnavailable    a server that our client asked is away, or said "later"
@@ -167,6 +168,10 @@ class Overloaded(Unavailable):
 
 class StoreUnavailable(Unavailable):
     code = "store_unavailable"
+
+
+class StoreRefusal(StoreUnavailable):
+    """Of the other, nobody knows whether what was asked for was done; of this, everybody does."""
 
 
 class DeadlineExceeded(Unavailable):

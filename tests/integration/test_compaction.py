@@ -20,7 +20,7 @@ from infrawatch.store.chunks import ChunkRepository
 from infrawatch.store.codec import Chunks
 from infrawatch.store.compaction import Backlog, CompactionRepository
 from infrawatch.store.database import Database
-from infrawatch.store.journal import Entry, JournalRepository
+from infrawatch.store.journal import JournalRepository
 from infrawatch.store.merging import MergeRepository
 from infrawatch.store.partitions import CHUNKS, PartitionRepository
 from infrawatch.store.samples import SampleRepository
@@ -46,7 +46,7 @@ class Writers:
         self.model: Model = {}
 
     async def write(self, number: int, samples: list[tuple[int, int, float]]) -> None:
-        async with self._database.writing() as connection:
+        async with self._database.committing() as connection:
             await self.write_in(connection, number, samples)
 
     async def write_in(
@@ -57,13 +57,12 @@ class Writers:
             np.array([time for _, time, _ in samples], np.int64),
             np.array([value for _, _, value in samples], np.float64),
         )
-        writers = WriterRepository(connection)
         if number not in self._turns:
-            self._turns[number] = await writers.register() * 1_000_000
+            async with self._database.writing() as registering:
+                self._turns[number] = await WriterRepository(registering).register() * 1_000_000
         self._turns[number] += 1
         writer, seq = divmod(self._turns[number], 1_000_000)
-        at_us = await writers.advance(writer, seq)
-        await JournalRepository(connection).append(Entry(writer, seq, at_us, columns))
+        await JournalRepository(connection).append(writer, seq, columns)
         self.model |= {(series_id, time): value for series_id, time, value in samples}
 
 
@@ -179,8 +178,8 @@ async def test_a_pass_waits_for_a_commit_that_has_its_arrival_already(
         np.array(series_ids[:1], np.int64), np.array([now_us()], np.int64), np.array([1.0])
     )
     async with database.writing() as connection:
-        at_us = await WriterRepository(connection).advance(writer, 1)
-        await JournalRepository(connection).append(Entry(writer, 1, at_us, columns))
+        await connection.exec_driver_sql("SELECT")  # opens the transaction
+        await JournalRepository(connection).append(writer, 1, columns)
         with pytest.raises(Exception, match="refuses work for now"):
             await compaction.compact(database, ALL_SHARDS)
     assert (await compaction.compact(database, ALL_SHARDS)).samples == 1
@@ -237,6 +236,7 @@ async def test_a_slot_is_kept_for_what_was_being_committed_when_it_was_looked_at
     await writers.write(0, [(one, now_us(), 1.0) for one in series_ids])
     await compaction.compact(database, ALL_SHARDS)
     async with database.writing() as connection:
+        await connection.exec_driver_sql("SELECT")  # opens the transaction
         await writers.write_in(connection, 1, [(one, now_us(), 2.0) for one in series_ids])
         spent = await find_spent(database, datetime.now(UTC))
     async with database.reading() as connection:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import execute
-from database_proxy import COPY, AtCommit, DatabaseProxy, Road, proxied
+from database_proxy import AtCommit, DatabaseProxy, Road, proxied
 from httpx import AsyncClient, Response
 from integration.conftest import serving
 from pushing import find_values, now_ms, push, series
@@ -27,7 +27,7 @@ SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> p
 # Not upkeep, which has to do with writers, too.
 WAITING = """
 SELECT pid FROM pg_stat_activity
-WHERE wait_event_type = 'Lock' AND query ~ '^\\s*(UPDATE writers|COPY)'
+WHERE wait_event_type = 'Lock' AND query ~ 'append_group'
 """
 
 
@@ -154,19 +154,18 @@ async def test_a_postgresql_that_stands_still_keeps_nobody_waiting(
     assert await find_values(database, "still") == {now * 1_000: 3}
 
 
-async def test_a_road_that_falls_silent_in_the_middle_of_a_copy_keeps_nobody_waiting(
+async def test_a_road_that_falls_silent_in_the_middle_of_a_group_keeps_nobody_waiting(
     client: AsyncClient, proxy: DatabaseProxy, database: Database
 ) -> None:
     now = now_ms()
-    assert (await push(client, series("copied", [now, 1]))).status_code == 200
+    assert (await push(client, series("halved", [now, 1]))).status_code == 200
 
-    # PostgreSQL waits for the samples, with a lock on the writer's row, and is not told otherwise.
-    proxy.last_words = COPY
-    assert_later(await push(client, series("copied", [now, 2])))
+    proxy.is_silent_in_group = True
+    assert_later(await push(client, series("halved", [now, 2])))
 
-    assert proxy.last_words is None, "a COPY has begun"
-    await pushed_when_it_is_back(client, series("copied", [now, 3]))
-    assert await find_values(database, "copied") == {now * 1_000: 3}
+    assert not proxy.is_silent_in_group, "a group was halved"
+    await pushed_when_it_is_back(client, series("halved", [now, 3]))
+    assert await find_values(database, "halved") == {now * 1_000: 3}
 
 
 @asynccontextmanager
@@ -223,7 +222,7 @@ async def test_a_commit_of_unknown_outcome_is_answered_truthfully(
     proxy.at_commit = fate
     answer = await push(client, series("unknown", [now, 2]))
 
-    assert proxy.at_commit is None, "a COMMIT was lost"
+    assert proxy.at_commit is None, "a group met its fate"
     if fate is AtCommit.SWALLOW_ANSWER:  # nobody can know before the deadline
         assert_later(answer)
     else:

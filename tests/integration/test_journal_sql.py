@@ -1,4 +1,4 @@
-"""The journal through PostgreSQL: written with COPY, read there by SQL and here by numpy."""
+"""The journal through PostgreSQL: written by its function, read there by SQL and here by numpy."""
 
 import numpy as np
 import pytest
@@ -14,10 +14,10 @@ from infrawatch.store.database import Database
 from infrawatch.store.journal import (
     JOINED,
     ROW_SAMPLES,
-    Entry,
     JournalRepository,
     from_packed,
 )
+from infrawatch.store.writers import WriterRepository
 
 START_US = 1_790_006_400_000_000
 
@@ -40,8 +40,8 @@ SAMPLES = st.lists(
 
 async def assert_both_readers_give(connection: AsyncConnection, columns: Columns) -> None:
     await connection.execute(text("TRUNCATE journal"))
-    entry = Entry(writer=1, seq=1, at_us=START_US, columns=columns)
-    await JournalRepository(connection).append(entry)
+    writer = await WriterRepository(connection).register()
+    await JournalRepository(connection).append(writer, 1, columns)
     ordered = columns.picked(np.argsort(columns.series_ids & 63, kind="stable"))
     by_sql = from_packed((await connection.execute(DECODED)).one())
     rows = (await connection.execute(SENT, {"shards": list(range(64))})).all()

@@ -16,7 +16,7 @@ from infrawatch.live.mailbox import MAX_SAMPLES
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.samples import Columns
 from infrawatch.store.database import Database
-from infrawatch.store.journal import Entry, JournalRepository
+from infrawatch.store.journal import JournalRepository
 from infrawatch.store.writers import WriterRepository
 
 EMPTY_JOURNAL = "UPDATE shards SET compacted_until = clock_timestamp(); TRUNCATE journal"
@@ -143,8 +143,8 @@ async def test_what_was_lost_while_looking_is_a_gap_for_everybody(
     async with viewing(server) as viewer, viewing(server) as other:
         picture, also = await viewer.subscribe("m"), await other.subscribe("n")
         async with database.writing() as connection:
-            writers = WriterRepository(connection)
-            await writers.advance(await writers.register(), 1)  # and no samples in the journal
+            writer = await WriterRepository(connection).register()
+            await JournalRepository(connection).append(writer, 1, Columns.empty())
         await viewer.until(lambda: picture.gaps)
         await other.until(lambda: also.gaps)
         assert (picture.gaps, also.gaps) == (["journal_lost"], ["journal_lost"])
@@ -216,9 +216,9 @@ async def under_way(
         async with database.writing() as connection:
             writer = await WriterRepository(connection).register()
         connection = await stack.enter_async_context(database.writing())
-        at_us = await WriterRepository(connection).advance(writer, 1)
         columns = Columns(np.array([series_id]), np.array([time_ms * 1000]), np.array([value]))
-        await JournalRepository(connection).append(Entry(writer, 1, at_us, columns))
+        await connection.exec_driver_sql("SELECT")  # opens the transaction
+        await JournalRepository(connection).append(writer, 1, columns)
         yield stack
 
 

@@ -18,7 +18,7 @@ from stored import named, store
 from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import now_us
 from infrawatch.store.database import Database
-from infrawatch.store.journal import Entry, JournalRepository
+from infrawatch.store.journal import JournalRepository
 from infrawatch.store.writers import WriterRepository
 
 SECOND = 1_000_000
@@ -139,9 +139,7 @@ async def many_series(database: Database, database_url: str) -> str:
         writer = await WriterRepository(connection).register()
         for second in range(180):
             columns = Columns(series_ids, np.full(640, (START + second) * SECOND), values)
-            at_us = await WriterRepository(connection).advance(writer, second + 1)
-            entry = Entry(writer, second + 1, at_us, columns)
-            await JournalRepository(connection).append(entry)
+            await JournalRepository(connection).append(writer, second + 1, columns)
     execute(database_url, "ANALYZE series, journal, shards")
     return database_url
 

@@ -16,6 +16,7 @@ from infrawatch.errors import (
     InfraWatchError,
     Overloaded,
     ShuttingDown,
+    StoreRefusal,
     StoreUnavailable,
 )
 from infrawatch.model.samples import Columns
@@ -46,11 +47,7 @@ class Commit(NamedTuple):
 
 
 class _OutcomeUnknown(StoreUnavailable):
-    """COMMIT was sent and no answer came back."""
-
-    def __init__(self, commit: Commit) -> None:
-        super().__init__("PostgreSQL went away while committing; sending again is safe")
-        self.commit = commit
+    """A group was sent and no answer came back."""
 
 
 class _Turn(NamedTuple):
@@ -221,41 +218,40 @@ class GroupWriter:
         self._turn = None  # held again only when we know how the commit ended
         try:
             return await self._attempt(turn, columns)
-        except _OutcomeUnknown as unknown:
+        except _OutcomeUnknown:
             log.warning("commit_outcome_unknown", writer=turn.writer, seq=turn.seq)
-            if await self._within_deadline(lambda: self._fence(turn.writer)) >= turn.seq:
-                return unknown.commit
+            commit = await self._within_deadline(lambda: self._find_out(turn, columns))
+            if commit is not None:
+                return commit
         except Fenced:
             log.warning("writer_was_fenced", writer=turn.writer)
         return await self._attempt(await self._within_deadline(self._register), columns)
 
     async def _attempt(self, turn: _Turn, columns: Columns) -> Commit:
-        """One transaction: the writer's row first, which orders it, then the samples."""
-        commit: Commit | None = None
+        is_sent = False
         try:
-            async with asyncio.timeout(self._deadline_s), self._database.writing() as connection:
-                at_us = await WriterRepository(connection).advance(turn.writer, turn.seq)
-                entry = Entry(turn.writer, turn.seq, at_us, columns)
-                await JournalRepository(connection).append(entry)
-                commit = Commit(turn.writer, turn.seq, at_us)
+            async with asyncio.timeout(self._deadline_s), self._database.committing() as connection:
+                is_sent = True
+                at_us = await JournalRepository(connection).append(*turn, columns)
         except (StoreUnavailable, DeadlineExceeded, TimeoutError) as error:
-            if commit is not None:  # the block was left, so COMMIT may have reached the server
-                raise _OutcomeUnknown(commit) from error
-            if isinstance(error, StoreUnavailable):
-                self._turn = turn  # nothing was committed, so the seq is free
-            # Else a transaction that nobody ends may hold the writer's row: the next takes another.
+            if is_sent and not isinstance(error, StoreRefusal | DeadlineExceeded):
+                raise _OutcomeUnknown("PostgreSQL went away while committing") from error
+            self._turn = turn  # nothing was committed, so the seq is free
             raise StoreUnavailable(f"not committed: {str(error) or 'too slow'}") from error
-        assert commit is not None
         self._turn = _Turn(turn.writer, turn.seq + 1)
-        return commit
+        return Commit(*turn, at_us)
+
+    async def _find_out(self, turn: _Turn, columns: Columns) -> Commit | None:
+        """What became of a group, and let the writer never commit again."""
+        async with self._database.writing() as connection:
+            if await WriterRepository(connection).fence(turn.writer) < turn.seq:
+                return None
+            at_us = await JournalRepository(connection).find_arrival(*turn, columns)
+            return Commit(*turn, at_us)
 
     async def _register(self) -> _Turn:
         async with self._database.writing() as connection:
             return _Turn(await WriterRepository(connection).register(), 1)
-
-    async def _fence(self, writer: int) -> int:
-        async with self._database.writing() as connection:
-            return await WriterRepository(connection).fence(writer)
 
     async def _within_deadline(self, work: Callable[[], Awaitable[T]]) -> T:
         try:

@@ -29,8 +29,6 @@ ELEMENT = np.dtype([("length", ">i4"), ("value", ">i8")])
 ARRAY_HEADER = struct.Struct(">iiiii")
 """Dimensions, has-null flag, element type, length, lower bound."""
 
-_FIELD_LENGTH = struct.Struct(">i")
-
 Piece = bytes | memoryview
 
 _PIECE_BYTES = 1 << 19
@@ -46,13 +44,6 @@ def to_elements(bits: Int64s) -> NDArray[np.void]:
     elements["length"] = 8
     elements["value"] = bits
     return elements
-
-
-def to_array(type_oid: int, bits: Int64s) -> bytes:
-    """A field that holds an array of 8-byte values."""
-    elements = to_elements(bits).tobytes()
-    header = ARRAY_HEADER.pack(1, 0, type_oid, len(bits), 1)
-    return _FIELD_LENGTH.pack(len(header) + len(elements)) + header + elements
 
 
 def from_joined_elements(sent: bytes) -> Int64s:

@@ -14,7 +14,13 @@ from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import QueuePool
 
-from infrawatch.errors import DeadlineExceeded, InfraWatchError, Overloaded, StoreUnavailable
+from infrawatch.errors import (
+    DeadlineExceeded,
+    InfraWatchError,
+    Overloaded,
+    StoreRefusal,
+    StoreUnavailable,
+)
 from infrawatch.store.connections import SERVER_SETTINGS, connect, hand_out_proven
 
 CONNECT_TIMEOUT_S = 5.0
@@ -27,6 +33,9 @@ _LIBPQ_ONLY = ("channel_binding", "gssencmode", "target_session_attrs", "sslcert
 _QUERY_CANCELED = "57014"
 _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 """SQLSTATE classes that say something about the server, not about the statement (Appendix A)."""
+
+_ENDED = ("08", "57P")
+"""Of these, those that end a connection, even one whose work was just committed."""
 
 
 _Raw = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -153,6 +162,20 @@ class Database:
                 yield connection
 
     @asynccontextmanager
+    async def committing(self) -> AsyncGenerator[AsyncConnection, None]:
+        """A connection for one statement past SQLAlchemy, which is a transaction of its own.
+
+        Raises:
+            StoreRefusal: PostgreSQL refuses work; nothing was stored.
+            StoreUnavailable: it cannot be reached; if it was asked already, the outcome is unknown.
+            Overloaded: all connections were in use; nothing was stored.
+            DeadlineExceeded: the statement took too long; nothing was stored.
+        """
+        with _driver_errors_are_ours():
+            async with self._writing.connect() as connection, _dropped_if_given_up(connection):
+                yield connection
+
+    @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncConnection, None]:
         """One read-only snapshot; PostgreSQL itself refuses writes in it.
 
@@ -211,9 +234,10 @@ def _translated(error: Exception, cause: BaseException | None, *, is_gone: bool)
     state = str(getattr(cause, "sqlstate", None) or "")
     if state == _QUERY_CANCELED:
         return DeadlineExceeded("PostgreSQL took longer than the deadline allows")
-    if is_gone or not state or state[:2] in _UNAVAILABLE_CLASSES:
-        return StoreUnavailable(f"PostgreSQL refuses work for now (SQLSTATE {state or 'none'})")
-    return error
+    told = f"PostgreSQL refuses work for now (SQLSTATE {state or 'none'})"
+    if is_gone or not state or state.startswith(_ENDED):
+        return StoreUnavailable(told)
+    return StoreRefusal(told) if state[:2] in _UNAVAILABLE_CLASSES else error
 
 
 def _milliseconds(duration: timedelta) -> str:

@@ -1,50 +1,44 @@
 """The journal: what was committed lately, one row per group and shard, in the shape it arrived."""
 
-import struct
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.labels import SHARDS
-from infrawatch.model.samples import Columns, Int64s
+from infrawatch.model.samples import Columns, Float64s, Int64s
 from infrawatch.model.timerange import from_us
 from infrawatch.store import copy
-from infrawatch.store.ragged import Bools
+from infrawatch.store.ragged import Bools, Runs
+from infrawatch.store.writers import Fenced
 
-COLUMNS = (
-    "writer",
-    "seq",
-    "arrived_at",
-    "min_at",
-    "max_at",
-    "first",
-    "samples",
-    "shard",
-    "series_ids",
-    "times",
-    "values",
-    "odd",
-)
+Sent = NDArray[np.signedinteger]
+"""64-bit numbers, the highest byte first, as they travel."""
 
 ROW_SAMPLES = 320
 """Of 24 bytes each, so that a row fits PostgreSQL's page of 8 kB with all that is said of it."""
-
-_ROW_HEAD = struct.Struct(">h iq iq iq iq iq ii ii ih")
-"""Number of fields, then those before the samples, each after its length."""
-
-_BITS_HEAD = struct.Struct(">ii")
-"""Of a `bit varying`: its length in bytes, with the length in bits that follows."""
-
-_NO_ODD = struct.pack(">i", -1)
 
 _LEAST_EXPONENT = 53
 """Of a double whose parts SQL can put together again; from 2047 on it is infinite or no number."""
 
 _EXPONENTS = 2047
 
+
+# One statement, and where it stands alone one transaction: to begin, advance the writer, copy and
+# commit one after the other cost both sides more than what they stored (docs/decisions/0011).
+_APPEND = """
+SELECT (extract(epoch FROM append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13))
+    * 1000000)::bigint
+"""
+
+# Rows of one shard, from its index.
+_ARRIVAL = text("""
+SELECT (extract(epoch FROM arrived_at) * 1000000)::bigint
+FROM journal WHERE shard = :shard AND writer = :writer AND seq = :seq LIMIT 1
+""")
 
 # `varbit_send` begins with the number of bits.
 _PACKED = [f"substr(varbit_send(j.{column}), 5)" for column in ("series_ids", "times", '"values"')]
@@ -130,9 +124,28 @@ class JournalRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
 
-    async def append(self, entry: Entry) -> None:
-        """Store one group, in order of arrival, in the transaction that advanced its writer."""
-        await copy.copy_binary(self.connection, "journal", COLUMNS, list(_rows(entry)))
+    async def append(self, writer: int, seq: int, columns: Columns) -> int:
+        """Store one group, in order of arrival, as the writer's `seq`-th; when it arrives, in µs.
+
+        It is the database's clock that counts, and no compaction has passed that moment yet. All of
+        it is stored or nothing, by a transaction of its own or in the one that is open.
+
+        Raises:
+            Fenced: someone closed this writer, or its last commit was not `seq - 1`.
+        """
+        driver = (await self.connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        # What goes past SQLAlchemy is in its transaction only if it has opened that by executing.
+        assert driver.is_in_transaction() == self.connection.in_transaction()
+        at_us: int | None = await driver.fetchval(_APPEND, writer, seq, *Group.of(columns))
+        if at_us is None:
+            raise Fenced(f"writer {writer}")
+        return at_us
+
+    async def find_arrival(self, writer: int, seq: int, columns: Columns) -> int:
+        """When a group that is stored arrived, in µs."""
+        wanted = {"shard": int(columns.series_ids[0]) & SHARDS - 1, "writer": writer, "seq": seq}
+        return int((await self.connection.execute(_ARRIVAL, wanted)).scalar_one())
 
     async def replay(
         self, seqs: Mapping[int, int], *, since_us: int
@@ -179,44 +192,61 @@ def from_packed(sent: Sequence[bytes]) -> Columns:
     return Columns(series_ids, times, values.view(np.float64))
 
 
-def _rows(entry: Entry) -> Iterator[copy.Piece]:
-    """Binary rows, each of one shard; within a shard the order of arrival stays."""
-    shards = (entry.columns.series_ids & (SHARDS - 1)).astype(np.int16)
-    # A stable sort of 16-bit integers is a radix sort: linear, and arrival order survives.
-    by_shard = entry.columns.picked(np.argsort(shards, kind="stable"))
-    times, bits = by_shard.times_us - copy.PG_EPOCH_US, by_shard.values.view(np.int64)
-    cuts = _cuts(np.bincount(shards, minlength=SHARDS))
-    starts = np.array([start for _, _, start, _ in cuts], np.intp)
-    earliest, latest = (
-        extreme.reduceat(times, starts).tolist() for extreme in (np.minimum, np.maximum)
-    )
-    has_odd = np.logical_or.reduceat(_are_odd(bits), starts).tolist()
-    columns = [memoryview(_sent(one)) for one in (by_shard.series_ids, times, bits)]
-    arrived = entry.at_us - copy.PG_EPOCH_US
-    for row, (shard, first, start, end) in enumerate(cuts):
-        yield _ROW_HEAD.pack(
-            *(len(COLUMNS), 8, entry.writer, 8, entry.seq, 8, arrived),
-            *(8, earliest[row], 8, latest[row], 4, first, 4, end - start, 2, shard),
+class Group(NamedTuple):
+    """A group as `append_group` takes it: rows of one shard each, and the samples of all of them.
+
+    Within a shard the order of arrival stays.
+    """
+
+    shards: list[int]
+    firsts: list[int]
+    starts: list[int]
+    counts: list[int]
+    earliest: list[int]
+    latest: list[int]
+    odds: list[int | None]
+    series_ids: Sent
+    times: Sent
+    values: Sent
+    odd_values: list[float]
+
+    @classmethod
+    def of(cls, columns: Columns) -> Self:
+        shards = (columns.series_ids & (SHARDS - 1)).astype(np.int16)
+        # A stable sort of 16-bit integers is a radix sort: linear, and arrival order survives.
+        series_ids, times, values = columns.picked(np.argsort(shards, kind="stable"))
+        times -= copy.PG_EPOCH_US
+        of_shards = Runs.of(np.bincount(shards, minlength=SHARDS))
+        parts = Runs.of(-(-of_shards.counts // ROW_SAMPLES))
+        firsts = ROW_SAMPLES * parts.indexes()
+        counts = np.minimum(parts.spread(of_shards.counts) - firsts, ROW_SAMPLES)
+        rows = Runs(parts.spread(of_shards.starts) + firsts, counts)
+        odds, odd_values = _find_odd(values, rows)
+        return cls(
+            shards=parts.spread(np.arange(SHARDS)).tolist(),
+            firsts=firsts.tolist(),
+            starts=rows.starts.tolist(),
+            counts=counts.tolist(),
+            earliest=rows.least(times).tolist(),
+            latest=rows.largest(times).tolist(),
+            odds=odds,
+            series_ids=series_ids.astype(">i8"),
+            times=times.astype(">i8"),
+            values=values.view(np.int64).astype(">i8"),
+            odd_values=odd_values,
         )
-        bits_head = _BITS_HEAD.pack(4 + 8 * (end - start), 64 * (end - start))
-        for column in columns:
-            yield bits_head
-            yield column[8 * start : 8 * end]
-        yield copy.to_array(copy.FLOAT8_OID, bits[start:end]) if has_odd[row] else _NO_ODD
 
 
-def _cuts(counts: Int64s) -> list[tuple[int, int, int, int]]:
-    """Of each row the shard, its place among what the shard has, its start and its end in all."""
-    ends = np.cumsum(counts).tolist()
-    return [
-        (shard, start - ends[shard] + count, start, min(start + ROW_SAMPLES, ends[shard]))
-        for shard, count in enumerate(counts.tolist())
-        for start in range(ends[shard] - count, ends[shard], ROW_SAMPLES)
-    ]
-
-
-def _sent(numbers: Int64s) -> bytes:
-    return numbers.astype(">i8").tobytes()
+def _find_odd(values: Float64s, rows: Runs) -> tuple[list[int | None], list[float]]:
+    """The values of rows that have an odd one, and where those of each begin, from 1."""
+    is_odd = _are_odd(values.view(np.int64))
+    if not is_odd.any():
+        return [None] * len(rows.counts), []
+    has_odd = rows.has_any(is_odd)
+    some = rows.picked(has_odd)
+    places = iter((Runs.of(some.counts).starts + 1).tolist())
+    odds = [next(places) if one else None for one in has_odd.tolist()]
+    return odds, values[some.positions()].tolist()
 
 
 def _are_odd(bits: Int64s) -> Bools:

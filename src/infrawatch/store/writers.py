@@ -11,16 +11,6 @@ from infrawatch.model.cursor import Cursor
 
 _REGISTER = text("INSERT INTO writers DEFAULT VALUES RETURNING writer")
 
-# Takes the row's lock until the commit: a fence waits for it, so does compaction's cut. RETURNING
-# is computed once the lock is held (SET would be before), so whatever gets the lock after a cut
-# arrives after it, even if the clock has been set back in between.
-_ADVANCE = text("""
-UPDATE writers SET last_seq = :seq, last_at = clock_timestamp()
-WHERE writer = :writer AND last_seq = :seq - 1 AND NOT fenced
-RETURNING (extract(epoch FROM greatest(
-    clock_timestamp(), (SELECT max(compacted_until) FROM shards))) * 1000000)::bigint
-""")
-
 # Waits for a transaction that still holds the row, so what it returns is final.
 _FENCE = text("UPDATE writers SET fenced = true WHERE writer = :writer RETURNING last_seq")
 
@@ -73,20 +63,6 @@ class WriterRepository:
     async def register(self) -> int:
         """Take a new writer, whose next seq is 1."""
         return int((await self._connection.execute(_REGISTER)).scalar_one())
-
-    async def advance(self, writer: int, seq: int) -> int:
-        """Make this transaction the writer's `seq`-th; answer when it arrives, in µs.
-
-        It is the database's clock that counts, and no compaction has passed that moment yet.
-
-        Raises:
-            Fenced: someone closed this writer, or its last commit was not `seq - 1`.
-        """
-        answer = await self._connection.execute(_ADVANCE, {"writer": writer, "seq": seq})
-        at_us: int | None = answer.scalar_one_or_none()
-        if at_us is None:
-            raise Fenced(f"writer {writer}")
-        return at_us
 
     async def fence(self, writer: int) -> int:
         """Let the writer never commit again; answer the seq of its last commit.
