@@ -185,6 +185,21 @@ async def test_a_late_sample_repairs_its_buckets(database: Database, client: Asy
         await close(database)
 
 
+async def test_a_late_sample_of_one_series_leaves_its_neighbours_in_the_row_alone(
+    database: Database,
+) -> None:
+    """Series of one host share rows of rollups."""
+    names = [named("m", host="a", path=path) for path in "pqr"]
+    await store(database, {name: [(START_US, 1.0)] for name in names})
+    await close(database)
+    for name in names:
+        await store(database, {name: [(START_US + 1, 2.0)]})
+        await close(database)
+    async with database.reading() as connection:
+        rolled = await connection.execute(text("SELECT count FROM rollup_5m"))
+        assert list(rolled.scalars()) == [2, 2, 2]
+
+
 async def test_rollups_outlive_the_samples_and_what_comes_too_late_spoils_none(
     database: Database, client: AsyncClient
 ) -> None:

@@ -23,14 +23,14 @@ async def roll_up(
     `had_samples` names the windows, by any time in them, that had samples before. Of the others a
     rollup may have outlived the samples: it tells more than what came late, and stays as it is.
     """
-    ids = np.unique(windows.ids)
-    written = _keys(windows.ids, windows.starts_us, ids)
-    repairable = _keys(*had_samples, ids)
     days = {from_us(start).date() for start in np.unique(windows.starts_us).tolist()}
     for resolution in reversed(RESOLUTIONS):
         repository = RollupRepository(connection, resolution)
         before = await repository.take(windows)
         after = after.coarser(resolution.bucket_us)
+        ids = np.union1d(windows.ids, before.series_ids)  # rows hold neighbours, too
+        written = _keys(windows.ids, windows.starts_us, ids)
+        repairable = _keys(*had_samples, ids)
         there = _keys(before.series_ids, before.times_us, ids)
         outlived = np.setdiff1d(np.intersect1d(there, written), repairable)
         kept = before.picked(~np.isin(there, written) | np.isin(there, outlived))
