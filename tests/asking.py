@@ -18,6 +18,9 @@ EVERYTHING = '{__name__=~".+"}'
 
 PARAMETERS: dict[str, list[str | None]] = {
     "match": [EVERYTHING, "shared", f'{{who="{SECRET}"}}', f"{SECRET}_total", "{{{"],
+    "match[]": [EVERYTHING, f"{SECRET}_total"],
+    "query": ["shared", f"count({EVERYTHING}) by (who)", f"{SECRET}_total", "sum("],
+    "time": [str(T_MS // 1000 + 60)],
     "start": [str(T_MS // 1000 - 60)],
     "end": [str(T_MS // 1000 + 60)],
     "step": ["30s"],
@@ -56,13 +59,20 @@ IMPORT = '{"metric":{"__name__":"MARK_i"},"values":[VALUE],"timestamps":[TIME]}\
 COLLECTD = """[{"values":[VALUE],"dstypes":["gauge"],"dsnames":["value"],"time":1,"interval":10,
 "host":"MARK","plugin":"load","type":"load"}]""".replace('"time":1', f'"time":{T_MS / 1000}')
 
+FORM = "application/x-www-form-urlencoded"
+SPAN = f"start={T_MS // 1000 - 60}&end={T_MS // 1000 + 60}"
+
 TEXTS = {
+    "/api/v1/query": (FORM, f"query=shared&time={T_MS // 1000 + 60}"),
+    "/api/v1/query_range": (FORM, f"query=sum by (who) (shared)&step=30&{SPAN}"),
+    "/api/v1/series": (FORM, f"match[]={EVERYTHING}&{SPAN}"),
+    "/api/v1/labels": (FORM, f"match[]=shared&{SPAN}"),
     "/v1/samples": ("application/json", NATIVE),
     "/v1/metrics": ("application/json", OTLP),
     "/write": ("text/plain", LINES),
     "/api/v2/write": ("text/plain", LINES),
     "/api/v3/write_lp": ("text/plain", LINES),
-    "/query": ("application/x-www-form-urlencoded", "q=SHOW DATABASES"),
+    "/query": (FORM, "q=SHOW DATABASES"),
     "/v1/exposition": ("text/plain", TEXT),
     "/v1/exposition/metrics/{grouping}": ("text/plain", TEXT),
     "/api/v1/import": ("application/x-ndjson", IMPORT),

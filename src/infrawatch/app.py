@@ -46,6 +46,7 @@ from infrawatch.live.subscription import Live
 from infrawatch.model.timerange import now_us
 from infrawatch.query import router as query
 from infrawatch.query.plan import Limits, Reader
+from infrawatch.query.promql import router as promql
 from infrawatch.runtime import settle, stop, vital
 from infrawatch.settings import Settings
 from infrawatch.store import migrations
@@ -70,6 +71,7 @@ _ROUTERS = (
     exposition.router,
     vm_import.router,
     query.router,
+    promql.router,
     live.router,
     asyncapi.router,
     keys.router,

@@ -6,6 +6,8 @@ InfraWatchError
 │   ├── InvalidSelector      `match` is not a vector selector
 │   ├── InvalidTime          `start`, `end`, `step` and the like
 │   ├── InvalidCursor        a cursor that is not one of ours
+│   ├── InvalidQuery         not PromQL
+│   ├── CannotEvaluate       PromQL, but without an answer
 │   ├── InvalidFrame         a viewer's frame that cannot be followed
 │   └── QueryTooBroad        more series or samples than one answer may touch
 ├── UnsupportedContent       a content type or encoding nobody here reads
@@ -61,6 +63,14 @@ class InvalidTime(InvalidInput):
 
 class InvalidCursor(InvalidInput):
     code = "invalid_cursor"
+
+
+class InvalidQuery(InvalidInput):
+    code = "invalid_query"
+
+
+class CannotEvaluate(InvalidInput):
+    code = "cannot_evaluate"
 
 
 class InvalidFrame(InvalidInput):

@@ -132,6 +132,7 @@ NONSENSE = ["", "-1", "a b", "ü", "'--", "%", "{", "null", "9" * 30, "1e999"]
 SECONDS = T_MS // 1000
 PARAMETERS = {
     "start": [str(SECONDS - 60), str(SECONDS), "2001-01-01T00:00:00Z"],
+    "time": [str(SECONDS), str(SECONDS + 60)],
     "end": [str(SECONDS + 60), str(SECONDS), str(SECONDS + 7_200)],
     "step": ["1s", "30s", "1h"],
     "fn": [one.value for one in Function],
@@ -141,6 +142,9 @@ PARAMETERS = {
     "precision": ["ms", "ns", "s"],
 }
 """Times are the same whenever the two are asked; of other parameters any name or id is tried."""
+
+
+QUERIES = ["{}", "count({})", "sum by (who) ({})", "topk(2, {})", "{} or on() {}", "absent({})"]
 
 
 def a_selector(chance: Random) -> str:
@@ -154,8 +158,10 @@ def a_selector(chance: Random) -> str:
 def a_value(chance: Random, parameter: str, theirs: Sequence[str]) -> str:
     if chance.random() < 0.1:
         return chance.choice(NONSENSE)
-    if parameter == "match":
+    if parameter in {"match", "match[]"}:
         return a_selector(chance)
+    if parameter == "query":
+        return chance.choice(QUERIES).format(a_selector(chance), a_selector(chance))
     return chance.choice(PARAMETERS.get(parameter) or [*NAMES, *theirs, "1", "99999"])
 
 

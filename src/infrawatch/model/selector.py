@@ -1,7 +1,7 @@
 """Selectors: which series are meant, written as a PromQL vector selector."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -51,9 +51,9 @@ class Matcher(NamedTuple):
             case Operator.NOT_EQUAL:
                 return value != self.value
             case Operator.MATCHES:
-                return _compiled(self.value).fullmatch(value) is not None
+                return compiled(self.value).fullmatch(value) is not None
             case Operator.MATCHES_NOT:
-                return _compiled(self.value).fullmatch(value) is None
+                return compiled(self.value).fullmatch(value) is None
 
 
 class Selector(NamedTuple):
@@ -106,9 +106,7 @@ def parse_selector(text: str) -> Selector:
         raise _not_plain(text)
     if parsed.offset is not None or parsed.at is not None:
         raise InvalidSelector("offset and @ have no place here: move start and end instead")
-    if parsed.matchers.or_matchers:
-        raise InvalidSelector("alternatives with `or` are not supported: use a regular expression")
-    return _to_selector(parsed.name, parsed.matchers.matchers)
+    return to_selector(parsed)
 
 
 def _not_plain(text: str) -> InvalidSelector:
@@ -118,20 +116,33 @@ def _not_plain(text: str) -> InvalidSelector:
     )
 
 
-def _to_selector(name: str | None, parsed: Iterable[promql_parser.Matcher]) -> Selector:
+def to_selector(parsed: promql_parser.VectorSelector) -> Selector:
+    """Which series a parsed selector means, whenever it is looked at.
+
+    Raises:
+        InvalidSelector: it has alternatives or a bad expression.
+    """
+    if parsed.matchers.or_matchers:
+        raise InvalidSelector("alternatives with `or` are not supported: use a regular expression")
+    name = parsed.name
     matchers = {Matcher(METRIC_LABEL, Operator.EQUAL, name)} if name else set()
-    for one in parsed:
+    for one in parsed.matchers.matchers:
         matcher = Matcher(one.name, _OPERATORS[str(one.op)], one.value)
         if "\0" in matcher.label + matcher.value:
             raise InvalidSelector("no label holds a NUL character")
         if matcher.operator in (Operator.MATCHES, Operator.MATCHES_NOT):
-            _compiled(matcher.value)
+            compiled(matcher.value)
         matchers.add(matcher)
     return Selector(tuple(sorted(matchers)))
 
 
 @lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> "re2._Regexp[str]":
+def compiled(pattern: str) -> "re2._Regexp[str]":
+    """A regular expression as Prometheus understands it.
+
+    Raises:
+        InvalidSelector: it is not RE2.
+    """
     try:
         return re2.compile(pattern, _OPTIONS)
     except re2.error as error:

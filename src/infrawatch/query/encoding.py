@@ -26,19 +26,19 @@ Block = list[tuple[int, WireValue]]
 
 def encode_json(found: Found, precision: str) -> Iterator[bytes]:
     """`{"series":[{"id","metric","labels","samples":[[t,v],…]},…]}`, in pieces."""
-    return _in_pieces(_in_envelope(_series_objects(found, precision)))
+    return in_pieces(_in_envelope(_series_objects(found, precision)))
 
 
 def encode_ndjson(found: Found, precision: str) -> Iterator[bytes]:
     """The same series objects, one a line."""
-    return _in_pieces(
+    return in_pieces(
         chain.from_iterable((*one, b"\n") for one in _series_objects(found, precision))
     )
 
 
 def encode_csv(found: Found, precision: str) -> Iterator[bytes]:
     """One line a sample: series_id, metric, labels (a JSON object), time, value (RFC 4180)."""
-    return _in_pieces(_csv_lines(found, precision))
+    return in_pieces(_csv_lines(found, precision))
 
 
 def encode_ranges(ranges: Ranges, precision: str) -> Iterator[bytes]:
@@ -53,7 +53,7 @@ def encode_ranges(ranges: Ranges, precision: str) -> Iterator[bytes]:
                 wire[place] = None
             yield _series_object(group, [list(zip(times, wire, strict=True))])
 
-    return _in_pieces(_in_envelope(objects()))
+    return in_pieces(_in_envelope(objects()))
 
 
 def _series_objects(found: Found, precision: str) -> Iterator[Iterator[bytes]]:
@@ -113,7 +113,8 @@ def _compact(labels: Mapping[str, str]) -> str:
     return json.dumps(labels, ensure_ascii=False, separators=(",", ":"))
 
 
-def _in_pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
+def in_pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in larger parts."""
     gathered: list[bytes] = []
     size = 0
     for part in parts:

@@ -84,7 +84,7 @@ def _quantile(fraction: float, values: Float64s, runs: Runs) -> Float64s:
     nothing of the next, so that no 0 * inf makes it NaN.
     """
     is_nan = np.isnan(values)
-    ordered = _sorted_within_runs(np.where(is_nan, np.inf, values), runs)
+    ordered = sorted_within_runs(np.where(is_nan, np.inf, values), runs)
     ranks = fraction * (runs.counts - 1)
     weights = ranks % 1
     lower = ordered[runs.starts + np.floor(ranks).astype(np.intp)]
@@ -94,7 +94,7 @@ def _quantile(fraction: float, values: Float64s, runs: Runs) -> Float64s:
     return answers
 
 
-def _sorted_within_runs(values: Float64s, runs: Runs) -> Float64s:
+def sorted_within_runs(values: Float64s, runs: Runs) -> Float64s:
     """Sort each run; no value may be NaN.
 
     As complex numbers, which order by real part, then by imaginary part: the stable sort finds the

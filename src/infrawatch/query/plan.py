@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -71,6 +72,8 @@ class Found(NamedTuple):
 
     series: Mapping[int, Series]
     columns: Columns
+    deltas: AbstractSet[str] = frozenset()
+    """Metrics of which each sample is what was added; filled where that is asked for."""
 
 
 class Ends(NamedTuple):
@@ -152,6 +155,33 @@ class Reader:
             columns = await snapshot.samples.read([one.id for one in series], span)
         return Found({one.id: one for one in series}, columns)
 
+    async def find(
+        self, asker: Asker, spans: Mapping[Selector, TimeRange]
+    ) -> Mapping[Selector, Found]:
+        """Every sample of several selectors, of each in its span, in one snapshot.
+
+        Raises:
+            QueryTooBroad: more series or samples than one question may touch.
+        """
+        found: dict[Selector, Found] = {}
+        async with self._snapshot(asker) as snapshot:
+            for selector, span in spans.items():
+                series = await self._select(asker, snapshot, selector)
+                columns = await snapshot.samples.read([one.id for one in series], span)
+                deltas = await _find_deltas(snapshot, series)
+                found[selector] = Found({one.id: one for one in series}, columns, deltas)
+        total = sum(len(one.columns) for one in found.values())
+        if total > (most := self.limits_of(asker).samples):
+            raise QueryTooBroad(
+                f"{total} samples are more than {most}: ask for a shorter span or fewer series, "
+                "or raise INFRAWATCH_READ_MAX_SAMPLES"
+            )
+        return found
+
+    def limits_of(self, asker: Asker) -> Limits:
+        """What one question of theirs may touch."""
+        return self._limits.within(asker.budget)
+
     async def range(self, asker: Asker, question: RangeQuestion) -> Ranges:
         """One value per step of each series, or of each group of series.
 
@@ -168,7 +198,7 @@ class Reader:
             )
         async with self._snapshot(asker) as snapshot:
             series = await self._select(asker, snapshot, question.selector)
-            most = self._limits.within(asker.budget).samples
+            most = self.limits_of(asker).samples
             if len(series) * steps.count > most:
                 raise QueryTooBroad(
                     f"{len(series)} series of {steps.count} steps are more than "
@@ -184,12 +214,13 @@ class Reader:
             before_us = lookback_us(question.function, steps.step_us)
             span = TimeRange(max(steps.span.start_us - before_us, 0), steps.span.end_us)
             columns = await snapshot.samples.read(list(known), span)
-            deltas = await _find_deltas(snapshot, series, question.function)
+            needs_deltas = lookback_us(question.function, 0) > 0
+            deltas = await _find_deltas(snapshot, series) if needs_deltas else set()
         found = Found(known, columns)
         return await _computed(len(columns), partial(_from_samples, found, deltas, question))
 
     async def _select(self, asker: Asker, snapshot: Snapshot, selector: Selector) -> list[Series]:
-        most = self._limits.within(asker.budget).series
+        most = self.limits_of(asker).series
         series = await snapshot.series.select(selector, limit=most + 1)
         if len(series) > most:
             raise QueryTooBroad(
@@ -210,7 +241,7 @@ class Reader:
         if awaited is not None and awaited.epoch != self._epoch:
             raise InvalidCursor("the cursor comes from another database")
         deadline_s = self._limits.deadline.total_seconds()
-        most = self._limits.within(asker.budget).samples
+        most = self.limits_of(asker).samples
         try:
             async with asyncio.timeout(deadline_s):
                 while True:
@@ -255,12 +286,8 @@ def _from_buckets(
     return to_ranges(rows, table, question.steps, by=question.by, across=question.across)
 
 
-async def _find_deltas(
-    snapshot: Snapshot, series: Sequence[Series], function: Function
-) -> set[str]:
-    """The metrics of which each sample is what was added; asked for where it makes a difference."""
-    if lookback_us(function, 0) == 0:
-        return set()
+async def _find_deltas(snapshot: Snapshot, series: Sequence[Series]) -> set[str]:
+    """The metrics of which each sample is what was added."""
     metadata = await snapshot.metadata.list(sorted({one.metric for one in series}))
     return {metric for metric, said in metadata.items() if said.temporality == "delta"}
 

@@ -164,11 +164,11 @@ async def read_latest(
     precision: Times = "ms",
 ) -> schemas.Latest:
     """The last sample of each series; series that ended with a stale marker are left out."""
-    series, last = await reader.latest(asker, selector, since_us=_since(max_age))
+    found = await reader.latest(asker, selector, since_us=_since(max_age))
     rows = zip(
-        map(series.__getitem__, last.series_ids.tolist()),
-        to_wire_times(last.times_us, precision),
-        to_wire_values(last.values),
+        map(found.series.__getitem__, found.columns.series_ids.tolist()),
+        to_wire_times(found.columns.times_us, precision),
+        to_wire_values(found.columns.values),
         strict=True,
     )
     return schemas.Latest(

@@ -1,0 +1,102 @@
+"""What was computed, in the JSON that Prometheus answers with.
+
+Source: Prometheus, "HTTP API", expression query result formats.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic_core import to_json
+
+from infrawatch.model.samples import Float64s, Int64s, is_stale
+from infrawatch.query.promql.samples import Samples
+from infrawatch.query.promql.vectors import Vector, key_of
+
+Value = Vector | Float64s | str
+"""A vector, a number or a text at every moment (a text is the same at each)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a query comes to at its moments; samples are what `metric[5m]` alone means."""
+
+    value: Value | Samples
+    moments_us: Int64s
+    is_range: bool
+
+
+def to_text(value: float) -> str:
+    """A number as Prometheus writes it."""
+    if np.isnan(value):
+        return "NaN"
+    if np.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    return repr(value).removesuffix(".0")
+
+
+def encode(result: Result) -> Iterator[bytes]:
+    """The whole answer to a query that succeeded, in pieces."""
+    yield b'{"status":"success","data":{"resultType":'
+    yield from _data(result)
+    yield b"}}"
+
+
+def _data(result: Result) -> Iterator[bytes]:
+    value, times = result.value, _times(result.moments_us)
+    if isinstance(value, str):
+        yield b'"string","result":' + to_json([times[0], value])
+    elif isinstance(value, Samples):
+        yield b'"matrix","result":['
+        yield from _with_commas(_raw(value))
+    elif isinstance(value, Vector):
+        yield b'"matrix","result":[' if result.is_range else b'"vector","result":['
+        rows = _matrix(value, times) if result.is_range else _vector(value, times[0])
+        yield from _with_commas(rows)
+    elif result.is_range:
+        yield b'"matrix","result":['
+        yield _series({}, times, value)
+        yield b"]"
+    else:
+        yield b'"scalar","result":' + to_json([times[0], to_text(float(value[0]))])
+
+
+def _matrix(vector: Vector, times: list[float]) -> Iterator[bytes]:
+    """Series that have a value at some moment, in the order of their labels."""
+    for row in sorted(range(len(vector.labels)), key=lambda row: key_of(vector.labels[row])):
+        places = np.flatnonzero(vector.present[row])
+        if len(places):
+            some = [times[place] for place in places.tolist()]
+            yield _series(vector.labels[row], some, vector.values[row, places])
+
+
+def _vector(vector: Vector, time: float) -> Iterator[bytes]:
+    for row in np.flatnonzero(vector.present[:, 0]).tolist():
+        value = to_text(float(vector.values[row, 0]))
+        yield to_json({"metric": vector.labels[row], "value": [time, value]})
+
+
+def _raw(samples: Samples) -> Iterator[bytes]:
+    for row, labels in enumerate(samples.labels):
+        span = slice(samples.bounds[row], samples.bounds[row + 1])
+        kept = ~is_stale(samples.values[span])
+        if kept.any():
+            times = _times(samples.times_us[span][kept])
+            yield _series(labels, times, samples.values[span][kept])
+
+
+def _series(labels: object, times: list[float], values: Float64s) -> bytes:
+    pairs = list(zip(times, map(to_text, values.tolist()), strict=True))
+    return to_json({"metric": labels, "values": pairs})
+
+
+def _times(times_us: Int64s) -> list[float]:
+    """Seconds, in whole milliseconds."""
+    seconds: list[float] = (times_us // 1_000 / 1_000).tolist()
+    return seconds
+
+
+def _with_commas(parts: Iterator[bytes]) -> Iterator[bytes]:
+    for place, part in enumerate(parts):
+        yield b"," + part if place else part
+    yield b"]"

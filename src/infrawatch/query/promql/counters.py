@@ -1,0 +1,104 @@
+"""`rate` and its relatives: how much a window gained, as Prometheus counts it.
+
+Source: Prometheus, promql/functions.go. `query/counters.py` answers the same question for
+`/v1/range`, without estimates.
+"""
+
+import numpy as np
+
+from infrawatch.model.samples import Float64s
+from infrawatch.model.timerange import US
+from infrawatch.query.promql.samples import Answers, Windows
+from infrawatch.query.steps import Bools
+
+_FAR = 1.1
+"""A window's edge that is this many intervals from the samples lies outside of the series."""
+
+
+def rate(windows: Windows) -> Answers:
+    """Per second; of delta series, what was added by the length of the window."""
+    gained, present = increase(windows)
+    return Answers(gained / (windows.range_us / US), present)
+
+
+def increase(windows: Windows) -> Answers:
+    """Extrapolated to the edges of the window; of delta series, what was added."""
+    gained, present = _extrapolated(windows, _risen(windows), is_counter=True)
+    added = np.add.reduceat(windows.values, windows.runs.starts)
+    return Answers(np.where(windows.is_delta, added, gained), windows.is_delta | present)
+
+
+def delta(windows: Windows) -> Answers:
+    """The difference of a gauge, extrapolated to the edges of the window."""
+    return _extrapolated(windows, windows.lasts - windows.firsts, is_counter=False)
+
+
+def instant_rate(windows: Windows) -> Answers:
+    """`irate`: per second between the last two samples."""
+    before, last, seconds, present = _last_two(windows)
+    gained = np.where(last < before, last, last - before)
+    return Answers(gained / seconds, present & (seconds > 0))
+
+
+def instant_delta(windows: Windows) -> Answers:
+    """`idelta`: between the last two samples."""
+    before, last, _, present = _last_two(windows)
+    return Answers(last - before, present)
+
+
+def resets(windows: Windows) -> Answers:
+    """How often the value fell."""
+    return _count(windows, windows.values[1:] < windows.values[:-1])
+
+
+def changes(windows: Windows) -> Answers:
+    """How often the value became another; NaN after NaN is none."""
+    before, after = windows.values[:-1], windows.values[1:]
+    return _count(windows, (before != after) & ~(np.isnan(before) & np.isnan(after)))
+
+
+def _count(windows: Windows, happened: Bools) -> Answers:
+    """How often something happened between two neighbours of a window."""
+    counted = np.append(False, happened)  # a value
+    counted[windows.runs.starts] = False
+    totals = np.add.reduceat(counted, windows.runs.starts, dtype=np.int64)
+    return Answers(totals.astype(np.float64), np.ones(len(totals), np.bool_))
+
+
+def _risen(windows: Windows) -> Float64s:
+    """The last sample less the first, and what was lost where a counter began again."""
+    before = np.append(np.nan, windows.values[:-1])
+    has_fallen = windows.values < before
+    has_fallen[windows.runs.starts] = False
+    lost = np.add.reduceat(np.where(has_fallen, before, 0.0), windows.runs.starts)
+    return windows.lasts - windows.firsts + lost
+
+
+def _extrapolated(windows: Windows, gained: Float64s, *, is_counter: bool) -> Answers:
+    """What would have been gained had the samples reached to both edges of the window.
+
+    An edge further away than samples usually are from each other is taken as half of that away,
+    and a counter is not taken back to below zero.
+    """
+    runs = windows.runs
+    first_us, last_us = windows.times_us[runs.starts], windows.times_us[runs.lasts]
+    covered = (last_us - first_us) / US
+    before = (first_us - (windows.ends_us - windows.range_us)) / US
+    after = (windows.ends_us - last_us) / US
+    usual = covered / np.maximum(runs.counts - 1, 1)
+    before = np.where(before >= usual * _FAR, usual / 2, before)
+    after = np.where(after >= usual * _FAR, usual / 2, after)
+    if is_counter:
+        since_zero = covered * (windows.firsts / gained)
+        is_near = (gained > 0) & (windows.firsts >= 0) & (since_zero < before)
+        before = np.where(is_near, since_zero, before)
+    return Answers(gained * ((covered + before + after) / covered), runs.counts > 1)
+
+
+def _last_two(windows: Windows) -> tuple[Float64s, Float64s, Float64s, Bools]:
+    """The last sample but one, the last, the seconds between, and whether there are two."""
+    lasts = windows.runs.lasts
+    present = windows.runs.counts > 1
+    befores = np.where(present, lasts - 1, lasts)
+    seconds = (windows.times_us[lasts] - windows.times_us[befores]) / US
+    return windows.values[befores], windows.values[lasts], seconds, present

@@ -1,0 +1,60 @@
+"""What the routes here share: errors in Prometheus' words."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from typing_extensions import override
+
+from infrawatch.access.small_bodies import SmallBodyRoute
+from infrawatch.errors import (
+    CannotEvaluate,
+    DeadlineExceeded,
+    InfraWatchError,
+    InvalidInput,
+    QueryTooBroad,
+)
+from infrawatch.problems import headers_of
+from infrawatch.query.promql.schemas import Refusal
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    400: {"model": Refusal, "description": "The question is wrong; it says how."},
+    401: {"model": Refusal, "description": "No key, or one that is not good."},
+    403: {"model": Refusal, "description": "The key may not read."},
+    422: {"model": Refusal, "description": "The question has no answer, or is too broad."},
+    429: {"model": Refusal, "description": "Asked too often, or with too many wrong keys."},
+    503: {"model": Refusal, "description": "Try again after `Retry-After` seconds."},
+}
+
+
+class PrometheusRoute(SmallBodyRoute):
+    """Errors are answered as Prometheus does, not as problems."""
+
+    @override
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_in_its_words(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except InfraWatchError as error:
+                return _refused(error)
+            except RequestValidationError as error:
+                reasons = (f"{found['loc'][-1]}: {found['msg']}" for found in error.errors())
+                return _refused(InvalidInput("; ".join(reasons)))
+
+        return handle_in_its_words
+
+
+def _refused(error: InfraWatchError) -> Response:
+    kind, status = error.code, error.status
+    if isinstance(error, (QueryTooBroad, CannotEvaluate)):
+        kind = "execution"
+    elif isinstance(error, DeadlineExceeded):
+        kind = "timeout"
+    elif isinstance(error, InvalidInput):
+        kind, status = "bad_data", 400
+    refusal = Refusal(errorType=kind, error=str(error))
+    return JSONResponse(refusal.model_dump(), status_code=status, headers=headers_of(error))

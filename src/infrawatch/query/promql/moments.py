@@ -1,0 +1,136 @@
+"""At which moments the parts of a query are looked at, and what has to be read for that."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import NamedTuple, cast
+
+import numpy as np
+import promql_parser as promql
+
+from infrawatch.errors import CannotEvaluate, InvalidQuery, QueryTooBroad
+from infrawatch.model.samples import Int64s
+from infrawatch.model.selector import Selector, to_selector
+from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange, duration_us, to_us
+
+LOOKBACK_US = 300_000_000
+"""How old a sample may be that stands for its series: five minutes, as by default there."""
+
+SUBQUERY_STEP_US = 60_000_000
+"""Of subqueries that do not say: the default evaluation interval there."""
+
+_MOST_MOMENTS = 100_000
+"""Of a subquery."""
+
+
+class Asked(NamedTuple):
+    """The moments a whole query is asked for: `@ start()` and `@ end()` mean its ends."""
+
+    start_us: int
+    end_us: int
+    step_us: int
+
+    def moments(self) -> Int64s:
+        return np.arange(self.start_us, self.end_us + 1, max(self.step_us, 1))
+
+    def shifted(
+        self, moments_us: Int64s, at: promql.AtModifier | None, offset: timedelta | None
+    ) -> Int64s:
+        """Where `@` and `offset` move a selector's moments."""
+        if at is not None:
+            moments_us = np.full_like(moments_us, self._resolve(at))
+        return moments_us if offset is None else moments_us - length_us(offset)
+
+    def of_subquery(self, subquery: promql.SubqueryExpr, moments_us: Int64s) -> Int64s:
+        """The moments at which the inner part is looked at: multiples of its step.
+
+        Raises:
+            CannotEvaluate: it has no range.
+            QueryTooBroad: they are too many.
+        """
+        if subquery.range is None:
+            raise CannotEvaluate("a subquery needs a range: [10m:1m]")
+        step_us = SUBQUERY_STEP_US if subquery.step is None else max(length_us(subquery.step), 1)
+        shifted = self.shifted(moments_us, subquery.at, subquery.offset)
+        first = (int(shifted.min()) - length_us(subquery.range)) // step_us + 1
+        last = int(shifted.max()) // step_us
+        if last - first >= _MOST_MOMENTS:
+            raise QueryTooBroad(
+                f"a subquery of {last - first} steps is more than {_MOST_MOMENTS}: ask for a "
+                "longer step of it, or a shorter range"
+            )
+        return np.arange(first, last + 1) * step_us
+
+    def _resolve(self, at: promql.AtModifier) -> int:
+        if at.at is not None:
+            return to_us(at.at)
+        return self.start_us if at.type == promql.AtModifierType.Start else self.end_us
+
+
+def length_us(duration: timedelta) -> int:
+    """A duration in a query, in µs.
+
+    Raises:
+        InvalidQuery: nothing is that long.
+    """
+    length = duration_us(duration)
+    if abs(length) > FAR_FUTURE_US:
+        raise InvalidQuery("a range or an offset is longer than time itself here: 230 years")
+    return length
+
+
+def find_spans(expression: promql.Expr, asked: Asked) -> dict[Selector, TimeRange]:
+    """What has to be read of each selector in a query, at whatever moments it is looked at.
+
+    Raises:
+        InvalidSelector: one of them is no selector of ours.
+        CannotEvaluate, QueryTooBroad: as `Asked.of_subquery`.
+    """
+    spans: dict[Selector, TimeRange] = {}
+    for selector, span in _needs(expression, asked.moments(), asked):
+        known = spans.get(selector, span)
+        spans[selector] = TimeRange(
+            min(known.start_us, span.start_us), max(known.end_us, span.end_us)
+        )
+    return spans
+
+
+def _needs(
+    expression: promql.Expr, moments_us: Int64s, asked: Asked
+) -> Iterator[tuple[Selector, TimeRange]]:
+    match expression:
+        case promql.VectorSelector():
+            yield _need(expression, moments_us, asked, LOOKBACK_US)
+        case promql.MatrixSelector(vector_selector=selector, range=length):
+            yield _need(selector, moments_us, asked, length_us(length))
+        case promql.SubqueryExpr(expr=inner):
+            inner_us = asked.of_subquery(expression, moments_us)
+            if len(inner_us):
+                yield from _needs(inner, inner_us, asked)
+        case _:
+            for part in parts(expression):
+                yield from _needs(part, moments_us, asked)
+
+
+def _need(
+    selector: promql.VectorSelector, moments_us: Int64s, asked: Asked, before_us: int
+) -> tuple[Selector, TimeRange]:
+    shifted = asked.shifted(moments_us, selector.at, selector.offset)
+    start_us = min(max(int(shifted.min()) - before_us, 0), FAR_FUTURE_US)
+    end_us = min(max(int(shifted.max()) + 1, start_us), FAR_FUTURE_US)
+    return to_selector(selector), TimeRange(start_us, end_us)
+
+
+def parts(expression: promql.Expr) -> list[promql.Expr]:
+    """What an expression is made of that is looked at when it is."""
+    match expression:
+        case promql.AggregateExpr(expr=inner, param=None):
+            return [inner]
+        case promql.AggregateExpr(expr=inner, param=parameter):
+            return [inner, cast(promql.Expr, parameter)]
+        case promql.UnaryExpr(expr=inner) | promql.ParenExpr(expr=inner):
+            return [inner]
+        case promql.BinaryExpr(lhs=left, rhs=right):
+            return [left, right]
+        case promql.Call(args=arguments):
+            return list(arguments)
+    return []

@@ -1,0 +1,57 @@
+"""A query from its text to its result: what it needs is read in one snapshot, then computed."""
+
+import asyncio
+from collections.abc import Mapping
+
+import numpy as np
+import promql_parser as promql
+
+from infrawatch.errors import InvalidQuery
+from infrawatch.model.selector import METRIC_LABEL, Selector
+from infrawatch.query.aggregate import series_in
+from infrawatch.query.plan import Asker, Found, Reader
+from infrawatch.query.promql.answers import Result
+from infrawatch.query.promql.evaluation import Evaluation
+from infrawatch.query.promql.moments import Asked, find_spans
+from infrawatch.query.promql.parsing import parse_query
+from infrawatch.query.promql.samples import Samples
+
+
+async def find_result(
+    reader: Reader, asker: Asker, text: str, asked: Asked, *, is_range: bool
+) -> Result:
+    """Evaluate a query at the moments asked for.
+
+    Raises:
+        InvalidQuery: it is no PromQL, or has no value that changes over a range.
+        CannotEvaluate: it has no answer.
+        QueryTooBroad: it would take too much.
+        DeadlineExceeded: it took too long.
+    """
+    expression = parse_query(text)
+    if is_range and isinstance(
+        expression, (promql.StringLiteral, promql.MatrixSelector, promql.SubqueryExpr)
+    ):
+        raise InvalidQuery("over a range, a query must be a number or an instant vector")
+    found = await reader.find(asker, find_spans(expression, asked))
+    most = reader.limits_of(asker).samples
+    return await asyncio.to_thread(_evaluated, expression, found, asked, most, is_range)
+
+
+def _evaluated(
+    expression: promql.Expr,
+    found: Mapping[Selector, Found],
+    asked: Asked,
+    most: int,
+    is_range: bool,  # noqa: FBT001  # to_thread takes no keywords that mypy could check
+) -> Result:
+    samples = {selector: _to_samples(one) for selector, one in found.items()}
+    value = Evaluation(samples, asked, max_values=most).of(expression)
+    return Result(value, asked.moments(), is_range)
+
+
+def _to_samples(found: Found) -> Samples:
+    rows = [found.series[series_id] for series_id in series_in(found.columns).tolist()]
+    labels = [{METRIC_LABEL: one.metric, **one.labels} for one in rows]
+    is_delta = np.fromiter((one.metric in found.deltas for one in rows), np.bool_, len(rows))
+    return Samples.of(labels, found.columns, is_delta)

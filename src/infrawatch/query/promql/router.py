@@ -1,0 +1,229 @@
+"""The endpoints of Prometheus that Grafana and its like ask, under /api/v1.
+
+Source: Prometheus, "HTTP API".
+"""
+
+import re
+from importlib.metadata import version
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Path, Query
+from fastapi.responses import Response, StreamingResponse
+
+from infrawatch.access.needs import READ
+from infrawatch.errors import InvalidInput, InvalidTime, QueryTooBroad
+from infrawatch.model.selector import METRIC_LABEL, parse_selector
+from infrawatch.model.timerange import (
+    FAR_FUTURE_US,
+    TimeRange,
+    now_us,
+    parse_range,
+    parse_step,
+    parse_time,
+)
+from infrawatch.query.encoding import in_pieces
+from infrawatch.query.plan import MAX_STEPS, Asker, Ends, Reader
+from infrawatch.query.promql import schemas
+from infrawatch.query.promql.answers import encode
+from infrawatch.query.promql.endpoint import RESPONSES, PrometheusRoute
+from infrawatch.query.promql.moments import Asked
+from infrawatch.query.promql.question import find_result
+from infrawatch.query.router import MAX_VALUES, TheAsker, TheReader
+
+_ESCAPED = re.compile(r"_(?:(_)|([0-9a-fA-F]{1,6})_)")
+"""What stands for a character in a name that begins with U__."""
+
+_LIKE = "2.45.0"
+"""The Prometheus whose language and endpoints these are: clients decide by it what to ask."""
+
+router = APIRouter(
+    prefix="/api/v1",
+    tags=["prometheus"],
+    route_class=PrometheusRoute,
+    responses=RESPONSES,
+    dependencies=[READ],
+)
+
+
+@router.get("/query", response_model=None, responses={200: {"model": schemas.QueryAnswer}})
+async def query(
+    reader: TheReader, asker: TheAsker, question: Annotated[schemas.InstantQuestion, Query()]
+) -> Response:
+    """A PromQL query at one moment."""
+    return await _instant(reader, asker, question)
+
+
+@router.post("/query", response_model=None, responses={200: {"model": schemas.QueryAnswer}})
+async def query_by_form(
+    reader: TheReader, asker: TheAsker, question: Annotated[schemas.InstantQuestion, Form()]
+) -> Response:
+    """The same, asked with a form."""
+    return await _instant(reader, asker, question)
+
+
+@router.get("/query_range", response_model=None, responses={200: {"model": schemas.QueryAnswer}})
+async def query_range(
+    reader: TheReader, asker: TheAsker, question: Annotated[schemas.RangeQuestion, Query()]
+) -> Response:
+    """A PromQL query at `start`, and at every `step` after it up to `end`."""
+    return await _range(reader, asker, question)
+
+
+@router.post("/query_range", response_model=None, responses={200: {"model": schemas.QueryAnswer}})
+async def query_range_by_form(
+    reader: TheReader, asker: TheAsker, question: Annotated[schemas.RangeQuestion, Form()]
+) -> Response:
+    """The same, asked with a form."""
+    return await _range(reader, asker, question)
+
+
+@router.get("/series")
+async def list_series(
+    reader: TheReader, asker: TheAsker, question: Annotated[schemas.SeriesQuestion, Query()]
+) -> schemas.SeriesAnswer:
+    """The labels of series that have samples in a span."""
+    return await _series(reader, asker, question)
+
+
+@router.post("/series")
+async def list_series_by_form(
+    reader: TheReader, asker: TheAsker, question: Annotated[schemas.SeriesQuestion, Form()]
+) -> schemas.SeriesAnswer:
+    """The same, asked with a form."""
+    return await _series(reader, asker, question)
+
+
+@router.get("/labels")
+async def list_labels(
+    reader: TheReader, asker: TheAsker, question: Annotated[schemas.NamesQuestion, Query()]
+) -> schemas.NamesAnswer:
+    """Label names, `__name__` included."""
+    return await _labels(reader, asker, question)
+
+
+@router.post("/labels")
+async def list_labels_by_form(
+    reader: TheReader, asker: TheAsker, question: Annotated[schemas.NamesQuestion, Form()]
+) -> schemas.NamesAnswer:
+    """The same, asked with a form."""
+    return await _labels(reader, asker, question)
+
+
+@router.get("/label/{name}/values")
+async def list_label_values(
+    reader: TheReader,
+    asker: TheAsker,
+    name: Annotated[str, Path(max_length=400)],
+    question: Annotated[schemas.NamesQuestion, Query()],
+) -> schemas.NamesAnswer:
+    """Values of a label; a name Prometheus had no letters for may be written as `U__…`."""
+    label = _unescaped(name)
+    if "\0" in label:
+        raise InvalidInput("no label name holds a NUL character")
+    _span(question.start, question.end)
+    most = min(question.limit or MAX_VALUES, MAX_VALUES)
+    found: set[str] = set()
+    for selector in map(parse_selector, question.match) if question.match else [None]:
+        found |= set(await reader.label_values(asker, label, selector, limit=most))
+    return schemas.NamesAnswer(data=sorted(found)[:most])
+
+
+@router.get("/metadata")
+async def list_metadata(
+    reader: TheReader,
+    asker: TheAsker,
+    metric: Annotated[str | None, Query(max_length=1_024, pattern=r"^[^\x00]*$")] = None,
+    limit: schemas.Limit = 0,
+) -> schemas.MetadataAnswer:
+    """Type, unit and help of metrics, where their senders said so."""
+    found = sorted((await reader.metadata(asker, metric)).items())
+    return schemas.MetadataAnswer(
+        data={
+            name: [schemas.MetricMetadata(type=said.type, help=said.help, unit=said.unit)]
+            for name, said in found[: limit or None]
+        }
+    )
+
+
+@router.get("/status/buildinfo")
+async def tell_build() -> schemas.BuildAnswer:
+    """What this is: Grafana asks before anything else."""
+    return schemas.BuildAnswer(data={"version": version("infrawatch"), "application": "infrawatch"})
+
+
+async def _instant(reader: Reader, asker: Asker, question: schemas.InstantQuestion) -> Response:
+    now = now_us()
+    moment = now if question.time is None else parse_time(question.time, now=now)
+    return await _answer(reader, asker, question.query, Asked(moment, moment, 0), is_range=False)
+
+
+async def _range(reader: Reader, asker: Asker, question: schemas.RangeQuestion) -> Response:
+    span = parse_range(question.start, question.end, now=now_us())
+    step_us = parse_step(question.step)
+    if (span.end_us - span.start_us) // step_us >= MAX_STEPS:
+        raise InvalidTime(
+            f"more than {MAX_STEPS} points per series: ask for a longer step or a shorter span"
+        )
+    asked = Asked(*span, step_us)
+    return await _answer(reader, asker, question.query, asked, is_range=True)
+
+
+async def _answer(
+    reader: Reader, asker: Asker, text: str, asked: Asked, *, is_range: bool
+) -> Response:
+    result = await find_result(reader, asker, text, asked, is_range=is_range)
+    return StreamingResponse(in_pieces(encode(result)), media_type="application/json")
+
+
+async def _series(
+    reader: Reader, asker: Asker, question: schemas.SeriesQuestion
+) -> schemas.SeriesAnswer:
+    span = _span(question.start, question.end)
+    most = reader.limits_of(asker).series
+    found: dict[int, dict[str, str]] = {}
+    for selector in map(parse_selector, question.match):
+        for one in await reader.series(asker, selector, limit=most + 1, after=0):
+            if _is_within(one, span):
+                found[one.series.id] = {METRIC_LABEL: one.series.metric, **one.series.labels}
+    if question.limit == 0 and len(found) > most:
+        raise QueryTooBroad(
+            f"that means more than {most} series: add a label, or ask for a `limit`"
+        )
+    return schemas.SeriesAnswer(data=list(found.values())[: question.limit or most])
+
+
+async def _labels(
+    reader: Reader, asker: Asker, question: schemas.NamesQuestion
+) -> schemas.NamesAnswer:
+    _span(question.start, question.end)
+    found: set[str] = set()
+    for selector in map(parse_selector, question.match) if question.match else [None]:
+        found |= set(await reader.label_names(asker, selector))
+    return schemas.NamesAnswer(data=sorted(found)[: question.limit or None])
+
+
+def _span(start: str | None, end: str | None) -> TimeRange:
+    now = now_us()
+    return TimeRange(
+        0 if start is None else parse_time(start, now=now),
+        FAR_FUTURE_US if end is None else parse_time(end, now=now),
+    )
+
+
+def _is_within(ends: Ends, span: TimeRange) -> bool:
+    if ends.first_us is None or ends.last_us is None:
+        return False
+    return ends.first_us <= span.end_us and ends.last_us >= span.start_us
+
+
+def _unescaped(name: str) -> str:
+    """A name as it is: `U__` and codes of characters are Prometheus' way through a path."""
+    if not name.startswith("U__"):
+        return name
+    return _ESCAPED.sub(_character, name[3:])
+
+
+def _character(found: re.Match[str]) -> str:
+    code = int(found[2] or "5f", 16)
+    is_one = code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF  # noqa: PLR2004  # of Unicode
+    return chr(code) if is_one else found[0]

@@ -1,0 +1,105 @@
+"""What Prometheus' endpoints are asked, and how they answer."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from infrawatch.query.promql.parsing import MAX_QUERY_CHARACTERS
+
+_TIME = "RFC 3339, unix seconds, or back from now like `-15m`."
+
+Query = Annotated[
+    str,
+    Field(
+        description="PromQL.",
+        max_length=MAX_QUERY_CHARACTERS,
+        examples=["sum by (instance) (rate(node_cpu_seconds_total[5m]))"],
+    ),
+]
+Time = Annotated[str, Field(description=_TIME, max_length=100)]
+MaybeTime = Annotated[str | None, Field(description=_TIME, max_length=100)]
+Selectors = Annotated[
+    list[str],
+    Field(alias="match[]", description="Selectors; what any of them means counts.", max_length=100),
+]
+Limit = Annotated[int, Field(ge=0, description="No more than so many; 0 is no limit of yours.")]
+
+
+class InstantQuestion(BaseModel):
+    """A query at one moment: now, unless told."""
+
+    query: Query
+    time: MaybeTime = None
+
+
+class RangeQuestion(BaseModel):
+    """A query at `start`, and every `step` after it up to `end`, which belongs to it."""
+
+    query: Query
+    start: Time
+    end: Time
+    step: Annotated[str, Field(description="A duration, or seconds.", max_length=100)]
+
+
+class SeriesQuestion(BaseModel):
+    """Series with samples in a span."""
+
+    match: Annotated[Selectors, Field(min_length=1)]
+    start: MaybeTime = None
+    end: MaybeTime = None
+    limit: Limit = 0
+
+
+class NamesQuestion(BaseModel):
+    """Label names or values: of some series or of all; at whatever time they were sent."""
+
+    match: Selectors = []
+    start: MaybeTime = None
+    end: MaybeTime = None
+    limit: Limit = 0
+
+
+class QueryData(BaseModel):
+    resultType: Literal["matrix", "vector", "scalar", "string"]  # noqa: N815
+    result: list[Any]
+
+
+class QueryAnswer(BaseModel):
+    """The value of a query: `[seconds, "value"]`, or series that have one or more of these."""
+
+    status: Literal["success"]
+    data: QueryData
+
+
+class NamesAnswer(BaseModel):
+    status: Literal["success"] = "success"
+    data: list[str]
+
+
+class SeriesAnswer(BaseModel):
+    status: Literal["success"] = "success"
+    data: list[dict[str, str]]
+
+
+class MetricMetadata(BaseModel):
+    type: str
+    help: str
+    unit: str
+
+
+class MetadataAnswer(BaseModel):
+    status: Literal["success"] = "success"
+    data: dict[str, list[MetricMetadata]]
+
+
+class BuildAnswer(BaseModel):
+    status: Literal["success"] = "success"
+    data: dict[str, str]
+
+
+class Refusal(BaseModel):
+    """Why there is no answer, and what to do."""
+
+    status: Literal["error"] = "error"
+    errorType: str  # noqa: N815
+    error: str

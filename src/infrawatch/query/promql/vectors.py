@@ -1,0 +1,125 @@
+"""Instant vectors at many moments at once: a row for each series, a column for each moment."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from infrawatch.errors import CannotEvaluate
+from infrawatch.model.samples import Float64s
+from infrawatch.model.selector import METRIC_LABEL
+from infrawatch.query.steps import Bools, Positions
+
+Labels = Mapping[str, str]
+"""What a row is called: `__name__` is one of them, and none is empty."""
+
+Key = tuple[tuple[str, str], ...]
+"""Labels that can be compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """`values` and `present` have a row for each of `labels`; a value counts where present."""
+
+    labels: Sequence[Labels]
+    values: Float64s
+    present: Bools
+
+    @classmethod
+    def blank(cls, moments: int) -> Self:
+        return cls([], np.empty((0, moments)), np.zeros((0, moments), np.bool_))
+
+    def picked(self, rows: Positions) -> "Vector":
+        """These rows, in this order."""
+        labels = [self.labels[row] for row in rows.tolist()]
+        return Vector(labels, self.values[rows], self.present[rows])
+
+    def with_values(self, values: Float64s) -> "Vector":
+        return Vector(self.labels, values, self.present)
+
+    def where(self, kept: Bools) -> "Vector":
+        """What is present and kept."""
+        return Vector(self.labels, self.values, self.present & kept)
+
+    def relabelled(self, change: Callable[[Labels], Labels]) -> "Vector":
+        """Every row under other labels.
+
+        Raises:
+            CannotEvaluate: two rows that are present at one moment are called the same then.
+        """
+        return Vector([change(one) for one in self.labels], self.values, self.present).unique()
+
+    def without_name(self) -> "Vector":
+        """What arithmetic leaves: the values are not those of the metric any more.
+
+        Raises:
+            CannotEvaluate: two rows that are present at one moment are called the same then.
+        """
+        return self.relabelled(lambda labels: without(labels, {METRIC_LABEL}))
+
+    def unique(self) -> "Vector":
+        """Rows that are called the same become one, which has a value where any of them has.
+
+        Raises:
+            CannotEvaluate: two of them are present at one moment.
+        """
+        groups = Groups.of([key_of(one) for one in self.labels])
+        if len(groups.firsts) == len(self.labels):
+            return self
+        if (groups.count(self.present) > 1).any():
+            raise CannotEvaluate("two series of the result have the same labels at one time")
+        values = groups.reduce(np.add, np.where(self.present, self.values, -0.0))
+        labels = [self.labels[row] for row in groups.firsts.tolist()]
+        return Vector(labels, values, groups.count(self.present) > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Rows by what they have in common: `codes[row]` is the number of its group.
+
+    Groups are numbered in the order in which they occur; `firsts` are their first rows.
+    """
+
+    codes: Positions
+    firsts: Positions
+
+    @classmethod
+    def of(cls, keys: Sequence[Key]) -> Self:
+        numbers: dict[Key, int] = {}
+        codes = [numbers.setdefault(key, len(numbers)) for key in keys]
+        coded = np.array(codes, np.intp)
+        _, firsts = np.unique(coded, return_index=True)
+        return cls(coded, firsts)
+
+    def reduce(self, function: np.ufunc, values: Float64s) -> Float64s:
+        """Combine the rows of each group, in their order: a row for each group."""
+        order = np.argsort(self.codes, kind="stable")
+        starts = np.flatnonzero(np.diff(self.codes[order], prepend=-1))
+        if len(starts) == 0:
+            return values[:0]
+        reduced: Float64s = function.reduceat(values[order], starts, axis=0)
+        return reduced
+
+    def count(self, present: Bools) -> Float64s:
+        """How many rows of each group are present at each moment."""
+        return self.reduce(np.add, present.astype(np.float64))
+
+    def members(self) -> list[Positions]:
+        """The rows of each group."""
+        order = np.argsort(self.codes, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(self.codes[order])) + 1) if len(order) else []
+
+
+def key_of(labels: Labels) -> Key:
+    return tuple(sorted(labels.items()))
+
+
+def within(labels: Labels, names: frozenset[str]) -> dict[str, str]:
+    """Only the labels with these names."""
+    return {name: value for name, value in labels.items() if name in names}
+
+
+def without(labels: Labels, names: frozenset[str] | set[str]) -> dict[str, str]:
+    """All labels but those with these names."""
+    return {name: value for name, value in labels.items() if name not in names}
