@@ -11,6 +11,7 @@ import ast
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -151,6 +152,15 @@ def install(what: str, environment: Mapping[str, str]) -> None:
         ],
         {**environment, **package_index(environment), "VIRTUAL_ENV": str(VENV)},
     )
+    write_command(VENV / "bin")
+
+
+def write_command(programs: Path) -> None:
+    """Write the command anew: Poetry's has the path in its first line, where no blank may be."""
+    python = shlex.quote(str(programs / "python"))
+    command = programs / "infrawatch"
+    command.write_text(f'#!/bin/sh\nexec {python} -m infrawatch "$@"\n')
+    command.chmod(0o755)
 
 
 def package_index(environment: Mapping[str, str]) -> dict[str, str]:

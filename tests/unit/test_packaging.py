@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import subprocess
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -206,3 +207,16 @@ def test_compose_keeps_data_in_volumes_that_it_declares() -> None:
     assert all((ROOT / mount).is_file() for mount in mounted if mount.startswith("."))
     # The image of PostgreSQL 18 refuses to start on anything below this.
     assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql"]
+
+
+def test_the_command_works_wherever_the_checkout_is(tmp_path: Path) -> None:
+    programs = tmp_path / "it's a blank" / "bin"
+    programs.mkdir(parents=True)
+    python = programs / "python"
+    python.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    python.chmod(0o755)
+
+    SETUP["write_command"](programs)
+
+    said = subprocess.check_output([programs / "infrawatch", "watch", 'a{b="c d"}'], text=True)
+    assert said == '-m|infrawatch|watch|a{b="c d"}|'
