@@ -103,12 +103,12 @@ def _names() -> Iterator[Finding]:
 
 
 def _files() -> Iterator[Finding]:
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)  # the server raises its own to that
     if limit in range(ENOUGH_FILES):
         yield Finding(
             FAULT if limit < LEAST_FILES else WARNING,
             "open files",
-            f"{limit} at most, and every sender and viewer takes one: `ulimit -n 65536`, or "
+            f"{limit} at most, and every sender and viewer takes one: `ulimit -Hn 65536`, or "
             "LimitNOFILE=65536 in the systemd unit.",
         )
     else:
