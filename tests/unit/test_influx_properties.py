@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.protocols.influx.fields import decode_fields
 from infrawatch.ingest.protocols.influx.lines import decode_lines
 from infrawatch.ingest.protocols.influx.reading import decode
 from infrawatch.ingest.protocols.influx.regular import decode_regular
@@ -40,10 +41,30 @@ LINES = [
     ),
     *(
         "m a=1,b=2 5",
+        "m,host=a i=42i,u=42u,f=1.5,t=true,e=-1e-3,k=f 5",
+        "m,host=a b=2,a=1 6",
+        "m i=1.5i,v=1 5",
+        "m i=1e3i,v=1 5",
+        "m v=1,i=-0i,w=-0 5",
+        "m i=9223372036854775807i,v=1 5",
+        "m i=9223372036854775808i,v=1 5",
+        "m u=-1u,v=1 5",
+        "m t=truei,v=1 5",
+        "m i=i,v=1 5",
+        "m a=1,,b=2 5",
+        "m a=1,b 5",
+        "m a=b=1,c=2 5",
+        "m v=1,w=2 -5",
+        "m v=1,w=2 9999999999999999999",
         "m,a=1,a=2 v=1 5",
         "#m v=1 5",
         "m v=1 5\r",
         'm s="a",v=1 5',
+        'm s="a b",v=1,n=3i,q="a=b,c=d" 5',
+        'm,q="x" v=1 5',
+        'm s="x" 5',
+        'm s="x" 99999999999999999999',
+        'm s="x"',
         'm s="',
         "m,\x00 v=1 5",
     ),
@@ -108,15 +129,68 @@ def refusals(decoded: Decoded) -> list[Verdict]:
 )
 @example(["m v=1 5", "m v=2 6"])
 @example(["m v=1 5", "m v="])
+@example(['m s="a b",v=1,n=3i,q="a=b,c=d" 5', 'm s="x" 5', "m a=1,b=2 5"])
+@example(["m i=1.5i,v=1 5"])
+@example(["m v=1,i=-0i,w=-0 5"])
 @settings(max_examples=1000)
 def test_reading_all_at_once_finds_what_reading_line_by_line_finds(lines: list[str]) -> None:
     for end in ("", "\n"):
         body = ("\n".join(lines) + end).encode()
-        regular = decode_regular(body, 1, unknown)
-        if regular is not None:
-            careful = decode_lines(body, 1, 0)
-            assert rows(regular) == rows(careful)
-            assert refusals(regular) == refusals(careful)
+        careful = decode_lines(body, 1, 0)
+        for quick in (decode_regular(body, 1, unknown), decode_fields(body, 1, unknown)):
+            if quick is not None:
+                assert rows(quick) == rows(careful)
+                assert refusals(quick) == refusals(careful)
+
+
+FIELD_VALUES = [
+    *("1", "0", "-7.25", "1e5", "1E-5", "1.", ".5", "007", "-0", "-0.0", "+1", "1e999", "nan"),
+    *("42i", "-42i", "0i", "-0i", "007i", "1.5i", "1e3i", "9223372036854775807i", "1ii", "i"),
+    *("9223372036854775808i", "42u", "-1u", "-0u", "18446744073709551615u", "u", "1iu"),
+    *("t", "F", "true", "FALSE", "tRUE", "truei", "null", "[1]", "", " 1", "1 ", "\t1", "1_0"),
+    *('""', '"a b"', '"a,b=c"', '"a\nb=1 5"', '"\\""', '"', "'a'"),
+]
+# Nearly all right, so that most bodies are.
+FIELDS = st.sampled_from([f"k{n}={v}" for n, v in enumerate(("1", "-2.5", "42i", "7u", "true"))])
+FIELD = FIELDS | FIELDS | FIELDS | st.sampled_from(FIELD_VALUES).map("v={}".format)
+HEADS = ["cpu,host=a", "cpu,host=b", "m", 'm,q="x"', "m,a", "#m", "a\\ b", "ü", "\x01", ""]
+FIELD_LINES = st.builds(
+    "{} {} {}".format,
+    st.sampled_from(HEADS[:3] * 5 + HEADS),
+    st.lists(FIELD, min_size=1, max_size=4).map(",".join),
+    st.sampled_from(["1790000000000"] * 9 + ["1790000000", "", "-5", "9" * 19, "1.5"]),
+)
+
+
+@given(st.lists(FIELD_LINES, min_size=1, max_size=4))
+@settings(max_examples=600)
+def test_fields_that_are_read_together_are_those_that_are_read_one_by_one(lines: list[str]) -> None:
+    body = "\n".join(lines).encode()
+    together = decode_fields(body, 1, unknown)
+
+    if together is not None:
+        one_by_one = decode_lines(body, 1, 0)
+        assert rows(together) == rows(one_by_one)
+        assert list(together.verdicts) == list(one_by_one.verdicts)
+
+
+def test_what_telegraf_sends_is_read_together_in_any_order_with_or_without_strings() -> None:
+    lines = [
+        "cpu,cpu=cpu0,host=a usage_user=1.25,usage_idle=98.5,n=8i 1790000000000000000",
+        'system,host=a uptime_format="10 days, 3:04" 1790000000000000000',
+        "cpu,cpu=cpu0,host=a usage_idle=98.5,n=9i,usage_user=0 1790000010000000000",
+        'disk,host=a free=12345678901i,label="x",is_ro=false,used_percent=71.3 1790000010000000000',
+    ]
+    body = "\n".join(lines).encode()
+
+    together = decode_fields(body, 1, unknown)
+
+    assert together is not None
+    assert rows(together) == rows(decode_lines(body, 1, 0))
+    assert [(one.index, one.locator) for one in together.verdicts] == [
+        (2, "field uptime_format"),
+        (4, "field label"),
+    ]
 
 
 @given(

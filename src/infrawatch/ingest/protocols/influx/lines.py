@@ -1,5 +1,6 @@
 """Reading line protocol line by line: all of the grammar, and why a line is refused."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from re import Match
 
@@ -12,6 +13,7 @@ from infrawatch.ingest.protocols.influx.explain import explain
 from infrawatch.ingest.protocols.influx.values import to_number
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
+from infrawatch.model.samples import Float64s, Int64s
 
 _MAX_TIME_CHARACTERS = len(str(-grammar.MAX_TIME))
 
@@ -27,9 +29,6 @@ class _Samples:
     values: list[float] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     verdicts: Verdicts = field(default_factory=Verdicts)
-
-    def refuse(self, line: int, locator: str, flaw: Flaw, *, samples: int = 1) -> None:
-        self.verdicts.add(Verdict(line, locator, flaw.code, flaw.detail, samples))
 
 
 def decode_lines(body: bytes, unit_ns: int, now: int) -> Decoded:
@@ -52,19 +51,20 @@ def decode_lines(body: bytes, unit_ns: int, now: int) -> Decoded:
             if samples.verdicts.is_full:  # a body of nothing but errors must not take long
                 samples.verdicts.count_only("malformed_line", verdicts=1, samples=1)
             else:
-                samples.refuse(number, "", explain(body, position))
+                samples.verdicts.add(Verdict(number, "", *explain(body, position)))
             end = body.find(b"\n", position) + 1 or len(body)
         number += body.count(b"\n", position, end)
         position = end
-    return _to_decoded(samples, unit_ns)
+    columns = np.array(samples.times, np.int64), np.array(samples.values, np.float64)
+    return to_decoded(samples.keys, samples.lines, columns, unit_ns, samples.verdicts)
 
 
 def _read(line: Match[bytes], number: int, now: int, samples: _Samples) -> None:
     head, fields, timestamp = line.groups()
     found = grammar.FIELDS.findall(fields)
-    time = now if timestamp is None else _to_time(timestamp)
+    time = now if timestamp is None else to_time(timestamp)
     if time is None:
-        samples.refuse(number, "time", _TIME_OUT_OF_RANGE, samples=len(found))
+        samples.verdicts.add(Verdict(number, "time", *_TIME_OUT_OF_RANGE, len(found)))
         return
     for key, text in found:
         value = to_number(text)
@@ -74,19 +74,32 @@ def _read(line: Match[bytes], number: int, now: int, samples: _Samples) -> None:
             samples.values.append(value)
             samples.lines.append(number)
         else:
-            shown = key[:MAX_NAME_CHARACTERS].decode(errors="replace")
-            samples.refuse(number, f"field {shown}", value)
+            refuse_field(samples.verdicts, number, key, value)
 
 
-def _to_time(digits: bytes) -> int | None:
+def refuse_field(verdicts: Verdicts, number: int, key: bytes, flaw: Flaw) -> None:
+    """Add a verdict on a field of the line of this number."""
+    shown = key[:MAX_NAME_CHARACTERS].decode(errors="replace")
+    verdicts.add(Verdict(number, f"field {shown}", *flaw))
+
+
+def to_time(digits: bytes) -> int | None:
+    """Read the time of a line; None if it is out of range."""
     if len(digits) > _MAX_TIME_CHARACTERS:
         return None
     time = int(digits)
     return time if abs(time) <= grammar.MAX_TIME else None
 
 
-def _to_decoded(samples: _Samples, unit_ns: int) -> Decoded:
-    keys, lines = samples.keys, samples.lines
+def to_decoded(
+    keys: Sequence[bytes],
+    lines: Sequence[int],
+    columns: tuple[Int64s, Float64s],
+    unit_ns: int,
+    verdicts: Verdicts,
+) -> Decoded:
+    """Put together a sample for each key, which stood on these lines; times come before values."""
+    times, values = columns
 
     def name_of(number: int) -> SeriesName | list[Verdict]:
         name = grammar.to_name(keys[number])
@@ -99,8 +112,8 @@ def _to_decoded(samples: _Samples, unit_ns: int) -> Decoded:
         name_of=name_of,
         locate=lambda number, _sample: (lines[number], "time"),
         counts=np.ones(len(keys), np.intp),
-        times=np.array(samples.times, np.int64),
-        values=np.array(samples.values, np.float64),
+        times=times,
+        values=values,
         unit_ns=unit_ns,
-        verdicts=samples.verdicts,
+        verdicts=verdicts,
     )

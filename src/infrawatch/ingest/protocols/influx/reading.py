@@ -4,6 +4,7 @@ import numpy as np
 
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.heads import KnownHeads
+from infrawatch.ingest.protocols.influx.fields import decode_fields
 from infrawatch.ingest.protocols.influx.lines import decode_lines
 from infrawatch.ingest.protocols.influx.regular import decode_regular
 from infrawatch.model.samples import Int64s
@@ -25,6 +26,8 @@ def decode(
     """
     unit = unit_ns or 1
     decoded = decode_regular(body, unit, find, known)
+    if decoded is None:
+        decoded = decode_fields(body, unit, find)
     if decoded is None:
         decoded = decode_lines(body, unit, now_ns // unit)
     if unit_ns is None:

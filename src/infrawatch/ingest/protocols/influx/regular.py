@@ -35,9 +35,10 @@ def decode_regular(
     lines = body.split(b"\n")
     if not lines[-1]:
         lines.pop()
-    if not lines:
+    first = lines[0].rpartition(_END)[0] if lines else b""
+    if not grammar.KEY.fullmatch(first):
         return None
-    heads = known and known.recall(len(lines), lines[0].rpartition(_END)[0])
+    heads = known and known.recall(len(lines), first)
     rests = heads and heads.cut_off(lines)
     if heads and rests:
         numbers = _read_numbers(rests)

@@ -4,7 +4,7 @@ import math
 
 from infrawatch.ingest.names import Flaw
 
-_BOOLEANS = {
+BOOLEANS = {
     **dict.fromkeys((b"t", b"T", b"true", b"True", b"TRUE"), 1.0),
     **dict.fromkeys((b"f", b"F", b"false", b"False", b"FALSE"), 0.0),
 }
@@ -15,7 +15,7 @@ _MAX_INTEGER_CHARACTERS = 40
 _TOO_LARGE = 2**64
 """Stands for integers that are not even read."""
 
-_STRING = Flaw("string_field", "a string cannot be stored as a sample: make it a tag, or drop it")
+STRING = Flaw("string_field", "a string cannot be stored as a sample: make it a tag, or drop it")
 _NOT_FINITE = Flaw("not_finite", "NaN, infinities and numbers beyond float64 are not stored")
 _NOT_SIGNED = Flaw(
     "out_of_range", f"an integer ending in i lies between {-(2**63)} and {2**63 - 1}"
@@ -36,8 +36,8 @@ def to_number(value: bytes) -> float | Flaw:
             integer = _to_integer(value)
             return float(integer) if 0 <= integer < 2**64 else _NOT_UNSIGNED
         case b'"':
-            return _STRING
-    boolean = _BOOLEANS.get(value)
+            return STRING
+    boolean = BOOLEANS.get(value)
     if boolean is not None:
         return boolean
     number = float(value)

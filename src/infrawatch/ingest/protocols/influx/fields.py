@@ -1,0 +1,144 @@
+"""Lines of several fields, in any order: `cpu,host=web-1 idle=97.4,cores=8i 1790000000000`.
+
+Telegraf writes the fields of a line in another order every time, so nothing is remembered of whole
+lines. But where no name holds a backslash and no line lacks its time, all lines are cut at their
+spaces, commas and equals signs together, and all numbers are read together. Strings are refused, as
+everywhere, and cut out first.
+
+Why that is safe: where lines are cut here, the grammar cuts them, too. What names a series is held
+to the grammar when it was not seen before; values and times are each time. If one line differs, the
+body is read line by line.
+"""
+
+from collections.abc import Sequence
+from itertools import chain, repeat
+from operator import add
+from typing import NamedTuple
+
+import numpy as np
+
+from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits
+from infrawatch.ingest.protocols.influx import grammar
+from infrawatch.ingest.protocols.influx.lines import refuse_field, to_decoded, to_time
+from infrawatch.ingest.protocols.influx.values import BOOLEANS, STRING
+from infrawatch.ingest.verdicts import Verdicts
+from infrawatch.model.samples import Float64s, Int64s
+
+_VISIBLE = bytes(range(ord(" ") + 1, 256))
+_GAPS = b"  \n"
+"""All that is invisible in a line: before its fields, before its time, at its end."""
+
+_MARKS = b"=,"
+"""What stands in the middle of a field and behind it."""
+
+_UNMARKED = bytes(set(range(256)) - set(_MARKS))
+_DIGITS = {word: b"%d" % value for word, value in BOOLEANS.items()}
+
+_IN_FLOATS = np.isin(np.arange(256), list(b".eE"))
+"""What JSON has in numbers, and integers have not."""
+
+_MINUS_ZEROS = (b"-0,", b"-0 ", b"-0]")
+"""Integers to JSON, which has no negative zero."""
+
+_LARGEST = 2.0**62
+"""Of integers; near the limits, doubles do not tell those that are in range from others."""
+
+
+class _Lines(NamedTuple):
+    """The parts of all lines that have samples, and the number of each."""
+
+    heads: Sequence[bytes]
+    fields: Sequence[bytes]
+    times: Sequence[bytes]
+    numbers: Sequence[int]
+
+
+def decode_fields(body: bytes, unit_ns: int, find: Find) -> Decoded | None:
+    """Read a body of such lines; None when there are others, or something is wrong."""
+    verdicts = Verdicts()
+    lines = _split(body, verdicts)
+    if lines is None:
+        return None
+    fields = b",".join(lines.fields)
+    counts = [one.count(b"=") for one in lines.fields]
+    if fields.translate(None, _UNMARKED) + b"," != _MARKS * sum(counts):
+        return None
+    words = fields.replace(b"=", b",").split(b",")
+    times, values = _read_times(lines.times), _read_values(words[1::2])
+    if times is None or values is None:
+        return None
+    heads = chain.from_iterable(map(repeat, (head + b" " for head in lines.heads), counts))
+    keys = list(map(add, heads, words[::2]))
+    new = {key for key, series_id in zip(keys, find(keys), strict=True) if series_id is None}
+    if not all(map(grammar.KEY.fullmatch, new)):
+        return None
+    columns = np.repeat(times, counts), values
+    return to_decoded(keys, np.repeat(lines.numbers, counts).tolist(), columns, unit_ns, verdicts)
+
+
+def _split(body: bytes, verdicts: Verdicts) -> _Lines | None:
+    """Cut lines in three; strings are left out of them, and get verdicts."""
+    if b"\\" in body:
+        return None
+    lines = body.removesuffix(b"\n").split(b"\n")
+    numbers: Sequence[int] = range(1, len(lines) + 1)
+    if b'"' in body:
+        kept = [
+            _without_strings(line, number, verdicts) if b'"' in line else line
+            for number, line in zip(numbers, lines, strict=True)
+        ]
+        if None in kept:
+            return None
+        numbers = [number for number, line in zip(numbers, kept, strict=True) if line != b""]
+        lines = [line for line in kept if line]
+    text = b"\n".join(lines) + b"\n"
+    if text.translate(None, _VISIBLE) != _GAPS * len(numbers):
+        return None
+    parts = text[:-1].replace(b"\n", b" ").split(b" ")
+    return _Lines(parts[::3], parts[1::3], parts[2::3], numbers)
+
+
+def _without_strings(line: bytes, number: int, verdicts: Verdicts) -> bytes | None:
+    """A line without its strings, empty if it has nothing else; None if it is no line."""
+    found = grammar.LINE.fullmatch(line)  # a string that goes on behind it has no end here
+    if found is None or found[3] is None or to_time(found[3]) is None:
+        return None
+    kept = []
+    for key, text in grammar.FIELDS.findall(found[2]):
+        if text.startswith(b'"'):
+            refuse_field(verdicts, number, key, STRING)
+        else:
+            kept.append(b"%b=%b" % (key, text))
+    return b"%b %b %b" % (found[1], b",".join(kept), found[3]) if kept else b""
+
+
+def _read_times(texts: Sequence[bytes]) -> Int64s | None:
+    """Times that all have as many digits."""
+    joined, width = b"".join(texts), len(texts[0])
+    if not 0 < width <= MAX_WIDTH or set(map(len, texts)) != {width}:
+        return None
+    times = read_digits(np.frombuffer(joined, np.uint8).reshape(-1, width))
+    return None if times is None or times.max() > grammar.MAX_TIME else times.astype(np.int64)
+
+
+def _read_values(texts: Sequence[bytes]) -> Float64s | None:
+    """Integers, booleans, and floats as JSON writes them."""
+    text = bytearray(b",".join(texts) + b"]")
+    octets = np.frombuffer(text, np.uint8)
+    ends = np.append(np.flatnonzero(octets == ord(",")), len(text) - 1)
+    lasts = octets[ends - 1]
+    is_unsigned = lasts == ord("u")
+    is_integer = is_unsigned | (lasts == ord("i"))
+    if ((lasts > ord("9")) & ~is_integer).any():
+        digits = [_DIGITS.get(one, one) for one in texts]
+        return None if digits == texts else _read_values(digits)
+    octets[ends[is_integer] - 1] = ord(" ")
+    values = read_array(b"[" + text)
+    if values is None or len(values) != len(ends):
+        return None
+    if not values.all() and any(zero in text for zero in _MINUS_ZEROS):
+        return None
+    of_floats = np.searchsorted(ends, np.flatnonzero(_IN_FLOATS[octets]))
+    is_wrong = is_integer & (np.abs(values) > _LARGEST) | is_unsigned & (values < 0)
+    return None if is_wrong.any() or is_integer[of_floats].any() else values
