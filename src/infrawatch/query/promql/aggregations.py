@@ -11,7 +11,7 @@ import promql_parser as promql
 
 from infrawatch.model.samples import Float64s
 from infrawatch.model.selector import METRIC_LABEL
-from infrawatch.query.promql.answers import to_text
+from infrawatch.query.promql.answers import to_texts
 from infrawatch.query.promql.over_time import between_ranks
 from infrawatch.query.promql.vectors import Groups, Labels, Vector, key_of, within, without
 
@@ -70,9 +70,10 @@ def count_values(label: str, vector: Vector, modifier: promql.AggModifier | None
     counts: list[Float64s] = []
     for name, rows in zip(names, groups.members(), strict=True):
         values, present = vector.values[rows], vector.present[rows]
-        for value in np.unique(values[present]):
+        different = np.unique(values[present])
+        for value, text in zip(different, to_texts(different), strict=True):
             same = np.isnan(values) if np.isnan(value) else values == value
-            labels.append({**name, label: to_text(float(value))})
+            labels.append({**name, label: text})
             counts.append((same & present).sum(axis=0).astype(np.float64))
     if not counts:
         return Vector.blank(vector.values.shape[1])

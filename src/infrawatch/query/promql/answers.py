@@ -26,13 +26,12 @@ class Result:
     is_range: bool
 
 
-def to_text(value: float) -> str:
-    """A number as Prometheus writes it."""
-    if np.isnan(value):
-        return "NaN"
-    if np.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return repr(value).removesuffix(".0")
+def to_texts(values: Float64s) -> list[str]:
+    """Numbers as Prometheus writes them."""
+    texts = [repr(value).removesuffix(".0") for value in values.tolist()]
+    for place in np.flatnonzero(~np.isfinite(values)).tolist():
+        texts[place] = "NaN" if np.isnan(values[place]) else "+Inf" if values[place] > 0 else "-Inf"
+    return texts
 
 
 def encode(result: Result) -> Iterator[bytes]:
@@ -58,7 +57,7 @@ def _data(result: Result) -> Iterator[bytes]:
         yield _series({}, times, value)
         yield b"]"
     else:
-        yield b'"scalar","result":' + to_json([times[0], to_text(float(value[0]))])
+        yield b'"scalar","result":' + to_json([times[0], *to_texts(value[:1])])
 
 
 def _matrix(vector: Vector, times: list[float]) -> Iterator[bytes]:
@@ -71,9 +70,9 @@ def _matrix(vector: Vector, times: list[float]) -> Iterator[bytes]:
 
 
 def _vector(vector: Vector, time: float) -> Iterator[bytes]:
-    for row in np.flatnonzero(vector.present[:, 0]).tolist():
-        value = to_text(float(vector.values[row, 0]))
-        yield to_json({"metric": vector.labels[row], "value": [time, value]})
+    rows = np.flatnonzero(vector.present[:, 0])
+    for row, text in zip(rows.tolist(), to_texts(vector.values[rows, 0]), strict=True):
+        yield to_json({"metric": vector.labels[row], "value": [time, text]})
 
 
 def _raw(samples: Samples) -> Iterator[bytes]:
@@ -86,7 +85,7 @@ def _raw(samples: Samples) -> Iterator[bytes]:
 
 
 def _series(labels: object, times: list[float], values: Float64s) -> bytes:
-    pairs = list(zip(times, map(to_text, values.tolist()), strict=True))
+    pairs = list(zip(times, to_texts(values), strict=True))
     return to_json({"metric": labels, "values": pairs})
 
 
