@@ -4,6 +4,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import promql_parser
@@ -11,16 +13,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infrawatch.errors import CannotEvaluate, InvalidInput, InvalidQuery, QueryTooBroad
+from infrawatch.errors import (
+    CannotEvaluate,
+    DeadlineExceeded,
+    InvalidInput,
+    InvalidQuery,
+    QueryTooBroad,
+)
 from infrawatch.model.samples import STALE_NAN_BITS, Columns
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.model.timerange import US
+from infrawatch.query.plan import Limits
 from infrawatch.query.promql.answers import Result, encode
 from infrawatch.query.promql.evaluation import Evaluation
 from infrawatch.query.promql.moments import Asked, find_spans
 from infrawatch.query.promql.parsing import parse_query
 from infrawatch.query.promql.samples import Samples
 
+LIMITS = Limits(series=100, samples=10_000, deadline=timedelta(minutes=1))
 STALE = float(np.array([STALE_NAN_BITS], np.int64).view(np.float64)[0])
 
 Told = Mapping[str, Sequence[tuple[int, float]]]
@@ -50,7 +60,7 @@ def by_series(query: str, told: Told = REQUESTS, *, delta: bool = False) -> dict
 def evaluate(query: str, told: Told, asked: Asked, *, delta: bool = False) -> Result:
     expression = parse_query(query)
     samples = {one: select(one, told, delta) for one in find_spans(expression, asked)}
-    value = Evaluation(samples, asked, max_values=10_000).of(expression)
+    value = Evaluation(samples, asked, LIMITS).of(expression)
     return Result(value, asked.moments(), is_range=asked.step_us > 0)
 
 
@@ -161,6 +171,20 @@ def test_what_takes_too_much_is_refused_before_it_is_begun() -> None:
         evaluate("requests", REQUESTS, asked)
     with pytest.raises(QueryTooBroad, match="longer step"):
         evaluate("max_over_time(requests[1y:1s])", REQUESTS, asked)
+
+
+def test_values_that_are_all_different_are_too_many_to_count() -> None:
+    told = {f'{{"__name__":"x","n":"{n}"}}': [(40, float(n))] for n in range(1_001)}
+    with pytest.raises(QueryTooBroad, match="round"):
+        evaluated('count_values("v", x)', told)
+
+
+def test_what_takes_too_long_is_given_up() -> None:
+    asked = Asked(0, 0, 0)
+    expression = parse_query("vector(1) + 1")
+    no_time = replace(LIMITS, deadline=timedelta(seconds=-1))
+    with pytest.raises(DeadlineExceeded, match="INFRAWATCH_READ_DEADLINE"):
+        Evaluation({}, asked, no_time).of(expression)
 
 
 @pytest.mark.parametrize(

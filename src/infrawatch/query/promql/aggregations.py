@@ -9,11 +9,15 @@ from types import MappingProxyType
 import numpy as np
 import promql_parser as promql
 
+from infrawatch.errors import QueryTooBroad
 from infrawatch.model.samples import Float64s
 from infrawatch.model.selector import METRIC_LABEL
 from infrawatch.query.promql.answers import to_texts
 from infrawatch.query.promql.over_time import between_ranks
 from infrawatch.query.promql.vectors import Groups, Labels, Vector, key_of, within, without
+
+_MOST_COUNTED = 1_000
+"""Values that are counted, of all groups together; each becomes a series."""
 
 
 def aggregate(operator: str, vector: Vector, modifier: promql.AggModifier | None) -> Vector:
@@ -64,13 +68,21 @@ def extremes(
 
 
 def count_values(label: str, vector: Vector, modifier: promql.AggModifier | None) -> Vector:
-    """How many series of a group have each value; the value is a label of the result."""
+    """How many series of a group have each value; the value is a label of the result.
+
+    Raises:
+        QueryTooBroad: there are too many values.
+    """
     names, groups = _grouped(vector, modifier)
     labels: list[Labels] = []
     counts: list[Float64s] = []
     for name, rows in zip(names, groups.members(), strict=True):
         values, present = vector.values[rows], vector.present[rows]
         different = np.unique(values[present])
+        if len(labels) + len(different) > _MOST_COUNTED:
+            raise QueryTooBroad(
+                f"more than {_MOST_COUNTED} values are too many to count: round them"
+            )
         for value, text in zip(different, to_texts(different), strict=True):
             same = np.isnan(values) if np.isnan(value) else values == value
             labels.append({**name, label: text})

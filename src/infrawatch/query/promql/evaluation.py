@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from time import monotonic
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import promql_parser as promql
 
-from infrawatch.errors import CannotEvaluate, QueryTooBroad
+from infrawatch.errors import CannotEvaluate, DeadlineExceeded, QueryTooBroad
 from infrawatch.model.samples import Float64s, Int64s, is_stale
 from infrawatch.model.selector import METRIC_LABEL, Operator, Selector, to_selector
 from infrawatch.model.timerange import US
+from infrawatch.query.plan import Limits
 from infrawatch.query.promql import aggregations, calls, operators
 from infrawatch.query.promql.answers import Value
 from infrawatch.query.promql.moments import LOOKBACK_US, Asked, length_us
@@ -23,12 +25,11 @@ from infrawatch.query.promql.vectors import Labels, Vector
 class Evaluation:
     """Evaluates the parts of one query; each at moments (µs) that may differ from part to part."""
 
-    def __init__(
-        self, samples: Mapping[Selector, Samples], asked: Asked, *, max_values: int
-    ) -> None:
+    def __init__(self, samples: Mapping[Selector, Samples], asked: Asked, limits: Limits) -> None:
         self._samples = samples
         self._asked = asked
-        self._max_values = max_values
+        self._limits = limits
+        self._ends = monotonic() + limits.deadline.total_seconds()
 
     def of(self, expression: promql.Expr) -> Value | Samples:
         """What a whole query comes to at the moments it is asked for.
@@ -36,6 +37,7 @@ class Evaluation:
         Raises:
             CannotEvaluate: it asks for what is not known here, or what has no answer.
             QueryTooBroad: it would take too much.
+            DeadlineExceeded: it takes too long.
         """
         moments_us = self._asked.moments()
         expression = _plain(expression)
@@ -53,6 +55,11 @@ class Evaluation:
                 return expression.val
             case promql.ParenExpr():
                 return self._value(expression.expr, moments_us)
+        if monotonic() > self._ends:
+            raise DeadlineExceeded(
+                f"there is no answer within INFRAWATCH_READ_DEADLINE "
+                f"({self._limits.deadline.total_seconds():g} s): ask for less"
+            )
         evaluate = self._BY_TYPE.get(type(expression))
         if evaluate is None:
             raise CannotEvaluate(
@@ -82,9 +89,10 @@ class Evaluation:
         return samples
 
     def _check(self, series: int, moments: int) -> None:
-        if series * moments > self._max_values:
+        most = self._limits.samples
+        if series * moments > most:
             raise QueryTooBroad(
-                f"{series} series at {moments} moments are more than {self._max_values} values: "
+                f"{series} series at {moments} moments are more than {most} values: "
                 "ask for a longer step or fewer series, or raise INFRAWATCH_READ_MAX_SAMPLES"
             )
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import promql_parser as promql
 
-from infrawatch.errors import CannotEvaluate
+from infrawatch.errors import CannotEvaluate, QueryTooBroad
 from infrawatch.model.samples import Float64s
 from infrawatch.model.selector import METRIC_LABEL
 from infrawatch.query.promql.vectors import Groups, Key, Labels, Vector, key_of, within, without
@@ -36,7 +36,8 @@ _COMPARISONS: Mapping[str, Callable[[Float64s, Float64s], Bools]] = MappingProxy
         "<=": np.less_equal,
     }
 )
-_MOST_PAIRS = 1_000_000
+_MOST_VALUES = 20_000_000
+"""What pairs of series have together: 160 MB."""
 
 
 def calculate(operator: str, left: Float64s, right: Float64s) -> Float64s:
@@ -108,7 +109,7 @@ def _joined(operator: str, left: Vector, right: Vector, matching: Matching) -> V
     many_keys, one_keys = matching.keys(many), matching.keys(one)
     meets: Bools = np.any(many.present, axis=0, keepdims=True)
     _check_one(one.where(meets), one_keys, "left" if matching.is_right_many else "right")
-    pairs = _pairs(many_keys, one_keys)
+    pairs = _pairs(many_keys, one_keys, _MOST_VALUES // many.values.shape[1])
     rows, others = many.picked(pairs[:, 0]), one.picked(pairs[:, 1])
     sides = (others, rows) if matching.is_right_many else (rows, others)
     present = rows.present & others.present
@@ -142,13 +143,16 @@ def _check_one(one: Vector, keys: Sequence[Key], side: str) -> None:
         )
 
 
-def _pairs(many: Sequence[Key], one: Sequence[Key]) -> Positions:
-    """Rows of both sides that go together."""
+def _pairs(many: Sequence[Key], one: Sequence[Key], most: int) -> Positions:
+    """Rows of both sides that go together, and no more than so many."""
     places: dict[Key, list[int]] = {}
     for place, key in enumerate(one):
         places.setdefault(key, []).append(place)
-    if sum(len(places.get(key, ())) for key in many) > _MOST_PAIRS:
-        raise CannotEvaluate("too many series match each other: name more labels with on(…)")
+    if sum(len(places.get(key, ())) for key in many) > most:
+        raise QueryTooBroad(
+            "too many series match each other: name more labels with on(…), or ask for a longer "
+            "step"
+        )
     pairs = [(row, place) for row, key in enumerate(many) for place in places.get(key, ())]
     return np.array(pairs, np.intp).reshape(-1, 2)
 

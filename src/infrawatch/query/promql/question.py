@@ -9,7 +9,7 @@ import promql_parser as promql
 from infrawatch.errors import InvalidQuery
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.query.aggregate import series_in
-from infrawatch.query.plan import Asker, Found, Reader
+from infrawatch.query.plan import Asker, Found, Limits, Reader
 from infrawatch.query.promql.answers import Result
 from infrawatch.query.promql.evaluation import Evaluation
 from infrawatch.query.promql.moments import Asked, find_spans
@@ -34,19 +34,19 @@ async def find_result(
     ):
         raise InvalidQuery("over a range, a query must be a number or an instant vector")
     found = await reader.find(asker, find_spans(expression, asked))
-    most = reader.limits_of(asker).samples
-    return await asyncio.to_thread(_evaluated, expression, found, asked, most, is_range)
+    limits = reader.limits_of(asker)
+    return await asyncio.to_thread(_evaluated, expression, found, asked, limits, is_range)
 
 
 def _evaluated(
     expression: promql.Expr,
     found: Mapping[Selector, Found],
     asked: Asked,
-    most: int,
+    limits: Limits,
     is_range: bool,  # noqa: FBT001  # to_thread takes no keywords that mypy could check
 ) -> Result:
     samples = {selector: _to_samples(one) for selector, one in found.items()}
-    value = Evaluation(samples, asked, max_values=most).of(expression)
+    value = Evaluation(samples, asked, limits).of(expression)
     return Result(value, asked.moments(), is_range)
 
 

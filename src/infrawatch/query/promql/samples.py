@@ -16,8 +16,8 @@ from infrawatch.store.ragged import Runs
 _BLOCK_SAMPLES = 1 << 17
 """Samples of windows worked on at a time: about what the caches of a processor hold."""
 
-_MOST_SAMPLES = 300_000_000
-"""Of all windows, which overlap: some ten seconds of work."""
+_MOST_SAMPLES = 100_000_000
+"""Of all windows, which overlap: some seconds of work."""
 
 
 class Windows(NamedTuple):
