@@ -136,7 +136,7 @@ async def list_metadata(
     limit: schemas.Limit = 0,
 ) -> schemas.MetadataAnswer:
     """Type, unit and help of metrics, where their senders said so."""
-    found = sorted((await reader.metadata(asker, metric)).items())
+    found = sorted((await reader.metadata(asker, metric or None)).items())
     return schemas.MetadataAnswer(
         data={
             name: [schemas.MetricMetadata(type=said.type, help=said.help, unit=said.unit)]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from infrawatch.query.promql.parsing import MAX_QUERY_CHARACTERS
 
@@ -22,7 +22,12 @@ Selectors = Annotated[
     list[str],
     Field(alias="match[]", description="Selectors; what any of them means counts.", max_length=100),
 ]
-Limit = Annotated[int, Field(ge=0, description="No more than so many; 0 is no limit of yours.")]
+Limit = Annotated[
+    int,
+    # Prometheus' own client sends `limit=` where nobody asked for one.
+    BeforeValidator(lambda value: 0 if value == "" else value),
+    Field(ge=0, description="No more than so many; 0 is no limit of yours."),
+]
 
 
 class InstantQuestion(BaseModel):
