@@ -137,7 +137,7 @@ class Bench:
     async def register(self, names: list[SeriesName]) -> Int64s:
         async with self.database.writing() as connection:
             ids = await SeriesRepository(connection, TENANT).resolve(names)
-            self._turn = await WriterRepository(connection).register(), 0
+            self._turn = (await WriterRepository(connection).register()).writer, 0
         return np.array(ids, np.int64)
 
     async def write(self, matrix: Matrix, ids: Int64s, rounds: range) -> None:

@@ -30,7 +30,7 @@ async def store(
     names = list(told)
     async with database.writing() as connection:
         ids = await SeriesRepository(connection, tenant_id).resolve(names)
-        writer = await WriterRepository(connection).register()
+        writer = (await WriterRepository(connection).register()).writer
     samples = [
         (series_id, time_us, value)
         for series_id, name in zip(ids, names, strict=True)

@@ -59,7 +59,9 @@ class Writers:
         )
         if number not in self._turns:
             async with self._database.writing() as registering:
-                self._turns[number] = await WriterRepository(registering).register() * 1_000_000
+                self._turns[number] = (
+                    await WriterRepository(registering).register()
+                ).writer * 1_000_000
         self._turns[number] += 1
         writer, seq = divmod(self._turns[number], 1_000_000)
         await JournalRepository(connection).append(writer, seq, columns)
@@ -173,7 +175,7 @@ async def test_a_pass_waits_for_a_commit_that_has_its_arrival_already(
 ) -> None:
     """Else what arrives before the cut but is committed after it would be lost for ever."""
     async with database.writing() as connection:
-        writer = await WriterRepository(connection).register()
+        writer = (await WriterRepository(connection).register()).writer
     columns = Columns(
         np.array(series_ids[:1], np.int64), np.array([now_us()], np.int64), np.array([1.0])
     )

@@ -40,7 +40,7 @@ SAMPLES = st.lists(
 
 async def assert_both_readers_give(connection: AsyncConnection, columns: Columns) -> None:
     await connection.execute(text("TRUNCATE journal"))
-    writer = await WriterRepository(connection).register()
+    writer = (await WriterRepository(connection).register()).writer
     await JournalRepository(connection).append(writer, 1, columns)
     ordered = columns.picked(np.argsort(columns.series_ids & 63, kind="stable"))
     by_sql = from_packed((await connection.execute(DECODED)).one())

@@ -143,7 +143,7 @@ async def test_what_was_lost_while_looking_is_a_gap_for_everybody(
     async with viewing(server) as viewer, viewing(server) as other:
         picture, also = await viewer.subscribe("m"), await other.subscribe("n")
         async with database.writing() as connection:
-            writer = await WriterRepository(connection).register()
+            writer = (await WriterRepository(connection).register()).writer
             await JournalRepository(connection).append(writer, 1, Columns.empty())
         await viewer.until(lambda: picture.gaps)
         await other.until(lambda: also.gaps)
@@ -214,7 +214,7 @@ async def under_way(
     """A group that has arrived; it is committed when what is given is closed."""
     async with AsyncExitStack() as stack:
         async with database.writing() as connection:
-            writer = await WriterRepository(connection).register()
+            writer = (await WriterRepository(connection).register()).writer
         connection = await stack.enter_async_context(database.writing())
         columns = Columns(np.array([series_id]), np.array([time_ms * 1000]), np.array([value]))
         await connection.exec_driver_sql("SELECT")  # opens the transaction

@@ -136,7 +136,7 @@ async def many_series(database: Database, database_url: str) -> str:
     numbers = np.arange(1024, 1664)
     series_ids, values = (numbers << 6) | (numbers % 64), numbers.astype(np.float64)
     async with database.writing() as connection:
-        writer = await WriterRepository(connection).register()
+        writer = (await WriterRepository(connection).register()).writer
         for second in range(180):
             columns = Columns(series_ids, np.full(640, (START + second) * SECOND), values)
             await JournalRepository(connection).append(writer, second + 1, columns)

@@ -4,6 +4,7 @@ The same questions go to two servers: on one another tenant has data, on the oth
 """
 
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -14,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
-from asking import SECRET, T_MS, questions
+from asking import EVERYTHING, SECRET, T_MS, Question, questions
 from conftest import cloned
 from httpx import AsyncClient
 from integration.conftest import serving
@@ -43,6 +44,10 @@ VOLATILE = {
 }
 
 UNENDING = "/v1/live/sse"
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.+Z]+")
+"""Refusals say what would have been early or late enough by the clock."""
+
 EXAMPLES = 600 if IS_THOROUGH else 100
 SEED = secrets.randbits(32) if IS_THOROUGH else 7
 """It is named when a test fails."""
@@ -50,11 +55,12 @@ SEED = secrets.randbits(32) if IS_THOROUGH else 7
 
 @dataclass(frozen=True, slots=True, repr=False)
 class World:
-    """A server, and the key of the tenant that asks."""
+    """A server, the key of the tenant that asks, and the other one's."""
 
     client: AsyncClient
     url: str
     key: str
+    other: str
 
     @property
     def key_id(self) -> str:
@@ -68,6 +74,7 @@ class Worlds:
     full: World
     empty: World
     operations: Sequence[tuple[str, dict[str, Any]]]
+    writes: Sequence[Question]
     theirs: Sequence[str]
 
     @property
@@ -75,14 +82,19 @@ class Worlds:
         return self.full, self.empty
 
 
-async def fill(client: AsyncClient, mark: str, value: int, key: str) -> None:
-    """Send samples in every format there is."""
-    document = (await client.get("/openapi.json")).json()
+def writes(document: dict[str, Any]) -> Iterator[Question]:
+    """Samples in every format there is, and what else is sent with a body, but logins and keys."""
     for question in questions(document):
         if question.has_body and "/session" not in question.path and "/keys" not in question.path:
-            request = question.to_request(mark, value)
-            request["headers"] |= bearing(key)
-            await client.request(**request)
+            yield question
+
+
+async def fill(client: AsyncClient, mark: str, value: int, key: str) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for question in writes(document):
+        request = question.to_request(mark, value)
+        request["headers"] |= bearing(key)
+        await client.request(**request)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -97,7 +109,12 @@ async def worlds(postgres: str, template: str) -> AsyncIterator[Worlds]:
             if "get" in operations and path != UNENDING
         ]
         assert len(theirs) > 5
-        yield Worlds(full, empty, operations, theirs)
+        samples = [
+            question
+            for question in writes(document)
+            if "ingest" in document["paths"][question.template][question.method.lower()]["tags"]
+        ]
+        yield Worlds(full, empty, operations, samples, theirs)
 
 
 async def open_world(
@@ -121,7 +138,7 @@ async def open_world(
         answer = await client.get("/v1/series", params=every, headers=bearing(other))
         theirs += [one["id"] for one in answer.json()["series"]]
     client.headers.update(bearing(ours))
-    return World(client, url, ours), theirs
+    return World(client, url, ours, other), theirs
 
 
 NAMES = ["shared", "host", "who", "__name__", f"{SECRET}_total", SECRET, OURS, f"{SECRET}_text"]
@@ -204,6 +221,91 @@ async def test_frames_are_the_same_whether_or_not_another_tenant_has_data(worlds
 
         assert full == empty, (SEED, matches)
         assert_tells_nothing(full, worlds, matches)
+
+
+async def test_writes_are_answered_the_same_and_change_nothing_of_another_tenant(
+    worlds: Worlds,
+) -> None:
+    """Its series are called the same, its values are others; some bodies are damaged."""
+    chance = Random(SEED)
+    before = [await kept(one, one.other) for one in worlds.both]
+    statuses = set()
+    for _ in range(EXAMPLES):
+        request = a_write(chance, worlds.writes)
+
+        full, empty = [await written(one, request) for one in worlds.both]
+
+        assert full == empty, (SEED, request)
+        assert_tells_nothing(full, worlds, request)
+        statuses.add(full[0])
+    assert {200, 204, 400, 422} <= statuses
+    assert not any(status >= 500 for status in statuses)
+    ours = [await kept(one, one.key) for one in worlds.both]
+    assert ours[0] == ours[1]
+    assert len(ours[0]) > 10
+    assert [await kept(one, one.other) for one in worlds.both] == before
+
+
+async def test_a_cursor_of_another_tenant_shows_only_ones_own(worlds: Worlds) -> None:
+    """Whoever finds one may wait for that write as well, and is answered as without it."""
+    chance = Random(SEED)
+    cursors = []
+    for key, mark, value in ((worlds.full.other, SECRET, VALUE), (worlds.full.key, OURS, 1)):
+        body = {"series": [{"metric": mark, "labels": {}, "samples": [[T_MS, value]]}]}
+        answer = await worlds.full.client.post("/v1/samples", json=body, headers=bearing(key))
+        cursors.append(answer.json()["cursor"])
+    for _ in range(EXAMPLES // 4):
+        path = chance.choice(["/v1/series", "/v1/samples", "/v1/latest", "/v1/range", "/v1/labels"])
+        query = {name: a_value(chance, name, worlds.theirs) for name in ("match", "start", "end")}
+        if path == "/v1/range":
+            query |= {"step": "30s", "fn": chance.choice(PARAMETERS["fn"])}
+        known = await asked(worlds.full, "GET", path, query)
+        cut = chance.choice([None, None, chance.randrange(len(cursors[0]))])
+
+        theirs, ours = [
+            await asked(worlds.full, "GET", path, {**query, "wait_for": cursor[:cut]})
+            for cursor in cursors
+        ]
+
+        assert cut is not None or theirs == ours == known, (SEED, path, query)
+        assert theirs[0] == ours[0] < 500, (SEED, path, query, cut)
+        assert str(VALUE) in str(query) or str(VALUE) not in str(theirs), (SEED, path, query)
+
+
+def a_write(chance: Random, possible: Sequence[Question]) -> dict[str, Any]:
+    """Somebody's own samples, called like anybody's."""
+    mark = chance.choice([SECRET, OURS, "third"])
+    request = chance.choice(possible).to_request(mark, chance.randrange(100))
+    request["params"] |= {
+        name: value
+        for name, value in {"partial": "true", "dry_run": "true", "precision": "s"}.items()
+        if chance.random() < 0.2
+    }
+    body = request["content"]
+    if chance.random() < 0.4:
+        place = chance.randrange(len(body))
+        piece = chance.choice([b"", b"9", b'"', b"{", b"\xff", b"\n", b",", body[place:]])
+        request["content"] = body[:place] + piece + body[place + chance.randrange(3) :]
+    return request
+
+
+async def written(world: World, request: dict[str, Any]) -> tuple[int, object]:
+    answer = await world.client.request(**request)
+    text = _MOMENT.sub("then", answer.text.replace(world.key_id, "our key"))
+    try:
+        return answer.status_code, without_volatile(json.loads(text))
+    except ValueError:
+        return answer.status_code, text
+
+
+async def kept(world: World, key: str) -> list[tuple[str, object]]:
+    """All that a tenant has of about that moment; ids tell in which order series were made."""
+    span = {"match": EVERYTHING, "start": str(SECONDS - 300), "end": str(SECONDS + 300)}
+    answer = await world.client.get("/v1/samples", params=span, headers=bearing(key))
+    return sorted(
+        (json.dumps([one["metric"], one["labels"]]), one["samples"])
+        for one in answer.json()["series"]
+    )
 
 
 async def asked(world: World, method: str, path: str, query: dict[str, str]) -> tuple[int, object]:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import NamedTuple, TypeVar
 
@@ -20,6 +20,7 @@ from infrawatch.errors import (
     StoreUnavailable,
 )
 from infrawatch.model.samples import Columns
+from infrawatch.model.timerange import from_us
 from infrawatch.store.database import Database
 from infrawatch.store.journal import Entry, JournalRepository
 from infrawatch.store.writers import Fenced, WriterRepository
@@ -33,6 +34,11 @@ GATHER_S = 0.005
 """How long a group waits for the senders of the one before it: no longer than a commit takes on
 most disks. A transaction costs both sides half a millisecond of CPU, however much is in it."""
 
+
+LATE_S = 2.0
+"""What PostgreSQL begins with later than that after it was sent is not stored: its sender may have
+sent it to another server, and corrections after it, which it would replace. Compaction may keep it
+waiting for one second."""
 
 OnCommitted = Callable[[Entry], None]
 """Told about every committed group, in order; must neither block nor raise."""
@@ -51,10 +57,19 @@ class _OutcomeUnknown(StoreUnavailable):
 
 
 class _Turn(NamedTuple):
-    """A writer this process holds, and the seq its next commit has."""
+    """A writer this process holds, and the seq its next commit has.
+
+    `clock` is what the database's clock said, at the earliest, when ours said `heard_s`.
+    """
 
     writer: int
     seq: int
+    clock: datetime
+    heard_s: float
+
+    def latest(self) -> datetime:
+        """When a group that is sent now comes too late, by the database's clock."""
+        return self.clock + timedelta(seconds=monotonic() - self.heard_s + LATE_S)
 
 
 @dataclass(slots=True, eq=False)
@@ -225,33 +240,39 @@ class GroupWriter:
                 return commit
         except Fenced:
             log.warning("writer_was_fenced", writer=turn.writer)
-        return await self._attempt(await self._within_deadline(self._register), columns)
+        try:
+            return await self._attempt(await self._within_deadline(self._register), columns)
+        except Fenced as error:
+            raise StoreUnavailable("not committed: PostgreSQL began too late") from error
 
     async def _attempt(self, turn: _Turn, columns: Columns) -> Commit:
         is_sent = False
         try:
             async with asyncio.timeout(self._deadline_s), self._database.committing() as connection:
                 is_sent = True
-                at_us = await JournalRepository(connection).append(*turn, columns)
+                at_us = await JournalRepository(connection).append(
+                    turn.writer, turn.seq, columns, not_after=turn.latest()
+                )
         except (StoreUnavailable, DeadlineExceeded, TimeoutError) as error:
             if is_sent and not isinstance(error, StoreRefusal | DeadlineExceeded):
                 raise _OutcomeUnknown("PostgreSQL went away while committing") from error
             self._turn = turn  # nothing was committed, so the seq is free
             raise StoreUnavailable(f"not committed: {str(error) or 'too slow'}") from error
-        self._turn = _Turn(turn.writer, turn.seq + 1)
-        return Commit(*turn, at_us)
+        self._turn = _Turn(turn.writer, turn.seq + 1, from_us(at_us), monotonic())
+        return Commit(turn.writer, turn.seq, at_us)
 
     async def _find_out(self, turn: _Turn, columns: Columns) -> Commit | None:
         """What became of a group, and let the writer never commit again."""
         async with self._database.writing() as connection:
             if await WriterRepository(connection).fence(turn.writer) < turn.seq:
                 return None
-            at_us = await JournalRepository(connection).find_arrival(*turn, columns)
-            return Commit(*turn, at_us)
+            at_us = await JournalRepository(connection).find_arrival(turn.writer, turn.seq, columns)
+            return Commit(turn.writer, turn.seq, at_us)
 
     async def _register(self) -> _Turn:
         async with self._database.writing() as connection:
-            return _Turn(await WriterRepository(connection).register(), 1)
+            writer, clock = await WriterRepository(connection).register()
+        return _Turn(writer, 1, clock, monotonic())
 
     async def _within_deadline(self, work: Callable[[], Awaitable[T]]) -> T:
         try:

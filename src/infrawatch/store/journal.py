@@ -1,6 +1,7 @@
 """The journal: what was committed lately, one row per group and shard, in the shape it arrived."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -30,7 +31,8 @@ _EXPONENTS = 2047
 # One statement, and where it stands alone one transaction: to begin, advance the writer, copy and
 # commit one after the other cost both sides more than what they stored (docs/decisions/0011).
 _APPEND = """
-SELECT (extract(epoch FROM append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13))
+SELECT (extract(epoch FROM append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+    $14))
     * 1000000)::bigint
 """
 
@@ -124,20 +126,25 @@ class JournalRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
 
-    async def append(self, writer: int, seq: int, columns: Columns) -> int:
+    async def append(
+        self, writer: int, seq: int, columns: Columns, *, not_after: datetime | None = None
+    ) -> int:
         """Store one group, in order of arrival, as the writer's `seq`-th; when it arrives, in µs.
 
         It is the database's clock that counts, and no compaction has passed that moment yet. All of
         it is stored or nothing, by a transaction of its own or in the one that is open.
 
         Raises:
-            Fenced: someone closed this writer, or its last commit was not `seq - 1`.
+            Fenced: someone closed this writer, or its last commit was not `seq - 1`; or it was past
+                `not_after` by that clock when its turn came, and now the writer is closed.
         """
         driver = (await self.connection.get_raw_connection()).driver_connection
         assert driver is not None
         # What goes past SQLAlchemy is in its transaction only if it has opened that by executing.
         assert driver.is_in_transaction() == self.connection.in_transaction()
-        at_us: int | None = await driver.fetchval(_APPEND, writer, seq, *Group.of(columns))
+        at_us: int | None = await driver.fetchval(
+            _APPEND, writer, seq, *Group.of(columns), not_after
+        )
         if at_us is None:
             raise Fenced(f"writer {writer}")
         return at_us

@@ -1,7 +1,7 @@
 """Writers: who commits, and how often each has; what makes commits countable without holes."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import text
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.cursor import Cursor
 
-_REGISTER = text("INSERT INTO writers DEFAULT VALUES RETURNING writer")
+_REGISTER = text("INSERT INTO writers DEFAULT VALUES RETURNING writer, clock_timestamp()")
 
 # Waits for a transaction that still holds the row, so what it returns is final.
 _FENCE = text("UPDATE writers SET fenced = true WHERE writer = :writer RETURNING last_seq")
@@ -49,6 +49,13 @@ class Fenced(Exception):
     """This writer may not commit any more; take a new one. Between store and ingest, no answer."""
 
 
+class Registered(NamedTuple):
+    """A new writer, and what the database's clock said."""
+
+    writer: int
+    at: datetime
+
+
 class Positions(NamedTuple):
     """The seq of each writer's last commit, and the database's clock in µs."""
 
@@ -60,9 +67,9 @@ class WriterRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def register(self) -> int:
+    async def register(self) -> Registered:
         """Take a new writer, whose next seq is 1."""
-        return int((await self._connection.execute(_REGISTER)).scalar_one())
+        return Registered._make((await self._connection.execute(_REGISTER)).one())
 
     async def fence(self, writer: int) -> int:
         """Let the writer never commit again; answer the seq of its last commit.
