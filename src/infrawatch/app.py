@@ -106,6 +106,8 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a path is one of ours or a problem 404
+        # Ours are in `health` and `tracing`; to ask who wants these costs every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.trusted_proxies = [str(one) for one in settings.trusted_proxies]
     for media_type in ("application/x-ndjson", "text/csv"):  # those it does not know

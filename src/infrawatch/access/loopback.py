@@ -31,7 +31,7 @@ class LoopbackOnly:
         self._refusals = Refusals(telemetry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reason = _foreign(Headers(scope=scope)) if scope["type"] in ("http", "websocket") else None
+        reason = _foreign(scope) if scope["type"] in ("http", "websocket") else None
         if reason is None:
             await self._app(scope, receive, send)
             return
@@ -40,10 +40,13 @@ class LoopbackOnly:
         await response(scope, receive, send)
 
 
-def _foreign(headers: Headers) -> str | None:
+def _foreign(scope: Scope) -> str | None:
+    headers = Headers(scope=scope)
     if not _is_loopback(f"//{headers.get('host', '')}"):
         return "the Host header is not a loopback name"
-    if any(name == "forwarded" or name.startswith("x-forwarded-") for name in headers):
+    if any(
+        name == b"forwarded" or name.startswith(b"x-forwarded-") for name, _ in scope["headers"]
+    ):
         return "the request came through a proxy"
     origin = headers.get("origin")
     if origin is not None and not _is_loopback(origin):

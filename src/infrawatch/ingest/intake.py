@@ -122,7 +122,8 @@ class Intake:
             raise DeadlineExceeded("storing takes too long; send the batch again") from None
         if not wishes.dry_run:
             self._telemetry.accepted.labels(format_name).inc(outcome.accepted)
-            self._telemetry.exemplars.labels(format_name).inc(decoded.exemplars)
+            if decoded.exemplars:
+                self._telemetry.exemplars.labels(format_name).inc(decoded.exemplars)
         for code, samples in outcome.verdicts.samples_by_code.items():
             self._telemetry.rejected.labels(format_name, code).inc(samples)
         return outcome

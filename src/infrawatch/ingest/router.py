@@ -12,7 +12,7 @@ from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest import native
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.endpoint import TheIntake
+from infrawatch.ingest.endpoint import intake_of
 from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.intake import Outcome, Wishes
 from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Receipt, Refusal
@@ -73,7 +73,6 @@ _BODY = {
 async def write_samples(  # two of the six are the framework's
     request: Request,
     principal: MayWrite,
-    intake: TheIntake,
     precision: Annotated[Precision, Query(description="Unit of the times.")] = "ms",
     partial: Annotated[bool, Query(description="Store the good part of a bad batch.")] = False,  # noqa: FBT002
     dry_run: Annotated[bool, Query(description="Say what would happen; store nothing.")] = False,  # noqa: FBT002
@@ -92,7 +91,7 @@ async def write_samples(  # two of the six are the framework's
             "application/x-ndjson"
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
-    wishes = Wishes(partial=partial, dry_run=dry_run)
+    intake, wishes = intake_of(request), Wishes(partial=partial, dry_run=dry_run)
     find, known = intake.finder(principal, FORMAT), intake.known_heads(principal, FORMAT)
     decoded = await intake.apart.decode(decode, _OFF_LOOP_BYTES, body, precision, find, known)
     outcome = await intake.take(decoded, principal, FORMAT, wishes)

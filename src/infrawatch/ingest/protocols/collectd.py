@@ -19,7 +19,7 @@ from infrawatch.access.needs import MayWrite
 from infrawatch.errors import MalformedBody, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.endpoint import TheIntake, answering_with
+from infrawatch.ingest.endpoint import answering_with, intake_of
 from infrawatch.ingest.intake import Wishes
 from infrawatch.ingest.names import Flaw, to_series_name
 from infrawatch.ingest.protocols import plain_text
@@ -109,7 +109,7 @@ router = APIRouter(route_class=answering_with(plain_text.failed), tags=["ingest"
     responses=plain_text.RESPONSES,
     openapi_extra=_BODY,
 )
-async def write_collectd(request: Request, principal: MayWrite, intake: TheIntake) -> Response:
+async def write_collectd(request: Request, principal: MayWrite) -> Response:
     """Store what collectd's `write_http` sends with `Format "JSON"`.
 
     The metric is `type`, `type_instance` and, where a record has several, the name of the data
@@ -123,6 +123,7 @@ async def write_collectd(request: Request, principal: MayWrite, intake: TheIntak
             'application/json with Format "JSON"'
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
+    intake = intake_of(request)
     decoded = await intake.apart.decode(decode, _OFF_LOOP_BYTES, body)
     return plain_text.stored([await intake.take(decoded, principal, FORMAT, Wishes())])
 

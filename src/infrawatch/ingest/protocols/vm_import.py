@@ -22,7 +22,7 @@ from infrawatch.access.needs import MayWrite
 from infrawatch.errors import BatchTooLarge, InvalidInput
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.endpoint import TheIntake, answering_with
+from infrawatch.ingest.endpoint import answering_with, intake_of
 from infrawatch.ingest.intake import Wishes
 from infrawatch.ingest.names import Flaw, to_series_name
 from infrawatch.ingest.protocols import plain_text
@@ -85,7 +85,6 @@ _BODY = {
 async def import_lines(
     request: Request,
     principal: MayWrite,
-    intake: TheIntake,
     extra_label: Annotated[
         Sequence[str], Query(description="`name=value`, added to every series; may be repeated.")
     ] = (),
@@ -96,6 +95,7 @@ async def import_lines(
     """
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     labels = _read_labels(extra_label)
+    intake = intake_of(request)
     decoded = await intake.apart.decode(decode, _OFF_LOOP_BYTES, body, labels)
     return plain_text.stored([await intake.take(decoded, principal, FORMAT, Wishes())])
 

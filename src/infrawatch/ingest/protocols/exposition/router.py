@@ -12,8 +12,8 @@ from infrawatch.access.needs import MayWrite
 from infrawatch.access.principal import Principal
 from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
-from infrawatch.ingest.endpoint import TheIntake, answering_with
-from infrawatch.ingest.intake import Intake, Outcome, Wishes
+from infrawatch.ingest.endpoint import answering_with, intake_of
+from infrawatch.ingest.intake import Outcome, Wishes
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.exposition.reading import decode
 from infrawatch.ingest.protocols.extra_labels import ExtraLabels, read_extra_labels
@@ -66,7 +66,6 @@ router = APIRouter(route_class=answering_with(plain_text.failed), tags=["ingest"
 async def write_exposition(
     request: Request,
     principal: MayWrite,
-    intake: TheIntake,
     extra_label: ExtraLabels = (),
 ) -> Response:
     """Store the Prometheus text format; samples without a time are of this moment.
@@ -75,7 +74,7 @@ async def write_exposition(
     The good lines of a bad body are stored.
     """
     labels = read_extra_labels(extra_label)
-    return plain_text.stored([await _write(request, principal, intake, labels)])
+    return plain_text.stored([await _write(request, principal, labels)])
 
 
 @router.put(
@@ -93,7 +92,6 @@ async def write_exposition(
 async def push_exposition(
     request: Request,
     principal: MayWrite,
-    intake: TheIntake,
     grouping: Annotated[str, Path(examples=["job/backup/instance/db-1"])],
 ) -> Response:
     """Store what a client of the Pushgateway pushes; the labels in the path go on every series.
@@ -102,7 +100,7 @@ async def push_exposition(
     its time: nothing is replaced, and nothing is left to be deleted.
     """
     labels = read_grouping(grouping)
-    answer = plain_text.stored([await _write(request, principal, intake, labels)])
+    answer = plain_text.stored([await _write(request, principal, labels)])
     if answer.status_code == HTTPStatus.NO_CONTENT:
         answer.status_code = HTTPStatus.OK  # the Go client takes 204 for a failure
     return answer
@@ -137,14 +135,13 @@ def _from_base64(value: str) -> str:
         raise InvalidInput(f"{value[:50]!r} in the path is not base64 of UTF-8") from None
 
 
-async def _write(
-    request: Request, principal: Principal, intake: Intake, labels: Mapping[str, str]
-) -> Outcome:
+async def _write(request: Request, principal: Principal, labels: Mapping[str, str]) -> Outcome:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in _CONTENT_TYPES:
         raise UnsupportedContent(
             f"Content-Type {content_type[:50]!r} is not read here: send the text format, text/plain"
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
+    intake = intake_of(request)
     decoded = await intake.apart.decode(decode, _OFF_LOOP_BYTES, body, now_us() // 1000, labels)
     return await intake.take(decoded, principal, FORMAT, Wishes())

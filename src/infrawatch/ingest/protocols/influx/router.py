@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from infrawatch.access.needs import MayWrite
 from infrawatch.access.principal import Principal
 from infrawatch.ingest.bodies import read_body
-from infrawatch.ingest.endpoint import TheIntake, answering_with
-from infrawatch.ingest.intake import Intake, Outcome, Wishes
+from infrawatch.ingest.endpoint import answering_with, intake_of
+from infrawatch.ingest.intake import Outcome, Wishes
 from infrawatch.ingest.protocols.influx import answers, preliminaries
 from infrawatch.ingest.protocols.influx.reading import decode
 from infrawatch.model.timerange import now_us
@@ -81,7 +81,6 @@ def _described(*ignored: str) -> dict[str, Any]:
 async def write_v1(
     request: Request,
     principal: MayWrite,
-    intake: TheIntake,
     precision: Annotated[PrecisionV1, Query(description="Unit of the times.")] = "ns",
 ) -> Response:
     """Store line protocol as InfluxDB 1 does.
@@ -91,7 +90,7 @@ async def write_v1(
     2^53 become the nearest float64; true is 1, false 0. Strings are refused by name, and what is
     good is stored. Lines without a time are of this moment.
     """
-    outcome, body = await _write(request, principal, intake, _UNIT_NS[precision], Wishes())
+    outcome, body = await _write(request, principal, _UNIT_NS[precision], Wishes())
     return answers.refused_v1(outcome, body) if outcome.verdicts else answers.stored()
 
 
@@ -105,11 +104,10 @@ async def write_v1(
 async def write_v2(
     request: Request,
     principal: MayWrite,
-    intake: TheIntake,
     precision: Annotated[PrecisionV2, Query(description="Unit of the times.")] = "ns",
 ) -> Response:
     """Store line protocol as InfluxDB 2 does; `POST /write` says what becomes of it."""
-    outcome, body = await _write(request, principal, intake, _UNIT_NS[precision], Wishes())
+    outcome, body = await _write(request, principal, _UNIT_NS[precision], Wishes())
     return answers.refused_v2(outcome, body) if outcome.verdicts else answers.stored()
 
 
@@ -123,7 +121,6 @@ async def write_v2(
 async def write_v3(
     request: Request,
     principal: MayWrite,
-    intake: TheIntake,
     precision: Annotated[
         PrecisionV3, Query(description="Unit of the times; `auto` tells it by their magnitude.")
     ] = "auto",
@@ -137,7 +134,7 @@ async def write_v3(
     """
     unit_ns = None if precision == "auto" else _UNIT_NS[precision]
     wishes = Wishes(partial=accept_partial)
-    outcome, body = await _write(request, principal, intake, unit_ns, wishes)
+    outcome, body = await _write(request, principal, unit_ns, wishes)
     if outcome.verdicts:
         return answers.refused_v3(outcome, body, is_partial=accept_partial)
     return answers.stored()
@@ -146,11 +143,11 @@ async def write_v3(
 async def _write(
     request: Request,
     principal: Principal,
-    intake: Intake,
     unit_ns: int | None,
     wishes: Wishes,
 ) -> tuple[Outcome, bytes]:
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
+    intake = intake_of(request)
     find, known = intake.finder(principal, FORMAT), intake.known_heads(principal, FORMAT)
     decoded = await intake.apart.decode(
         decode, _OFF_LOOP_BYTES, body, unit_ns, now_us() * 1000, find, known

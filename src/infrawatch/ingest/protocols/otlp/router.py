@@ -7,7 +7,7 @@ from infrawatch.access.needs import MayWrite
 from infrawatch.errors import NotFound, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Find
-from infrawatch.ingest.endpoint import TheIntake, answering_with
+from infrawatch.ingest.endpoint import answering_with, intake_of
 from infrawatch.ingest.intake import Wishes
 from infrawatch.ingest.protocols.otlp.answers import Encoding, encoding_of, to_answer, to_error
 from infrawatch.ingest.protocols.otlp.decode import Metrics, decode
@@ -33,7 +33,7 @@ _HOW_TO_SEND_METRICS = (
 
 
 @router.post("/metrics", responses=RESPONSES, response_model=None, openapi_extra=BODY)
-async def write_metrics(request: Request, principal: MayWrite, intake: TheIntake) -> Response:
+async def write_metrics(request: Request, principal: MayWrite) -> Response:
     """Store OpenTelemetry metrics.
 
     Names are translated as Prometheus does by default: `http.server.duration` in `s` becomes
@@ -45,6 +45,7 @@ async def write_metrics(request: Request, principal: MayWrite, intake: TheIntake
         raise UnsupportedContent("the Content-Type is application/x-protobuf or application/json")
     max_bytes = max(MAX_BODY_BYTES, request.state.max_body_bytes)
     body = await read_body(request, max_bytes=max_bytes)
+    intake = intake_of(request)
     find = intake.finder(principal, FORMAT)
     # What `find` reads are dicts, so it may be asked from there.
     metrics = await intake.apart.decode(_read, _OFF_LOOP_BYTES, body, encoding, find)

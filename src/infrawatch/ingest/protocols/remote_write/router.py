@@ -15,7 +15,7 @@ from infrawatch.access.needs import MayWrite
 from infrawatch.errors import InfraWatchError, UnsupportedContent
 from infrawatch.ingest.bodies import read_body, read_snappy_body
 from infrawatch.ingest.decoded import Find
-from infrawatch.ingest.endpoint import TheIntake, answering_with
+from infrawatch.ingest.endpoint import answering_with, intake_of
 from infrawatch.ingest.intake import Wishes
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.remote_write import version1, version2
@@ -88,7 +88,7 @@ _BODY = {
     responses=plain_text.RESPONSES,
     openapi_extra=_BODY,
 )
-async def write(request: Request, principal: MayWrite, intake: TheIntake) -> Response:
+async def write(request: Request, principal: MayWrite) -> Response:
     """Store what Prometheus, vmagent and others send by remote write 1.0 or 2.0.
 
     Samples keep every bit, stale markers too. Native histograms are stored as classic ones.
@@ -101,6 +101,7 @@ async def write(request: Request, principal: MayWrite, intake: TheIntake) -> Res
             f"remote write is {_MEDIA_TYPE}, with proto={' or '.join(_VERSIONS)} or without"
         )
     body = await _read(request)
+    intake = intake_of(request)
     find = intake.finder(principal, version.format)
     steady = Steady(intake.layouts, Space(principal.tenant_id, version.format), version.kind)
     batch = steady.read(body)
