@@ -1,7 +1,7 @@
 """Holds everybody to their limits; who has none costs one look into a dict."""
 
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from infrawatch.access.limits import Held, LimitBook
 from infrawatch.access.principal import Principal
 from infrawatch.access.rates import WINDOW_S, Policy, Rates, Spent
+from infrawatch.access.viewers import Viewers
 from infrawatch.errors import BatchTooLarge, LimitExceeded
 from infrawatch.store.database import Database
 
@@ -33,11 +34,14 @@ UNLIMITED = Budget()
 class Limiter:
     """One for a process. Without limits in the database nobody is limited."""
 
-    def __init__(self, database: Database, rates: Rates) -> None:
+    def __init__(self, database: Database, rates: Rates, viewers: Viewers) -> None:
         self.book = LimitBook(database)
         self._rates = rates
-        self._viewers: dict[str, int] = {}
-        self.runs: Sequence[Callable[[], Coroutine[object, object, None]]] = (self.book.run,)
+        self._viewers = viewers
+        self.runs: Sequence[Callable[[], Coroutine[object, object, None]]] = (
+            self.book.run,
+            viewers.run,
+        )
 
     async def admit_request(self, principal: Principal) -> None:
         """Count a request.
@@ -81,29 +85,25 @@ class Limiter:
         series = [one.limits.query_series for one in held if one.limits.query_series]
         return Budget(min(samples, default=None), min(series, default=None))
 
-    @contextmanager
-    def viewing(self, principal: Principal) -> Generator[None, None, None]:
-        """Count a live connection to this process until the block ends.
+    @asynccontextmanager
+    async def viewing(self, principal: Principal) -> AsyncGenerator[None, None]:
+        """Count a live connection until the block ends.
 
         Raises:
             LimitExceeded: there are too many.
         """
-        held = self.book.of(principal)
-        for one in held:
-            most, now = one.limits.live_connections, self._viewers.get(one.name, 0)
-            if most is not None and now >= most:
-                raise LimitExceeded(
-                    f"{_whose(one)} has {now} live connections, which is its limit: close one; "
-                    f"{_HOW}",
-                    retry_after=timedelta(seconds=WINDOW_S),
-                )
-        for one in held:
-            self._viewers[one.name] = self._viewers.get(one.name, 0) + 1
-        try:
+        async with AsyncExitStack() as stack:
+            for one in self.book.of(principal):
+                most = one.limits.live_connections
+                if most is None:
+                    continue
+                if not await stack.enter_async_context(self._viewers.counted(one.name, most)):
+                    raise LimitExceeded(
+                        f"{_whose(one)} may have {most} live connections, and has as many: close "
+                        f"one; {_HOW}",
+                        retry_after=timedelta(seconds=WINDOW_S),
+                    )
             yield
-        finally:
-            for one in held:
-                self._viewers[one.name] -= 1
 
     async def _spend(self, policy: Policy, amount: int) -> None:
         spent = await self._rates.spend(policy, amount)

@@ -17,6 +17,7 @@ from infrawatch.access.refusals import Refusals
 from infrawatch.access.sessions import Sessions
 from infrawatch.access.tickets import Tickets
 from infrawatch.access.tokens import Tokens
+from infrawatch.access.viewers import Viewers
 from infrawatch.access.wrong_keys import WrongKeys
 from infrawatch.store.database import Database
 from infrawatch.telemetry import Telemetry
@@ -72,7 +73,7 @@ class Access:
         )
         self.is_required = options.is_required
         self.refusals = Refusals(telemetry)
-        self.limiter = Limiter(database, rates)
+        self.limiter = Limiter(database, rates, Viewers(options.redis_url))
         self.gate = Gate(
             ways if options.is_required else (Open(),),
             self.refusals,

@@ -1,7 +1,7 @@
 """WS /v1/live, and GET /v1/live/sse for those who cannot do WebSockets."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
 from typing import Annotated
 
@@ -38,7 +38,7 @@ async def follow(websocket: WebSocket, principal: MayRead, live: TheLive) -> Non
     """Frames both ways, as /asyncapi.json describes them."""
     offered = websocket.scope.get("subprotocols", ())
     access: Access = websocket.state.access
-    with access.limiter.viewing(principal):
+    async with access.limiter.viewing(principal):
         await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
         await Viewer(websocket, principal, live, access.gate.still_admits).serve()
 
@@ -79,14 +79,16 @@ async def _events(
     live: Live, wish: Wish, access: Access, principal: Principal
 ) -> AsyncGenerator[bytes, None]:
     """Frames as events; the last one is an error if the viewer's key is not good any more."""
-    with access.limiter.viewing(principal), live.subscribed(wish) as subscription:
-        async with aclosing(subscription.frames()) as frames:
-            async for frame in frames:
-                if not await access.gate.still_admits(principal):
-                    error = Unauthenticated(NOT_ADMITTED, reason="withdrawn")
-                    yield _to_event(error_frame(error, wish.id))
-                    return
-                yield _to_event(frame)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(access.limiter.viewing(principal))
+        subscription = stack.enter_context(live.subscribed(wish))
+        frames = await stack.enter_async_context(aclosing(subscription.frames()))
+        async for frame in frames:
+            if not await access.gate.still_admits(principal):
+                error = Unauthenticated(NOT_ADMITTED, reason="withdrawn")
+                yield _to_event(error_frame(error, wish.id))
+                return
+            yield _to_event(frame)
 
 
 def _to_event(frame: str) -> bytes:

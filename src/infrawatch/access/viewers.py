@@ -1,0 +1,107 @@
+"""How many live connections there are: in Redis over all servers, or here while it is away.
+
+Each one is a lease, which its server renews for as long as it lasts: those of a server that dies
+are over soon.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from secrets import token_hex
+from time import monotonic
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from infrawatch.access.rates import DEADLINE_S, PAUSE_S
+
+log = structlog.get_logger()
+
+LEASE_S = 30
+RENEW_EVERY_S = 10.0
+
+_KEY = "infrawatch:live_connections:"
+
+# Redis' own clock counts, so that servers need not agree on the time.
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+"""
+
+# KEYS: the holder; ARGV: how many there may be, how long a lease lasts, the new one.
+_TAKE = f"""{_NOW}
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+
+# KEYS: the holder; ARGV: how long a lease lasts, those of one server.
+_RENEW = f"""{_NOW}
+for place = 2, #ARGV do redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[place]) end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+"""
+
+
+class Viewers:
+    """One for a process. A holder is a tenant or a key, by name."""
+
+    def __init__(self, redis_url: str | None) -> None:
+        self._redis_url = redis_url
+        self._leases: dict[str, set[str]] = {}
+        self._away_until = 0.0
+
+    @asynccontextmanager
+    async def counted(self, holder: str, most: int) -> AsyncGenerator[bool, None]:
+        """Count one more until the block ends, if there is room; gives whether there is.
+
+        While Redis is away every server counts by itself, so together they allow more.
+        """
+        lease = token_hex(8)
+        leases = self._leases.setdefault(holder, set())
+        has_room = len(leases) < most
+        if has_room:
+            leases.add(lease)
+        try:
+            if has_room:
+                has_room = await self._ask(_TAKE, holder, most, LEASE_S, lease) != 0
+            yield has_room
+        finally:
+            if lease in leases:
+                leases.remove(lease)
+                await self._ask("return redis.call('ZREM', KEYS[1], ARGV[1])", holder, lease)
+            if not leases:
+                self._leases.pop(holder, None)
+
+    async def run(self) -> None:
+        """Renew the leases there are, for ever."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            for holder, leases in list(self._leases.items()):
+                await self._ask(_RENEW, holder, LEASE_S, *leases)
+
+    async def _ask(self, script: str, holder: str, *arguments: str | int) -> object:
+        """What a script answers; None without Redis, and while it is away."""
+        if self._redis_url is None or monotonic() < self._away_until:
+            return None
+        try:
+            async with asyncio.timeout(DEADLINE_S), _client(self._redis_url) as redis:
+                told: Sequence[str] = [str(one) for one in arguments]
+                return await redis.eval(script, 1, _KEY + holder, *told)
+        except (RedisError, OSError) as error:  # TimeoutError is one
+            self._away_until = monotonic() + PAUSE_S
+            log.warning("viewers_counted_here", error=type(error).__name__, for_s=PAUSE_S)
+            return None
+
+
+def _client(url: str) -> Redis:
+    return Redis.from_url(
+        url,
+        socket_timeout=DEADLINE_S,
+        socket_connect_timeout=DEADLINE_S,
+        retry=Retry(NoBackoff(), 1),
+    )
