@@ -23,6 +23,6 @@ if __name__ == "__main__":
     scheduler.WRITER_KEPT = timedelta(seconds=5)
     compaction.MOST_AGE_S = 0
     compaction.PASS_SAMPLES = 200
-    compaction.MERGE_WINDOWS = 5
+    compaction.MERGE_SAMPLES = 1
     compaction.closed_until = _always_a_little_later
     main()

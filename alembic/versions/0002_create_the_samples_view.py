@@ -4,6 +4,8 @@ Locks: none, all are new.
 Undo: drop them; they hold no data.
 """
 
+from collections.abc import Mapping
+
 from alembic import op
 
 revision = "0002"
@@ -33,7 +35,7 @@ CROSS JOIN LATERAL (
     FROM (
     {SAMPLES_OF.format(table="chunks", generation="NULL::bigint")}
     UNION ALL
-    {SAMPLES_OF.format(table="chunks_head", generation="k.generation")}
+    {{head}}
     UNION ALL
     SELECT u.at, u.value, NULL, j.arrived_at, j.writer, j.seq, u.position
     FROM shards h
@@ -62,7 +64,8 @@ SPAN = {
     "merged_span": "WHERE merged.at >= from_at AND merged.at < to_at",
 }
 
-# How to take a row of the journal apart, until it is kept in another way.
+# How to take rows of the head and of the journal apart, until they are kept in another way.
+OF_CHUNKS = SAMPLES_OF.format(table="chunks_head", generation="k.generation")
 OF_ARRAYS = """
     unnest(j.series_ids, j.times, j."values") WITH ORDINALITY AS u (series_id, at, value, position)
 """
@@ -118,12 +121,21 @@ $$
 """
 
 
-def views(journal: str) -> list[str]:
-    """Create or replace what reads the journal, by the samples `u` of one of its rows `j`."""
+def views(journal: str, head: str = OF_CHUNKS) -> list[str]:
+    """Create or replace what reads the journal, by the samples `u` of one of its rows `j`.
+
+    `head` tells those of a series `s` in the head.
+    """
+    ever, between = ({"head": _told(head, span), **span} for span in (EVER, SPAN))
     return [
-        f"CREATE OR REPLACE VIEW samples AS {BODY.format(journal=journal, **EVER)}",
-        BETWEEN.format(body=BODY.format(journal=journal, **SPAN)),
+        f"CREATE OR REPLACE VIEW samples AS {BODY.format(journal=journal, **ever)}",
+        BETWEEN.format(body=BODY.format(journal=journal, **between)),
     ]
+
+
+def _told(head: str, span: Mapping[str, str]) -> str:
+    window_span = span["chunk_span"].replace("start_at", "window_at")
+    return head.format(**span, window_span=window_span)
 
 
 def upgrade() -> None:

@@ -104,8 +104,7 @@ FROM series s
 CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(arrived.at), '{{{{}}}}') AS windows
     FROM (
-        SELECT {WINDOW.format(at="k.start_at")} AS at FROM chunks_head k
-        WHERE k.shard = s.shard AND k.series_id = s.id {{chunk_span}}
+        {{head_windows}}
         UNION
         SELECT {WINDOW.format(at="u.at")} {JOURNAL}
     ) AS arrived
@@ -126,7 +125,7 @@ CROSS JOIN LATERAL (
             AND {WINDOW.format(at="k.start_at")} = ANY (open.windows)
             AND k.start_at >= (SELECT min(w.at) FROM unnest(open.windows) AS w (at))
         UNION ALL
-        {SAMPLES_OF.format(table="chunks_head", generation="k.generation")}
+        {{head}}
         UNION ALL
         SELECT u.at, u.value, NULL, j.arrived_at, j.writer, j.seq, u.position {JOURNAL}
         ) AS every
@@ -140,6 +139,11 @@ CROSS JOIN LATERAL (
 """
 
 # How to find the rows of a series and take them apart, until they are kept in another way.
+HEAD_WINDOWS = f"""
+        SELECT {WINDOW.format(at="k.start_at")} AS at FROM chunks_head k
+        WHERE k.shard = s.shard AND k.series_id = s.id {{chunk_span}}
+"""
+OF_CHUNKS = SAMPLES_OF.format(table="chunks_head", generation="k.generation")
 OF_SERIES = """
     FROM rollups_{name} k
     CROSS JOIN LATERAL rollup_buckets(
@@ -185,20 +189,31 @@ OF_ARRAYS = """
 
 
 def views(
-    journal: str, rolled: str = OF_SERIES, rows: Mapping[str, tuple[str, str]] = BUCKETS
+    journal: str,
+    head: tuple[str, str] = (HEAD_WINDOWS, OF_CHUNKS),
+    rolled: str = OF_SERIES,
+    rows: Mapping[str, tuple[str, str]] = BUCKETS,
 ) -> list[str]:
     """Create or replace the views.
 
-    `journal` says how to get the samples `u` of one of its rows `j`, `rolled` how the buckets `b`
-    of rows `k` of a series `s`, `rows` how long these are.
+    `journal` says how to get the samples `u` of one of its rows `j`; `head` tells the windows and
+    the samples of a series `s` in the head, `rolled` the buckets `b` of its rows `k`, which are as
+    long as `rows` say.
     """
     statements: list[str] = []
     for name, (width, row) in rows.items():
         of = {"name": name, "width": width, "journal": journal}
         of["rolled"] = rolled.format(**of)
-        span = {key: condition.format(width=width, row=row) for key, condition in SPAN.items()}
-        statements += [VIEW.format(**of, **EVERYTHING), BETWEEN.format(**of, **span)]
+        spanned = {key: condition.format(width=width, row=row) for key, condition in SPAN.items()}
+        for pattern, span in ((VIEW, EVERYTHING), (BETWEEN, spanned)):
+            windows, samples = (_told(one, span) for one in head)
+            statements.append(pattern.format(**of, **span, head_windows=windows, head=samples))
     return statements
+
+
+def _told(head: str, span: Mapping[str, str]) -> str:
+    window_span = span["chunk_span"].replace("start_at", "window_at")
+    return head.format(**span, window_span=window_span)
 
 
 def upgrade() -> None:

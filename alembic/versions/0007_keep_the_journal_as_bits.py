@@ -59,7 +59,25 @@ ALTER TABLE journal
 """
 ROW_SAMPLES = 320
 
-JOURNAL_SAMPLES = """
+# Of sample `i` of a row.
+AT = """
+    timestamptz '2000-01-01 00:00Z'
+        + substring(times FROM 64 * i + 1 FOR 64)::bigint * interval '1 microsecond'
+"""
+VALUE = """
+    CASE
+        WHEN odd IS NOT NULL THEN odd[i + 1]
+        WHEN bits << 1 = 0 THEN sign * 0
+        ELSE sign * ((bits & (1::bigint << 52) - 1) | (1::bigint << 52))::float8
+            * 2::float8 ^ ((bits >> 52 & 2047) - 1075)
+    END
+"""
+PARTS = """
+CROSS JOIN LATERAL (SELECT substring("values" FROM 64 * i + 1 FOR 64)::bigint AS bits) AS packed
+CROSS JOIN LATERAL (SELECT CASE WHEN bits < 0 THEN -1::float8 ELSE 1 END AS sign) AS signed
+"""
+
+JOURNAL_SAMPLES = f"""
 -- The samples of one row of the journal, given its columns, in order of arrival from 0.
 --
 -- Each column has 64 bits a sample: of a bigint, of the microseconds since 2000, of a double. Those
@@ -72,17 +90,9 @@ CREATE FUNCTION journal_samples(
 ) RETURNS TABLE (i integer, series_id bigint, at timestamptz, value float8)
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 100 AS $$
 SELECT i, substring(series_ids FROM 64 * i + 1 FOR 64)::bigint,
-    timestamptz '2000-01-01 00:00Z'
-        + substring(times FROM 64 * i + 1 FOR 64)::bigint * interval '1 microsecond',
-    CASE
-        WHEN odd IS NOT NULL THEN odd[i + 1]
-        WHEN bits << 1 = 0 THEN sign * 0
-        ELSE sign * ((bits & (1::bigint << 52) - 1) | (1::bigint << 52))::float8
-            * 2::float8 ^ ((bits >> 52 & 2047) - 1075)
-    END
+{AT}, {VALUE}
 FROM generate_series(0, samples - 1) AS i
-CROSS JOIN LATERAL (SELECT substring("values" FROM 64 * i + 1 FOR 64)::bigint AS bits) AS packed
-CROSS JOIN LATERAL (SELECT CASE WHEN bits < 0 THEN -1::float8 ELSE 1 END AS sign) AS signed
+{PARTS}
 $$
 """
 OF_BITS = """
@@ -93,22 +103,25 @@ OF_BITS = """
 """
 
 
-def _bits(send: str) -> str:
+def bits(send: str) -> str:
     return f"('x' || encode(string_agg({send}, '' ORDER BY u.i), 'hex'))::bit varying"
 
 
+# SQL cannot make these of their bits.
+ODD = """
+CASE WHEN bool_or(
+        u.value IN ('NaN', 'Infinity', '-Infinity')
+        OR u.value <> 0 AND abs(u.value) < 2::float8 ^ -970
+    ) THEN array_agg(u.value ORDER BY u.i) END
+"""
 TO_BITS = f"""
 INSERT INTO journal (
     slot, shard, writer, seq, arrived_at, min_at, max_at, first, samples,
     series_ids, times, "values", odd
 )
 SELECT j.slot, j.shard, j.writer, j.seq, j.arrived_at, min(u.at), max(u.at), min(u.i), count(*),
-    {_bits("int8send(u.series_id)")}, {_bits("timestamptz_send(u.at)")},
-    {_bits("float8send(u.value)")},
-    CASE WHEN bool_or(
-        u.value IN ('NaN', 'Infinity', '-Infinity')
-        OR u.value <> 0 AND abs(u.value) < 2::float8 ^ -970
-    ) THEN array_agg(u.value ORDER BY u.i) END
+    {bits("int8send(u.series_id)")}, {bits("timestamptz_send(u.at)")},
+    {bits("float8send(u.value)")}, {ODD}
 FROM journal_before j
 CROSS JOIN LATERAL (
     SELECT (position - 1)::integer AS i, series_id, at, value

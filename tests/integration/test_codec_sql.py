@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import US
 from infrawatch.store import copy
-from infrawatch.store.chunk_rows import CHUNK_COLUMNS, CHUNK_FIELDS, HEAD_COLUMNS, from_row, to_copy
+from infrawatch.store.chunk_rows import CHUNK_COLUMNS, CHUNK_FIELDS, from_row, to_copy
 from infrawatch.store.codec import MAX_SAMPLES, decode, encode
 from infrawatch.store.database import Database
 
@@ -24,18 +24,24 @@ SELECT substr(array_send(array_agg(series_id)), 21), substr(array_send(array_agg
     substr(array_send(array_agg(value)), 21)
 FROM (
     SELECT k.series_id, c.at, c.value
-    FROM chunks_head k CROSS JOIN LATERAL chunk_samples({_ARGUMENTS}) AS c
+    FROM packed k CROSS JOIN LATERAL chunk_samples({_ARGUMENTS}) AS c
     ORDER BY k.series_id, c.at
 ) AS samples
 """)
 _CHUNKS = text(f"""
-SELECT {CHUNK_FIELDS} FROM (SELECT * FROM chunks_head ORDER BY series_id, start_at) AS k
+SELECT {CHUNK_FIELDS} FROM (SELECT * FROM packed ORDER BY series_id, start_at) AS k
 """)
 
 
+async def make_table(connection: AsyncConnection) -> None:
+    """A table like any day's, but for all of time."""
+    await connection.execute(text("DROP TABLE IF EXISTS packed"))
+    await connection.execute(text("CREATE TEMP TABLE packed (LIKE chunks INCLUDING ALL)"))
+
+
 async def write(connection: AsyncConnection, columns: Columns) -> None:
-    await connection.execute(text("DELETE FROM chunks_head"))
-    await copy.copy_binary(connection, "chunks_head", HEAD_COLUMNS, [to_copy(encode(columns), 1)])
+    await make_table(connection)
+    await copy.copy_binary(connection, "packed", CHUNK_COLUMNS, [to_copy(encode(columns))])
 
 
 async def decoded_by_sql(connection: AsyncConnection) -> Columns:
@@ -110,11 +116,12 @@ async def test_the_decoder_is_inlined_so_that_conditions_reach_the_primary_key(
     database: Database,
 ) -> None:
     explain = text(f"""
-        EXPLAIN SELECT c.* FROM chunks_head k CROSS JOIN LATERAL chunk_samples({_ARGUMENTS}) AS c
+        EXPLAIN SELECT c.* FROM packed k CROSS JOIN LATERAL chunk_samples({_ARGUMENTS}) AS c
         WHERE k.shard = 7 AND k.series_id = 71
     """)
-    async with database.reading() as connection:
+    async with database.writing() as connection:
+        await make_table(connection)
         plan = "\n".join(await connection.scalars(explain))
-    assert "chunks_head_pkey" in plan
+    assert "packed_pkey" in plan
     assert "WindowAgg" in plan
     assert "Function Scan on chunk_samples" not in plan

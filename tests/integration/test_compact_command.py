@@ -24,7 +24,7 @@ async def test_everything_is_compacted_beside_a_server_and_says_the_same(
     assert [len(one["samples"]) for one in before["series"]] == [300, 300]
 
     plain = await asyncio.to_thread(infrawatch, "compact", url=database_url)
-    in_head = int(execute(database_url, "SELECT sum(count) FROM chunks_head"))
+    in_head = int(execute(database_url, "SELECT sum(samples) FROM chunks_head"))
     everything = await asyncio.to_thread(infrawatch, "compact", "--all", url=database_url)
 
     assert plain.returncode == everything.returncode == 0, plain.stderr + everything.stderr

@@ -306,7 +306,6 @@ async def test_a_merge_is_cut_into_parts_by_windows_and_by_samples(
 
     monkeypatch.setattr(ChunkRepository, "append", noting)
     monkeypatch.setattr(compaction, "MERGE_SAMPLES", 25)
-    monkeypatch.setattr(compaction, "MERGE_WINDOWS", 4)
     end_us = (now_us() // (2 * HOUR_US) - 2) * 2 * HOUR_US
     samples = [(series_ids[0], end_us - n * HOUR_US // 5, float(n)) for n in range(100)]
     samples += [(series_ids[1], end_us - n * 3 * HOUR_US, float(n)) for n in range(8)]

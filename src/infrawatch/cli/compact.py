@@ -37,7 +37,7 @@ def compact(data_dir: DataDir = None, everything: Everything = False) -> None:
 async def _compact(data_dir: DataDir, *, is_all: bool) -> None:
     async with database_meant(data_dir) as url, Database.open(url) as database:
         compacted = await compaction.compact_until(database, datetime.now(UTC))
-        print(f"{compacted.samples} samples compacted into {compacted.chunks} chunks.")
+        print(f"{compacted.samples} samples compacted into open windows.")
         until = compaction.EVERYTHING if is_all else compaction.closed_until()
         merged = await compaction.merge_until(database, until)
         print(f"{merged.samples} samples merged into {merged.chunks} chunks.")

@@ -7,8 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from infrawatch.model.labels import SHARD_BITS, SHARDS
+from infrawatch.model.timerange import TimeRange
+
 Int64s = NDArray[np.int64]
 Float64s = NDArray[np.float64]
+
+_NUMBER_BITS = 63 - SHARD_BITS
+_ID_BITS = 2**63 - 1
 
 STALE_NAN_BITS = 0x7FF0000000000002
 """Prometheus' stale marker (model/value/value.go): the series ended here. Kept bit for bit."""
@@ -46,6 +52,10 @@ class Columns(NamedTuple):
         """The samples at these positions, or where the mask is true, in that order."""
         return Columns(self.series_ids[which], self.times_us[which], self.values[which])
 
+    def within(self, span: TimeRange) -> "Columns":
+        """The samples in the span."""
+        return self.picked((self.times_us >= span.start_us) & (self.times_us < span.end_us))
+
 
 def latest_arrivals(columns: Columns) -> Columns:
     """Sort by (series, time) and keep, of samples that share both, the one that arrived last.
@@ -64,6 +74,15 @@ def latest_arrivals(columns: Columns) -> Columns:
         distances_us = np.diff(ordered.times_us)
     is_last = np.append(~is_same_series | (distances_us != 0), True)  # a value
     return ordered if is_last.all() else ordered.picked(is_last)
+
+
+def latest_by_shard(columns: Columns) -> Columns:
+    """The same, sorted by (shard, series, time)."""
+    # The six bits of the shard, the lowest ones of an id, become the highest.
+    places = columns.series_ids >> SHARD_BITS | (columns.series_ids & (SHARDS - 1)) << _NUMBER_BITS
+    latest = latest_arrivals(Columns(places, columns.times_us, columns.values))
+    ids = latest.series_ids << SHARD_BITS & _ID_BITS | latest.series_ids >> _NUMBER_BITS
+    return Columns(ids, latest.times_us, latest.values)
 
 
 def _is_in_order(columns: Columns) -> bool:

@@ -34,7 +34,6 @@ _ARRAYS = ("times", "deltas", "raw")
 """NULL where they have no elements."""
 
 CHUNK_COLUMNS = (*_ALWAYS, *_UNEVEN, *_ARRAYS)
-HEAD_COLUMNS = ("generation", *CHUNK_COLUMNS)
 
 
 _SMALL_BITS = 6
@@ -60,22 +59,19 @@ def _sent(column: str) -> str:
     return f"string_agg(int8send({column}), '')"
 
 
-CHUNK_FIELDS = ", ".join(map(_sent, (_SMALL, *_NUMBERS, *_RARE, *_ARRAYS)))
+_FIELDS = (_SMALL, *_NUMBERS, *_RARE, *_ARRAYS)
+CHUNK_FIELDS_SENT = len(_FIELDS)
+CHUNK_FIELDS = ", ".join(map(_sent, _FIELDS))
 """The fields of one row for all selected chunks, in the order in which they are met.
 
 It costs PostgreSQL no more than a row for each chunk, and whoever reads it 0.7 µs a chunk, not 3.3.
 """
 
 
-def to_copy(chunks: Chunks, generation: int | None = None) -> bytes:
-    """Rows of binary COPY: of `CHUNK_COLUMNS`, or of `HEAD_COLUMNS` when given a generation.
-
-    The header and the trailer of the stream are not among them.
-    """
+def to_copy(chunks: Chunks) -> bytes:
+    """Rows of binary COPY, of `CHUNK_COLUMNS`; not the header and the trailer of the stream."""
     times, values = chunks.times, chunks.values
-    kinds = _ALWAYS if generation is None else {"generation": ">i8", **_ALWAYS}
     columns = {
-        "generation": np.full(len(chunks), generation or 0),
         "shard": chunks.series_ids & (SHARDS - 1),
         "series_id": chunks.series_ids,
         "start_at": chunks.starts_us - copy.PG_EPOCH_US,
@@ -87,7 +83,7 @@ def to_copy(chunks: Chunks, generation: int | None = None) -> bytes:
     raw_counts = np.where(values.exponent == RAW, chunks.counts, 0)
     return joined(
         (
-            Fields.first(kinds, columns, len(kinds) + len(_UNEVEN) + len(_ARRAYS)),
+            Fields.first(_ALWAYS, columns, len(CHUNK_COLUMNS)),
             Fields.of(_UNEVEN, columns, times.time_bits > 0),
             Arrays(copy.INT8_OID, words_in(chunks.counts, times.time_bits), times.times),
             Arrays(copy.INT8_OID, words_in(chunks.counts, values.delta_bits), values.deltas),

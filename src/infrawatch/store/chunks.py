@@ -5,18 +5,19 @@ from collections.abc import AsyncGenerator, Sequence
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infrawatch.model.samples import Columns, Int64s
+from infrawatch.model.samples import Columns, Int64s, is_among
 from infrawatch.model.timerange import TimeRange, from_us
-from infrawatch.store import copy
+from infrawatch.store import copy, head_rows
 from infrawatch.store.chunk_rows import (
     CHUNK_COLUMNS,
     CHUNK_FIELDS,
-    HEAD_COLUMNS,
+    CHUNK_FIELDS_SENT,
     from_row,
     to_copy,
 )
-from infrawatch.store.codec import WINDOW_US, Chunks, decode
-from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
+from infrawatch.store.codec import MAX_SAMPLES, WINDOW_US, Chunks, decode
+from infrawatch.store.head_rows import HEAD_COLUMNS, HEAD_FIELDS
+from infrawatch.store.wanted import ARRAY_OF_WANTED, BLOCKS_OF_WANTED, to_wanted
 
 _CHUNKS_AT_ONCE = 20_000
 """What a statement should bring: about 20 MB, and 10 million samples at the most."""
@@ -46,18 +47,19 @@ CROSS JOIN LATERAL (
 ) AS k
 """
 
-# A row for what is closed and one for the head; in it later generations come later, so that they
-# win. One statement, since asking once more costs as much as a series of half a day.
+# Rows of the head hold several series of a block; later generations come later, so that they win.
+# One statement, since asking once more costs as much as a series of half a day.
 _WITH_HEAD = f"""
-SELECT 0 AS tier, {CHUNK_FIELDS} FROM ({{closed}}) AS k
-UNION ALL
-SELECT 1, {CHUNK_FIELDS} FROM (
-    SELECT k.* {ARRAY_OF_WANTED} JOIN chunks_head k USING (shard, series_id)
-    WHERE k.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.start_at < :end
-        AND k.end_at >= :start
-    ORDER BY k.generation
-) AS k
-ORDER BY tier
+SELECT closed.*, head.*
+FROM (SELECT {CHUNK_FIELDS} FROM ({{closed}}) AS k) AS closed
+CROSS JOIN (
+    SELECT {HEAD_FIELDS} FROM (
+        SELECT k.* {BLOCKS_OF_WANTED.format(table="chunks_head")}
+        WHERE k.window_at > CAST(:start AS timestamptz) - interval '2 hours'
+            AND k.window_at < :end AND k.start_at < :end AND k.end_at >= :start
+        ORDER BY k.generation
+    ) AS k
+) AS head
 """
 _READ = text(_WITH_HEAD.format(closed=_CLOSED))
 _READ_NEWEST = text(_WITH_HEAD.format(closed=_NEWEST))
@@ -71,8 +73,9 @@ FROM (
         SELECT series_id, k.start_at, k.end_at {ARRAY_OF_WANTED}
         JOIN chunks k USING (shard, series_id)
         UNION ALL
-        SELECT series_id, k.start_at, k.end_at {ARRAY_OF_WANTED}
-        JOIN chunks_head k USING (shard, series_id)
+        SELECT r.series_id, r.start_at, r.end_at {BLOCKS_OF_WANTED.format(table="chunks_head")}
+        CROSS JOIN LATERAL head_runs(k.runs, k.times) AS r
+        WHERE r.series_id = ANY (wanted.ids)
     ) AS every
     GROUP BY series_id
 ) AS ends
@@ -91,10 +94,10 @@ class ChunkRepository:
         start, size = 0, _first_size(span)
         while start < len(ids):
             part = ids[start : start + size]
-            tiers = await self._select(_READ, part, span)
-            for chunks in tiers:
-                yield decode(chunks, span)
-            found = sum(map(len, tiers))
+            closed, head = await self._select(_READ, part, span)
+            yield decode(closed, span)
+            yield head
+            found = len(closed) + len(head) // MAX_SAMPLES
             start += size
             size = min(_GROWTH * size, _CHUNKS_AT_ONCE * len(part) // max(found, 1)) or 1
 
@@ -102,8 +105,9 @@ class ChunkRepository:
         """The samples of each series' newest chunk, and all of the head, within the span."""
         size = _CHUNKS_AT_ONCE // 2
         for start in range(0, len(ids), size):
-            for chunks in await self._select(_READ_NEWEST, ids[start : start + size], span):
-                yield decode(chunks, span)
+            closed, head = await self._select(_READ_NEWEST, ids[start : start + size], span)
+            yield decode(closed, span)
+            yield head
 
     async def find_ends(self, ids: Int64s) -> tuple[Int64s, Int64s, Int64s]:
         """Ids of series that have chunks, and their first and last times in µs."""
@@ -111,9 +115,8 @@ class ChunkRepository:
         series_ids, first, last = (copy.from_joined_elements(one or b"") for one in sent)
         return series_ids, first + copy.PG_EPOCH_US, last + copy.PG_EPOCH_US
 
-    async def append_head(self, parts: Sequence[Chunks], generation: int) -> None:
+    async def append_head(self, rows: Sequence[copy.Piece]) -> None:
         """Add what a compaction made; a generation is written once."""
-        rows = [to_copy(chunks, generation) for chunks in parts]
         await copy.copy_binary(self._connection, "chunks_head", HEAD_COLUMNS, rows)
 
     async def append(self, parts: Sequence[Chunks]) -> None:
@@ -121,11 +124,16 @@ class ChunkRepository:
         rows = [to_copy(chunks) for chunks in parts]
         await copy.copy_binary(self._connection, "chunks", CHUNK_COLUMNS, rows)
 
-    async def _select(self, statement: TextClause, ids: Int64s, span: TimeRange) -> list[Chunks]:
-        """What is closed, and the head."""
+    async def _select(
+        self, statement: TextClause, ids: Int64s, span: TimeRange
+    ) -> tuple[Chunks, Columns]:
+        """What is closed, and the samples of the head in the span."""
         spanned = {"start": from_us(span.start_us), "end": from_us(span.end_us)}
-        rows = await self._connection.execute(statement, {**to_wanted(ids), **spanned})
-        return [from_row(fields) for _, *fields in rows]
+        answer = await self._connection.execute(statement, {**to_wanted(ids), **spanned})
+        fields = answer.one()
+        head = head_rows.from_row(fields[CHUNK_FIELDS_SENT:])
+        samples = head.picked(is_among(head.series_ids, ids))
+        return from_row(fields[:CHUNK_FIELDS_SENT]), samples.within(span)
 
 
 def _first_size(span: TimeRange) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infrawatch.model.samples import Columns, Int64s, series_bounds
+from infrawatch.model.samples import Columns, Int64s
 from infrawatch.model.timerange import US, TimeRange
 from infrawatch.store.chunk_times import ChunkTimes, decode_times, encode_times
 from infrawatch.store.chunk_values import RAW, ChunkValues, decode_values, encode_values
@@ -52,7 +52,7 @@ def encode(columns: Columns) -> Chunks:
     A window of more than `MAX_SAMPLES` becomes several chunks of about the same size. They come in
     the order of the samples; `decode` gives back the same samples, every bit of them.
     """
-    runs = _cuts(columns)
+    runs = cut(columns)
     return Chunks(
         series_ids=columns.series_ids[runs.starts],
         starts_us=columns.times_us[runs.starts],
@@ -74,22 +74,11 @@ def decode(chunks: Chunks, span: TimeRange | None = None) -> Columns:
     for block in _blocks(chunks):
         samples = _decoded(block)
         if span is not None and not _is_within(block, span):
-            times_us = samples.times_us
-            samples = samples.picked((times_us >= span.start_us) & (times_us < span.end_us))
+            samples = samples.within(span)
         start, end = end, end + len(samples)
         for column, part in zip(decoded, samples, strict=True):
             column[start:end] = part
     return decoded.picked(slice(end))
-
-
-def by_series(chunks: Chunks) -> Iterator[Chunks]:
-    """The same chunks, which come by series, in parts that have all there is of theirs.
-
-    Each has at least `BLOCK_SAMPLES`, but for the last; none is empty.
-    """
-    bounds = series_bounds(chunks.series_ids)
-    cuts = bounds[np.searchsorted(bounds, _cuts_between(chunks.counts))]
-    return _split(chunks, np.unique(cuts[cuts < len(chunks)]))
 
 
 def _blocks(chunks: Chunks) -> Iterator[Chunks]:
@@ -98,7 +87,7 @@ def _blocks(chunks: Chunks) -> Iterator[Chunks]:
 
 
 def _cuts_between(counts: Int64s) -> Positions:
-    """Before which chunks there is another `BLOCK_SAMPLES`."""
+    """Before which runs of so many samples there is another `BLOCK_SAMPLES`."""
     blocks = np.arange(BLOCK_SAMPLES, int(counts.sum()), BLOCK_SAMPLES)
     return np.unique(np.searchsorted(np.cumsum(counts), blocks))
 
@@ -142,8 +131,11 @@ def _is_within(chunks: Chunks, span: TimeRange) -> bool:
     return bool(chunks.starts_us.min() >= span.start_us and chunks.ends_us.max() < span.end_us)
 
 
-def _cuts(columns: Columns) -> Runs:
-    """Where a series or a window begins, and in between if there is too much for one chunk."""
+def cut(columns: Columns) -> Runs:
+    """What becomes a chunk each, of samples that come by series: of one series and window.
+
+    A window of more than `MAX_SAMPLES` becomes several of about the same size.
+    """
     windows = columns.times_us // WINDOW_US
     is_first = np.ones(len(columns), np.bool_)
     np.not_equal(columns.series_ids[1:], columns.series_ids[:-1], out=is_first[1:])

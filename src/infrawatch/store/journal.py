@@ -10,10 +10,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.labels import SHARDS
-from infrawatch.model.samples import Columns, Float64s, Int64s
+from infrawatch.model.samples import Columns, Float64s
 from infrawatch.model.timerange import from_us
 from infrawatch.store import copy
-from infrawatch.store.ragged import Bools, Runs
+from infrawatch.store.bits import are_odd, from_bits, to_sent
+from infrawatch.store.ragged import Runs
 from infrawatch.store.writers import Fenced
 
 Sent = NDArray[np.signedinteger]
@@ -21,11 +22,6 @@ Sent = NDArray[np.signedinteger]
 
 ROW_SAMPLES = 320
 """Of 24 bytes each, so that a row fits PostgreSQL's page of 8 kB with all that is said of it."""
-
-_LEAST_EXPONENT = 53
-"""Of a double whose parts SQL can put together again; from 2047 on it is infinite or no number."""
-
-_EXPONENTS = 2047
 
 
 # One statement, and where it stands alone one transaction: to begin, advance the writer, copy and
@@ -42,8 +38,7 @@ SELECT (extract(epoch FROM arrived_at) * 1000000)::bigint
 FROM journal WHERE shard = :shard AND writer = :writer AND seq = :seq LIMIT 1
 """)
 
-# `varbit_send` begins with the number of bits.
-_PACKED = [f"substr(varbit_send(j.{column}), 5)" for column in ("series_ids", "times", '"values"')]
+_PACKED = [to_sent(f"j.{column}") for column in ("series_ids", "times", '"values"')]
 _PACKED_FIELDS = ", ".join(_PACKED)
 _JOINED_FIELDS = ", ".join(f"string_agg({field}, '')" for field in _PACKED)
 
@@ -194,7 +189,7 @@ def _beyond(seqs: Mapping[int, int], since_us: int) -> dict[str, object]:
 
 def from_packed(sent: Sequence[bytes]) -> Columns:
     """Read the samples of rows, their three columns joined each by itself."""
-    series_ids, times, values = (np.frombuffer(one, ">i8").astype(np.int64) for one in sent)
+    series_ids, times, values = map(from_bits, sent)
     times += copy.PG_EPOCH_US
     return Columns(series_ids, times, values.view(np.float64))
 
@@ -246,7 +241,7 @@ class Group(NamedTuple):
 
 def _find_odd(values: Float64s, rows: Runs) -> tuple[list[int | None], list[float]]:
     """The values of rows that have an odd one, and where those of each begin, from 1."""
-    is_odd = _are_odd(values.view(np.int64))
+    is_odd = are_odd(values.view(np.int64))
     if not is_odd.any():
         return [None] * len(rows.counts), []
     has_odd = rows.has_any(is_odd)
@@ -254,11 +249,3 @@ def _find_odd(values: Float64s, rows: Runs) -> tuple[list[int | None], list[floa
     places = iter((Runs.of(some.counts).starts + 1).tolist())
     odds = [next(places) if one else None for one in has_odd.tolist()]
     return odds, values[some.positions()].tolist()
-
-
-def _are_odd(bits: Int64s) -> Bools:
-    """Where SQL cannot make the double of its bits: infinities, NaN, and what is almost zero."""
-    exponents = bits >> 52 & _EXPONENTS
-    is_odd: Bools = (exponents < _LEAST_EXPONENT) | (exponents == _EXPONENTS)
-    is_odd &= bits << 1 != 0
-    return is_odd

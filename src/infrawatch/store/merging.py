@@ -1,45 +1,58 @@
 """Merging's part of the store: which windows have ended, and what they hold in both tiers."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from operator import itemgetter
+from typing import NamedTuple, Self
 
 import numpy as np
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infrawatch.model.labels import SHARDS, shard_of
+from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Int64s
 from infrawatch.model.timerange import from_us
 from infrawatch.store import copy
 from infrawatch.store.chunk_rows import CHUNK_FIELDS, from_row
-from infrawatch.store.codec import WINDOW_US, Chunks
-from infrawatch.store.ragged import Bools
+from infrawatch.store.codec import MAX_SAMPLES, WINDOW_US, Chunks
+from infrawatch.store.head_rows import HEAD_ROW, HeadSamples
+from infrawatch.store.head_rows import from_row as from_head
 
 _LOCK = text("""
 SELECT shard FROM shards WHERE shard BETWEEN :first AND :last ORDER BY shard FOR UPDATE
 """)
 
-# Goes along the primary key from where the part before ended, no further than a part reaches.
-_NEXT_WINDOWS = text("""
-SELECT substr(array_send(array_agg(series_id)), 21),
-    substr(array_send(array_agg((extract(epoch FROM at) * 1000000)::bigint)), 21)
+# Goes along the index from where the part before ended, no further than a part reaches. What a
+# window weighs is what may come out of it: late samples bring with them all that is closed of it.
+_NEXT_BLOCKS = text(f"""
+SELECT array_agg(shard), array_agg(block), array_agg(window_at)
 FROM (
-    SELECT series_id, at
+    SELECT shard, block, window_at, weight,
+        sum(weight) OVER (ORDER BY shard, block, window_at) AS total
     FROM (
-        SELECT shard, series_id, at, sum(count)::integer AS samples,
-            sum(sum(count)::integer) OVER (ORDER BY shard, series_id, at) AS total
+        SELECT shard, block, window_at,
+            greatest(sum(samples), {MAX_SAMPLES} * sum(series) / count(DISTINCT generation))
+                AS weight
         FROM (
-            SELECT shard, series_id, count,
-                date_bin(interval '2 hours', start_at, timestamptz '1970-01-01 00:00Z') AS at
+            SELECT shard, block, window_at, generation, samples, length(runs) / 256 AS series
             FROM chunks_head
-            WHERE (shard, series_id, start_at) >= (:shard, :series_id, CAST(:at AS timestamptz))
-                AND shard <= :last AND start_at < :until
-            ORDER BY shard, series_id, start_at LIMIT :most_chunks
+            WHERE (shard, block, window_at) > (:shard, :block, CAST(:at AS timestamptz))
+                AND shard <= :last AND window_at < :until
+            ORDER BY shard, block, window_at LIMIT :most_rows
         ) AS next
-        GROUP BY shard, series_id, at
-    ) AS counted
-    WHERE total - samples < :most_samples ORDER BY shard, series_id, at LIMIT :most_windows
-) AS part
+        GROUP BY shard, block, window_at
+    ) AS weighed
+) AS counted
+WHERE total - weight < :most_samples
+""")
+
+# Row by row: put in order and joined there, it would go through a temporary file.
+_TAKE_HEAD = text(f"""
+DELETE FROM chunks_head k
+USING unnest(CAST(:shards AS smallint[]), CAST(:blocks AS bigint[]),
+    CAST(:windows AS timestamptz[])) AS wanted (shard, block, at)
+WHERE k.shard = wanted.shard AND k.block = wanted.block AND k.window_at = wanted.at
+RETURNING k.generation, {HEAD_ROW}
 """)
 
 # Numbers come as the text of an array: asyncpg takes a microsecond for each element of a list.
@@ -52,41 +65,55 @@ WANTED_WINDOWS = f"""
 ) AS wanted
 """
 
-# One index descent for each window, in the partitions of these days alone. Of a series what is
-# closed comes first and later generations later, so that they win; mostly that is also the order of
-# time, and nothing is left to be sorted.
-_OF_WINDOWS = f"""
-USING {WANTED_WINDOWS}
-WHERE c.shard = wanted.shard AND c.series_id = wanted.series_id
-    AND c.start_at >= wanted.at AND c.start_at < wanted.at + interval '2 hours'
-    AND c.start_at >= :first AND c.start_at < :end
-"""
-_TAKE = text(f"""
-WITH closed AS (DELETE FROM chunks c {_OF_WINDOWS} RETURNING -1::bigint AS generation, c.*),
-    head AS (DELETE FROM chunks_head c {_OF_WINDOWS} RETURNING c.*)
-SELECT string_agg(int2send((generation < 0)::integer::smallint), ''), {CHUNK_FIELDS}
-FROM (TABLE closed UNION ALL TABLE head ORDER BY series_id, generation, start_at) AS k
+# One index descent for each window, in the partitions of these days alone.
+_TAKE_CLOSED = text(f"""
+WITH taken AS (
+    DELETE FROM chunks c
+    USING {WANTED_WINDOWS}
+    WHERE c.shard = wanted.shard AND c.series_id = wanted.series_id
+        AND c.start_at >= wanted.at AND c.start_at < wanted.at + interval '2 hours'
+        AND c.start_at >= :first AND c.start_at < :end
+    RETURNING c.*
+)
+SELECT {CHUNK_FIELDS} FROM taken AS k
 """)
 
 _UNMERGED = text("SELECT shard FROM shards WHERE merged_until < :until ORDER BY shard")
 
 _MERGED = text("UPDATE shards SET merged_until = :until WHERE shard BETWEEN :first AND :last")
 
-_MOST_CHUNKS = 80_000
-"""Chunks of the head a part of a merge looks at: about 25 MB."""
+_MOST_ROWS = 20_000
+"""Of the head a part of a merge looks at; full ones hold nine million samples."""
+
+
+class Blocks(NamedTuple):
+    """Windows of blocks, which lie in rows of their own: by shard, block and time."""
+
+    shards: Sequence[int]
+    numbers: Sequence[int]
+    starts_at: Sequence[datetime]
+
+    @property
+    def last(self) -> tuple[int, int, datetime]:
+        """Where the next part begins."""
+        return self.shards[-1], self.numbers[-1], self.starts_at[-1]
 
 
 class Windows(NamedTuple):
-    """Windows of series: series `ids[i]` from `starts_us[i]` on, by shard, id and time."""
+    """Windows of series: series `ids[i]` from `starts_us[i]` on."""
 
     ids: Int64s
     starts_us: Int64s
 
-    @property
-    def end(self) -> tuple[int, int, int]:
-        """The shard and the series of the last one, and where that ends."""
-        last = int(self.ids[-1])
-        return shard_of(last), last, int(self.starts_us[-1]) + WINDOW_US
+    @classmethod
+    def of(cls, ids: Int64s, times_us: Int64s, length_us: int) -> Self:
+        """Those that so long ones have of these times of series, each once, in order."""
+        starts_us = times_us // length_us * length_us
+        order = np.lexsort((starts_us, ids))
+        ids, starts_us = ids[order], starts_us[order]
+        is_first = np.ones(len(ids), np.bool_)
+        is_first[1:] = (ids[1:] != ids[:-1]) | (starts_us[1:] != starts_us[:-1])
+        return cls(ids[is_first], starts_us[is_first])
 
     def to_parameters(self) -> dict[str, object]:
         """What `WANTED_WINDOWS` asks for, and the span they lie in."""
@@ -99,17 +126,11 @@ class Windows(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """Chunks of some windows, by series; of each, what comes later wins."""
+    """What is removed of some windows: what was closed, and the head, which wins."""
 
-    chunks: Chunks
-    was_closed: Bools
-
-    @property
-    def closed_windows(self) -> Windows:
-        """What had been closed already, by any time in it."""
-        return Windows(
-            self.chunks.series_ids[self.was_closed], self.chunks.starts_us[self.was_closed]
-        )
+    windows: Windows
+    closed: Chunks
+    head: HeadSamples
 
 
 class MergeRepository:
@@ -120,38 +141,34 @@ class MergeRepository:
         """Hold the shards until the transaction ends, once nobody else does."""
         await self._connection.execute(_LOCK, {"first": shards[0], "last": shards[-1]})
 
-    async def find_windows(
+    async def find_blocks(
         self,
         shards: range,
-        after: tuple[int, int, int],
+        after: tuple[int, int, datetime] | None,
         until: datetime,
         *,
-        most: int,
         most_samples: int,
-    ) -> Windows:
-        """The head's next windows after that shard, series and time that begin before `until`.
+    ) -> Blocks:
+        """The head's next windows of blocks that begin before `until`.
 
-        At most so many, and no more once they hold so many samples; but one if there is any.
+        No more once so many samples may come out of them; but one if there is any.
         """
-        shard, series_id, at_us = max(after, (shards[0], 0, 0))
-        wanted = {
-            "shard": shard,
-            "series_id": series_id,
-            "at": from_us(at_us),
-            "last": shards[-1],
-            "until": until,
-            "most_chunks": _MOST_CHUNKS,
-            "most_samples": most_samples,
-            "most_windows": most,
-        }
-        sent = (await self._connection.execute(_NEXT_WINDOWS, wanted)).one()
-        return Windows(*(copy.from_joined_elements(one or b"") for one in sent))
+        shard, block, at = after or (shards[0] - 1, 0, until)
+        wanted = {"shard": shard, "block": block, "at": at, "last": shards[-1], "until": until}
+        bounds = {"most_rows": _MOST_ROWS, "most_samples": most_samples}
+        found = (await self._connection.execute(_NEXT_BLOCKS, wanted | bounds)).one()
+        return Blocks(*(one or () for one in found))
 
-    async def take(self, windows: Windows) -> Taken:
-        """Remove these windows, from the head and from what is closed already."""
-        row = (await self._connection.execute(_TAKE, windows.to_parameters())).one()
-        was_closed, *fields = row
-        return Taken(from_row(fields), np.frombuffer(was_closed or b"", ">i2") != 0)
+    async def take(self, blocks: Blocks) -> Taken:
+        """Remove these windows from the head, and what is closed already of the series in them."""
+        wanted = {"shards": blocks.shards, "blocks": blocks.numbers, "windows": blocks.starts_at}
+        rows = (await self._connection.execute(_TAKE_HEAD, wanted)).all()
+        # Of a series later generations come later, so that they win.
+        _, *fields = zip(*sorted(rows, key=itemgetter(0)), strict=True)
+        head = from_head([b"".join(one) for one in fields])
+        windows = Windows.of(head.series_ids, head.times_us[head.runs.starts], WINDOW_US)
+        answer = await self._connection.execute(_TAKE_CLOSED, windows.to_parameters())
+        return Taken(windows, from_row(answer.one()), head)
 
     async def unmerged(self, until: datetime) -> list[int]:
         """The shards whose head has not been merged up to then."""

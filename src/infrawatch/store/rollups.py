@@ -15,7 +15,7 @@ from infrawatch.store.buckets import Buckets, Resolution
 from infrawatch.store.journal import UNCOMPACTED
 from infrawatch.store.merging import WANTED_WINDOWS, Windows
 from infrawatch.store.rollup_rows import ROLLUP_COLUMNS, ROLLUP_FIELDS, from_row, to_copy
-from infrawatch.store.wanted import ARRAY_OF_WANTED, BLOCK_BITS, BLOCKS_OF_WANTED, to_wanted
+from infrawatch.store.wanted import BLOCK_BITS, BLOCKS_OF_WANTED, to_wanted
 
 _SERIES_ROWS_AT_ONCE = 30_000
 """Of a series in the time of a row; 20 MB, and 700,000 buckets at the most."""
@@ -41,11 +41,10 @@ SELECT {ROLLUP_FIELDS} FROM (
 ) AS k
 """
 
-# What was not merged yet, of any series of the shards in the journal: a row tells no more.
+# What was not merged yet, of any series in the rows: those of the journal tell no more.
 _OPEN = text(f"""
-SELECT date_bin(interval '2 hours', k.start_at, timestamptz '1970-01-01 00:00Z') AS at
-{ARRAY_OF_WANTED} JOIN chunks_head k USING (shard, series_id)
-WHERE k.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.start_at < :end
+SELECT k.window_at AS at {BLOCKS_OF_WANTED.format(table="chunks_head")}
+WHERE k.window_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.window_at < :end
 UNION
 SELECT generate_series(
     date_bin(interval '2 hours', greatest(j.min_at, :start), timestamptz '1970-01-01 00:00Z'),
@@ -65,9 +64,8 @@ class RollupRepository:
 
     async def take(self, windows: Windows) -> Buckets:
         """Remove the rows that hold these windows, and tell what was in them, of others too."""
-        row_us = self._resolution.row_us
-        rows = np.unique(np.stack((windows.ids, windows.starts_us // row_us * row_us)), axis=1)
-        wanted = Windows(*rows).to_parameters()
+        rows = Windows.of(*windows, self._resolution.row_us)
+        wanted = rows.to_parameters()
         answer = await self._connection.execute(self._statement(_TAKE), wanted)
         return unpack_buckets(from_row(answer.one()), self._resolution.bucket_us)
 

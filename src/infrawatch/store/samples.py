@@ -128,10 +128,8 @@ class SampleRepository:
             statement, asked, execution_options={"max_row_buffer": _BUFFERED_ROWS}
         )
         async for _, *sent in rows:
-            part = from_packed(sent)
-            times_us = part.times_us
-            kept = (times_us >= span.start_us) & (times_us < span.end_us)
-            yield part.picked(kept & is_among(part.series_ids, wanted))
+            part = from_packed(sent).within(span)
+            yield part.picked(is_among(part.series_ids, wanted))
 
 
 def _merged(parts: Sequence[Columns]) -> Columns:

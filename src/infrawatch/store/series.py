@@ -16,6 +16,7 @@ from infrawatch.model.samples import Int64s
 from infrawatch.model.selector import METRIC_LABEL, Matcher, Operator, Selector, to_predicate
 from infrawatch.store.copy import from_joined_elements
 from infrawatch.store.journal import UNCOMPACTED
+from infrawatch.store.wanted import BLOCK_BITS
 
 # One index descent per wanted series; shard and fingerprint together are the unique key.
 _FIND = text("""
@@ -259,7 +260,7 @@ SELECT name, count(*) FROM (
 
 _COUNT = text("SELECT count(*) FROM series WHERE tenant_id = :tenant")
 
-# What is uncompacted is read once, the primary key of chunks_head once for each series.
+# What is uncompacted is read once, the index of chunks_head once for each series.
 _COUNT_ACTIVE = text(f"""
 WITH uncompacted AS MATERIALIZED (
     SELECT DISTINCT u.series_id AS id
@@ -269,7 +270,11 @@ WITH uncompacted AS MATERIALIZED (
 SELECT count(*) FROM series s
 WHERE s.tenant_id = :tenant AND (
     s.id IN (SELECT id FROM uncompacted)
-    OR EXISTS (SELECT FROM chunks_head c WHERE c.shard = s.shard AND c.series_id = s.id)
+    OR EXISTS (
+        SELECT FROM chunks_head c CROSS JOIN LATERAL head_runs(c.runs, c.times) r
+        WHERE c.shard = s.shard AND c.block = s.id >> {BLOCK_BITS}
+            AND c.first_id <= s.id AND c.last_id >= s.id AND r.series_id = s.id
+    )
 )
 """)
 

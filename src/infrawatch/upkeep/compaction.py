@@ -9,14 +9,16 @@ from typing import NamedTuple
 import numpy as np
 
 from infrawatch.model.labels import SHARDS
-from infrawatch.model.samples import Columns, latest_arrivals
+from infrawatch.model.samples import Columns, Int64s, latest_by_shard, series_bounds
 from infrawatch.model.timerange import duration_us, from_us, now_us, to_us
 from infrawatch.store.buckets import RESOLUTIONS, Buckets
 from infrawatch.store.chunks import ChunkRepository
-from infrawatch.store.codec import BLOCK_SAMPLES, WINDOW_US, Chunks, by_series, decode, encode
+from infrawatch.store.codec import BLOCK_SAMPLES, WINDOW_US, Chunks, decode, encode
 from infrawatch.store.compaction import Backlog, CompactionRepository
+from infrawatch.store.copy import Piece
 from infrawatch.store.database import Database
-from infrawatch.store.merging import MergeRepository
+from infrawatch.store.head_rows import HeadSamples, to_copy
+from infrawatch.store.merging import MergeRepository, Taken, Windows
 from infrawatch.store.partitions import CHUNKS, PartitionRepository
 from infrawatch.upkeep.rollups import roll_up
 
@@ -28,8 +30,8 @@ BACKLOG_SAMPLES = 1_000_000
 uncompacted, 91 ms with 0.8 M."""
 
 SAMPLES_PER_SERIES = 64
-"""A chunk of the head costs PostgreSQL 3 µs when it is written and 4 when it is merged, whatever is
-in it."""
+"""A row of the head costs PostgreSQL as much as its samples do; with fewer of each series it would
+hold less of the time that most readers ask for."""
 
 MOST_AGE_S = 600.0
 """Long enough that a scrape every 15 s becomes chunks of 40; half of the journal's slots hold as
@@ -38,10 +40,9 @@ much, and the replay window."""
 GRACE = timedelta(minutes=10)
 """How long after its end a window is closed: samples that are late by less cost nothing extra."""
 
-MERGE_WINDOWS = 4_000
 MERGE_SAMPLES = 2_000_000
-"""What one transaction merges at most. Late samples bring with them all that is closed of their
-windows: for each, that is 480 at one in 15 s."""
+"""What one transaction merges at most, but for a block's window that holds more: it has up to 512
+series."""
 
 NEIGHBOURS = tuple(range(first, first + 16) for first in range(0, SHARDS, 16))
 """Shards that are merged together: a transaction by itself costs as much as what it does for a few
@@ -52,6 +53,14 @@ TRY_AGAIN_S = 0.1
 EVERYTHING = from_us(4_102_444_800_000_000)  # 2100-01-01
 
 
+class _Sorted(NamedTuple):
+    """What becomes of some samples in the head, and how many series each shard has of them."""
+
+    rows: list[Piece]
+    samples: int
+    series: Int64s
+
+
 class _Merged(NamedTuple):
     """What becomes of some windows; the buckets are the finest there are."""
 
@@ -60,7 +69,7 @@ class _Merged(NamedTuple):
 
 
 class Compacted(NamedTuple):
-    """What a pass did."""
+    """What a pass did; what it leaves in the head is in no chunks yet."""
 
     samples: int
     chunks: int
@@ -88,17 +97,18 @@ async def compact(database: Database, shards: Sequence[int]) -> Compacted:
             return Compacted(0, 0)
         held = [one.shard for one in locked]
         cut = await compaction.cut(held, most_samples=PASS_SAMPLES)
-        samples = 0
-        parts: list[Chunks] = []
-        async for columns in compaction.read(held, cut, at_least=BLOCK_SAMPLES):
-            samples += len(columns)
-            parts.append(await asyncio.to_thread(_encoded, columns))
         generation = 1 + max(one.generation for one in locked)
+        parts = [
+            await asyncio.to_thread(_sorted, columns, generation)
+            async for columns in compaction.read(held, cut, at_least=BLOCK_SAMPLES)
+        ]
         if parts:
-            await ChunkRepository(connection).append_head(parts, generation)
-        active = _count_series(parts, held)
+            rows = [piece for part in parts for piece in part.rows]
+            await ChunkRepository(connection).append_head(rows)
+        series = sum((part.series for part in parts), np.zeros(SHARDS, np.int64))
+        active = {shard: int(series[shard]) for shard in held}
         await compaction.advance(active, cut=cut, generation=generation)
-    return Compacted(samples, sum(map(len, parts)))
+    return Compacted(sum(part.samples for part in parts), 0)
 
 
 async def merge(database: Database, shards: range, until: datetime) -> Compacted:
@@ -111,30 +121,29 @@ async def merge(database: Database, shards: range, until: datetime) -> Compacted
         Unavailable: the parts so far are merged; try again later.
     """
     until = from_us(window_of(to_us(until)))
-    done, after = Compacted(0, 0), (0, 0, 0)
+    done, after = Compacted(0, 0), None
     while True:
         async with database.writing() as connection:
             merging = MergeRepository(connection)
             await merging.lock(shards)
-            windows = await merging.find_windows(
-                shards, after, until, most=MERGE_WINDOWS, most_samples=MERGE_SAMPLES
-            )
-            if len(windows.ids) == 0:
+            blocks = await merging.find_blocks(shards, after, until, most_samples=MERGE_SAMPLES)
+            if not blocks.shards:
                 # Windows that are merged while they are open will have to be merged again.
                 await merging.note_merged(shards, min(until, closed_until()))
                 return done
-            taken = await merging.take(windows)
-            merged = await asyncio.to_thread(_merged, taken.chunks)
-            days = {from_us(start).date() for start in np.unique(windows.starts_us).tolist()}
-            await PartitionRepository(connection).make(CHUNKS, days)
+            taken = await merging.take(blocks)
+            merged = await asyncio.to_thread(_merged, taken)
+            await PartitionRepository(connection).make(
+                CHUNKS, {start_at.date() for start_at in blocks.starts_at}
+            )
             await ChunkRepository(connection).append(merged.chunks)
-            had_samples = taken.closed_windows
-            await roll_up(connection, merged.buckets, windows, had_samples)
+            had_samples = Windows(taken.closed.series_ids, taken.closed.starts_us)
+            await roll_up(connection, merged.buckets, taken.windows, had_samples)
         done = Compacted(
             done.samples + sum(int(chunks.counts.sum()) for chunks in merged.chunks),
             done.chunks + sum(map(len, merged.chunks)),
         )
-        after = windows.end
+        after = blocks.last
 
 
 async def compact_until(database: Database, moment: datetime) -> Compacted:
@@ -191,24 +200,24 @@ def _is_due(backlog: Backlog) -> bool:
     return backlog.age_s >= MOST_AGE_S or (0 < enough <= backlog.samples)
 
 
-def _encoded(columns: Columns) -> Chunks:
-    return encode(latest_arrivals(columns))
+def _sorted(columns: Columns, generation: int) -> _Sorted:
+    samples = latest_by_shard(columns)
+    ids = samples.series_ids[series_bounds(samples.series_ids)[:-1]]
+    return _Sorted(
+        list(to_copy(samples, generation)),
+        len(columns),
+        np.bincount(ids & (SHARDS - 1), minlength=SHARDS),
+    )
 
 
-def _merged(chunks: Chunks) -> _Merged:
-    encoded: list[Chunks] = []
+def _merged(taken: Taken) -> _Merged:
+    closed = decode(taken.closed)
+    before = HeadSamples(taken.closed.series_ids, taken.closed.counts, *closed[1:])
+    samples = HeadSamples.joined([before, taken.head])
+    chunks: list[Chunks] = []
     buckets: list[Buckets] = []
-    for part in by_series(chunks):
-        samples = latest_arrivals(decode(part))
-        encoded.append(encode(samples))
-        buckets.append(Buckets.of(samples, RESOLUTIONS[-1].bucket_us))
-    return _Merged(encoded, Buckets.joined(buckets))
-
-
-def _count_series(parts: Sequence[Chunks], shards: Sequence[int]) -> dict[int, int]:
-    """Of each of these shards; a shard is in one part alone."""
-    counts = np.zeros(SHARDS, np.int64)
-    for chunks in parts:
-        ids = np.unique(chunks.series_ids)
-        counts += np.bincount(ids & (SHARDS - 1), minlength=SHARDS)
-    return {shard: int(counts[shard]) for shard in shards}
+    for part in samples.by_series(BLOCK_SAMPLES):
+        latest = latest_by_shard(part)
+        chunks.append(encode(latest))
+        buckets.append(Buckets.of(latest, RESOLUTIONS[-1].bucket_us))
+    return _Merged(chunks, Buckets.joined(buckets))

@@ -1,7 +1,7 @@
-"""Keep rollups of several series in a row (docs/decisions/0010).
+"""Keep the head and rollups of several series in a row (docs/decisions/0010, 0013).
 
-Locks: both tables of rollups, which are rewritten. What was there before stays as long as it was,
-but for what is merged again.
+Locks: the head and both tables of rollups, which are rewritten. Rollups that were there stay as
+long as they are, but for what is merged again.
 Undo: rewrites them the other way round.
 """
 
@@ -23,14 +23,152 @@ def _revision(name: str) -> dict[str, Any]:
     return runpy.run_path(str(Path(__file__).with_name(name)))
 
 
+STORE = _revision("0001_create_the_store.py")
+SAMPLES = _revision("0002_create_the_samples_view.py")
 BEFORE = _revision("0003_create_rollups.py")
-JOURNAL = _revision("0007_keep_the_journal_as_bits.py")["OF_BITS"]
+JOURNAL = _revision("0007_keep_the_journal_as_bits.py")
 
 ROWS = {"5m": ("5 minutes", "2 hours"), "1h": ("1 hour", "1 day")}
 BLOCK_BITS = 15
 
-# A row has the 24 buckets that lie in its time, or those there are of them, of several series: of
-# those of a block, that is of one shard and with the same upper bits in their ids.
+# A row has samples of one generation and window, of several series of a block, that is of one shard
+# and with the same upper bits in their ids. `runs` has 256 bits for each series: its id; where its
+# samples begin in the row (32 bits), and how many they are (32); the time of the first; how far
+# apart they are, or -1 less where their times begin in `times`, if that differs. `times`, `values`
+# and `odd` are as in the journal.
+HEAD = """
+CREATE TABLE chunks_head (
+    generation bigint NOT NULL,
+    block bigint NOT NULL,
+    window_at timestamptz NOT NULL,
+    first_id bigint NOT NULL,
+    last_id bigint NOT NULL,
+    start_at timestamptz NOT NULL,
+    end_at timestamptz NOT NULL,
+    samples integer NOT NULL,
+    shard smallint NOT NULL,
+    runs bit varying NOT NULL,
+    times bit varying NOT NULL,
+    "values" bit varying NOT NULL,
+    odd double precision[]
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_limit = 2000, autovacuum_vacuum_insert_scale_factor = 0.5)
+"""
+HEAD_INDEX = """
+CREATE INDEX chunks_head_block ON chunks_head (shard, block, window_at, first_id, last_id)
+"""
+
+# A row always fits a page.
+HEAD_STORAGE = """
+ALTER TABLE chunks_head
+    ALTER runs SET STORAGE PLAIN,
+    ALTER times SET STORAGE PLAIN,
+    ALTER "values" SET STORAGE PLAIN,
+    ALTER odd SET STORAGE EXTERNAL
+"""
+
+_RUN = """
+FROM generate_series(0, length(runs) / 256 - 1) AS r
+CROSS JOIN LATERAL (
+    SELECT substring(runs FROM 256 * r + 65 FOR 32)::integer AS first,
+        substring(runs FROM 256 * r + 97 FOR 32)::integer AS count,
+        substring(runs FROM 256 * r + 129 FOR 64)::bigint AS start_us,
+        substring(runs FROM 256 * r + 193 FOR 64)::bigint AS step_us
+) AS run
+"""
+_AT = """
+    timestamptz '2000-01-01 00:00Z' + interval '1 microsecond' * CASE
+        WHEN step_us >= 0 THEN start_us + step_us * {place}
+        ELSE substring(times FROM 64 * ({place} - 1 - step_us)::integer + 1 FOR 64)::bigint
+    END
+"""
+HEAD_SAMPLES = f"""
+-- The samples of one row of the head, given its columns, by series and in order of time.
+-- PostgreSQL inlines it, so that a condition on series_id is looked at before anything else.
+CREATE FUNCTION head_samples(
+    runs bit varying, times bit varying, "values" bit varying, odd float8[]
+) RETURNS TABLE (series_id bigint, at timestamptz, value float8)
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 100 AS $$
+SELECT substring(runs FROM 256 * r + 1 FOR 64)::bigint, {_AT.format(place="(i - first)")},
+    {JOURNAL["VALUE"]}
+{_RUN}
+CROSS JOIN LATERAL generate_series(first, first + count - 1) AS i
+{JOURNAL["PARTS"]}
+$$
+"""
+HEAD_RUNS = f"""
+-- Which series a row of the head has samples of, and from when to when.
+CREATE FUNCTION head_runs(runs bit varying, times bit varying)
+RETURNS TABLE (series_id bigint, start_at timestamptz, end_at timestamptz)
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 10 AS $$
+SELECT substring(runs FROM 256 * r + 1 FOR 64)::bigint,
+    timestamptz '2000-01-01 00:00Z' + interval '1 microsecond' * start_us,
+    {_AT.format(place="(count - 1)")}
+{_RUN}
+$$
+"""
+
+_OF_SERIES = f"""
+    WHERE k.shard = s.shard AND k.block = s.id >> {BLOCK_BITS}
+        AND k.first_id <= s.id AND k.last_id >= s.id {{window_span}}
+"""
+HEAD_WINDOWS = f"""
+    SELECT k.window_at AS at
+    FROM chunks_head k CROSS JOIN LATERAL head_runs(k.runs, k.times) AS c
+    {_OF_SERIES} AND c.series_id = s.id
+"""
+OF_HEAD = f"""
+    SELECT c.at, c.value, k.generation, NULL::timestamptz AS arrived_at,
+        NULL::bigint AS writer, NULL::bigint AS seq, NULL::bigint AS position
+    FROM chunks_head k
+    CROSS JOIN LATERAL head_samples(k.runs, k.times, k."values", k.odd) AS c
+    {_OF_SERIES} AND c.series_id = s.id
+"""
+
+# A row for each chunk.
+TO_HEAD = f"""
+INSERT INTO chunks_head (
+    generation, block, window_at, first_id, last_id, start_at, end_at, samples, shard,
+    runs, times, "values", odd
+)
+SELECT k.generation, k.series_id >> {BLOCK_BITS},
+    date_bin(interval '2 hours', k.start_at, timestamptz '1970-01-01 00:00Z'),
+    k.series_id, k.series_id, k.start_at, k.end_at, k.count, k.shard,
+    ('x' || encode(
+        int8send(k.series_id) || int8send(k.count) || timestamptz_send(k.start_at) || int8send(-1),
+        'hex'))::bit varying,
+    {JOURNAL["bits"]("timestamptz_send(u.at)")}, {JOURNAL["bits"]("float8send(u.value)")},
+    {JOURNAL["ODD"]}
+FROM chunks_head_before k
+CROSS JOIN LATERAL (
+    SELECT c.at, c.value, row_number() OVER () AS i
+    FROM chunk_samples(
+        k.start_at, k.count, k.step_us, k.tick_us, k.shift_us, k.late_bits, k.time_bits, k.times,
+        k.exponent, k.factor, k.base, k.slope, k.delta_bits, k.deltas, k.raw) AS c
+) AS u
+GROUP BY k.shard, k.series_id, k.start_at, k.generation
+"""
+
+# SQL packs nothing: each time is told as so many microseconds after the first, values as they are.
+TO_CHUNKS = """
+INSERT INTO chunks_head (
+    generation, series_id, start_at, end_at, step_us, base, slope, factor, count, shard, exponent,
+    delta_bits, late_bits, time_bits, tick_us, shift_us, times, raw
+)
+SELECT generation, series_id, start_at, max(at), 0, 0, 0, 0, count(*), shard, -1, 0, 62, 62, 1, 0,
+    array_agg((extract(epoch FROM at - start_at) * 1000000)::bigint ORDER BY at),
+    array_agg(value ORDER BY at)
+FROM (
+    SELECT k.generation, k.shard, c.series_id, r.start_at, c.at, c.value
+    FROM chunks_head_before k
+    CROSS JOIN LATERAL head_samples(k.runs, k.times, k."values", k.odd) AS c
+    JOIN LATERAL head_runs(k.runs, k.times) AS r USING (series_id)
+) AS told
+GROUP BY generation, shard, series_id, start_at
+"""
+
+# A row has the 24 buckets that lie in its time, or those there are of them, of the series of
+# a block as well.
 ROLLUPS = """
 CREATE TABLE rollups_{name} (
     block bigint NOT NULL,
@@ -185,7 +323,7 @@ WHERE i.inhparent = CAST(:table AS regclass)
 
 
 def _rewrite(name: str, table: str, storage: str, fill: str) -> None:
-    """Make a table of another kind with the same buckets; the old one is `…_before`."""
+    """Make a table of rollups of another kind with the same buckets; the old one is `…_before`."""
     whole = f"rollups_{name}"
     partitions = op.get_bind().execute(PARTITIONS, {"table": whole}).all()
     op.execute(f"ALTER TABLE {whole} RENAME TO {whole}_before")
@@ -198,25 +336,41 @@ def _rewrite(name: str, table: str, storage: str, fill: str) -> None:
     op.execute(fill.format(name=name, width=width, row=row))
 
 
+def _execute(*statements: str) -> None:
+    for statement in statements:
+        op.execute(statement)
+
+
+def _drop_before() -> None:
+    for table in ("chunks_head", *(f"rollups_{name}" for name in ROWS)):
+        op.execute(f"DROP TABLE {table}_before")
+
+
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    op.execute(ROLLUP_BUCKETS)
+    op.execute("ALTER TABLE chunks_head RENAME TO chunks_head_before")
+    _execute(HEAD, HEAD_INDEX, HEAD_STORAGE, HEAD_SAMPLES, HEAD_RUNS, TO_HEAD, ROLLUP_BUCKETS)
     for name in ROWS:
         _rewrite(name, ROLLUPS, STORAGE, TO_BLOCKS)
-    for statement in BEFORE["views"](JOURNAL, OF_BLOCKS, ROWS):
-        op.execute(statement)
-    for name in ROWS:
-        op.execute(f"DROP TABLE rollups_{name}_before")
+    _execute(*SAMPLES["views"](JOURNAL["OF_BITS"], OF_HEAD))
+    head = (HEAD_WINDOWS, OF_HEAD)
+    _execute(*BEFORE["views"](JOURNAL["OF_BITS"], head, OF_BLOCKS, ROWS))
+    _drop_before()
     op.execute(BEFORE["DROP_BUCKETS"])
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("ALTER TABLE chunks_head RENAME TO chunks_head_before")
+    _execute(STORE["CHUNKS_HEAD"], STORE["CHUNK_STORAGE"].format(table="chunks_head"), TO_CHUNKS)
     op.execute(BEFORE["ROLLUP_BUCKETS"])
     for name in ROWS:
         _rewrite(name, BEFORE["ROLLUPS"], BEFORE["STORAGE"], TO_SERIES)
-    for statement in BEFORE["views"](JOURNAL):
-        op.execute(statement)
-    for name in ROWS:
-        op.execute(f"DROP TABLE rollups_{name}_before")
-    op.execute("DROP FUNCTION rollup_buckets(timestamptz, interval, bigint[], bigint[], float8[])")
+    _execute(*SAMPLES["views"](JOURNAL["OF_BITS"]), *BEFORE["views"](JOURNAL["OF_BITS"]))
+    _drop_before()
+    for function in (
+        "rollup_buckets(timestamptz, interval, bigint[], bigint[], float8[])",
+        "head_samples",
+        "head_runs",
+    ):
+        op.execute(f"DROP FUNCTION {function}")

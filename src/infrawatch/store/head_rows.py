@@ -1,0 +1,223 @@
+"""Rows of the head: samples of several series in one window, sorted, and as bits."""
+
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from infrawatch.model.labels import SHARDS
+from infrawatch.model.samples import Columns, Float64s, Int64s, series_bounds
+from infrawatch.store import copy
+from infrawatch.store.bits import from_bits, to_bits, to_head, to_odd, to_sent
+from infrawatch.store.codec import WINDOW_US, cut
+from infrawatch.store.ragged import Bools, Positions, Runs
+from infrawatch.store.wanted import block_of
+
+HEAD_COLUMNS = (
+    "generation",
+    "block",
+    "window_at",
+    "first_id",
+    "last_id",
+    "start_at",
+    "end_at",
+    "samples",
+    "shard",
+    "runs",
+    "times",
+    "values",
+    "odd",
+)
+
+_SENT = [to_sent(f"k.{column}") for column in ("runs", "times", '"values"')]
+HEAD_ROW = ", ".join(_SENT)
+"""What `from_row` wants of a row `k`."""
+
+HEAD_FIELDS = ", ".join(f"string_agg({field}, '')" for field in _SENT)
+"""The same of all selected rows `k` in one, in the order in which they are met."""
+
+_ROW_HEAD = struct.Struct(">h iq iq iq iq iq iq iq ii ih")
+"""Number of fields, then those before the samples, each after its length."""
+
+_ROW_BYTES = 7_900
+"""Of its samples and runs; with the other columns that fits PostgreSQL's page of 8 kB."""
+
+_RUN = 4
+"""Numbers of a run: its id; where its samples begin in the row, and how many they are (32 bits
+each); the time of the first; how far they are apart. If that differs, it is -1 less where the run's
+times begin among those that the row has one by one."""
+
+_COUNT_BITS = 32
+
+
+class HeadSamples(NamedTuple):
+    """Runs of samples: run i is the next `counts[i]`, all of one series, in order of time."""
+
+    series_ids: Int64s
+    counts: Int64s
+    times_us: Int64s
+    values: Float64s
+
+    @property
+    def runs(self) -> Runs:
+        return Runs.of(self.counts)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[HeadSamples]") -> "HeadSamples":
+        """All parts one after the other."""
+        return HeadSamples._make(np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def picked(self, which: Bools | Positions) -> Columns:
+        """The samples of some runs, in that order."""
+        runs = self.runs.picked(which)
+        places = runs.positions()
+        return Columns(
+            runs.spread(self.series_ids[which]), self.times_us[places], self.values[places]
+        )
+
+    def by_series(self, at_least: int) -> Iterator[Columns]:
+        """The samples by (shard, series), each series' runs in the order they have.
+
+        In parts that have all there is of theirs, and at least so many but for the last.
+        """
+        order = np.lexsort((self.series_ids, self.series_ids & (SHARDS - 1)))
+        ids, totals = self.series_ids[order], np.cumsum(self.counts[order])
+        bounds = series_bounds(ids)
+        enough = np.searchsorted(totals, np.arange(at_least, totals[-1], at_least))
+        cuts = bounds[np.searchsorted(bounds, enough + 1)]
+        for which in np.split(order, np.unique(cuts[cuts < len(order)])):
+            yield self.picked(which)
+
+
+class _Runs(NamedTuple):
+    """Runs of samples sorted by (shard, block, window, series): of each what a row tells.
+
+    `steps_us` are -1 where distances differ; `keys` has the first three of the order in columns.
+    """
+
+    columns: Columns
+    runs: Runs
+    keys: Int64s
+    steps_us: Int64s
+
+
+class _Row(NamedTuple):
+    """Where a row begins and ends, counted in runs, in samples, and in times told one by one."""
+
+    runs: slice
+    samples: slice
+    times: slice
+
+
+def to_copy(columns: Columns, generation: int) -> Iterator[copy.Piece]:
+    """Rows of binary COPY, of `HEAD_COLUMNS`, of samples sorted by (series, time), unique.
+
+    The header and the trailer of the stream are not among them.
+    """
+    sorted_ = _sorted(columns)
+    (ids, times_us, values), runs, keys, steps_us = sorted_
+    times, bits = times_us - copy.PG_EPOCH_US, values.view(np.int64)
+    rows = _rows(sorted_)
+    starts = [row.samples.start for row in rows]
+    earliest, latest = (
+        extreme.reduceat(times, starts).tolist() for extreme in (np.minimum, np.maximum)
+    )
+    odd = to_odd(bits, starts)
+    told = _told(sorted_, rows)
+    uneven = times[runs.picked(steps_us < 0).positions()]
+    sent_runs, sent_times, sent_values = (to_bits(one) for one in (told, uneven, bits))
+    windows_at = (keys[2] * WINDOW_US - copy.PG_EPOCH_US).tolist()
+    firsts = ids[starts].tolist()
+    for number, row in enumerate(rows):
+        shard, block, _ = keys[:, row.runs.start].tolist()
+        yield _ROW_HEAD.pack(
+            *(len(HEAD_COLUMNS), 8, generation, 8, block, 8, windows_at[row.runs.start]),
+            *(8, firsts[number], 8, int(ids[row.samples.stop - 1])),
+            *(8, earliest[number], 8, latest[number]),
+            *(4, row.samples.stop - row.samples.start, 2, shard),
+        )
+        yield from _field(sent_runs, row.runs, numbers=_RUN)
+        yield from _field(sent_times, row.times)
+        yield from _field(sent_values, row.samples)
+        yield odd[number]
+
+
+def from_row(fields: Sequence[bytes | None]) -> HeadSamples:
+    """Read the answer to `HEAD_FIELDS`; no rows at all are all NULL."""
+    told, times, values = map(from_bits, fields)
+    ids, counts, firsts, steps = told.reshape(-1, _RUN).T
+    runs = Runs.of(counts & (1 << _COUNT_BITS) - 1)
+    times_us = runs.spread(firsts + copy.PG_EPOCH_US - steps * runs.starts)
+    times_us += runs.spread(steps) * np.arange(runs.total)
+    if len(times) > 0:
+        times_us[runs.picked(steps < 0).positions()] = times + copy.PG_EPOCH_US
+    return HeadSamples(ids, runs.counts, times_us, values.view(np.float64))
+
+
+def _field(column: memoryview, part: slice, *, numbers: int = 1) -> Iterator[copy.Piece]:
+    yield to_head(numbers * (part.stop - part.start))
+    yield column[8 * numbers * part.start : 8 * numbers * part.stop]
+
+
+def _sorted(columns: Columns) -> _Runs:
+    runs = cut(columns)
+    ids, windows = columns.series_ids[runs.starts], columns.times_us[runs.starts] // WINDOW_US
+    keys = np.stack((ids & (SHARDS - 1), block_of(ids), windows))
+    order = np.lexsort((ids, *keys[::-1]))
+    if (np.diff(order) != 1).any():
+        moved = runs.picked(order)
+        columns, runs, keys = (
+            columns.picked(moved.positions()),
+            Runs.of(moved.counts),
+            keys[:, order],
+        )
+    return _Runs(columns, runs, keys, _steps(columns.times_us, runs))
+
+
+def _steps(times_us: Int64s, runs: Runs) -> Int64s:
+    """How far samples of each run lie apart; -1 where that differs."""
+    steps_us = times_us[np.minimum(runs.starts + 1, runs.lasts)] - times_us[runs.starts]
+    is_off = np.zeros(len(times_us), np.bool_)
+    np.not_equal(np.diff(times_us), runs.spread(steps_us)[1:], out=is_off[1:])
+    is_off[runs.starts] = False
+    return np.where(runs.has_any(is_off), -1, steps_us)
+
+
+def _rows(parts: _Runs) -> list[_Row]:
+    """Neighbours that share all keys, as many as a row takes."""
+    _, runs, keys, steps_us = parts
+    is_first = np.ones(len(runs.starts), np.bool_)
+    is_first[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    uneven = np.where(steps_us < 0, runs.counts, 0)
+    sizes = 8 * (_RUN + runs.counts + uneven)
+    bytes_until, samples, times = (
+        [0, *np.cumsum(one).tolist()] for one in (sizes, runs.counts, uneven)
+    )
+    rows: list[_Row] = []
+    first = 0
+    for last in [*np.flatnonzero(is_first)[1:].tolist(), len(sizes)]:
+        while first < last:
+            fitting = bisect_right(bytes_until, bytes_until[first] + _ROW_BYTES, first, last + 1)
+            end = fitting - 1
+            spans = (slice(one[first], one[end]) for one in (samples, times))
+            rows.append(_Row(slice(first, end), *spans))
+            first = end
+    return rows
+
+
+def _told(parts: _Runs, rows: Sequence[_Row]) -> Int64s:
+    """The column `runs`, one run after the other."""
+    (ids, times_us, _), runs, _, steps_us = parts
+    sizes = [row.runs.stop - row.runs.start for row in rows]
+    before = runs.starts - np.repeat([row.samples.start for row in rows], sizes)
+    times = Runs.of(np.where(steps_us < 0, runs.counts, 0)).starts
+    times = times - np.repeat([row.times.start for row in rows], sizes)
+    columns = (
+        ids[runs.starts],
+        before << _COUNT_BITS | runs.counts,
+        times_us[runs.starts] - copy.PG_EPOCH_US,
+        np.where(steps_us < 0, -1 - times, steps_us),
+    )
+    return np.stack(columns, axis=1).reshape(-1)
