@@ -20,6 +20,10 @@ SLOWLORIS = 500
 WITHIN_S = 20
 MOST = 3
 NOT_A_PROXY = "127.0.0.2"
+UPGRADE = (
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 HEALTHY = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -112,6 +116,9 @@ async def test_newlines_do_not_keep_an_idle_connection(server: ServingProcess) -
         (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "not_http"),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "not_http"),
         (HEAD + b"X: a\r\n b\0c\r\n\r\n", 400, "not_http"),
+        (HEAD + UPGRADE + b"Content-Length: 3\r\n\r\nabc", 400, "no_handshake"),
+        (HEAD + UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n", 400, "no_handshake"),
+        (HEAD + UPGRADE + b"a: b\r\n" * 130 + b"\r\n", 400, "no_handshake"),
     ],
 )
 async def test_what_is_no_request_is_refused_with_a_problem(
@@ -155,6 +162,19 @@ async def test_websockets_count_until_they_are_closed(server: ServingProcess) ->
             assert read_problem(await one.rest())[0] == 503
 
     assert await is_let_in(server, NOT_A_PROXY)
+
+
+async def test_frames_before_the_handshake_are_no_error_of_the_server(
+    shared_database_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    head = b"GET /v1/live HTTP/1.1\r\nHost: localhost\r\n" + UPGRADE + b"\r\n"
+    frames = (b"\x89\xfdabcd" + b"a" * 125) * 20_000
+    async with serving_process(shared_database_url) as server, asyncio.timeout(60):
+        async with connection(server.url, head + frames) as one:
+            await one.rest()
+        async with connect(server.url.replace("http", "ws") + "/v1/live", proxy=None) as viewer:
+            await (await viewer.ping())
+    assert "Traceback" not in capfd.readouterr().err
 
 
 async def is_let_in(server: ServingProcess, source: str) -> bool:

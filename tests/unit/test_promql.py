@@ -195,6 +195,12 @@ def test_what_is_no_query_is_refused_by_name(query: str) -> None:
         parse_query(query)
 
 
+@pytest.mark.parametrize("query", ["ln(-1)", "log2(0)", "sqrt(-1)", "exp(Inf)", "abs(-Inf)"])
+def test_a_number_where_a_vector_belongs_is_refused(query: str) -> None:
+    with pytest.raises(InvalidInput, match="vector"):
+        evaluated(query)
+
+
 FAR = [
     "limit offset 9999y",
     "limit[9999y]",

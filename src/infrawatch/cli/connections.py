@@ -24,8 +24,19 @@ Reason = Literal[
 ]
 
 
+_NO_HANDSHAKE = (
+    "this is no WebSocket handshake: send GET without a body, with 128 headers of 8,192 bytes each "
+    "at the most; where no WebSocket is meant, leave the header Upgrade out"
+)
+
+
 class NotHttp(InfraWatchError):
     code = "not_http"
+    status = 400
+
+
+class NoHandshake(InfraWatchError):
+    code = "no_handshake"
     status = 400
 
 
@@ -53,6 +64,21 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._gate.release(self.transport)
         super().connection_lost(exc)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not (self.handshake_initiated or self.transport.is_closing()):
+            # The first that is received is a whole head. If that is none, uvicorn waits for ever.
+            self.transport.write(_to_answer(NoHandshake(_NO_HANDSHAKE)))
+            self.transport.close()
+
+    @override
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is None:  # frames before they were asked for: nobody is there yet
+            self.transport.abort()
+        else:
+            super().handle_parser_exception()
 
     @override
     async def send(self, message: ASGISendEvent) -> None:

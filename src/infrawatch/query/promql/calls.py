@@ -185,9 +185,13 @@ def _clamp(vector: Vector, least: Float64s, most: Float64s) -> Vector:
 
 def _each(function: Callable[..., Float64s]) -> Callable[..., Vector]:
     """A function of vectors that does something with every value; numbers may follow."""
-    return lambda vector, *numbers: vector.with_values(
-        function(vector.values, *numbers)
-    ).without_name()
+
+    def of_each(vector: Value, *numbers: Float64s) -> Vector:
+        if not isinstance(vector, Vector):  # the parser lets ln(-1), exp(Inf) and the like pass
+            raise CannotEvaluate("this function takes a vector, not a number: write vector(…)")
+        return vector.with_values(function(vector.values, *numbers)).without_name()
+
+    return of_each
 
 
 FUNCTIONS: Mapping[str, Callable[..., Value]] = MappingProxyType(
