@@ -257,11 +257,7 @@ def _intake(
 
 
 def _limits(settings: Settings) -> Limits:
-    return Limits(
-        series=settings.read_max_series,
-        samples=settings.read_max_samples,
-        deadline=settings.read_deadline,
-    )
+    return Limits(settings.read_max_series, settings.read_max_samples, settings.read_deadline)
 
 
 def _retentions(settings: Settings) -> Mapping[Partitioned, timedelta | None]:
