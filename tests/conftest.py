@@ -136,6 +136,7 @@ def cloned(postgres: str, template: str) -> Iterator[str]:
     execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     if GIVEN in os.environ:  # plans are those of a disk without heads, as the embedded one has it
         execute(postgres, f"ALTER DATABASE {name} SET random_page_cost = 1.1")
+        execute(postgres, f"ALTER DATABASE {name} SET jit = off")
     yield _sibling(postgres, name)
     execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 

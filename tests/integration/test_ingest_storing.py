@@ -47,6 +47,15 @@ async def test_writing_commits_synchronously(shared_database: Database) -> None:
         assert setting.scalar_one() == "on"
 
 
+async def test_no_statement_of_ours_is_compiled(database_url: str) -> None:
+    name = database_url.rpartition("/")[2]
+    execute(database_url, f"ALTER DATABASE {name} SET jit = on")
+    async with Database.open(database_url) as database:
+        for transaction in (database.reading(), database.writing()):
+            async with transaction as connection:
+                assert (await connection.exec_driver_sql("SHOW jit")).scalar_one() == "off"
+
+
 @pytest.mark.parametrize("precision", ["s", "ms", "us", "ns"])
 async def test_times_are_in_the_unit_that_was_asked_for(
     shared_client: AsyncClient, shared_database: Database, precision: str

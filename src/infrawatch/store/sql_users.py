@@ -34,6 +34,7 @@ _DEFAULTS = {
     "default_transaction_read_only": "on",
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
+    "jit": "off",  # compiling what these views are made of takes longer than most queries
 }
 
 _GRANTS = (
