@@ -19,6 +19,7 @@ from infrawatch.live.viewer import (
     CLOSE_STUCK,
     MAX_BAD_FRAMES,
     MAX_SUBSCRIPTIONS,
+    Viewer,
 )
 from infrawatch.store.database import Database
 
@@ -236,6 +237,36 @@ async def test_a_connection_that_floods_keeps_nobody_else_waiting(
         assert (await other.subscribe("m")).values() == []
     may_go_on.set()
     for _ in range(2 * AT_ONCE):
+        await viewer.next("snapshot")
+
+
+async def test_the_next_snapshot_is_read_when_the_one_before_was_taken(
+    server: str, viewer: Viewing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a viewer that takes nothing has a hundred of them in memory."""
+    read, send = StateReader._read, Viewer._send
+    reads: list[str] = []
+    may_go_on = asyncio.Event()
+
+    async def noting(*of: Any) -> State:
+        reads.append(str(of))
+        return await read(*of)
+
+    async def stuck(to: Viewer, frame: str) -> None:
+        if '"big' in frame:
+            await may_go_on.wait()
+        await send(to, frame)
+
+    monkeypatch.setattr(StateReader, "_read", noting)
+    monkeypatch.setattr(Viewer, "_send", stuck)
+    for number in range(5):
+        await viewer.send({"type": "subscribe", "id": f"big{number}", "match": "big"})
+    async with viewing(server) as other:
+        for number in range(5):
+            await other.subscribe("m", id=str(number))
+    assert len([one for one in reads if "big" in one]) == 1
+    may_go_on.set()
+    for _ in range(5):
         await viewer.next("snapshot")
 
 

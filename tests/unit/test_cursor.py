@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from infrawatch.errors import InvalidCursor
 from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
+from infrawatch.model.timerange import FAR_FUTURE_US
 
 EPOCH = UUID("12345678-1234-5678-1234-567812345678")
 COUNTS = st.integers(0, 2**63 - 1)
 
 
-@given(st.uuids(), COUNTS, st.dictionaries(COUNTS, COUNTS, max_size=20))
+@given(st.uuids(), st.integers(0, FAR_FUTURE_US - 1), st.dictionaries(COUNTS, COUNTS, max_size=20))
 def test_a_cursor_comes_back_as_it_was(epoch: UUID, at_us: int, seqs: dict[int, int]) -> None:
     cursor = Cursor(epoch, at_us, seqs)
 
@@ -50,6 +51,7 @@ def encoded(wire: object) -> str:
         encoded([str(EPOCH), 1]),
         encoded([str(EPOCH), -1, {}]),
         encoded([str(EPOCH), 2**63, {}]),
+        encoded([str(EPOCH), FAR_FUTURE_US, {}]),
         encoded([str(EPOCH), 1, {"1": -1}]),
         encoded([str(EPOCH), 1, {"1": 2**63}]),
         encoded([str(EPOCH), 1, {"-1": 1}]),

@@ -73,7 +73,7 @@ class StateReader:
         """
         while True:
             try:
-                async with wish.turn, self._turns:
+                async with self._turns:
                     await self._tail.start()
                     async with self._database.reading() as connection:
                         return await self._read(JournalRepository(connection), wish, resume)

@@ -1,6 +1,7 @@
 """Subscriptions: what one viewer is sent about one selector, from the snapshot on."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,7 +11,7 @@ from pydantic_core import to_json
 
 from infrawatch.live import schemas
 from infrawatch.live.hub import Hub
-from infrawatch.live.mailbox import Mailbox
+from infrawatch.live.mailbox import Mailbox, Reason
 from infrawatch.live.state import State, StateReader
 from infrawatch.live.topic import Topic, TopicKey
 from infrawatch.live.update import Update, encode_samples
@@ -66,24 +67,30 @@ class Subscription:
             DeadlineExceeded: the snapshot takes too long to read.
         """
         teller = _Teller(self._wish.id, self._topic)
-        state = await self._begin(self._wish.resume)
-        yield teller.all_series()
+        resume, lost = self._wish.resume, None
         while True:
-            samples_json = await asyncio.to_thread(encode_samples, state.columns)
-            for frame in teller.beginning(state, samples_json):
-                yield frame
+            # Of a connection's snapshots one is in memory: none is read before that is sent.
+            async with self._wish.turn:
+                frames, seqs = await self._begin(teller, resume, lost)
+                while frames:
+                    yield frames.popleft()
             while self._mailbox.is_whole:
-                for frame in await self._news(teller, state.position.seqs):
+                for frame in await self._news(teller, seqs):
                     yield frame
             if self._mailbox.is_closed:
                 return
-            lost = self._mailbox.restart()
-            state = (await self._begin(None))._replace(lost=lost)
+            resume, lost = None, self._mailbox.restart()
 
-    async def _begin(self, resume: Cursor | None) -> State:
+    async def _begin(
+        self, teller: "_Teller", resume: Cursor | None, lost: Reason | None
+    ) -> tuple[deque[str], Mapping[int, int]]:
+        """The frames of a state, and the seqs it stands at; it begins anew if something is lost."""
         state = await self._states.read(self._wish, resume)
         self._hub.learn(self._topic, state.series)
-        return state
+        frames = deque([teller.all_series()] if lost is None else [])
+        samples_json = await asyncio.to_thread(encode_samples, state.columns)
+        frames += teller.beginning(state._replace(lost=lost or state.lost), samples_json)
+        return frames, state.position.seqs
 
     async def _news(self, teller: "_Teller", seqs: Mapping[int, int]) -> Iterable[str]:
         """Wait for what comes after a state that stands at `seqs`; gives its frames."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from math import inf
 
@@ -130,8 +130,9 @@ class Viewer:
             with self._live.subscribed(wish) as subscription:
                 self._subscriptions.add(subscription)
                 try:
-                    async for frame in subscription.frames():
-                        await self._send(frame)
+                    async with aclosing(subscription.frames()) as frames:
+                        async for frame in frames:
+                            await self._send(frame)
                 finally:
                     self._subscriptions.discard(subscription)
         except InfraWatchError as error:

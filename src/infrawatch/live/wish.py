@@ -24,4 +24,5 @@ class Wish:
     """After so long without news the subscription itself says that there are none."""
 
     turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-    """A connection's snapshots are read one after the other, so that none takes all the places."""
+    """A connection's snapshots are read and sent one after the other: else one of a hundred
+    subscriptions would take all the places to read, and memory for a hundred of them."""

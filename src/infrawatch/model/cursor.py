@@ -10,13 +10,15 @@ from uuid import UUID
 from pydantic import Field, TypeAdapter, ValidationError
 
 from infrawatch.errors import InvalidCursor
+from infrawatch.model.timerange import FAR_FUTURE_US
 
 MAX_CURSOR_CHARACTERS = 16_384
 """Room for about a thousand writers; a process takes one at start and after a lost connection."""
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Moment = Annotated[int, Field(ge=0, lt=FAR_FUTURE_US)]
 _WIRE: TypeAdapter[tuple[UUID, int, dict[int, int]]] = TypeAdapter(
-    tuple[UUID, _Count, dict[_Count, _Count]]
+    tuple[UUID, _Moment, dict[_Count, _Count]]
 )
 
 
