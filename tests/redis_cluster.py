@@ -61,9 +61,15 @@ async def cluster_running(home: Path, *, nodes: int) -> AsyncGenerator[Cluster, 
             await first.say("CLUSTER", "MEET", "127.0.0.1", other.port, _number_in(bus_port))
 
         async def is_whole() -> bool:
-            infos = [await node.say("CLUSTER", "INFO") for node in running]
-            wanted = ("cluster_state:ok", f"cluster_known_nodes:{nodes}")
-            return all(words in info for info in infos for words in wanted)
+            for node in running:
+                known = (await node.say("CLUSTER", "NODES")).splitlines()
+                flags = [line.split()[2].split(",") for line in known]
+                # One that is being met is known, but no slot can be given to it.
+                if len(flags) < nodes or not all("master" in of_one for of_one in flags):
+                    return False
+                if "cluster_state:ok" not in await node.say("CLUSTER", "INFO"):
+                    return False
+            return True
 
         await until(is_whole, within_s=STARTED_WITHIN_S)
         yield Cluster(running)
