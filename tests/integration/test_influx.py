@@ -129,7 +129,7 @@ async def test_version_2_names_the_first_line(shared_client: AsyncClient) -> Non
 
     error = answer.json()
     assert (error["code"], error["line"]) == ("invalid", 3)
-    assert error["message"].startswith("3 samples were stored, 3 refused: line 3: column 4: ")
+    assert error["message"].startswith("3 samples refused, 3 stored: line 3: column 4: ")
     assert "line 4: field text: a string cannot be stored" in error["message"]
     assert "line 5: time: before" in error["message"]
 

@@ -16,7 +16,7 @@ from infrawatch.ingest.endpoint import intake_of
 from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.intake import Outcome, Wishes
 from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Receipt, Refusal
-from infrawatch.ingest.verdicts import Verdicts
+from infrawatch.ingest.verdicts import Verdicts, counted
 from infrawatch.model.cursor import Cursor
 from infrawatch.problems import ParameterProblem, to_answer, to_response
 
@@ -109,7 +109,8 @@ def _to_answer(outcome: Outcome, wishes: Wishes, epoch: UUID, *, has_lines: bool
         }
         if not wishes.partial:
             error = BatchRejected(
-                f"{verdicts.total} errors, nothing was stored; ?partial=true stores the good part"
+                f"{counted(verdicts.total, 'error')}, nothing was stored; "
+                "?partial=true stores the good part"
             )
             return to_response(error, {**counts, **refusals})
     else:

@@ -57,3 +57,8 @@ class Verdicts:
 
     def __iter__(self) -> Iterator[Verdict]:
         return iter(self.shown)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 sample`, `2 samples`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -9,6 +9,7 @@ from fastapi.responses import PlainTextResponse, Response
 
 from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.intake import Outcome
+from infrawatch.ingest.verdicts import counted
 from infrawatch.problems import headers_of
 
 MAX_REASONS = 10
@@ -49,7 +50,7 @@ def stored(outcomes: Sequence[Outcome], headers: Mapping[str, str] | None = None
     lines = [f"{one.locator}: {one.code}: {one.detail}" for one in islice(verdicts, MAX_REASONS)]
     rejected = sum(outcome.verdicts.rejected_samples for outcome in outcomes)
     accepted = sum(outcome.accepted for outcome in outcomes)
-    lines[0] = f"{rejected} samples refused, {accepted} stored; {lines[0]}"
+    lines[0] = f"{counted(rejected, 'sample')} refused, {accepted} stored; {lines[0]}"
     if refusals > MAX_REASONS:
         lines.append(f"and {refusals - MAX_REASONS} more")
     return PlainTextResponse("\n".join(lines) + "\n", 400, headers)

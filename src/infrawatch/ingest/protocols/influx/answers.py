@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from infrawatch.errors import InfraWatchError, MalformedBody, Unauthenticated
 from infrawatch.ingest.intake import Outcome
-from infrawatch.ingest.verdicts import Verdict, Verdicts
+from infrawatch.ingest.verdicts import Verdict, Verdicts, counted
 from infrawatch.problems import headers_of
 
 _SHOWN_BYTES = 200
@@ -83,7 +83,8 @@ def refused_v1(outcome: Outcome, body: bytes) -> Response:
 def refused_v2(outcome: Outcome, body: bytes) -> Response:
     lines = list(_refused_lines(outcome.verdicts, body))
     message = (
-        f"{outcome.accepted} samples were stored, {outcome.verdicts.rejected_samples} refused: "
+        f"{counted(outcome.verdicts.rejected_samples, 'sample')} refused, "
+        f"{outcome.accepted} stored: "
         + "; ".join(f"line {line.number}: {line.reasons}" for line in lines)
         + _more(outcome.verdicts)
     )

@@ -23,7 +23,7 @@ from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.intake import Outcome
 from infrawatch.ingest.protocols.otlp.decode import Metrics
 from infrawatch.ingest.protocols.otlp.wire import Message
-from infrawatch.ingest.verdicts import Verdicts
+from infrawatch.ingest.verdicts import Verdicts, counted
 from infrawatch.problems import headers_of
 
 Encoding = Literal["application/x-protobuf", "application/json"]
@@ -76,7 +76,7 @@ def _explain(verdicts: Verdicts) -> list[str]:
     """Each reason once: how many samples it cost, and where the first of them stood."""
     firsts = {one.code: one for one in reversed(verdicts.shown)}
     return [
-        f"{code} ({samples} samples)"
+        f"{code} ({counted(samples, 'sample')})"
         + (f": {first.detail}, first {first.locator}" if (first := firsts.get(code)) else "")
         for code, samples in verdicts.samples_by_code.items()
     ]
