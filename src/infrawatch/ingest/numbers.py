@@ -17,8 +17,8 @@ _ARRAY: TypeAdapter[list[float]] = TypeAdapter(
 _POWERS_OF_TEN = 10 ** np.arange(MAX_WIDTH - 1, -1, -1, dtype=np.uint64)
 
 
-def windows(text: bytearray, width: int) -> NDArray[np.uint8]:
-    """The so many characters from each place of a text on, as rows; to write them is allowed."""
+def windows(text: bytearray | NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """The so many characters from each place of a text on, as rows; writing them writes it."""
     # As numpy's sliding_window_view, which takes ten times as long to make.
     rows = max(len(text) - width + 1, 0)
     return np.ndarray((rows, width), np.uint8, text, strides=(1, 1))

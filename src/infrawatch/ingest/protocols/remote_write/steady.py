@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.layouts import KEY_BYTES, Layouts, Place
+from infrawatch.ingest.numbers import windows
 from infrawatch.ingest.protocols.remote_write.batch import Batch, ToPairs, to_known_batch
 from infrawatch.ingest.protocols.remote_write.fields import FORMS, Fields, Wire, to_time
 from infrawatch.ingest.protocols.remote_write.messages import parse
@@ -142,11 +143,10 @@ def make_layout(
     octets, mask = np.frombuffer(body, np.uint8), np.full(len(body), 0xFF, np.uint8)
     for form in FORMS:
         which = lengths == form.length
-        where = at[which][:, np.newaxis] + np.arange(form.length)
         shared, loose = form.pattern()
-        if (octets[where] & loose != shared).any():
+        if (windows(octets, form.length)[at[which]] & loose != shared).any():
             return None
-        mask[where] = loose
+        windows(mask, form.length)[at[which]] = loose
         times_at[which] = at[which] + form.time
         values_at[which] = at[which] + (form.value or 0)
         has_value[which] = form.value is not None
