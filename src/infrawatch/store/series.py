@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import starmap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic_core import from_json
-from sqlalchemy import TextClause, text
+from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.labels import SeriesName, shard_of
@@ -90,20 +90,19 @@ class SeriesRepository:
         """At most `limit` of the series a selector means, by id, with ids above `after`."""
         conditions, parameters, rest = _split(selector)
         most = {} if rest.matchers else {"limit": limit}
+        statement = _select(conditions, is_limited=bool(most))
+        wanted = {"tenant": self._tenant_id, "after": after, **parameters, **most}
+        found: list[Series] = []
+        if most:  # all of it is wanted, and a stream asks PostgreSQL twice as often
+            for page in await self._connection.execute(statement, wanted):
+                found += _to_series(page)
+            return found
         pages = await self._connection.stream(
-            _select(conditions, is_limited=bool(most)),
-            {"tenant": self._tenant_id, "after": after, **parameters, **most},
-            execution_options={"max_row_buffer": 1},
+            statement, wanted, execution_options={"max_row_buffer": 1}
         )
         accepts = to_predicate(rest)
-        found: list[Series] = []
-        async for ids, metrics, labels in pages:
-            named = zip(from_joined_elements(ids).tolist(), metrics, from_json(labels), strict=True)
-            page = starmap(Series, named)
-            if rest.matchers:  # calling it for nothing would cost as much as all the rest
-                found += [one for one in page if accepts(one.metric, one.labels)]
-            else:
-                found += page
+        async for page in pages:
+            found += [one for one in _to_series(page) if accepts(one.metric, one.labels)]
             if len(found) >= limit:
                 break
         await pages.close()
@@ -161,6 +160,13 @@ async def find_names(connection: AsyncConnection, ids: Sequence[int]) -> list[tu
     shards = [shard_of(series_id) for series_id in ids]
     rows = await connection.execute(_NAMES, {"ids": list(ids), "shards": shards})
     return [(row.tenant_id, Series(row.id, row.metric, json.loads(row.labels))) for row in rows]
+
+
+def _to_series(page: Row[bytes, list[str], str]) -> Iterator[Series]:
+    ids, metrics, labels = page
+    return starmap(
+        Series, zip(from_joined_elements(ids).tolist(), metrics, from_json(labels), strict=True)
+    )
 
 
 def _without(names: Mapping[UUID, SeriesName], known: Mapping[UUID, int]) -> dict[UUID, SeriesName]:
