@@ -9,12 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infrawatch.model.samples import Columns, latest_arrivals, series_bounds
-from infrawatch.model.timerange import US, from_us
+from infrawatch.model.samples import Columns, is_among, latest_arrivals, series_bounds
+from infrawatch.model.timerange import US, TimeRange, from_us
 from infrawatch.store import copy
+from infrawatch.store.chunks import ChunkRepository
 from infrawatch.store.codec import MAX_SAMPLES, WINDOW_US
 from infrawatch.store.database import Database
 from infrawatch.store.head_rows import HEAD_COLUMNS, HEAD_FIELDS, from_row, to_copy
+from infrawatch.store.samples import SampleRepository
 
 START_US = 1_790_006_400 * US
 
@@ -111,6 +113,24 @@ async def test_series_are_cut_into_rows_that_fit_a_page(
     columns = ragged(np.random.default_rng(1), series, most)
     async with database.writing() as connection:
         await assert_everybody_reads(connection, columns)
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 30, 33, 300])
+async def test_few_and_many_neighbours_are_found_among_others(
+    database: Database, wanted: int
+) -> None:
+    chance = np.random.default_rng(2)
+    columns = ragged(chance, 300, 60)
+    ids = 64 * np.sort(chance.choice(300, wanted, replace=False))
+    span = TimeRange(START_US + WINDOW_US // 3, START_US + WINDOW_US + WINDOW_US // 3)
+    async with database.writing() as connection:
+        await connection.execute(text("SELECT 1"))
+        await ChunkRepository(connection).append_head(list(to_copy(columns, 1)))
+        repository = SampleRepository(connection, max_samples=len(columns))
+        found = await repository.read(ids, span)
+    expected = columns.picked(is_among(columns.series_ids, ids)).within(span)
+    for came_back, went_in in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(came_back, went_in)
 
 
 async def test_the_decoders_are_inlined_so_that_conditions_reach_the_index(

@@ -16,7 +16,7 @@ from infrawatch.store.chunk_rows import (
     to_copy,
 )
 from infrawatch.store.codec import MAX_SAMPLES, WINDOW_US, Chunks, decode
-from infrawatch.store.head_rows import HEAD_COLUMNS, HEAD_FIELDS
+from infrawatch.store.head_rows import HEAD_COLUMNS, HEAD_FIELDS, HEAD_OF_WANTED
 from infrawatch.store.wanted import ARRAY_OF_WANTED, BLOCKS_OF_WANTED, to_wanted
 
 _CHUNKS_AT_ONCE = 20_000
@@ -54,7 +54,7 @@ SELECT closed.*, head.*
 FROM (SELECT {CHUNK_FIELDS} FROM ({{closed}}) AS k) AS closed
 CROSS JOIN (
     SELECT {HEAD_FIELDS} FROM (
-        SELECT k.* {BLOCKS_OF_WANTED.format(table="chunks_head")}
+        {HEAD_OF_WANTED}
         WHERE k.window_at > CAST(:start AS timestamptz) - interval '2 hours'
             AND k.window_at < :end AND k.start_at < :end AND k.end_at >= :start
         ORDER BY k.generation

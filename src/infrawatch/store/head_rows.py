@@ -13,7 +13,7 @@ from infrawatch.store import copy
 from infrawatch.store.bits import from_bits, to_bits, to_head, to_odd, to_sent
 from infrawatch.store.codec import WINDOW_US, cut
 from infrawatch.store.ragged import Bools, Positions, Runs
-from infrawatch.store.wanted import block_of
+from infrawatch.store.wanted import BLOCKS_OF_WANTED, block_of
 
 HEAD_COLUMNS = (
     "generation",
@@ -37,6 +37,34 @@ HEAD_ROW = ", ".join(_SENT)
 
 HEAD_FIELDS = ", ".join(f"string_agg({field}, '')" for field in _SENT)
 """The same of all selected rows `k` in one, in the order in which they are met."""
+
+_MANY = 32
+"""Series of a block; for more, whole rows are sent. Looking for one takes longer the more they are."""
+
+# Where few series of a block are wanted, rows are taken apart: they are mostly of others.
+HEAD_OF_WANTED = f"""
+SELECT k.generation, k.window_at, k.start_at, k.end_at, part.*
+{BLOCKS_OF_WANTED.format(table="chunks_head")}
+CROSS JOIN LATERAL (
+    SELECT k.runs, k.times, k."values" WHERE cardinality(wanted.ids) > {_MANY}
+    UNION ALL
+    SELECT CAST(told AS bit varying), CAST(CASE
+            WHEN step_us < 0
+            THEN substring(k.times FROM CAST(-63 - 64 * step_us AS integer) FOR 64 * count)
+            ELSE B'' END AS bit varying),
+        CAST(substring(k."values" FROM 64 * first + 1 FOR 64 * count) AS bit varying)
+    FROM generate_series(0, length(k.runs) / 256 - 1) AS r
+    CROSS JOIN LATERAL (
+        SELECT substring(k.runs FROM 256 * r + 1 FOR 256) AS told,
+            CAST(substring(k.runs FROM 256 * r + 65 FOR 32) AS integer) AS first,
+            CAST(substring(k.runs FROM 256 * r + 97 FOR 32) AS integer) AS count,
+            CAST(substring(k.runs FROM 256 * r + 193 FOR 64) AS bigint) AS step_us
+    ) AS run
+    WHERE cardinality(wanted.ids) <= {_MANY}
+        AND CAST(substring(k.runs FROM 256 * r + 1 FOR 64) AS bigint) = ANY (wanted.ids)
+) AS part
+"""
+"""Rows `k` as `HEAD_FIELDS` wants them, or parts of rows, that have all there is of the wanted."""
 
 _ROW_HEAD = struct.Struct(">h iq iq iq iq iq iq iq ii ih")
 """Number of fields, then those before the samples, each after its length."""
