@@ -39,7 +39,7 @@ HEAD_FIELDS = ", ".join(f"string_agg({field}, '')" for field in _SENT)
 """The same of all selected rows `k` in one, in the order in which they are met."""
 
 _MANY = 32
-"""Series of a block; for more, whole rows are sent. Looking for one takes longer the more they are."""
+"""Series of a block; for more, whole rows are sent. The more, the longer one is looked for."""
 
 # Where few series of a block are wanted, rows are taken apart: they are mostly of others.
 HEAD_OF_WANTED = f"""
