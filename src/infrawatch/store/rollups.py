@@ -1,5 +1,6 @@
 """Rollups in their tables: written when windows are merged, read instead of many samples."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 import numpy as np
@@ -71,7 +72,7 @@ class RollupRepository:
 
     async def append(self, buckets: Buckets) -> None:
         """Add buckets, sorted by (series, time); their months' partitions must exist."""
-        rows = to_copy(pack_buckets(buckets, self._resolution.bucket_us))
+        rows = await asyncio.to_thread(_packed, buckets, self._resolution.bucket_us)
         await copy.copy_binary(self._connection, self._resolution.table, ROLLUP_COLUMNS, [rows])
 
     async def read(self, ids: Int64s, span: TimeRange) -> AsyncGenerator[Buckets, None]:
@@ -94,6 +95,10 @@ class RollupRepository:
     def _statement(self, pattern: str) -> TextClause:
         row_s = self._resolution.row_us // 1_000_000
         return text(pattern.format(table=self._resolution.table, row_s=row_s))
+
+
+def _packed(buckets: Buckets, bucket_us: int) -> bytes:
+    return to_copy(pack_buckets(buckets, bucket_us))
 
 
 def _wanted(ids: Int64s, span: TimeRange) -> dict[str, object]:
