@@ -84,6 +84,16 @@ async def test_too_many_samples_are_told_when_to_come_back(database_url: str, ke
     assert "at most 100 at once" in huge.json()["detail"]
 
 
+async def test_however_low_a_limit_is_it_is_told_when_to_come_back(
+    database_url: str, key: str
+) -> None:
+    async with limited(database_url, key, Limits(requests_per_s=5e-324)) as client:
+        answers = [await client.get("/v1/labels") for _ in range(5)]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert int(refused.headers["retry-after"]) >= 1
+
+
 async def test_a_limit_of_a_key_binds_that_key_alone(database_url: str, key: str) -> None:
     parsed = ApiKey.find(key)
     assert parsed is not None

@@ -21,7 +21,7 @@ from infrawatch.store.tenants import TenantRepository
 _INT32, _INT64 = 2**31, 2**63
 
 KeyId = Annotated[str | None, Field(pattern=r"^[a-z0-9]{4,32}$", description="One key; else all.")]
-Rate = Annotated[float | None, Field(gt=0, le=1e9, examples=[1000])]
+Rate = Annotated[float | None, Field(ge=1e-3, le=1e9, examples=[1000])]
 
 
 class LimitsIn(Wire):

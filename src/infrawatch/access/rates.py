@@ -92,5 +92,5 @@ async def _spend(counters: SlidingWindowCounterRateLimiter, policy: Policy, amou
     stats = await counters.get_window_stats(item, policy.holder)
     missing = 0 if is_allowed else amount - stats.remaining
     # The window slides: what was spent evenly comes back evenly.
-    more_in_s = min(policy.window_s, max(1, ceil(missing / policy.per_s)))
+    more_in_s = max(1, ceil(min(policy.window_s, missing / policy.per_s)))
     return Spent(policy, is_allowed, stats.remaining, more_in_s)
