@@ -5,9 +5,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import starmap
 from typing import NamedTuple
-from uuid import UUID
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -60,7 +59,7 @@ class SeriesRepository:
 
         Processes that create the same series at once all get the same ids.
         """
-        marks = [UUID(bytes=name.fingerprint()) for name in names]
+        marks = [name.fingerprint() for name in names]
         wanted = dict(zip(marks, names, strict=True))
         known = await self._find(wanted)
         if missing := _without(wanted, known):
@@ -71,7 +70,7 @@ class SeriesRepository:
 
     async def find(self, names: Sequence[SeriesName]) -> list[int | None]:
         """The id of each name, in order; None for one that is not stored."""
-        marks = [UUID(bytes=name.fingerprint()) for name in names]
+        marks = [name.fingerprint() for name in names]
         known = await self._find(dict(zip(marks, names, strict=True)))
         return [known.get(mark) for mark in marks]
 
@@ -122,31 +121,31 @@ class SeriesRepository:
         rows = await self._connection.execute(statement, wanted)
         return {value: count for value, count in rows}  # noqa: C416  # dict() cannot type rows
 
-    async def _find(self, wanted: Mapping[UUID, SeriesName]) -> dict[UUID, int]:
+    async def _find(self, wanted: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
         rows = await self._connection.execute(
             _FIND,
             {
                 "tenant": self._tenant_id,
-                "fingerprints": list(wanted),
+                "fingerprints": list(map(bytes.hex, wanted)),
                 "shards": [name.shard() for name in wanted.values()],
             },
         )
-        return {mark: series_id for mark, series_id in rows}  # noqa: C416  # dict() cannot type rows
+        return {mark.bytes: series_id for mark, series_id in rows}
 
-    async def _create(self, missing: Mapping[UUID, SeriesName]) -> dict[UUID, int]:
+    async def _create(self, missing: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
         """Ids of those that were created, not of those that another process created."""
         ordered = sorted(missing.items())
         rows = await self._connection.execute(
             _CREATE,
             {
                 "tenant": self._tenant_id,
-                "fingerprints": [mark for mark, _ in ordered],
+                "fingerprints": [mark.hex() for mark, _ in ordered],
                 "shards": [name.shard() for _, name in ordered],
                 "metrics": [name.metric for _, name in ordered],
-                "labels": [json.dumps(dict(name.labels)) for _, name in ordered],
+                "labels": [to_json(dict(name.labels)).decode() for _, name in ordered],
             },
         )
-        return {mark: series_id for mark, series_id in rows}  # noqa: C416
+        return {mark.bytes: series_id for mark, series_id in rows}
 
 
 async def list_all_ids(connection: AsyncConnection) -> Int64s:
@@ -169,7 +168,9 @@ def _to_series(page: Row[bytes, list[str], str]) -> Iterator[Series]:
     )
 
 
-def _without(names: Mapping[UUID, SeriesName], known: Mapping[UUID, int]) -> dict[UUID, SeriesName]:
+def _without(
+    names: Mapping[bytes, SeriesName], known: Mapping[bytes, int]
+) -> dict[bytes, SeriesName]:
     return {mark: name for mark, name in names.items() if mark not in known}
 
 
