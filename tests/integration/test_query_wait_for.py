@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from infrawatch.model.cursor import Cursor
 from infrawatch.store.database import Database
+from infrawatch.store.writers import WriterRepository
 
 PATIENCE = timedelta(seconds=2)
 
@@ -88,10 +89,17 @@ async def test_every_read_waits(client: AsyncClient, replica: AsyncClient) -> No
 
 
 async def test_a_write_that_never_comes_is_waited_for_until_the_deadline(
-    client: AsyncClient, impatient: AsyncClient
+    client: AsyncClient, impatient: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cursor = beyond(await written(client)).to_text()
+    looked: list[Cursor] = []
+    has_reached = WriterRepository.has_reached
 
+    async def noting(writers: WriterRepository, awaited: Cursor) -> bool:
+        looked.append(awaited)
+        return await has_reached(writers, awaited)
+
+    monkeypatch.setattr(WriterRepository, "has_reached", noting)
     started = monotonic()
     answer = await impatient.get("/v1/latest", params={"match": "up", "wait_for": cursor})
 
@@ -100,6 +108,7 @@ async def test_a_write_that_never_comes_is_waited_for_until_the_deadline(
     assert int(answer.headers["retry-after"]) > 0
     assert answer.json()["code"] == "deadline_exceeded"
     assert "wait_for" in answer.json()["detail"]
+    assert len(looked) < 15  # many who wait in vain must not keep the database busy
 
 
 async def test_who_waits_holds_no_connection(client: AsyncClient, replica: AsyncClient) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from itertools import chain, repeat
 from typing import NamedTuple
 from uuid import UUID
 
@@ -37,8 +38,8 @@ MAX_STEPS = 11_000
 _OFF_LOOP_SAMPLES = 200_000
 """About ten milliseconds of numpy; more than that would keep other requests waiting."""
 
-_POLL_S = 0.02
-"""How often `wait_for` looks again: an acknowledged write is visible after one round at most."""
+_PAUSES_S = (0.02, 0.04, 0.08, 0.16, 0.32)
+"""After which `wait_for` looks again: an acknowledged write is visible after the first at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,14 +245,14 @@ class Reader:
         most = self.limits_of(asker).samples
         try:
             async with asyncio.timeout(deadline_s):
-                while True:
+                for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
                     async with self._database.reading() as connection:
                         snapshot = Snapshot.on(connection, asker.tenant_id, most)
                         if awaited is None or await snapshot.writers.has_reached(awaited):
                             awaited = None
                             yield snapshot
                             return
-                    await asyncio.sleep(_POLL_S)
+                    await asyncio.sleep(pause_s)
         except TimeoutError:
             what = "there is no answer" if awaited is None else "the write of wait_for is not here"
             raise DeadlineExceeded(
