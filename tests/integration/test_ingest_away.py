@@ -59,6 +59,7 @@ async def pushed_when_it_is_back(client: AsyncClient, *all_series: object) -> Re
     deadline = monotonic() + 15
     while (answer := await push(client, *all_series)).status_code == 503:
         assert monotonic() < deadline, answer.text
+    assert answer.status_code == 200, answer.text
     return answer
 
 
@@ -145,7 +146,7 @@ async def test_a_postgresql_that_stands_still_keeps_nobody_waiting(
     client: AsyncClient, database: Database, database_url: str
 ) -> None:
     now = now_ms()
-    assert (await push(client, series("still", [now, 1]))).status_code == 200
+    await pushed_when_it_is_back(client, series("still", [now, 1]))
 
     with stopped(database_url):
         assert_later(await push(client, series("still", [now, 2])))
@@ -158,7 +159,7 @@ async def test_a_road_that_falls_silent_in_the_middle_of_a_group_keeps_nobody_wa
     client: AsyncClient, proxy: DatabaseProxy, database: Database
 ) -> None:
     now = now_ms()
-    assert (await push(client, series("halved", [now, 1]))).status_code == 200
+    await pushed_when_it_is_back(client, series("halved", [now, 1]))
 
     proxy.is_silent_in_group = True
     assert_later(await push(client, series("halved", [now, 2])))
@@ -181,7 +182,7 @@ async def test_whatever_hangs_the_deadline_holds(
     client: AsyncClient, database: Database, table: str
 ) -> None:
     now = now_ms()
-    assert (await push(client, series("known"))).status_code == 200
+    await pushed_when_it_is_back(client, series("known"))
 
     async with locked(database, table):
         assert_later(await push(client, series("hanging", [now, 1], type="gauge")))
@@ -198,7 +199,7 @@ async def test_a_group_that_is_ended_in_the_middle_costs_only_a_retry(
     client: AsyncClient, database: Database, database_url: str, table: str, end: str
 ) -> None:
     now = now_ms()
-    assert (await push(client, series("cut", [now, 1]))).status_code == 200
+    await pushed_when_it_is_back(client, series("cut", [now, 1]))
 
     async with locked(database, table), asyncio.TaskGroup() as tasks:
         pushing = tasks.create_task(push(client, series("cut", [now, 2])))
