@@ -14,6 +14,15 @@ from infrawatch.model.timerange import FAR_FUTURE_US, duration_us, from_us
 
 Bools = NDArray[np.bool_]
 
+_UNITS = {
+    1: "nanoseconds",
+    10**3: "microseconds",
+    10**6: "milliseconds",
+    10**9: "seconds",
+    60 * 10**9: "minutes",
+    3_600 * 10**9: "hours",
+}
+
 
 class TimeBounds(NamedTuple):
     """`retention` None keeps everything; `now_us` is the clock all of them count from.
@@ -44,14 +53,14 @@ class TimeBounds(NamedTuple):
         wrong = is_old | is_future
         if not wrong.any():
             return kept
-        self._refuse(decoded, is_old, "too_old", self._too_old(earliest_us))
-        self._refuse(decoded, is_future, "too_far_in_future", self._too_new(latest_us))
+        self._refuse(decoded, is_old, "too_old", self._too_old(earliest_us, unit_ns))
+        self._refuse(decoded, is_future, "too_far_in_future", self._too_new(latest_us, unit_ns))
         return ~wrong if kept is None else kept & ~wrong
 
-    def _too_old(self, earliest_us: int) -> str:
+    def _too_old(self, earliest_us: int, unit_ns: int) -> str:
         return (
-            f"before {from_us(earliest_us).isoformat(timespec='seconds')}: older than "
-            f"{self._oldest_setting()}; is `precision` right?"
+            f"before {from_us(earliest_us).isoformat(timespec='seconds')}, read as "
+            f"{_UNITS[unit_ns]}: older than {self._oldest_setting()}"
         )
 
     def _oldest_setting(self) -> str:
@@ -59,10 +68,10 @@ class TimeBounds(NamedTuple):
             return "INFRAWATCH_MAX_PAST allows"
         return "INFRAWATCH_RETENTION keeps"
 
-    def _too_new(self, latest_us: int) -> str:
+    def _too_new(self, latest_us: int, unit_ns: int) -> str:
         return (
-            f"after {from_us(latest_us).isoformat(timespec='seconds')}: further ahead of the "
-            "server's clock than INFRAWATCH_MAX_FUTURE; are the clock and `precision` right?"
+            f"after {from_us(latest_us).isoformat(timespec='seconds')}, read as "
+            f"{_UNITS[unit_ns]}: further ahead of the server's clock than INFRAWATCH_MAX_FUTURE"
         )
 
     def _refuse(self, decoded: Decoded, which: Bools, code: str, detail: str) -> None:
