@@ -17,15 +17,15 @@ from infrawatch.errors import (
     QueryTooBroad,
 )
 from infrawatch.problems import headers_of
-from infrawatch.query.promql.schemas import Refusal
+from infrawatch.query.promql.schemas import QueryRefusal
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    400: {"model": Refusal, "description": "The question is wrong; it says how."},
-    401: {"model": Refusal, "description": "No key, or one that is not good."},
-    403: {"model": Refusal, "description": "The key may not read."},
-    422: {"model": Refusal, "description": "The question has no answer, or is too broad."},
-    429: {"model": Refusal, "description": "Asked too often, or with too many wrong keys."},
-    503: {"model": Refusal, "description": "Try again after `Retry-After` seconds."},
+    400: {"model": QueryRefusal, "description": "The question is wrong; it says how."},
+    401: {"model": QueryRefusal, "description": "No key, or one that is not good."},
+    403: {"model": QueryRefusal, "description": "The key may not read."},
+    422: {"model": QueryRefusal, "description": "The question has no answer, or is too broad."},
+    429: {"model": QueryRefusal, "description": "Asked too often, or with too many wrong keys."},
+    503: {"model": QueryRefusal, "description": "Try again after `Retry-After` seconds."},
 }
 
 
@@ -56,5 +56,5 @@ def _refused(error: InfraWatchError) -> Response:
         kind = "timeout"
     elif isinstance(error, InvalidInput):
         kind, status = "bad_data", 400
-    refusal = Refusal(errorType=kind, error=str(error))
+    refusal = QueryRefusal(errorType=kind, error=str(error))
     return JSONResponse(refusal.model_dump(), status_code=status, headers=headers_of(error))

@@ -139,7 +139,7 @@ async def list_metadata(
     found = sorted((await reader.metadata(asker, metric or None)).items())
     return schemas.MetadataAnswer(
         data={
-            name: [schemas.MetricMetadata(type=said.type, help=said.help, unit=said.unit)]
+            name: [schemas.MetricDescription(type=said.type, help=said.help, unit=said.unit)]
             for name, said in found[: limit or None]
         }
     )

@@ -86,7 +86,7 @@ class SeriesAnswer(BaseModel):
     data: list[dict[str, str]]
 
 
-class MetricMetadata(BaseModel):
+class MetricDescription(BaseModel):
     type: str
     help: str
     unit: str
@@ -94,7 +94,7 @@ class MetricMetadata(BaseModel):
 
 class MetadataAnswer(BaseModel):
     status: Literal["success"] = "success"
-    data: dict[str, list[MetricMetadata]]
+    data: dict[str, list[MetricDescription]]
 
 
 class BuildAnswer(BaseModel):
@@ -102,7 +102,7 @@ class BuildAnswer(BaseModel):
     data: dict[str, str]
 
 
-class Refusal(BaseModel):
+class QueryRefusal(BaseModel):
     """Why there is no answer, and what to do."""
 
     status: Literal["error"] = "error"
