@@ -131,6 +131,7 @@ sum_over_time((temperature > 20)[5m:])
 rate(requests_total[1m:10s])
 max_over_time(temperature[5m:30s] offset 2m)
 max_over_time(temperature[5m:30s] @ end())
+max_over_time((temperature + 1)[30s:1h])
 last_over_time(temperature[5m] offset 3m)
 sum(rate(requests_total{code=~"5.."}[5m])) / sum(rate(requests_total[5m])) > 0.1
 (temperature)

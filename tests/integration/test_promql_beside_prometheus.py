@@ -171,7 +171,14 @@ async def test_a_query_is_refused_with_the_same_status(both: Both, query: str) -
 
 
 async def test_samples_of_a_range_are_as_they_were_sent(both: Both) -> None:
-    for query in ("temperature[5m]", "odd[1m]", "build_info[20m]", '"text"', "12.50"):
+    for query in (
+        "temperature[5m]",
+        "odd[1m]",
+        "build_info[20m]",
+        "odd[2m:30s]",
+        '"text"',
+        "12.50",
+    ):
         asked = {"time": START_S + 900.5}
         ours, theirs = [await asked_of(one, "/api/v1/query", asked, query) for one in both]
         assert_same(ours, theirs, query)

@@ -227,3 +227,9 @@ async def test_a_parameter_that_does_not_fit_is_named(client: AsyncClient) -> No
 async def test_a_nul_reaches_no_database(client: AsyncClient) -> None:
     for path in ("/v1/labels/a%00b/values", "/v1/series?match=%7Ba%3D%22%00%22%7D"):
         assert (await client.get(path)).status_code == 422
+
+
+async def test_a_client_of_prometheus_is_told_which_one_this_is_like(client: AsyncClient) -> None:
+    answer = await client.get("/api/v1/status/buildinfo")
+    assert answer.json()["status"] == "success"
+    assert answer.json()["data"]["version"] == "2.45.0"

@@ -153,6 +153,17 @@ def test_a_subquery_is_looked_at_on_multiples_of_its_step() -> None:
     assert one["values"] == [[41.0, "2"], [49.0, "2"]]
 
 
+def test_a_subquery_that_is_never_looked_at_is_empty() -> None:
+    for inner in ("limit", "limit + requests", "max_over_time(limit[1m:5s])"):
+        assert evaluated(f"max_over_time(({inner})[30s:1h])") == []
+
+
+def test_a_subquery_alone_is_what_it_was_at_each_of_its_steps() -> None:
+    assert evaluated("(limit + 1)[25s:10s]") == [
+        {"metric": {"host": "a"}, "values": [[20.0, "8"], [30.0, "8"], [40.0, "9"]]}
+    ]
+
+
 def test_values_are_written_as_prometheus_writes_them() -> None:
     told = {
         f'{{"__name__":"v","n":"{n}"}}': [(40, value)]

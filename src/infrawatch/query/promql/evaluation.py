@@ -42,7 +42,7 @@ class Evaluation:
         moments_us = self._asked.moments()
         expression = _plain(expression)
         with np.errstate(all="ignore"):
-            if isinstance(expression, promql.MatrixSelector):
+            if isinstance(expression, (promql.MatrixSelector, promql.SubqueryExpr)):
                 return self._raw(expression, moments_us)
             value = self._value(expression, moments_us)
         return value.unique() if isinstance(value, Vector) else value
@@ -96,12 +96,12 @@ class Evaluation:
                 "ask for a longer step or fewer series, or raise INFRAWATCH_READ_MAX_SAMPLES"
             )
 
-    def _raw(self, selected: promql.MatrixSelector, moments_us: Int64s) -> Samples:
-        selector = selected.vector_selector
-        samples = self._found(selector, 1)
-        end_us = self._asked.shifted(moments_us, selector.at, selector.offset)[-1]
-        start_us = end_us - length_us(selected.range)
-        return samples.picked((samples.times_us > start_us) & (samples.times_us <= end_us))
+    def _raw(
+        self, selected: promql.MatrixSelector | promql.SubqueryExpr, moments_us: Int64s
+    ) -> Samples:
+        samples, ends_us, range_us = self._ranged(selected, moments_us)
+        times_us, end_us = samples.times_us, ends_us[-1]
+        return samples.picked((times_us > end_us - range_us) & (times_us <= end_us))
 
     def _negated(self, expression: promql.UnaryExpr, moments_us: Int64s) -> Value:
         value = self._value(expression.expr, moments_us)
@@ -173,7 +173,8 @@ class Evaluation:
         """Samples, the ends of their windows, and how long these are in µs."""
         if isinstance(argument, promql.SubqueryExpr):
             inner_us = self._asked.of_subquery(argument, moments_us)
-            vector = self._vector(argument.expr, inner_us)
+            is_empty = len(inner_us) == 0  # no multiple of its step lies in any window
+            vector = Vector.blank(0) if is_empty else self._vector(argument.expr, inner_us)
             self._check(len(vector.labels), max(len(inner_us), len(moments_us)))
             shifted = self._asked.shifted(moments_us, argument.at, argument.offset)
             range_us = length_us(cast(timedelta, argument.range))  # of_subquery has checked

@@ -148,7 +148,8 @@ async def list_metadata(
 @router.get("/status/buildinfo")
 async def tell_build() -> schemas.BuildAnswer:
     """What this is: Grafana asks before anything else."""
-    return schemas.BuildAnswer(data={"version": version("infrawatch"), "application": "infrawatch"})
+    application = f"InfraWatch {version('infrawatch')}"
+    return schemas.BuildAnswer(data={"version": _LIKE, "application": application})
 
 
 async def _instant(reader: Reader, asker: Asker, question: schemas.InstantQuestion) -> Response:
