@@ -212,6 +212,9 @@ class Telemetry(_Http, _Connections, _Process, _Pressure, _Ingest, _Commits, _Li
         return generate_latest(self._shown)
 
 
+CONNECTIONS_LOGGER = "uvicorn.error.connections"
+
+
 def configure_logging(log_format: str, log_level: str) -> None:
     """Send structured logs to stderr, as JSON lines or for people at a terminal.
 
@@ -241,6 +244,8 @@ def configure_logging(log_format: str, log_level: str) -> None:
     )
     logging.basicConfig(stream=sys.stderr, level=max(level, logging.WARNING))
     logging.getLogger("asyncio").addFilter(_is_news)
+    # What is no HTTP is counted; with a line for each, anybody could fill the log.
+    logging.getLogger(CONNECTIONS_LOGGER).setLevel(logging.ERROR)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

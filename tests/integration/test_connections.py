@@ -24,6 +24,7 @@ UPGRADE = (
     b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 HEALTHY = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -116,6 +117,20 @@ async def test_newlines_do_not_keep_an_idle_connection(server: ServingProcess) -
         (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "not_http"),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "not_http"),
         (HEAD + b"X: a\r\n b\0c\r\n\r\n", 400, "not_http"),
+        (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501, "unknown_transfer_coding"),
+        (HEAD + b"Transfer-Encoding: xchunked\r\n\r\n", 501, "unknown_transfer_coding"),
+        (HEAD.replace(b"/1.1", b"/1.0") + CHUNKED, 400, "not_http"),
+        (HEAD.replace(b"/1.1", b"/2.0") + b"\r\n", 505, "unknown_http_version"),
+        (b"GET /livez\r\n\r\n", 505, "unknown_http_version"),
+        (b"GET /livez HTTP/1.1\r\n\r\n", 400, "not_http"),
+        (HEAD + b"Host: localhost\r\n\r\n", 400, "not_http"),
+        (HEAD.replace(b"localhost", b"localhost@evil.example") + b"\r\n", 400, "not_http"),
+        (HEAD.replace(b"localhost", b"localhost/evil") + b"\r\n", 400, "not_http"),
+        (HEAD.replace(b"localhost", b"[::1") + b"\r\n", 400, "not_http"),
+        (HEAD.replace(b"localhost", b"[::1::]") + b"\r\n", 400, "not_http"),
+        (HEAD.replace(b"localhost", b"localhost:65536") + b"\r\n", 400, "not_http"),
+        (HEAD.replace(b"localhost", b"a" * 301) + b"\r\n", 400, "not_http"),
+        (HEAD + UPGRADE + b"Host: localhost\r\n\r\n", 400, "not_http"),
         (HEAD + UPGRADE + b"Content-Length: 3\r\n\r\nabc", 400, "no_handshake"),
         (HEAD + UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n", 400, "no_handshake"),
         (HEAD + UPGRADE + b"a: b\r\n" * 130 + b"\r\n", 400, "no_handshake"),
@@ -129,6 +144,28 @@ async def test_what_is_no_request_is_refused_with_a_problem(
 
     found, problem = read_problem(answer)
     assert (found, problem["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /livez HTTP/1.0\r\nHost: localhost\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: LOCALHOST:8000\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: [::1]:80\r\n",
+    ],
+)
+async def test_heads_that_are_seldom_but_right_are_read(
+    server: ServingProcess, head: bytes
+) -> None:
+    async with connection(server.url, head + b"Connection: close\r\n\r\n") as one:
+        assert b"200 OK" in await one.rest()
+
+
+async def test_a_trailer_is_no_header(server: ServingProcess) -> None:
+    """Else it would say what a proxy in front, which looks at headers, does not let through."""
+    rest = b"2\r\n{}\r\n0\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"  # as a header it is refused here
+    async with connection(server.url, HEAD + b"Connection: close\r\n" + CHUNKED + rest) as one:
+        assert b" 422 " in (await one.rest()).partition(b"\r\n")[0]
 
 
 async def test_one_address_has_so_many_connections_and_a_trusted_proxy_any_number(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from http import HTTPStatus
 from math import ceil
 from typing import Any, Literal
@@ -13,8 +14,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from infrawatch.access.browsers import SECURITY_HEADERS
 from infrawatch.cli.gate import Gate
+from infrawatch.cli.heads import HeadersTooLarge, NotHttp, UrlTooLong, find_flaw
 from infrawatch.errors import DeadlineExceeded, InfraWatchError, Overloaded
 from infrawatch.problems import MEDIA_TYPE, RETRY_AFTER_S, to_members
+from infrawatch.telemetry import CONNECTIONS_LOGGER
 
 _TICK_S = 1.0
 """Patience is counted in ticks of the loop, so while the loop itself was held up nobody is late."""
@@ -30,24 +33,9 @@ _NO_HANDSHAKE = (
 )
 
 
-class NotHttp(InfraWatchError):
-    code = "not_http"
-    status = 400
-
-
 class NoHandshake(InfraWatchError):
     code = "no_handshake"
     status = 400
-
-
-class UrlTooLong(InfraWatchError):
-    code = "url_too_long"
-    status = 414
-
-
-class HeadersTooLarge(InfraWatchError):
-    code = "headers_too_large"
-    status = 431
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -117,6 +105,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = self._header_bytes = self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._flaw: tuple[Reason, InfraWatchError] = ("not_http", NotHttp("this is not HTTP"))
+        self.logger = logging.getLogger(CONNECTIONS_LOGGER)
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -171,10 +160,14 @@ class HttpProtocol(HttpToolsProtocol):
         if self._header_bytes > self._settings.max_header_bytes:
             self._flaw = "header_size", self._headers_too_large()
             raise self._flaw[1]
-        super().on_header(name, value)
+        if self._awaited == "head":  # else a trailer: no part of the head (RFC 9110, 6.5.1)
+            super().on_header(name, value)
 
     @override
     def on_headers_complete(self) -> None:
+        if flaw := find_flaw(self.parser.get_http_version(), self.headers):
+            self._flaw = "not_http", flaw
+            raise flaw
         self._await("body")
         super().on_headers_complete()
 
