@@ -269,6 +269,8 @@ def _retentions(settings: Settings) -> Mapping[Partitioned, timedelta | None]:
 
 
 def _health(database: Database, plumbing: Plumbing, telemetry: Telemetry) -> Health:
+    migrations.newest_revision()  # read now: an upgrade replaces files beneath a running server
+
     async def database_answers() -> None:
         found = await migrations.find_revision(database)
         if migrations.is_older(found):  # a newer one is an upgrade under way: our turn comes

@@ -203,6 +203,14 @@ def test_a_role_that_may_make_no_tables_is_a_fault(database: str) -> None:
     assert "GRANT CREATE ON SCHEMA public TO" in said_of(doctor(), "privileges")
 
 
+def test_a_role_that_does_not_see_who_reads_is_told_what_to_grant(database: str) -> None:
+    assert " privileges " not in doctor().output
+    shadow(database, "public.pg_has_role(name, text) RETURNS boolean", "SELECT false")
+    told = said_of(doctor(), "privileges")
+    assert told.startswith("warning")
+    assert "GRANT pg_read_all_stats TO" in told
+
+
 def test_another_schema_is_a_fault(database: str) -> None:
     execute(database, "UPDATE alembic_version SET version_num = '0000'")
     found = doctor()

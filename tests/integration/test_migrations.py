@@ -169,6 +169,16 @@ async def test_a_server_stays_ready_while_a_newer_version_takes_over(database_ur
         assert (await client.get("/readyz")).status_code == 200
 
 
+async def test_files_that_an_upgrade_replaces_beneath_a_server_do_not_make_it_unready(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = _with_a_later_migration(tmp_path).parent / "alembic"
+    revisions.cache_clear()
+    async with serving(database_url) as url, AsyncClient(base_url=url) as client:
+        monkeypatch.setattr("infrawatch.store.migrations._CHECKOUT", later)
+        assert (await client.get("/readyz")).status_code == 200
+
+
 async def test_an_index_is_built_while_samples_come_in_whoever_waits_for_the_migration(
     database_url: str, tmp_path: Path
 ) -> None:

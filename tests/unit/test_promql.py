@@ -145,6 +145,12 @@ def test_a_quantile_lies_between_the_bounds_of_its_bucket() -> None:
     assert math.isnan(by_series('histogram_quantile(0.5, b{le!="+Inf"})', told)["{}"])
 
 
+def test_a_bound_is_one_bound_however_its_sender_writes_it() -> None:
+    counts = {"1": 10.0, "1.0": 30.0, "+Inf": 40.0}
+    told = {f'{{"__name__":"b","le":"{le}"}}': [(40, n)] for le, n in counts.items()}
+    assert by_series("histogram_quantile(0.5, b)", told) == {"{}": pytest.approx(0.5)}
+
+
 def test_a_subquery_is_looked_at_on_multiples_of_its_step() -> None:
     asked = Asked(41 * US, 49 * US, 8 * US)
     (one,) = json.loads(

@@ -1,6 +1,7 @@
 """Samples as columns: the latest arrival of each is the one there is."""
 
 import struct
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -66,6 +67,15 @@ def test_bounds_say_where_each_series_lies(ids: list[int]) -> None:
     parts = [ids[start:end] for start, end in pairwise(bounds)]
     assert [part[0] for part in parts] == sorted(set(ids))
     assert all(part and len(set(part)) == 1 for part in parts)
+
+
+def test_one_column_is_replaced_however_many_samples_there_are() -> None:
+    before = columns([(1, 10, 0.5), (1, 20, 1.5)])
+
+    after = replace(before, values=before.values * 2)
+
+    assert len(after) == 2
+    assert [column.tolist() for column in after] == [[1, 1], [10, 20], [1.0, 3.0]]
 
 
 def test_only_prometheus_own_nan_is_a_stale_marker() -> None:

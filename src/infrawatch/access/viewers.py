@@ -11,12 +11,10 @@ from secrets import token_hex
 from time import monotonic
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from infrawatch.access.rates import DEADLINE_S, PAUSE_S
+from infrawatch.access.redis_client import redis_client
 
 log = structlog.get_logger()
 
@@ -89,19 +87,10 @@ class Viewers:
         if self._redis_url is None or monotonic() < self._away_until:
             return None
         try:
-            async with asyncio.timeout(DEADLINE_S), _client(self._redis_url) as redis:
+            async with asyncio.timeout(DEADLINE_S), redis_client(self._redis_url) as redis:
                 told: Sequence[str] = [str(one) for one in arguments]
                 return await redis.eval(script, 1, _KEY + holder, *told)
         except (RedisError, OSError) as error:  # TimeoutError is one
             self._away_until = monotonic() + PAUSE_S
             log.warning("viewers_counted_here", error=type(error).__name__, for_s=PAUSE_S)
             return None
-
-
-def _client(url: str) -> Redis:
-    return Redis.from_url(
-        url,
-        socket_timeout=DEADLINE_S,
-        socket_connect_timeout=DEADLINE_S,
-        retry=Retry(NoBackoff(), 1),
-    )

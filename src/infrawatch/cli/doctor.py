@@ -195,6 +195,14 @@ def _configuration(facts: Facts, settings: Settings) -> Iterator[Finding]:
     if not facts.may_create:
         text = f"It may make no tables: GRANT CREATE ON SCHEMA {facts.schema} TO {facts.user}."
         yield Finding(FAULT, "privileges", text)
+    if not facts.sees_others:
+        yield Finding(
+            WARNING,
+            "privileges",
+            "It does not see how long others have been reading, and a query of theirs that takes "
+            "longer than INFRAWATCH_REPLAY_WINDOW may lack samples: let a superuser "
+            f"GRANT pg_read_all_stats TO {facts.user}.",
+        )
     pools = settings.write_pool_size + settings.read_pool_size
     needed = (pools + OTHER_CONNECTIONS + ACCESS_CONNECTIONS) * settings.workers
     if needed > facts.connections:

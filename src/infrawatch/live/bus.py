@@ -10,7 +10,8 @@ import structlog
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from infrawatch.live.carriers import TIMEOUT_S, TROUBLES, Carrier, Carriers
+from infrawatch.access.redis_client import TIMEOUT_S
+from infrawatch.live.carriers import TROUBLES, Carrier, Carriers
 from infrawatch.live.hub import Hub
 from infrawatch.model.samples import Columns
 from infrawatch.store.journal import Entry

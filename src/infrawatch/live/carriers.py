@@ -8,15 +8,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
+from infrawatch.access.redis_client import redis_client
 from infrawatch.errors import CannotStart, Unavailable
-
-TIMEOUT_S = 0.25
-"""redis-py's own defaults let a hung server block a command for a minute."""
 
 TROUBLES = (RedisError, OSError, TimeoutError)
 """What comes of a server that is away, hangs or refuses."""
@@ -60,12 +56,12 @@ class Carriers:
         """
         asked = self._known[0]
         try:
-            async with _client(asked) as redis:
+            async with redis_client(asked) as redis:
                 owner = await self._find_owner(redis)
         except TROUBLES:
             self._known.rotate(-1)
             raise
-        async with _client(owner or asked) as redis:
+        async with redis_client(owner or asked) as redis:
             yield Carrier(redis, self._channel, is_cluster=owner is not None)
 
     async def _find_owner(self, asked: Redis) -> str | None:
@@ -103,18 +99,9 @@ async def ping(url: str) -> None:
         CannotStart: that is no URL of a Redis.
     """
     try:
-        async with _client(url) as redis:
+        async with redis_client(url) as redis:
             await redis.ping()
     except ValueError as error:
         raise CannotStart(f"It has no such URL ({error})") from None
     except TROUBLES as error:
         raise Unavailable(f"It does not answer ({str(error) or type(error).__name__})") from error
-
-
-def _client(url: str) -> Redis:
-    return Redis.from_url(
-        url,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 1),
-    )

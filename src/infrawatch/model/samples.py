@@ -1,11 +1,11 @@
 """Samples, as columns: three arrays of one length. Nothing here is one object per sample."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, Self
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import override
 
 from infrawatch.model.labels import SHARD_BITS, SHARDS
 from infrawatch.model.timerange import TimeRange
@@ -20,7 +20,8 @@ STALE_NAN_BITS = 0x7FF0000000000002
 """Prometheus' stale marker (model/value/value.go): the series ended here. Kept bit for bit."""
 
 
-class Columns(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
     """Samples of any number of series, in the order in which they arrived unless said otherwise.
 
     `times_us` are microseconds since the Unix epoch; `values` keep every bit, NaN payloads too.
@@ -44,9 +45,13 @@ class Columns(NamedTuple):
             return cls.empty()
         return Columns(*(np.concatenate(column) for column in zip(*filled, strict=True)))
 
-    @override
-    def __len__(self) -> int:  # the number of samples, not of columns
+    def __len__(self) -> int:
+        """The number of samples."""
         return len(self.series_ids)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """The columns, in the order in which they stand above."""
+        return iter((self.series_ids, self.times_us, self.values))
 
     def picked(self, which: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "Columns":
         """The samples at these positions, or where the mask is true, in that order."""

@@ -14,6 +14,7 @@ SELECT current_setting('server_version_num')::integer, current_setting('server_v
     current_setting('max_connections')::integer
         - current_setting('superuser_reserved_connections')::integer,
     coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+    pg_has_role('pg_read_all_stats', 'USAGE'),
     current_user, coalesce(current_schema(), 'public'), pg_database_size(current_database())
 """)
 _CLOCK = text("SELECT clock_timestamp()")
@@ -27,6 +28,7 @@ class Facts(NamedTuple):
     writes_full_pages: bool
     connections: int
     may_create: bool
+    sees_others: bool
     user: str
     schema: str
     size_bytes: int

@@ -212,7 +212,9 @@ def _sorted(columns: Columns, generation: int) -> _Sorted:
 
 def _merged(taken: Taken) -> _Merged:
     closed = decode(taken.closed)
-    before = HeadSamples(taken.closed.series_ids, taken.closed.counts, *closed[1:])
+    before = HeadSamples(
+        taken.closed.series_ids, taken.closed.counts, closed.times_us, closed.values
+    )
     samples = HeadSamples.joined([before, taken.head])
     chunks: list[Chunks] = []
     buckets: list[Buckets] = []
