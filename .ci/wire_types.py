@@ -22,6 +22,7 @@ ASKED = (
     "LabelValues",
     "MetadataOut",
     "Latest",
+    "QueryAnswer",
     "RangeOut",
     "SessionIn",
     "SessionOut",

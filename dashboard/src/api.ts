@@ -11,6 +11,12 @@ export type Session = Schemas["SessionOut"];
 export type Group = Schemas["GroupSamples"];
 export type WireValue = number | string | null;
 
+/** One value of a PromQL query at one moment. */
+export interface Instant {
+  labels: Labels;
+  value: number;
+}
+
 /** What the server said was wrong (RFC 9457), or that it could not be reached. */
 export class Problem extends Error {
   constructor(
@@ -51,6 +57,11 @@ export const api = {
     get("/v1/latest", { match, max_age: maxAge }, signal),
   range: (parameters: RangeParameters, signal?: AbortSignal): Promise<Schemas["RangeOut"]> =>
     get("/v1/range", { ...parameters }, signal),
+  query: async (query: string, signal?: AbortSignal): Promise<Instant[]> => {
+    const answer: Schemas["QueryAnswer"] = await get("/api/v1/query", { query }, signal);
+    const found = answer.data.result as { metric: Labels; value: [number, string] }[];
+    return found.map(({ metric, value }) => ({ labels: metric, value: Number(value[1]) }));
+  },
   session: (): Promise<Session> => get("/v1/session", {}),
   signIn: (how: Schemas["SessionIn"], key?: string): Promise<Session> =>
     changed("POST", "/v1/session", how, key).then((response) => response.json() as Promise<Session>),
@@ -116,6 +127,6 @@ async function answered(url: string, signal?: AbortSignal, how: RequestInit = {}
   clockOffsetMs = Math.abs(offsetMs) > 3_000 ? offsetMs : 0;
   if (response.ok) return response;
   if (response.status === 401) tellRefused();
-  const said = (await response.json().catch(() => null)) as { detail?: string } | null;
-  throw new Problem(said?.detail ?? `The server answered ${response.status}.`, response.status);
+  const said = (await response.json().catch(() => null)) as { detail?: string; error?: string } | null;
+  throw new Problem(said?.detail ?? said?.error ?? `The server answered ${response.status}.`, response.status);
 }

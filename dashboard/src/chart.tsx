@@ -17,6 +17,8 @@ export interface ChartProps {
   isRate?: boolean;
   /** Lines on top of each other, as parts of a whole. */
   isStacked?: boolean;
+  /** Names of lines in the order of their colours; without, the largest come first. */
+  order?: readonly string[];
   height?: number;
   span: Span;
   onSpan: (span: Span) => void;
@@ -27,8 +29,8 @@ const CURSOR = uPlot.sync("page");
 const LEGEND_ROOM = 6;
 
 export function Chart(props: ChartProps) {
-  const { title, note, picture, unit, isRate = false, height = 180, span, onSpan } = props;
-  const lines = useMemo(() => ordered(picture.lines), [picture]);
+  const { title, note, picture, unit, isRate = false, isStacked = false, height = 180, span, onSpan, order } = props;
+  const lines = useMemo(() => (order ? inOrder(picture.lines, order, isStacked) : ordered(picture.lines)), [picture]);
   const [at, setAt] = useState<number | null>(null);
   const canvas = useRef<HTMLDivElement>(null);
   usePlot(canvas, { ...props, lines, height, setAt });
@@ -39,7 +41,7 @@ export function Chart(props: ChartProps) {
     <figure class="chart" tabIndex={0} aria-label={`${title}. ${KEYS}`} onKeyDown={(event) => onKey(event, span, onSpan)}>
       <figcaption>
         <h3>{title}</h3>
-        {note && <span class="note" title={note}>{note}</span>}
+        {at === null ? note && <span class="note" title={note}>{note}</span> : <time class="note">{momentText(picture.times[at])}</time>}
       </figcaption>
       <div class="plot" ref={canvas} style={{ height: `${height}px` }}>
         {lines.length === 0 && <p class="hint">{HINTS[picture.status](picture)}</p>}
@@ -47,7 +49,7 @@ export function Chart(props: ChartProps) {
       <ul class="legend">
         {shown.map((line, number) => (
           <li key={line.key}>
-            <i class={`swatch line-${number % LINE_COLOURS}`} />
+            <i class={`swatch line-${colourAt(line, number, order) % LINE_COLOURS}`} />
             <span class="name" title={nameOf(line)}>{nameOf(line)}</span>
             <b>{formatted(line.values[index], unit, isRate)}</b>
           </li>
@@ -87,6 +89,26 @@ function ordered(lines: readonly Line[]): Line[] {
   // By name among equals and near-equals: colours shall not change with every sample.
   const rank = (line: Line) => Math.round(Math.log2((weights.get(line) ?? 0) + 1e-9));
   return [...lines].sort((a, b) => rank(b) - rank(a) || (a.key < b.key ? -1 : 1));
+}
+
+/** As the panel says; of a whole, parts that are nothing all the time are left out. */
+function inOrder(lines: readonly Line[], order: readonly string[], isStacked: boolean): Line[] {
+  const rank = (line: Line) => colourAt(line, order.length, order);
+  const some = lines.filter((line) => !isStacked || line.values.some((value) => value));
+  return (some.length ? some : [...lines]).sort((a, b) => rank(a) - rank(b) || (a.key < b.key ? -1 : 1));
+}
+
+/** A line keeps its colour while others come and go. */
+function colourAt(line: Line, number: number, order: readonly string[] | undefined): number {
+  const at = order?.findIndex((name) => name === line.metric || Object.values(line.labels).includes(name)) ?? -1;
+  return at < 0 ? number : at;
+}
+
+/** Of the step under the cursor, in the viewer's own way to write times. */
+function momentText(s: number | undefined): string {
+  const isToday = new Date().toDateString() === new Date((s ?? 0) * 1000).toDateString();
+  const day = isToday ? {} : ({ day: "numeric", month: "short" } as const);
+  return s === undefined ? "" : new Date(s * 1000).toLocaleString(undefined, { ...day, hour: "numeric", minute: "2-digit", second: "2-digit" });
 }
 
 function lastIndex(lines: readonly Line[]): number {
@@ -168,13 +190,13 @@ function toData({ picture, lines, isStacked }: Plotted): uPlot.AlignedData {
 }
 
 function options(width: number, now: { current: Plotted }): uPlot.Options {
-  const { lines, unit, isRate, isStacked, height } = now.current;
+  const { lines, unit, isRate, isStacked, height, order } = now.current;
+  const colours = lines.map((line, at) => lineColour(colourAt(line, at, order)));
   const grid = { stroke: colour("grid"), width: 1 };
   const axis = { stroke: colour("muted"), font: `11px ${colour("font")}`, grid, ticks: { show: false } };
-  const series = lines.map((_, at): uPlot.Series => {
-    const stroke = lineColour(at);
+  const series = colours.map((stroke, at): uPlot.Series => {
     const isAlone = lines.length === 1 || (isStacked && at === 0);
-    return { stroke, width: 1.5, points: { show: false }, ...(isAlone ? { fill: alpha(stroke, isStacked ? "66" : "1f") } : {}) };
+    return { stroke, width: 1.5, points: { show: true, size: 4, fill: stroke, filter: lonely }, ...(isAlone ? { fill: alpha(stroke, isStacked ? "66" : "1f") } : {}) };
   });
   return {
     width,
@@ -182,10 +204,10 @@ function options(width: number, now: { current: Plotted }): uPlot.Options {
     padding: [8, 18, 0, 0],
     legend: { show: false },
     series: [{}, ...series],
-    bands: isStacked ? lines.slice(1).map((_, at) => ({ series: [at + 2, at + 1], fill: alpha(lineColour(at + 1), "66") })) : [],
+    bands: isStacked ? lines.slice(1).map((_, at) => ({ series: [at + 2, at + 1], fill: alpha(colours[at + 1] ?? "", "66") })) : [],
     scales: { x: { time: true }, y: { range: (_plot, low, high) => scale(low, high) } },
     axes: [
-      { ...axis, space: 74, size: 24, values: (_plot, ticks, _at, _space, step) => ticks.map((tick) => clock(tick, step)) },
+      { ...axis, space: 74, size: 24, incrs: TIME_STEPS, values: (_plot, ticks, _at, _space, step) => ticks.map((tick) => clock(tick, step)) },
       { ...axis, size: 68, space: 34, values: (_plot, ticks) => ticks.map((tick) => formatted(tick, unit, isRate)), ...(unit === "bytes" ? { incrs: BINARY_STEPS } : {}) },
     ],
     cursor: {
@@ -223,15 +245,29 @@ function clock(tick: number, step: number): string {
   const isMidnight = date.getHours() === 0 && date.getMinutes() === 0;
   if (step >= 86_400 || (step >= 3_600 && isMidnight)) return date.toLocaleDateString(undefined, { day: "numeric", month: "short" });
   const seconds = step < 60 ? ({ second: "2-digit" } as const) : {};
-  return date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...seconds });
+  return date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", ...seconds });
 }
 
+const [MINUTE, HOUR, DAY] = [60, 3_600, 86_400];
+const TIME_STEPS = [
+  ...[1, 2, 5, 10, 15, 30],
+  ...[1, 2, 5, 10, 15, 30].map((n) => n * MINUTE),
+  ...[1, 2, 3, 6, 12].map((n) => n * HOUR),
+  ...[1, 2, 3, 7, 14, 30].map((n) => n * DAY),
+];
 const BINARY_STEPS = Array.from({ length: 60 }, (_, n) => [2 ** n, 2 ** n * 5]).flat().sort((a, b) => a - b);
 
 function scale(low: number | null, high: number | null): [number, number] {
   const from = Math.min(low ?? 0, 0);
   const to = Math.max(high ?? 0, 0);
   return from === to ? [0, 1] : [from < 0 ? from * 1.08 : 0, to * 1.08];
+}
+
+/** Samples without a neighbour, of which no line would tell. */
+function lonely(plot: uPlot, at: number): number[] {
+  const told = [...(plot.data[at]?.entries() ?? [])].filter(([, value]) => value !== undefined);
+  const isHole = (index: number) => (told[index]?.[1] ?? null) === null;
+  return told.flatMap(([where], index) => (!isHole(index) && isHole(index - 1) && isHole(index + 1) ? [where] : []));
 }
 
 const alpha = (hex: string, opacity: string): string => hex + opacity;

@@ -1,34 +1,37 @@
 /** One host: its vitals as charts, then everything else it sends, by family. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
-import { api, type Metadata, type Series, serverNow } from "./api";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { api, drawable, type Metadata, type Series, serverNow } from "./api";
 import { Chart } from "./chart";
 import { SILENT_AFTER_MS } from "./hosts";
-import { useLoaded, useTicks } from "./load";
-import { families, glance, type Panel } from "./panels";
+import { findFindings } from "./findings";
+import { type Loaded, useLoaded, useTicks } from "./load";
+import { families, glance, oneOf, type Panel } from "./panels";
 import { Notice, SpanPicker } from "./parts";
 import { useQuery } from "./query";
 import { go, linkTo, type Route } from "./route";
 import { equal, type Matcher, toSelector } from "./selector";
-import { fromText, NOW_15M, type Span, stepFor, toText } from "./span";
-import { ago } from "./units";
+import { fromText, type Span, spanSince, stepFor, toText } from "./span";
+import { ago, formatted } from "./units";
 
 const ASK_EVERY_MS = 30_000;
+const FIND_EVERY_MS = 15_000;
 
 export function HostView({ route }: { route: Route }) {
   const [, label = "instance", name = ""] = route.path;
   const place = equal(label, name);
-  const span = fromText(route.query.get("time"));
   const [wanted, setWanted] = useState("");
-  const series = useLoaded((signal) => api.series(toSelector(null, [place]), signal), `${label}=${name}`, ASK_EVERY_MS);
+  const series = useSeries(place);
+  const span = spanOf(route, series.value);
   const metadata = useLoaded((signal) => api.metadata(signal), "metadata");
-  const onSpan = (to: Span) => go(linkTo(route.path, { time: toText(to) }), "replace");
+  const onSpan = spanSetter(route);
+  const known = glance(series.value ?? [], place);
   return (
     <section aria-labelledby="title">
       <header class="view host">
         <div>
           <h1 id="title">{name}</h1>
-          <Facts series={series.value} />
+          <Facts series={series.value} place={place} />
         </div>
         <SpanPicker span={span} onSpan={onSpan} />
       </header>
@@ -38,42 +41,90 @@ export function HostView({ route }: { route: Route }) {
       )}
       {series.value && series.value.length > 0 && (
         <>
-          <Panels panels={glance(series.value, place)} span={span} onSpan={onSpan} />
+          {known.length > 0 && <Findings place={place} />}
+          <Panels panels={known} span={span} onSpan={onSpan} />
           <div class="finder">
             <label for="wanted">All metrics</label>
             <input id="wanted" type="search" placeholder="Find by name or help" value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} />
           </div>
-          <Everything series={series.value} place={place} metadata={metadata.value?.metadata ?? {}} wanted={wanted} span={span} onSpan={onSpan} />
+          <Everything series={series.value} place={place} metadata={metadata.value?.metadata ?? {}} wanted={wanted} isAll={known.length === 0} span={span} onSpan={onSpan} />
         </>
       )}
     </section>
   );
 }
 
-/** The vitals of a host as charts, for where it is not alone on the page. */
-export function Glance({ label, name }: { label: string; name: string }) {
-  const [span, setSpan] = useState(NOW_15M);
-  const place = equal(label, name);
-  const series = useLoaded((signal) => api.series(toSelector(null, [place]), signal), `${label}=${name}`, ASK_EVERY_MS);
-  return series.value && <Panels panels={glance(series.value, place)} span={span} onSpan={setSpan} />;
+interface GlanceProps {
+  label: string;
+  name: string;
+  route: Route;
 }
 
-function Facts({ series }: { series: readonly Series[] | null }) {
+/** A host at a glance, for where it is alone on the page. */
+export function Glance({ label, name, route }: GlanceProps) {
+  const place = equal(label, name);
+  const series = useSeries(place);
+  if (series.value === null) return null;
+  const [span, onSpan] = [spanOf(route, series.value), spanSetter(route)];
+  return (
+    <>
+      <div class="glance"><Findings place={place} /><SpanPicker span={span} onSpan={onSpan} /></div>
+      <Panels panels={glance(series.value, place)} span={span} onSpan={onSpan} />
+    </>
+  );
+}
+
+const useSeries = (place: Matcher): Loaded<Series[]> =>
+  useLoaded((signal) => api.series(toSelector(null, [place]), signal), `${place.label}=${place.value}`, ASK_EVERY_MS);
+
+function spanOf({ query }: Route, series: readonly Series[] | null): Span {
+  const first = series?.reduce((least, one) => Math.min(least, one.first_time ?? least), Infinity) ?? 0;
+  return fromText(query.get("time"), spanSince(Number.isFinite(first) ? first : 0));
+}
+
+const spanSetter = (route: Route) => (to: Span) => go(linkTo(route.path, { time: toText(to) }), "replace");
+
+/** One line, however much there is to tell: charts below shall not move. */
+function Findings({ place }: { place: Matcher }) {
+  const found = useLoaded((signal) => findFindings(place, signal), `${place.label}=${place.value}`, FIND_EVERY_MS);
+  if (found.value === null || found.value.length === 0)
+    return <p class="findings hint" role="status">{found.problem ?? (found.value ? "Nothing stands out now." : "")}</p>;
+  return (
+    <ul class="findings" aria-label="Worth a look">
+      {found.value.map((one) => (
+        <li key={one.text}>
+          <a class={`finding ${one.isBad ? "bad" : "warn"}`} href={linkTo(["explore"], { match: toSelector(one.metric, [place]) })}>{one.text}</a>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function Facts({ series, place }: { series: readonly Series[] | null; place: Matcher }) {
   useTicks(1_000);
+  const told = useLoaded((signal) => api.latest(toSelector(null, [oneOf([BOOT, MEMORY]), place]), "all", signal), `${place.label}=${place.value}`);
   if (series === null) return <p class="facts">Loading…</p>;
+  const valueOf = (metric: string) => drawable(told.value?.series.find((one) => one.metric === metric)?.value);
   const uname = series.find((one) => one.metric === "node_uname_info")?.labels;
+  const cores = new Set(series.filter((one) => one.metric === "node_cpu_seconds_total").map((one) => one.labels["cpu"])).size;
+  const [boot, memory] = [valueOf(BOOT), valueOf(MEMORY)];
   const last = Math.max(...series.map((one) => one.last_time ?? 0));
   const age = serverNow() - last;
+  const isSilent = age > SILENT_AFTER_MS + ASK_EVERY_MS;
   return (
     <p class="facts">
-      <span class={`badge ${age > SILENT_AFTER_MS + ASK_EVERY_MS ? "bad" : "good"}`}>
-        {age > SILENT_AFTER_MS + ASK_EVERY_MS ? `silent, seen ${ago(age)}` : "up"}
-      </span>
+      <span class={`badge ${isSilent ? "bad" : "good"}`}>{isSilent ? `silent, seen ${ago(age)}` : "up"}</span>
+      {boot !== null && !isSilent && <span>for {formatted(serverNow() / 1000 - boot, "seconds")}</span>}
       {uname && <span>{[uname["sysname"], uname["release"], uname["machine"]].filter(Boolean).join(" ")}</span>}
+      {cores > 0 && <span>{cores} {cores === 1 ? "core" : "cores"}</span>}
+      {memory !== null && <span>{formatted(memory, "bytes")} memory</span>}
       <span>{series.length} series</span>
     </p>
   );
 }
+
+const BOOT = "node_boot_time_seconds";
+const MEMORY = "node_memory_MemTotal_bytes";
 
 interface PanelsProps {
   panels: readonly Panel[];
@@ -94,16 +145,20 @@ interface EverythingProps extends Omit<PanelsProps, "panels"> {
   place: Matcher;
   metadata: Metadata;
   wanted: string;
+  /** Nothing else is on the page. */
+  isAll: boolean;
 }
 
-function Everything({ series, place, metadata, wanted, span, onSpan }: EverythingProps) {
+function Everything({ series, place, metadata, wanted, isAll, span, onSpan }: EverythingProps) {
   const found = families(series, place, metadata, wanted);
   if (found.length === 0) return <Notice kind="empty">No metric of this host is called or explained like that.</Notice>;
-  return <>{found.map((one) => <FamilyPart key={one.name} name={one.name} isOpen={wanted.trim() !== ""} panels={one.panels} span={span} onSpan={onSpan} />)}</>;
+  return <>{found.map((one) => <FamilyPart key={one.name} name={one.name} isOpen={wanted.trim() !== ""} isOpened={isAll && found.length <= FEW_FAMILIES} panels={one.panels} span={span} onSpan={onSpan} />)}</>;
 }
 
-function FamilyPart({ name, isOpen, ...rest }: PanelsProps & { name: string; isOpen: boolean }) {
-  const [opened, setOpened] = useState(false);
+const FEW_FAMILIES = 10;
+
+function FamilyPart({ name, isOpen, isOpened, ...rest }: PanelsProps & { name: string; isOpen: boolean; isOpened: boolean }) {
+  const [opened, setOpened] = useState(isOpened);
   return (
     <details class="family" open={opened || isOpen} onToggle={(event) => setOpened(event.currentTarget.open && !isOpen)}>
       <summary>{name} <span class="count">{rest.panels.length}</span></summary>
@@ -121,7 +176,8 @@ function LazyPanel({ panel, span, onSpan }: { panel: Panel; span: Span; onSpan: 
     if (place.current) observer.observe(place.current);
     return () => observer.disconnect();
   }, []);
-  const picture = useQuery(isSeen ? panel.question : null, span, stepFor(span.lengthMs));
+  const answer = useQuery(isSeen ? panel.question : null, span, stepFor(span.lengthMs));
+  const picture = useMemo(() => (panel.made ? { ...answer, lines: panel.made(answer.lines) } : answer), [answer]);
   return (
     <div class="panel" ref={place}>
       <Chart {...panel} picture={picture} span={span} onSpan={onSpan} />

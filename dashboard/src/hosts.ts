@@ -96,7 +96,8 @@ export function useVitals(place: Place, isWanted: boolean): { status: Picture["s
   const sent = useIt(ask("node_network_transmit_bytes_total", NO_REAL_DEVICE), "rate", "sum");
   const byMount = [place, "mountpoint"];
   const size = useIt(ask("node_filesystem_size_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
-  const free = useIt(ask("node_filesystem_avail_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
+  const free = useIt(ask("node_filesystem_free_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
+  const usable = useIt(ask("node_filesystem_avail_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
 
   const lineOf = (picture: Picture, name: string) => picture.lines.find((line) => line.labels[place] === name);
   const value = (picture: Picture, name: string) => newest(picture, lineOf(picture, name));
@@ -109,7 +110,7 @@ export function useVitals(place: Place, isWanted: boolean): { status: Picture["s
       cpu: busy === null ? null : clamped(1 - busy),
       memory: totalBytes && availableBytes !== null ? clamped(1 - availableBytes / totalBytes) : null,
       memoryTotal: totalBytes,
-      ...fullest(size, free, place, name),
+      ...fullest({ size, free, usable }, place, name),
       received: value(received, name),
       sent: value(sent, name),
       load: value(load, name),
@@ -118,20 +119,24 @@ export function useVitals(place: Place, isWanted: boolean): { status: Picture["s
       lastMs: lastTime(load, lineOf(load, name)),
     };
   };
-  return { status: worst([idle, cores, load, total, available, size, free]), of };
+  return { status: worst([idle, cores, load, total, available, size, free, usable]), of };
 }
 
-function fullest(size: Picture, free: Picture, place: Place, name: string): { disk: number | null; diskMount: string } {
+type Filesystems = Record<"size" | "free" | "usable", Picture>;
+
+/** As df counts: what only root may use is neither used nor left. Senders that do not say what is free, leave none to root. */
+function fullest({ size, free, usable }: Filesystems, place: Place, name: string): { disk: number | null; diskMount: string } {
   let disk: number | null = null;
   let diskMount = "";
-  const frees = new Map(free.lines.map((line) => [keyOf(line.labels, place), line]));
+  const of = (picture: Picture, key: string) => newest(picture, picture.lines.find((one) => keyOf(one.labels, place) === key));
   for (const line of size.lines) {
     if (line.labels[place] !== name) continue;
-    const all = newest(size, line);
-    const left = newest(free, frees.get(keyOf(line.labels, place)));
+    const key = keyOf(line.labels, place);
+    const [all, left] = [newest(size, line), of(usable, key)];
     if (!all || left === null) continue;
-    const used = clamped(1 - left / all);
-    if (disk === null || used > disk) [disk, diskMount] = [used, line.labels["mountpoint"] ?? ""];
+    const used = all - (of(free, key) ?? left);
+    const part = clamped(used / (used + left || 1));
+    if (disk === null || part > disk) [disk, diskMount] = [part, line.labels["mountpoint"] ?? ""];
   }
   return { disk, diskMount };
 }

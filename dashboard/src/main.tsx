@@ -75,7 +75,7 @@ function Current({ route }: { route: Route }) {
   switch (route.path[0] ?? "") {
     case "":
     case "sign-in": // where one came back to from elsewhere
-      return <Overview />;
+      return <Overview route={route} />;
     case "host":
       return <HostView key={route.path.join("/")} route={route} />;
     case "explore":

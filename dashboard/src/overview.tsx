@@ -7,7 +7,7 @@ import { findHosts, type Host, type Place, SILENT_AFTER_MS, trouble, useVitals, 
 import { Glance } from "./host";
 import { useLoaded, useTicks } from "./load";
 import { Meter, Notice, Sparkline } from "./parts";
-import { linkTo } from "./route";
+import { linkTo, type Route } from "./route";
 import { ago, digits, formatted } from "./units";
 
 interface Card {
@@ -24,7 +24,7 @@ const askAgainMs = (hosts: readonly Host[] | null): number => (hosts?.length ===
 /** With more cards than fit a screen, one looks for a host by its name. */
 const MANY = 12;
 
-export function Overview() {
+export function Overview({ route }: { route: Route }) {
   const [wanted, setWanted] = useState("");
   const hosts = useLoaded(findHosts, "hosts", askAgainMs);
   const has = (place: Place) => !!hosts.value?.some((host) => host.place === place);
@@ -58,9 +58,9 @@ export function Overview() {
       )}
       {named.length === 0 && <p class="hint">No host has that in its name.</p>}
       <ul class={`cards ${only ? "alone" : ""}`}>
-        {named.map((card) => <li key={`${card.host.place}=${card.host.name}`}><HostCard {...card} /></li>)}
+        {named.map((card) => <li key={`${card.host.place}=${card.host.name}`}><HostCard {...card} isAlone={only !== undefined} /></li>)}
       </ul>
-      {only && <Glance label={only.place} name={only.name} />}
+      {only && <Glance label={only.place} name={only.name} route={route} />}
       <Welcome isMore />
     </section>
   );
@@ -72,7 +72,7 @@ function toCard(host: Host, vitals: Vitals): Card {
   return { host, vitals, lastMs, isSilent, trouble: trouble(vitals, isSilent) };
 }
 
-function HostCard({ host, vitals, lastMs, isSilent }: Card) {
+function HostCard({ host, vitals, lastMs, isSilent, isAlone }: Card & { isAlone: boolean }) {
   const load = vitals.load === null ? "–" : digits(vitals.load) + (vitals.cores ? ` on ${vitals.cores} cores` : "");
   return (
     <a class={`card ${isSilent ? "silent" : ""}`} href={linkTo(["host", host.place, host.name])}>
@@ -80,10 +80,10 @@ function HostCard({ host, vitals, lastMs, isSilent }: Card) {
         <h2 title={host.name}>{host.name}</h2>
         <span class={`badge ${isSilent ? "bad" : "good"}`}>{isSilent ? "silent" : "up"}</span>
       </header>
-      <Sparkline values={vitals.history} most={1} label={`CPU of ${host.name} in the last 15 minutes`} />
+      <Sparkline values={isAlone ? begun(vitals.history) : vitals.history} most={1} label={`CPU of ${host.name} in the last 15 minutes`} />
       <Meter name="CPU" value={vitals.cpu} text={formatted(vitals.cpu, "ratio")} />
       <Meter name="Memory" value={vitals.memory} text={formatted(vitals.memory, "ratio")} />
-      <Meter name="Disk" value={vitals.disk} text={formatted(vitals.disk, "ratio")} />
+      <Meter name="Disk" value={vitals.disk} text={formatted(vitals.disk, "ratio")} of={vitals.diskMount} />
       <dl>
         <div><dt>In</dt><dd>{formatted(vitals.received, "bytes", true)}</dd></div>
         <div><dt>Out</dt><dd>{formatted(vitals.sent, "bytes", true)}</dd></div>
@@ -93,6 +93,14 @@ function HostCard({ host, vitals, lastMs, isSilent }: Card) {
     </a>
   );
 }
+
+/** From where there is something on; cards beside each other show the same time instead. */
+function begun(history: Vitals["history"]): Vitals["history"] {
+  const first = history.findIndex((value) => typeof value === "number");
+  return first < 0 ? history : history.slice(Math.min(first, Math.max(history.length - FEWEST, 0)));
+}
+
+const FEWEST = 8;
 
 function Skeletons() {
   return (

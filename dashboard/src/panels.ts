@@ -3,7 +3,7 @@
 import type { Across, Fn } from "./aggregate";
 import type { Metadata, Series } from "./api";
 import { NO_REAL_DEVICE, NO_REAL_FILESYSTEM } from "./hosts";
-import { type Question } from "./query";
+import type { Line, Question } from "./query";
 import { type Matcher, toSelector } from "./selector";
 import { isCounter, type Unit, unitOf } from "./units";
 
@@ -14,6 +14,9 @@ export interface Panel {
   unit: Unit;
   isRate: boolean;
   isStacked?: boolean;
+  order?: readonly string[];
+  /** What is drawn, where that is not what the server answers. */
+  made?: (lines: readonly Line[]) => Line[];
 }
 
 export interface Family {
@@ -23,6 +26,7 @@ export interface Family {
 
 interface Known {
   title: string;
+  note?: string;
   metrics: readonly string[];
   matchers?: readonly Matcher[];
   fn: Fn;
@@ -30,41 +34,56 @@ interface Known {
   across?: Across;
   unit: Unit;
   isStacked?: boolean;
+  isShare?: boolean;
+  order?: readonly string[];
+  made?: Panel["made"];
 }
+
+const NOT_IDLE: Matcher = { label: "mode", operator: "!=", value: "idle" };
+const MEMORY = { total: "node_memory_MemTotal_bytes", available: "node_memory_MemAvailable_bytes", free: "node_memory_MemFree_bytes" };
 
 const KNOWN: readonly Known[] = [
   {
     title: "CPU",
+    note: "cores in use, by mode",
     metrics: ["node_cpu_seconds_total"],
-    matchers: [{ label: "mode", operator: "!=", value: "idle" }],
+    matchers: [NOT_IDLE],
     fn: "rate",
     by: ["mode"],
     across: "sum",
     unit: "none",
+    isShare: true,
     isStacked: true,
+    order: ["user", "system", "iowait", "nice", "steal", "softirq", "irq"],
   },
   {
     title: "Memory",
-    metrics: ["node_memory_MemTotal_bytes", "node_memory_MemAvailable_bytes", "node_memory_Cached_bytes", "node_memory_MemFree_bytes"],
+    metrics: Object.values(MEMORY),
     fn: "avg",
     unit: "bytes",
+    isStacked: true,
+    order: ["used", "cache", "free"],
+    made: memoryParts,
   },
-  { title: "Load", metrics: ["node_load1", "node_load5", "node_load15"], fn: "avg", unit: "none" },
+  { title: "Load", metrics: ["node_load1", "node_load5", "node_load15"], fn: "avg", unit: "none", order: ["node_load1", "node_load5", "node_load15"] },
   {
-    title: "Network",
-    metrics: ["node_network_receive_bytes_total", "node_network_transmit_bytes_total"],
-    matchers: [NO_REAL_DEVICE],
+    title: "Programs by CPU",
+    note: "cores in use",
+    metrics: ["namedprocess_namegroup_cpu_seconds_total"],
     fn: "rate",
-    unit: "bytes",
+    by: ["groupname"],
+    across: "sum",
+    unit: "none",
+    isShare: true,
   },
-  { title: "Disk throughput", metrics: ["node_disk_read_bytes_total", "node_disk_written_bytes_total"], fn: "rate", unit: "bytes" },
   {
-    title: "Disk space left",
-    metrics: ["node_filesystem_avail_bytes"],
-    matchers: [NO_REAL_FILESYSTEM],
+    title: "Programs by memory",
+    note: "without shared",
+    metrics: ["namedprocess_namegroup_memory_bytes"],
+    matchers: [{ label: "memtype", operator: "=", value: "private" }],
     fn: "avg",
-    by: ["mountpoint"],
-    across: "max",
+    by: ["groupname"],
+    across: "sum",
     unit: "bytes",
   },
   {
@@ -76,7 +95,28 @@ const KNOWN: readonly Known[] = [
     ],
     fn: "rate",
     unit: "seconds",
+    order: ["node_pressure_cpu_waiting_seconds_total", "node_pressure_io_waiting_seconds_total", "node_pressure_memory_waiting_seconds_total"],
   },
+  {
+    title: "Network",
+    metrics: ["node_network_receive_bytes_total", "node_network_transmit_bytes_total"],
+    matchers: [NO_REAL_DEVICE],
+    fn: "rate",
+    unit: "bytes",
+  },
+  { title: "Disk throughput", metrics: ["node_disk_read_bytes_total", "node_disk_written_bytes_total"], fn: "rate", unit: "bytes" },
+  { title: "Disk busy", note: "share of the time", metrics: ["node_disk_io_time_seconds_total"], fn: "rate", by: ["device"], across: "max", unit: "seconds" },
+  {
+    title: "Disk space left",
+    metrics: ["node_filesystem_avail_bytes"],
+    matchers: [NO_REAL_FILESYSTEM],
+    fn: "avg",
+    by: ["mountpoint"],
+    across: "max",
+    unit: "bytes",
+  },
+  { title: "CPU by core", metrics: ["node_cpu_seconds_total"], matchers: [NOT_IDLE], fn: "rate", by: ["cpu"], across: "sum", unit: "seconds" },
+  { title: "TCP connections", note: "established", metrics: ["node_netstat_Tcp_CurrEstab"], fn: "avg", unit: "none" },
   { title: "Temperatures", metrics: ["node_hwmon_temp_celsius"], fn: "avg", unit: "celsius" },
 ];
 
@@ -86,17 +126,32 @@ export function glance(series: readonly Series[], place: Matcher): Panel[] {
   return KNOWN.flatMap((known) => {
     const metrics = known.metrics.filter((metric) => there.has(metric));
     if (metrics.length === 0) return [];
-    const { title, fn, by, across, unit, isStacked = false } = known;
+    const { title, fn, by, across, unit, note = "", isStacked = false, isShare = false, order, made } = known;
     const matchers = [place, ...(known.matchers ?? [])];
-    const match = toSelector(metrics.length === 1 ? (metrics[0] ?? null) : null, [...oneOf(metrics), ...matchers]);
+    const match = toSelector(metrics.length === 1 ? (metrics[0] ?? null) : null, [...(metrics.length > 1 ? [oneOf(metrics)] : []), ...matchers]);
     const question: Question = { match, fn, ...(by ? { by } : {}), ...(across ? { across } : {}) };
-    const note = title === "CPU" ? "cores in use, by mode" : "";
-    return [{ title, note, question, unit, isRate: fn === "rate" && title !== "CPU", isStacked }];
+    return [{ title, note, question, unit, isRate: fn === "rate" && !isShare, isStacked, ...(order && { order }), ...(made && { made }) }];
   });
 }
 
-const oneOf = (metrics: readonly string[]): Matcher[] =>
-  metrics.length > 1 ? [{ label: "__name__", operator: "=~", value: metrics.join("|") }] : [];
+/** What programs have, what would be given back to them at once, and the rest; all of it where less is known. */
+function memoryParts(lines: readonly Line[]): Line[] {
+  const [total, available, free] = [MEMORY.total, MEMORY.available, MEMORY.free].map((metric) => lines.find((one) => one.metric === metric));
+  if (!total || !available || !free) return [...lines];
+  const part = (name: string, all: Line, rest?: Line): Line => ({
+    key: name,
+    metric: null,
+    labels: { part: name },
+    values: rest ? all.values.map((value, at) => lessThan(value, rest.values[at])) : all.values,
+  });
+  return [part("used", total, available), part("cache", available, free), part("free", free)];
+}
+
+function lessThan(value: Line["values"][number], other: Line["values"][number]): Line["values"][number] {
+  return typeof value === "number" && typeof other === "number" ? value - other : (value ?? other) === undefined ? undefined : null;
+}
+
+export const oneOf = (metrics: readonly string[]): Matcher => ({ label: "__name__", operator: "=~", value: metrics.join("|") });
 
 /** Everything, one chart a metric, by family; `wanted` keeps those whose name or help has it. */
 export function families(series: readonly Series[], place: Matcher, metadata: Metadata, wanted: string): Family[] {
@@ -118,7 +173,11 @@ export function families(series: readonly Series[], place: Matcher, metadata: Me
     if (panels) panels.push(panel);
     else found.set(name, [panel]);
   }
-  return [...found].map(([name, panels]) => ({ name, panels }));
+  const all = [...found].map(([name, panels]) => ({ name, panels }));
+  // A family of one is no family.
+  const alone = all.filter((one) => one.panels.length === 1);
+  if (alone.length < 2) return all;
+  return [...all.filter((one) => one.panels.length > 1), { name: "others", panels: alone.flatMap((one) => one.panels) }];
 }
 
 /** The first words of a name: `node_memory`, `infrawatch_agent`, `http_server`. */

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { LENGTHS, moved, NOW_15M, scaled, type Span } from "./span";
+import { durationText, LENGTHS, moved, NOW_15M, scaled, type Span } from "./span";
 
 /** Something to paste, with a button that copies it. */
 export function Copyable({ text, label }: { text: string; label: string }) {
@@ -26,8 +26,10 @@ export function Copyable({ text, label }: { text: string; label: string }) {
 
 export function SpanPicker({ span, onSpan }: { span: Span; onSpan: (span: Span) => void }) {
   const isNow = span.endMs === null;
+  const isNamed = LENGTHS.some((one) => one.ms === span.lengthMs);
   return (
     <div class="spans" role="group" aria-label="Time">
+      {isNow && !isNamed && <button type="button" aria-pressed>{durationText(Math.round(span.lengthMs / 1000) * 1000)}</button>}
       {LENGTHS.map((one) => (
         <button
           key={one.text}
@@ -53,16 +55,22 @@ export function SpanPicker({ span, onSpan }: { span: Span; onSpan: (span: Span) 
   );
 }
 
+/** Who looks at it from elsewhere shall know whose noon this is. */
+const WITH_ZONE = {
+  ...({ year: "numeric", month: "numeric", day: "numeric" } as const),
+  ...({ hour: "numeric", minute: "2-digit", second: "2-digit", timeZoneName: "short" } as const),
+};
+
 function whenText(span: Span): string {
   const end = span.endMs ?? 0;
-  return `${new Date(end - span.lengthMs).toLocaleString()} – ${new Date(end).toLocaleString()}`;
+  return `${new Date(end - span.lengthMs).toLocaleString()} – ${new Date(end).toLocaleString(undefined, WITH_ZONE)}`;
 }
 
 /** How full something is, as a bar with its text; the colour says whether that is much. */
-export function Meter({ name, value, text }: { name: string; value: number | null; text: string }) {
+export function Meter({ name, value, text, of }: { name: string; value: number | null; text: string; of?: string }) {
   const level = value === null ? "none" : value >= 0.95 ? "bad" : value >= 0.85 ? "warn" : "good";
   return (
-    <div class="meter">
+    <div class="meter" title={of}>
       <span class="name">{name}</span>
       <span class="level" role="meter" aria-label={name} aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round((value ?? 0) * 100)} aria-valuetext={text}>
         <i class={level} style={{ width: `${Math.min(Math.max(value ?? 0, 0), 1) * 100}%` }} />

@@ -41,8 +41,10 @@ interface Group {
 const TAIL_MARGIN_MS = 60_000;
 /** With longer steps, history is asked again instead: raw samples of so long would be many. */
 const LONGEST_LIVE_STEP_MS = 120_000;
-/** Steps without a sample in a row that are bridged, because senders are slower than the step. */
+/** Holes so long are bridged, because senders are slower than the step. */
 const BRIDGED_MS = 25_000;
+/** … and longer ones of lines that have few samples all along, but none as long as this. */
+const LONGEST_BRIDGE_MS = 300_000;
 /** How long the samples of a step are kept: other series of its group may still be on their way. */
 const TAIL_KEPT_MS = 120_000;
 const MANY_LINES = 40;
@@ -255,25 +257,29 @@ export class LiveQuery {
       for (const at of group.byCell.keys()) if (at < first) group.byCell.delete(at);
       const values = times.map((_, index) => group.byCell.get(first + index) ?? null);
       if (values.some((value) => value !== null))
-        lines.push({ key, metric: group.metric, labels: group.labels, values: this.bridged(values) });
+        lines.push({ key, metric: group.metric, labels: group.labels, values: bridged(values, this.stepMs) });
     }
     return { status: this.status, problem: this.problem, stepMs: this.stepMs, times, lines };
   }
 
-  private bridged(values: (number | null)[]): Line["values"] {
-    const most = Math.max(1, Math.floor(BRIDGED_MS / this.stepMs));
-    const bridged: Line["values"] = values;
-    let holeSince = -1;
-    for (let at = 0; at < values.length; at++) {
-      if (values[at] === null) {
-        if (holeSince < 0) holeSince = at;
-        continue;
-      }
-      if (holeSince > 0 && at - holeSince <= most) bridged.fill(undefined, holeSince, at);
-      holeSince = -1;
-    }
-    return bridged;
-  }
+}
+
+/** A line without the holes that are there only because its sender is slower than the step. */
+function bridged(values: (number | null)[], stepMs: number): Line["values"] {
+  const told = values.flatMap((value, at) => (value === null ? [] : [at]));
+  const apart = told.slice(1).map((at, index) => at - (told[index] ?? 0));
+  const longest = Math.max(1, BRIDGED_MS / stepMs, Math.min(1.5 * usual(apart), LONGEST_BRIDGE_MS / stepMs));
+  const line: Line["values"] = values;
+  apart.forEach((steps, index) => {
+    const from = told[index] ?? 0;
+    if (steps - 1 <= longest) line.fill(undefined, from + 1, from + steps);
+  });
+  return line;
+}
+
+/** The median; 0 where too few tell what is usual. */
+function usual(steps: readonly number[]): number {
+  return steps.length < 3 ? 0 : ([...steps].sort((a, b) => a - b)[Math.floor(steps.length / 2)] ?? 0);
 }
 
 const NOTHING: Picture = { status: "loading", problem: "", stepMs: 5_000, times: [], lines: [] };

@@ -13,6 +13,7 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
 export const LENGTHS: readonly { text: string; name: string; ms: number }[] = [
+  { text: "5m", name: "5 minutes", ms: 5 * MINUTE },
   { text: "15m", name: "15 minutes", ms: 15 * MINUTE },
   { text: "1h", name: "1 hour", ms: HOUR },
   { text: "6h", name: "6 hours", ms: 6 * HOUR },
@@ -35,6 +36,13 @@ const STEPS_MS = [
 ];
 
 export const NOW_15M: Span = { lengthMs: 15 * MINUTE, endMs: null };
+
+/** What is shown before anybody chooses: less where there is less, so that it fills the chart. */
+export function spanSince(firstMs: number): Span {
+  const ageMs = serverNow() - firstMs;
+  const lengthMs = [2 * MINUTE, 5 * MINUTE].find((length) => ageMs < length);
+  return lengthMs === undefined ? NOW_15M : { lengthMs, endMs: null };
+}
 
 export function stepFor(lengthMs: number): number {
   const wanted = lengthMs / STEPS_WANTED;
@@ -71,10 +79,10 @@ export function toText(span: Span): string {
   return span.endMs === null ? named : `${named}@${span.endMs}`;
 }
 
-export function fromText(text: string | null): Span {
+export function fromText(text: string | null, otherwise: Span = NOW_15M): Span {
   const [length = "", end] = (text ?? "").split("@");
   const known = LENGTHS.find((one) => one.text === length)?.ms ?? parseFloat(length) * 1000;
-  if (!(known >= SHORTEST_MS && known <= LONGEST_MS)) return NOW_15M;
+  if (!(known >= SHORTEST_MS && known <= LONGEST_MS)) return otherwise;
   return { lengthMs: known, endMs: end && Number.isFinite(+end) ? +end : null };
 }
 

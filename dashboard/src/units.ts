@@ -30,6 +30,8 @@ export function unitOf(metric: string, metadata: Metadata): Unit {
   return "none";
 }
 
+/** Nothing later is a date (ECMA-262, "Time Values and Time Range"). */
+const LAST_DATE_S = 8.64e12;
 const BINARY = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 const DECIMAL = ["", "k", "M", "G", "T", "P"];
 
@@ -47,7 +49,7 @@ export function formatted(value: number | null | undefined, unit: Unit, isRate =
       // Seconds per second: how much of the time something was done.
       return isRate ? `${digits(value * 100)} %` : seconds(value);
     case "time":
-      return isRate ? `${digits(value)} s/s` : new Date(value * 1000).toLocaleString();
+      return isRate || Math.abs(value) > LAST_DATE_S ? `${digits(value)} s${per && "/s"}` : new Date(value * 1000).toLocaleString();
     case "ratio":
       return `${digits(value * 100)} %`;
     case "percent":
@@ -73,7 +75,7 @@ function seconds(value: number): string {
 }
 
 function scaledTo(value: number, base: number, names: readonly string[]): string {
-  let at = 0;
+  let at = Math.abs(value) >= base ** names.length ? names.length : 0; // no name for so much
   while (Math.abs(value) >= base && at < names.length - 1) {
     value /= base;
     at++;
@@ -85,10 +87,11 @@ function scaledTo(value: number, base: number, names: readonly string[]): string
 /** Three digits that say something. */
 export function digits(value: number): string {
   const size = Math.abs(value);
+  if (size >= 1e6) return value.toExponential(2).replace(/\.?0+e\+?/, "e");
   if (size >= 100 || value === 0) return value.toFixed(0);
   if (size >= 10) return value.toFixed(1).replace(/\.0$/, "");
   if (size >= 0.01) return value.toFixed(2).replace(/\.?0+$/, "");
-  return value.toPrecision(2);
+  return String(Number(value.toPrecision(2)));
 }
 
 /** How long ago, as people say it. */

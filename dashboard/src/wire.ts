@@ -194,6 +194,28 @@ export interface components {
             /** Detail */
             detail: string;
         };
+        /**
+         * QueryAnswer
+         * @description The value of a query: `[seconds, "value"]`, or series that have one or more of these.
+         */
+        QueryAnswer: {
+            /**
+             * Status
+             * @constant
+             */
+            status: "success";
+            data: components["schemas"]["QueryData"];
+        };
+        /** QueryData */
+        QueryData: {
+            /**
+             * Resulttype
+             * @enum {string}
+             */
+            resultType: "matrix" | "vector" | "scalar" | "string";
+            /** Result */
+            result: unknown[];
+        };
         /** RangeOut */
         RangeOut: {
             /** Series */

@@ -16,6 +16,7 @@ from infrawatch.agent.collectors import (
     memory,
     network,
     portable,
+    processes,
     sensors,
 )
 from infrawatch.agent.readings import Collector, Reading, counter, gauge
@@ -67,6 +68,7 @@ def host_collectors(
             "sockstat": partial(network.read_sockets, proc),
             "conntrack": partial(network.read_conntrack, proc),
             "hwmon": partial(sensors.read_sensors, sysfs),
+            "processes": processes.Processes(proc),
         }
     return {
         "cpu": portable.read_cpu,

@@ -1,0 +1,131 @@
+/** What a host's operator would want to be told at once: limits that are near, waits, losses. */
+
+import { api, type Labels } from "./api";
+import { NO_REAL_DEVICE, NO_REAL_FILESYSTEM } from "./hosts";
+import { type Matcher, toSelector } from "./selector";
+import { digits, formatted } from "./units";
+
+export interface Finding {
+  text: string;
+  isBad: boolean;
+  /** The metric that shows more of it. */
+  metric: string;
+}
+
+/** PromQL that has a sample only where there is something to tell; `of` adds the host to a metric. */
+interface Check {
+  ask: (of: (metric: string, ...more: Matcher[]) => string) => string;
+  metric: string;
+  /** From here on it is not only worth a look. */
+  bad: number;
+  text: (value: number, labels: Labels) => string;
+}
+
+const percent = (value: number): string => formatted(value, "ratio");
+const waiting = (what: string, least: number): Check => ({
+  ask: (of) => `rate(${of(`node_pressure_${what}_waiting_seconds_total`)}[2m]) > ${least}`,
+  metric: `node_pressure_${what}_waiting_seconds_total`,
+  bad: 0.8,
+  text: (value) => `Processes wait for ${what === "io" ? "disks" : what === "cpu" ? "CPU" : what} ${percent(value)} of the time`,
+});
+const nearly = (used: string, limit: string, what: string): Check => ({
+  ask: (of) => `${of(used)} / ${of(limit)} > 0.8`,
+  metric: used,
+  bad: 0.95,
+  text: (value) => `${what}: ${percent(value)} of the limit`,
+});
+const counted = (metric: string, span: string, what: string): Check => ({
+  ask: (of) => `increase(${of(metric)}[${span}]) >= 1`,
+  metric,
+  bad: 1,
+  text: (value) => `${digits(Math.round(value))} ${what}`,
+});
+
+const IDLE: Matcher = { label: "mode", operator: "=", value: "idle" };
+
+const CHECKS: readonly Check[] = [
+  {
+    // By all modes together, not by time: of a young host, the rates are of a part of the span.
+    ask: (of) => `1 - sum(rate(${of("node_cpu_seconds_total", IDLE)}[2m])) / sum(rate(${of("node_cpu_seconds_total")}[2m])) > 0.85`,
+    metric: "node_cpu_seconds_total",
+    bad: 0.95,
+    text: (value) => `CPU ${percent(value)} busy`,
+  },
+  waiting("cpu", 0.4),
+  waiting("io", 0.3),
+  waiting("memory", 0.1),
+  {
+    ask: (of) => `1 - ${of("node_memory_MemAvailable_bytes")} / ${of("node_memory_MemTotal_bytes")} > 0.85`,
+    metric: "node_memory_MemAvailable_bytes",
+    bad: 0.95,
+    text: (value) => `Memory ${percent(value)} used`,
+  },
+  {
+    ask: (of) => `rate(${of("node_vmstat_pswpin")}[5m]) > 50`,
+    metric: "node_vmstat_pswpin",
+    bad: 1_000,
+    text: (value) => `${digits(value)} pages/s come back from swap`,
+  },
+  counted("node_vmstat_oom_kill", "1h", "killed for lack of memory within the hour"),
+  {
+    ask: (of) => {
+      const [size, free, usable] = ["size", "free", "avail"].map((one) => of(`node_filesystem_${one}_bytes`, NO_REAL_FILESYSTEM));
+      return `1 - ${usable} / (${size} - ${free} + ${usable}) > 0.85`;
+    },
+    metric: "node_filesystem_avail_bytes",
+    bad: 0.95,
+    text: (value, labels) => `${labels["mountpoint"] ?? "A disk"} is ${percent(value)} full`,
+  },
+  {
+    ask: (of) => `1 - ${of("node_filesystem_files_free", NO_REAL_FILESYSTEM)} / ${of("node_filesystem_files", NO_REAL_FILESYSTEM)} > 0.85`,
+    metric: "node_filesystem_files_free",
+    bad: 0.95,
+    text: (value, labels) => `${labels["mountpoint"] ?? "A disk"} has ${percent(value)} of its inodes in use`,
+  },
+  {
+    ask: (of) => `rate(${of("node_disk_io_time_seconds_total")}[2m]) > 0.8`,
+    metric: "node_disk_io_time_seconds_total",
+    bad: 0.98,
+    text: (value, labels) => `Disk ${labels["device"] ?? ""} is busy ${percent(value)} of the time`,
+  },
+  {
+    ask: (of) => `rate(${of("node_network_receive_errs_total", NO_REAL_DEVICE)}[5m]) + rate(${of("node_network_transmit_errs_total", NO_REAL_DEVICE)}[5m]) > 0.1`,
+    metric: "node_network_receive_errs_total",
+    bad: 10,
+    text: (value, labels) => `${labels["device"] ?? "The network"}: ${digits(value)} broken packets/s`,
+  },
+  {
+    ask: (of) => `rate(${of("node_network_receive_drop_total", NO_REAL_DEVICE)}[5m]) + rate(${of("node_network_transmit_drop_total", NO_REAL_DEVICE)}[5m]) > 10`,
+    metric: "node_network_receive_drop_total",
+    bad: 1_000,
+    text: (value, labels) => `${labels["device"] ?? "The network"} drops ${digits(value)} packets/s`,
+  },
+  {
+    ask: (of) => `(rate(${of("node_netstat_Tcp_RetransSegs")}[5m]) > 1) / rate(${of("node_netstat_Tcp_OutSegs")}[5m]) > 0.03`,
+    metric: "node_netstat_Tcp_RetransSegs",
+    bad: 0.1,
+    text: (value) => `${percent(value)} of what TCP sends is sent again`,
+  },
+  counted("node_netstat_TcpExt_ListenDrops", "5m", "connections dropped at listening sockets within 5 min"),
+  nearly("node_filefd_allocated", "node_filefd_maximum", "Open files"),
+  nearly("node_nf_conntrack_entries", "node_nf_conntrack_entries_limit", "Tracked connections"),
+  counted("infrawatch_agent_dropped_samples_total", "15m", "samples dropped by the agent within 15 min"),
+];
+
+/** A question has at most 200 parts. */
+const PACK = 6;
+const NUMBER = "finding";
+
+/** What is worth a look at the host now, the worst first. */
+export async function findFindings(place: Matcher, signal: AbortSignal): Promise<Finding[]> {
+  const of = (metric: string, ...more: Matcher[]) => toSelector(metric, [place, ...more]);
+  // The number of a check comes back as a label.
+  const asked = CHECKS.map((check, at) => `label_replace(${check.ask(of)}, "${NUMBER}", "${at}", "", "")`);
+  const packs = Array.from({ length: Math.ceil(asked.length / PACK) }, (_, at) => asked.slice(at * PACK, (at + 1) * PACK));
+  const answers = await Promise.all(packs.map((pack) => api.query(pack.join(" or "), signal)));
+  const found = answers.flat().flatMap(({ labels, value }) => {
+    const check = CHECKS[Number(labels[NUMBER])];
+    return check ? [{ text: check.text(value, labels), isBad: value >= check.bad, metric: check.metric }] : [];
+  });
+  return found.sort((a, b) => Number(b.isBad) - Number(a.isBad));
+}

@@ -1,0 +1,129 @@
+"""What somebody sees who has just started it: one host, little history, and what stands out."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+import pytest
+import pytest_asyncio
+from browsing import page_of
+from hosts import host, send, series
+from httpx import AsyncClient
+from playwright.async_api import Browser, Locator, expect
+from pushing import now_ms
+from serving_live import live_server
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_COLUMNS_WITH_THE_LINE = """
+(canvas) => {
+  const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  const isTeal = ([r, g, b, opaque]) => r < 40 && g > 110 && b > 100 && opaque > 200;
+  const hit = (at) => isTeal(data.slice(at, at + 4));
+  const columns = [...Array(width).keys()];
+  const rows = [...Array(height).keys()];
+  return columns.filter((x) => rows.some((y) => hit((y * width + x) * 4))).length / width;
+}
+"""
+
+
+class Fresh(NamedTuple):
+    url: str
+    client: AsyncClient
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def fresh(database_url: str) -> AsyncIterator[Fresh]:
+    async with (
+        live_server(database_url) as url,
+        AsyncClient(base_url=url, timeout=30) as client,
+    ):
+        yield Fresh(url, client)
+
+
+async def _part_with_a_line(chart: Locator) -> float:
+    part: float = await chart.locator("canvas").evaluate(_COLUMNS_WITH_THE_LINE)
+    return part
+
+
+def _lately(*, seconds: int, every_s: int = 5) -> Sequence[int]:
+    return range(now_ms() - seconds * 1_000, now_ms() + 1, every_s * 1_000)
+
+
+async def test_charts_of_a_young_host_are_as_long_as_it_is_known(
+    browser: Browser, fresh: Fresh
+) -> None:
+    await send(fresh.client, *host("new", times=_lately(seconds=30)))
+    async with page_of(browser, fresh.url) as page:
+        await page.goto("/")
+        await expect(page.get_by_role("button", name="2m", exact=True)).to_be_visible()
+        await page.get_by_role("button", name="1h, the last 1 hour").click()
+        await expect(page).to_have_url(re.compile(r"#/\?time=1h$"))
+        await page.reload()
+        chosen = page.get_by_role("button", name="1h, the last 1 hour")
+        await expect(chosen).to_have_attribute("aria-pressed", "true")
+        await page.goto("/#/host/instance/new")
+        await expect(page.get_by_role("button", name="2m", exact=True)).to_be_visible()
+
+
+async def test_what_stands_out_is_told_above_the_charts(browser: Browser, fresh: Fresh) -> None:
+    times = _lately(seconds=120)
+    await send(fresh.client, *host("full", disk=0.97, memory=0.9, busy=0.5, times=times))
+    async with page_of(browser, fresh.url) as page:
+        await page.goto("/")
+        found = page.get_by_role("list", name="Worth a look").get_by_role("link")
+        await expect(found).to_have_text(["/ is 97 % full", "Memory 90 % used"])
+        await found.first.click()
+        await expect(page).to_have_url(re.compile("explore.match=node_filesystem_avail_bytes"))
+
+
+async def test_disks_are_as_full_as_df_says(browser: Browser, fresh: Fresh) -> None:
+    of_disk = {"instance": "reserved", "mountpoint": "/data", "fstype": "ext4"}
+    sizes = {"size": 100, "free": 40, "avail": 20}
+    bytes_ = [
+        series(f"node_filesystem_{name}_bytes", [[now_ms(), size]], **of_disk)
+        for name, size in sizes.items()
+    ]
+    await send(fresh.client, *bytes_)
+    async with page_of(browser, fresh.url) as page:
+        await page.goto("/")
+        meter = page.locator(".card").get_by_role("meter", name="Disk")
+        await expect(meter).to_have_attribute("aria-valuetext", "75 %")
+        await expect(page.get_by_title("/data")).to_be_visible()
+
+
+async def test_senders_slower_than_a_step_have_lines_and_a_lone_sample_has_a_dot(
+    browser: Browser, fresh: Fresh
+) -> None:
+    place = {"host": "slow"}
+    minutely = [[time, 50.0] for time in _lately(seconds=780, every_s=60)]
+    lonely = [[now_ms() - 300_000, 5.0]]
+    await send(
+        fresh.client,
+        series("minutely", minutely, **place),
+        series("lonely", lonely, **place),
+    )
+    async with page_of(browser, fresh.url, viewport={"width": 1280, "height": 900}) as page:
+        await page.goto("/#/host/host/slow")
+        slow = page.get_by_role("figure", name=re.compile("^minutely"))
+        await expect(slow.locator("canvas")).to_be_visible()
+        assert await _part_with_a_line(slow) > 0.5
+        lone = page.get_by_role("figure", name=re.compile("^lonely"))
+        await expect(lone.locator("canvas")).to_be_visible()
+        assert 0 < await _part_with_a_line(lone) < 0.1
+
+
+async def test_of_a_calm_host_nothing_stands_out_and_a_cursor_tells_the_time_in_every_chart(
+    browser: Browser, fresh: Fresh
+) -> None:
+    await send(fresh.client, *host("web-1", times=_lately(seconds=280)))
+    async with page_of(browser, fresh.url) as page:
+        await page.goto("/#/host/instance/web-1")
+        await expect(page.get_by_text("Nothing stands out now.")).to_be_visible()
+        load = page.get_by_role("figure", name=re.compile("^Load"))
+        await load.locator(".u-over").hover()
+        said = load.locator("time")
+        await expect(said).to_have_text(re.compile(r"^\d+:\d\d:\d\d$"))
+        memory = page.get_by_role("figure", name=re.compile("^Memory"))
+        await expect(memory.locator("time")).to_have_text(await said.inner_text())
