@@ -101,6 +101,16 @@ async def test_answers_from_rollups_are_those_of_the_samples(
         assert_same(found, await ask(client, **question))
 
 
+@pytest.mark.parametrize("fn", FUNCTIONS)
+async def test_of_a_span_without_samples_and_of_no_series_there_is_no_answer(
+    database: Database, client: AsyncClient, fn: str
+) -> None:
+    await store(database, {NAMES[0]: [(END_US, 1.0)]})
+    assert await ask(client, fn=fn, step="1h") == {}
+    assert await ask(client, fn=fn, step="1h", by="host", across="sum") == {}
+    assert await ask(client, fn=fn, step="1h", match="unheard_of") == {}
+
+
 @pytest.mark.parametrize(("name", "fn_step"), [("5m", "5m"), ("1h", "1h")])
 async def test_the_views_say_the_same_as_the_api(
     database: Database, client: AsyncClient, name: str, fn_step: str

@@ -85,7 +85,8 @@ class Buckets(NamedTuple):
     @classmethod
     def joined(cls, parts: "Sequence[Buckets]") -> "Buckets":
         """All parts one after the other."""
-        return Buckets._make(np.concatenate(column) for column in zip(*parts, strict=True))
+        columns = zip(cls.of(Columns.empty(), 1), *parts, strict=True)
+        return Buckets._make(np.concatenate(column) for column in columns)
 
     @classmethod
     def sorted(cls, parts: "Sequence[Buckets]") -> "Buckets":
