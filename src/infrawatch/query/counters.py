@@ -12,9 +12,9 @@ from infrawatch.query.steps import Answers, Bools, Positions, Steps
 
 
 class Gains(NamedTuple):
-    """What counters gained, and from when to when; each gain counts in the cell it ends in.
+    """What counters gained in each cell, and from when to when; a gain counts where it ends.
 
-    Columns, in which the gains of one cell are neighbours, earliest first.
+    Columns with an entry for each cell that has gains.
 
     A sample gained its difference to the sample before it, wherever that lies: in an earlier step
     or before the span. If the value fell, the counter had started again from 0, and the new value
@@ -48,28 +48,34 @@ class Gains(NamedTuple):
 
     @classmethod
     def _between(cls, samples: Placed) -> Self:
-        follows = (samples.rows[1:] == samples.rows[:-1]) & (samples.cells[1:] >= 0)
-        earlier = np.flatnonzero(follows)
-        later = earlier + 1
-        values = samples.values[later]
-        differences = values - samples.values[earlier]
+        runs = Runs.of(samples.cells)
+        is_first = np.ones(len(samples.rows), np.bool_)
+        np.not_equal(samples.rows[1:], samples.rows[:-1], out=is_first[1:])
+        amounts = np.diff(samples.values, prepend=0.0)
+        np.copyto(amounts, samples.values, where=amounts < 0)
+        amounts[is_first] = -0.0  # to which adding anything leaves it as it is
+        firsts = runs.starts + is_first[runs.starts]
+        has_gains = (samples.cells[runs.starts] >= 0) & (firsts <= runs.lasts)
         return cls(
-            samples.cells[later],
-            np.where(differences < 0, values, differences),
-            samples.times_us[earlier],
-            samples.times_us[later],
+            samples.cells[runs.starts[has_gains]],
+            total(amounts, runs)[has_gains],
+            samples.times_us[firsts[has_gains] - 1],
+            samples.times_us[runs.lasts[has_gains]],
         )
 
     @classmethod
     def _reported(cls, samples: Placed, steps: Steps) -> Self:
         inside = samples.inside()
-        indexes = inside.cells % steps.count
-        return cls(inside.cells, inside.values, steps.begins_us[indexes], steps.ends_us[indexes])
+        runs = Runs.of(inside.cells)
+        cells = inside.cells[runs.starts]
+        indexes = cells % steps.count
+        return cls(
+            cells, total(inside.values, runs), steps.begins_us[indexes], steps.ends_us[indexes]
+        )
 
     def increase(self) -> Answers:
         """The sum of the gains of each cell, not extrapolated."""
-        runs = Runs.of(self.cells)
-        return Answers(self.cells[runs.starts], total(self.amounts, runs))
+        return Answers(self.cells, self.amounts)
 
     def rate(self) -> Answers:
         """The increase of each cell per second of the time its gains cover.
@@ -77,8 +83,6 @@ class Gains(NamedTuple):
         That is from the sample before the first gain to the last sample of the step, where
         Prometheus divides an extrapolated increase by the window; of delta series, the step.
         """
-        runs = Runs.of(self.cells)
         # Unsigned, since two int64 can lie further apart than int64 counts.
-        until_us = self.until_us[runs.lasts].view(np.uint64)
-        covered_s = (until_us - self.since_us[runs.starts].view(np.uint64)) / US
-        return Answers(self.cells[runs.starts], total(self.amounts, runs) / covered_s)
+        covered_s = (self.until_us.view(np.uint64) - self.since_us.view(np.uint64)) / US
+        return Answers(self.cells, self.amounts / covered_s)

@@ -13,6 +13,7 @@ from infrawatch.model.samples import series_bounds
 from infrawatch.model.wire import WireValue, to_wire_times, to_wire_values
 from infrawatch.query.grouping import Group, Ranges
 from infrawatch.query.plan import Found
+from infrawatch.query.steps import Table
 from infrawatch.store.series import Series
 
 _PIECE_BYTES = 1 << 16
@@ -43,22 +44,30 @@ def encode_csv(found: Found, precision: str) -> Iterator[bytes]:
 
 def encode_ranges(ranges: Ranges, precision: str) -> Iterator[bytes]:
     """Like `encode_json`; a step without samples is null."""
-    times = to_wire_times(ranges.steps.begins_us, precision)
-    rows = zip(ranges.groups, ranges.table.values, ranges.table.empty, strict=True)
+    begins = to_wire_times(ranges.steps.begins_us, precision)
+    # All rows have the same times; what is written of them once, each row fills in with values.
+    row = b",".join(b"[%d,%%b]" % begin for begin in begins)
+    rows = zip(ranges.groups, _range_values(ranges.table), strict=True)
+    return in_pieces(_in_envelope(_series_object(group, [row % values]) for group, values in rows))
 
-    def objects() -> Iterator[Iterator[bytes]]:
-        for group, values, empty in rows:
-            wire = to_wire_values(values)
-            for place in np.flatnonzero(empty).tolist():
-                wire[place] = None
-            yield _series_object(group, [list(zip(times, wire, strict=True))])
 
-    return in_pieces(_in_envelope(objects()))
+def _range_values(table: Table) -> Iterator[tuple[bytes, ...]]:
+    """Of each row of a table what stands in JSON for its values; made for many rows at once."""
+    rows, steps = table.values.shape
+    at_once = max(1, _BLOCK_SAMPLES // max(steps, 1))
+    for first in range(0, rows, at_once):
+        values, empty = table.rows(slice(first, first + at_once))
+        wire = to_wire_values(np.where(empty, 0.0, values).reshape(-1))
+        for place in np.flatnonzero(empty).tolist():
+            wire[place] = None
+        written = to_json(wire)[1:-1].split(b",")
+        for start in range(0, len(wire), steps):
+            yield tuple(written[start : start + steps])
 
 
 def _series_objects(found: Found, precision: str) -> Iterator[Iterator[bytes]]:
     for series, blocks in _series_blocks(found, precision):
-        yield _series_object(Group(*series), blocks)
+        yield _series_object(Group(*series), (to_json(block)[1:-1] for block in blocks))
 
 
 def _series_blocks(found: Found, precision: str) -> Iterator[tuple[Series, Iterator[Block]]]:
@@ -74,14 +83,14 @@ def _series_blocks(found: Found, precision: str) -> Iterator[tuple[Series, Itera
         yield found.series[int(series_ids[start])], blocks(start, end)
 
 
-def _series_object(group: Group, blocks: Iterable[Block]) -> Iterator[bytes]:
+def _series_object(group: Group, samples: Iterable[bytes]) -> Iterator[bytes]:
     named = {
         "id": None if group.id is None else str(group.id),
         "metric": group.metric,
         "labels": group.labels,
     }
     yield to_json(named)[:-1] + b',"samples":['
-    yield from _with_commas(to_json(block)[1:-1] for block in blocks)
+    yield from _with_commas(samples)
     yield b"]}"
 
 

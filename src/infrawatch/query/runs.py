@@ -26,7 +26,8 @@ class Placed(NamedTuple):
         lengths = np.diff(series_bounds(columns.series_ids))
         rows = np.repeat(np.arange(len(lengths)), lengths)
         indexes = steps.indexes_of(columns.times_us)
-        cells = np.where(indexes < 0, -1, rows * steps.count + indexes)
+        cells = np.repeat(np.arange(len(lengths)) * steps.count, lengths) + indexes
+        cells[indexes < 0] = -1
         placed = cls(rows, cells, columns.times_us, columns.values)
         return placed.picked(~is_stale(columns.values))
 
