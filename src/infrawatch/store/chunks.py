@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Sequence
 
-from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.samples import Columns, Int64s, is_among
@@ -17,6 +16,7 @@ from infrawatch.store.chunk_rows import (
 )
 from infrawatch.store.codec import MAX_SAMPLES, WINDOW_US, Chunks, decode
 from infrawatch.store.head_rows import HEAD_COLUMNS, HEAD_FIELDS, HEAD_OF_WANTED
+from infrawatch.store.statements import Statement
 from infrawatch.store.wanted import ARRAY_OF_WANTED, BLOCKS_OF_WANTED, to_wanted
 
 _CHUNKS_AT_ONCE = 20_000
@@ -61,10 +61,10 @@ CROSS JOIN (
     ) AS k
 ) AS head
 """
-_READ = text(_WITH_HEAD.format(closed=_CLOSED))
-_READ_NEWEST = text(_WITH_HEAD.format(closed=_NEWEST))
+_READ = Statement.of(_WITH_HEAD.format(closed=_CLOSED))
+_READ_NEWEST = Statement.of(_WITH_HEAD.format(closed=_NEWEST))
 
-_ENDS = text(f"""
+_ENDS = Statement.of(f"""
 SELECT substr(array_send(array_agg(series_id)), 21), substr(array_send(array_agg(first)), 21),
     substr(array_send(array_agg(last)), 21)
 FROM (
@@ -111,7 +111,7 @@ class ChunkRepository:
 
     async def find_ends(self, ids: Int64s) -> tuple[Int64s, Int64s, Int64s]:
         """Ids of series that have chunks, and their first and last times in µs."""
-        sent = (await self._connection.execute(_ENDS, to_wanted(ids))).one()
+        [sent] = await _ENDS.fetch(self._connection, to_wanted(ids))
         series_ids, first, last = (copy.from_joined_elements(one or b"") for one in sent)
         return series_ids, first + copy.PG_EPOCH_US, last + copy.PG_EPOCH_US
 
@@ -125,12 +125,11 @@ class ChunkRepository:
         await copy.copy_binary(self._connection, "chunks", CHUNK_COLUMNS, rows)
 
     async def _select(
-        self, statement: TextClause, ids: Int64s, span: TimeRange
+        self, statement: Statement, ids: Int64s, span: TimeRange
     ) -> tuple[Chunks, Columns]:
         """What is closed, and the samples of the head in the span."""
         spanned = {"start": from_us(span.start_us), "end": from_us(span.end_us)}
-        answer = await self._connection.execute(statement, {**to_wanted(ids), **spanned})
-        fields = answer.one()
+        [fields] = await statement.fetch(self._connection, {**to_wanted(ids), **spanned})
         head = head_rows.from_row(fields[CHUNK_FIELDS_SENT:])
         samples = head.picked(is_among(head.series_ids, ids))
         return from_row(fields[:CHUNK_FIELDS_SENT]), samples.within(span)

@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import AdaptedConnection
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 from typing_extensions import override
 
@@ -95,10 +95,21 @@ def hand_out_proven(engine: AsyncEngine) -> None:
     event.listen(engine.sync_engine, "checkin", _note_return)
 
 
+def to_driver(connection: AsyncConnection) -> Connection:
+    """What SQLAlchemy itself asks. To go past it takes a third of the time for a short question."""
+    proxied = connection.sync_connection
+    assert proxied is not None
+    driver = proxied.connection.driver_connection
+    assert isinstance(driver, Connection)
+    return driver
+
+
 def _prove(connection: AdaptedConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
     driver = connection.driver_connection
     if driver.is_closed():
         raise DisconnectionError("the server has closed the connection")
+    if driver.is_in_transaction():
+        raise DisconnectionError("whoever had it before has not ended its transaction")
     if monotonic() - record.info.get(_RETURNED_AT, inf) < UNPROVEN_S:
         return
     try:

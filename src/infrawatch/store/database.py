@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import Self
+from typing import Literal, Self
 
 import asyncpg
 from sqlalchemy import URL, make_url
@@ -21,7 +21,7 @@ from infrawatch.errors import (
     StoreRefusal,
     StoreUnavailable,
 )
-from infrawatch.store.connections import SERVER_SETTINGS, connect, hand_out_proven
+from infrawatch.store.connections import SERVER_SETTINGS, connect, hand_out_proven, to_driver
 
 CONNECT_TIMEOUT_S = 5.0
 """A server that does not answer by then is as good as down; senders keep their samples."""
@@ -71,6 +71,7 @@ def create_engine(
     pool_size: int = 2,
     server_settings: Mapping[str, str] | None = None,
     deadline: timedelta | None = None,
+    isolation: Literal["AUTOCOMMIT"] | None = None,
 ) -> AsyncEngine:
     """Make a pool; it connects when first used, and never grows beyond `pool_size`.
 
@@ -92,6 +93,7 @@ def create_engine(
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_S,
         pool_use_lifo=True,
+        isolation_level=isolation,
         hide_parameters=True,  # in errors, hence in logs: they are what senders sent
     )
     hand_out_proven(engine)
@@ -135,6 +137,7 @@ class Database:
             url,
             pool_size=read_pool_size,
             deadline=read_deadline,
+            isolation="AUTOCOMMIT",  # `reading` begins and ends transactions itself
             server_settings={
                 "default_transaction_isolation": "repeatable read",
                 "default_transaction_read_only": "on",
@@ -188,7 +191,11 @@ class Database:
             DeadlineExceeded: a statement took too long.
         """
         with _driver_errors_are_ours():
-            async with self._reading.begin() as connection, _dropped_if_given_up(connection):
+            async with (
+                self._reading.connect() as connection,
+                _dropped_if_given_up(connection),
+                _snapshot(connection),
+            ):
                 yield connection
 
     def connections(self) -> Mapping[str, int]:
@@ -211,6 +218,21 @@ async def _dropped_if_given_up(connection: AsyncConnection) -> AsyncGenerator[No
     except (asyncio.CancelledError, TimeoutError):
         await connection.invalidate()
         raise
+
+
+@asynccontextmanager
+async def _snapshot(connection: AsyncConnection) -> AsyncGenerator[None, None]:
+    """A transaction past SQLAlchemy, which takes longer to begin and end one than to read."""
+    driver = to_driver(connection)
+    await driver.execute("BEGIN")
+    try:
+        yield
+    except (asyncio.CancelledError, TimeoutError):
+        raise  # nobody uses the connection any more
+    except BaseException:
+        await driver.execute("ROLLBACK")
+        raise
+    await driver.execute("COMMIT")
 
 
 @contextmanager

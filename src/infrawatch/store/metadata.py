@@ -6,6 +6,8 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infrawatch.store.statements import Statement
+
 # Sorted by metric, so that two batches with the same metrics wait for each other in one direction.
 _PUT = text("""
 INSERT INTO metric_metadata (tenant_id, metric, type, unit, help, temporality)
@@ -16,7 +18,7 @@ SET type = excluded.type, unit = excluded.unit, help = excluded.help,
     temporality = excluded.temporality
 """)
 
-_LIST = text("""
+_LIST = Statement.of("""
 SELECT metric, type, unit, help, temporality FROM metric_metadata
 WHERE tenant_id = :tenant
     AND (CAST(:metrics AS text[]) IS NULL OR metric = ANY(CAST(:metrics AS text[])))
@@ -58,7 +60,6 @@ class MetadataRepository:
 
     async def list(self, metrics: list[str] | None = None) -> dict[str, Metadata]:
         """By metric, in order: of these or of all; those without metadata are left out."""
-        rows = await self._connection.execute(
-            _LIST, {"tenant": self._tenant_id, "metrics": metrics}
-        )
+        wanted = {"tenant": self._tenant_id, "metrics": metrics}
+        rows = await _LIST.fetch(self._connection, wanted)
         return {metric: Metadata(*rest) for metric, *rest in rows}

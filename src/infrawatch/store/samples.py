@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import numpy as np
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.errors import QueryTooBroad
@@ -13,6 +12,7 @@ from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals,
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange, from_us
 from infrawatch.store.chunks import ChunkRepository
 from infrawatch.store.journal import JOINED, from_packed
+from infrawatch.store.statements import Statement
 from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
 
 EVER = TimeRange(0, FAR_FUTURE_US)
@@ -21,14 +21,14 @@ _OFF_LOOP_SAMPLES = 200_000
 """Sorting as many takes about ten milliseconds; more would keep other requests waiting."""
 
 _BUFFERED_ROWS = 50
-"""A row can hold a megabyte, and SQLAlchemy would hold a thousand of them."""
+"""A row can hold a megabyte."""
 
 _SPANNED = "AND j.max_at >= :start AND j.min_at < :end"
-_JOURNAL_OF_SHARDS = text(JOINED.format(wanted="", condition=_SPANNED))
+_JOURNAL_OF_SHARDS = Statement.of(JOINED.format(wanted="", condition=_SPANNED))
 
 # For a few series of each shard PostgreSQL looks for them in the bytes of a row, leading zeros left
 # out because they are everywhere, and sends rows that seem to hold one.
-_JOURNAL_OF_FEW = text(
+_JOURNAL_OF_FEW = Statement.of(
     JOINED.format(
         wanted=f"""
 JOIN (
@@ -126,13 +126,10 @@ class SampleRepository:
             statement = _JOURNAL_OF_FEW
             asked |= to_wanted(wanted)
         if is_few or len(shards) <= _FEW:  # a stream asks PostgreSQL twice as often
-            for _, *sent in await self._connection.execute(statement, asked):
+            for _, *sent in await statement.fetch(self._connection, asked):
                 yield _picked(sent, wanted, span)
             return
-        rows = await self._connection.stream(
-            statement, asked, execution_options={"max_row_buffer": _BUFFERED_ROWS}
-        )
-        async for _, *sent in rows:
+        async for _, *sent in statement.stream(self._connection, asked, at_once=_BUFFERED_ROWS):
             yield _picked(sent, wanted, span)
 
 

@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import aclosing
 from itertools import starmap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import Row, TextClause, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.labels import SeriesName, shard_of
@@ -15,6 +16,7 @@ from infrawatch.model.samples import Int64s
 from infrawatch.model.selector import METRIC_LABEL, Matcher, Operator, Selector, to_predicate
 from infrawatch.store.copy import from_joined_elements
 from infrawatch.store.journal import UNCOMPACTED
+from infrawatch.store.statements import Statement
 from infrawatch.store.wanted import BLOCK_BITS
 
 # One index descent per wanted series; shard and fingerprint together are the unique key.
@@ -93,18 +95,15 @@ class SeriesRepository:
         wanted = {"tenant": self._tenant_id, "after": after, **parameters, **most}
         found: list[Series] = []
         if most:  # all of it is wanted, and a stream asks PostgreSQL twice as often
-            for page in await self._connection.execute(statement, wanted):
+            for page in await statement.fetch(self._connection, wanted):
                 found += _to_series(page)
             return found
-        pages = await self._connection.stream(
-            statement, wanted, execution_options={"max_row_buffer": 1}
-        )
         accepts = to_predicate(rest)
-        async for page in pages:
-            found += [one for one in _to_series(page) if accepts(one.metric, one.labels)]
-            if len(found) >= limit:
-                break
-        await pages.close()
+        async with aclosing(statement.stream(self._connection, wanted, at_once=1)) as pages:
+            async for page in pages:
+                found += [one for one in _to_series(page) if accepts(one.metric, one.labels)]
+                if len(found) >= limit:
+                    break
         return found[:limit]
 
     async def count_labels(self) -> dict[str, int]:
@@ -161,7 +160,7 @@ async def find_names(connection: AsyncConnection, ids: Sequence[int]) -> list[tu
     return [(row.tenant_id, Series(row.id, row.metric, json.loads(row.labels))) for row in rows]
 
 
-def _to_series(page: Row[bytes, list[str], str]) -> Iterator[Series]:
+def _to_series(page: Sequence[Any]) -> Iterator[Series]:
     ids, metrics, labels = page
     return starmap(
         Series, zip(from_joined_elements(ids).tolist(), metrics, from_json(labels), strict=True)
@@ -223,7 +222,7 @@ def _alternatives(matcher: Matcher) -> list[str] | None:
 _REGULAR = re.compile(r"[\\.+*?()\[\]{}^$]")
 
 
-def _select(conditions: str, *, is_limited: bool) -> TextClause:
+def _select(conditions: str, *, is_limited: bool) -> Statement:
     """A page of series comes as one row, whose labels are one JSON document.
 
     Reading them row by row takes ten times as long. 2,000 of the longest label sets there may be
@@ -231,7 +230,7 @@ def _select(conditions: str, *, is_limited: bool) -> TextClause:
     know, PostgreSQL would rather look at each series of all, in order of their ids.
     """
     materialized = "MATERIALIZED" if conditions else "NOT MATERIALIZED"
-    return text(f"""
+    return Statement.of(f"""
 WITH meant AS {materialized} (
     SELECT id, metric, labels FROM series WHERE tenant_id = :tenant AND id > :after {conditions}
 )
