@@ -14,6 +14,7 @@ from infrawatch.model.samples import Columns
 from infrawatch.store.database import Database
 from infrawatch.telemetry import Telemetry
 
+TENANT = 1
 ONE_SAMPLE = Columns(np.array([64]), np.array([1_790_000_000_000_000]), np.array([1.0]))
 
 
@@ -43,7 +44,7 @@ async def running(
 
 async def write_together(writer: GroupWriter, batches: int) -> list[int]:
     """The seq of the commit that each batch is in."""
-    commits = await asyncio.gather(*(writer.write(ONE_SAMPLE) for _ in range(batches)))
+    commits = await asyncio.gather(*(writer.write(TENANT, ONE_SAMPLE) for _ in range(batches)))
     return [commit.seq for commit in commits]
 
 
@@ -59,6 +60,31 @@ async def test_a_group_waits_for_as_many_senders_as_shared_the_last(
     others = await write_together(writer, 2)
 
     assert [*await first, *others] == [2, 2, 2]
+
+
+async def test_of_what_is_too_much_for_a_group_tenants_have_a_batch_each_in_turn(
+    writer: GroupWriter,
+) -> None:
+    half = Columns.joined(50 * [ONE_SAMPLE])
+    flood = [asyncio.ensure_future(writer.write(1, half)) for _ in range(6)]
+    other = asyncio.ensure_future(writer.write(2, half))
+
+    seqs = [(await one).seq for one in (*flood, other)]
+
+    assert seqs == [1, 2, 2, 3, 3, 4, 1]
+
+
+async def test_a_batch_that_is_given_up_takes_no_turn(writer: GroupWriter) -> None:
+    impatient = [asyncio.ensure_future(writer.write(1, ONE_SAMPLE)) for _ in range(2)]
+    other = asyncio.ensure_future(writer.write(2, ONE_SAMPLE))
+    await asyncio.sleep(0)
+    for one in impatient:
+        one.cancel()
+    await asyncio.wait(impatient)
+
+    assert (await other).seq == 1
+    assert all(one.cancelled() for one in impatient)
+    assert (await writer.write(1, ONE_SAMPLE)).seq == 2
 
 
 async def test_a_group_does_not_wait_for_senders_that_are_gone(writer: GroupWriter) -> None:

@@ -5,8 +5,10 @@ from collections.abc import Iterable
 
 import pytest
 from conftest import execute
+from keys import TESTS
 from stored import named
 
+from infrawatch.access.tenants import create_tenant
 from infrawatch.ingest.resolver import Resolver
 from infrawatch.ingest.series_cache import SeriesCache, Space
 from infrawatch.store.database import Database
@@ -68,3 +70,15 @@ async def test_who_is_cancelled_takes_nobody_along_and_leaves_nothing(
 
     assert [isinstance(one, asyncio.CancelledError) for one in done] == [True, False, True, False]
     assert execute(database_url, METRICS) == "b d"
+
+
+async def test_tenants_take_turns_with_another_that_brings_many(database: Database) -> None:
+    one = resolver(database)
+    other_tenant = Space((await create_tenant(database, "other", TESTS)).id, "some format")
+    flood = asyncio.ensure_future(resolve(one, list(map(str, range(5_000)))))
+    await asyncio.sleep(0)  # it is at work now
+
+    await resolve(one, "a", other_tenant)
+
+    assert not flood.done()
+    assert len(set(await flood)) == 5_000

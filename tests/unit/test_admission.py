@@ -12,7 +12,13 @@ from infrawatch.telemetry import Telemetry
 
 MIB = 1024 * 1024
 MOST = 64 * MIB
-POST = {"type": "http", "method": "POST", "path": "/v1/samples", "headers": []}
+ONE, OTHER = "one key", "another"
+POST = {
+    "type": "http",
+    "method": "POST",
+    "path": "/v1/samples",
+    "headers": [(b"x-api-key", ONE.encode())],
+}
 
 
 @pytest.fixture
@@ -20,18 +26,18 @@ def under_way() -> UnderWay:
     return UnderWay(MOST, Telemetry())
 
 
-def is_refused(under_way: UnderWay) -> bool:
+def is_refused(under_way: UnderWay, sender: str = ONE) -> bool:
     try:
-        under_way.begin()
+        under_way.begin(sender)
     except Overloaded:
         return True
     return False
 
 
 def fill(under_way: UnderWay) -> None:
-    """Let there be as many bytes under way as there may be, in requests of a mebibyte."""
-    for _ in range(under_way.limit_bytes // MIB):
-        under_way.receive(MIB, 0)
+    """Let there be as many bytes under way as there may be, in requests of half a mebibyte."""
+    for _ in range(2 * under_way.limit_bytes // MIB):
+        under_way.receive(ONE, MIB // 2, 0)
 
 
 def test_requests_are_refused_while_too_many_bytes_are_under_way(under_way: UnderWay) -> None:
@@ -40,28 +46,49 @@ def test_requests_are_refused_while_too_many_bytes_are_under_way(under_way: Unde
     fill(under_way)
 
     assert is_refused(under_way)
-    under_way.leave(MIB)
+    under_way.leave(ONE, MIB // 2)
     assert not is_refused(under_way)
 
 
 def test_one_large_body_turns_nobody_else_away(under_way: UnderWay) -> None:
     own = 0
-    for _ in range(under_way.limit_bytes // MIB):
-        under_way.receive(MIB, own)
+    under_way.limit_bytes = MIB  # the least there is
+    for _ in range(MOST // MIB):
+        under_way.receive(ONE, MIB, own)
         own += MIB
 
     assert not is_refused(under_way)
-    under_way.leave(own)
+    under_way.leave(ONE, own)
     fill(under_way)
     assert is_refused(under_way), "what it counted for is forgotten with it, and not more"
 
 
+def test_what_one_sends_turns_no_other_away(under_way: UnderWay) -> None:
+    fill(under_way)
+
+    assert is_refused(under_way, ONE)
+    assert not is_refused(under_way, OTHER)
+    under_way.receive(OTHER, under_way.limit_bytes // 2, 0)
+    assert is_refused(under_way, OTHER), "it has its half now"
+    under_way.leave(OTHER, under_way.limit_bytes // 2)
+    assert not is_refused(under_way, OTHER)
+
+
+def test_what_one_sends_leaves_others_their_share_of_memory(under_way: UnderWay) -> None:
+    under_way.receive(ONE, MOST, 0)
+    for receive in (under_way.receive, under_way.hold):
+        receive(OTHER, MOST // 4, 0)
+    for receive in (under_way.receive, under_way.hold):
+        with pytest.raises(Overloaded):
+            receive(OTHER, 1, 0)
+
+
 def test_one_body_may_be_larger_than_the_bound_but_not_many(under_way: UnderWay) -> None:
-    under_way.receive(MOST, 0)
-    under_way.receive(MIB, MOST)
+    under_way.receive(ONE, MOST, 0)
+    under_way.receive(ONE, MIB, MOST)
 
     with pytest.raises(Overloaded):
-        under_way.receive(1, 0)
+        under_way.receive(ONE, 1, 0)
 
     assert under_way.bytes == MOST + MIB, "what was refused is not counted"
 
@@ -91,7 +118,7 @@ def test_when_it_is_needed_and_answers_are_prompt_more_may_be_under_way(
     under_way.answer(MIB, 0.1)
     assert under_way.limit_bytes == before, "nobody knows how many would be answered promptly"
 
-    under_way.receive(MOST, 0)
+    under_way.receive(ONE, MOST, 0)
     for _ in range(1_000):
         under_way.answer(MIB, 0.1)
 
@@ -101,7 +128,7 @@ def test_when_it_is_needed_and_answers_are_prompt_more_may_be_under_way(
 @given(st.lists(st.tuples(st.integers(0, MOST), st.floats(0, 100)), max_size=50))
 def test_the_limit_stays_within_its_bounds(answers: list[tuple[int, float]]) -> None:
     under_way = UnderWay(MOST, Telemetry())
-    under_way.receive(MOST, 0)
+    under_way.receive(ONE, MOST, 0)
     for size, took_s in answers:
         under_way.answer(size, took_s)
         assert MIB <= under_way.limit_bytes <= MOST
@@ -167,12 +194,12 @@ async def test_what_is_held_beside_a_body_counts_for_the_others(under_way: Under
         await receive()
         scope[HOLD](2 * MOST)  # alone, it may
         with pytest.raises(Overloaded):
-            under_way.hold(1, 0)
+            under_way.hold(ONE, 1, 0)
         with pytest.raises(Overloaded):
-            under_way.receive(1, 0)
+            under_way.receive(ONE, 1, 0)
         scope[HOLD](-MOST - 1)
-        under_way.hold(1, 0)
-        under_way.hold(-1, 0)
+        under_way.hold(ONE, 1, 0)
+        under_way.hold(ONE, -1, 0)
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     [answer] = await ask(under_way, app, [b""])

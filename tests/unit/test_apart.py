@@ -31,33 +31,59 @@ class Gates:
         return threading.get_ident()
 
 
-async def test_so_many_work_at_a_time_so_many_wait_and_the_next_is_told_to_come_back() -> None:
+async def test_one_of_a_tenant_works_so_many_wait_and_the_next_is_told_to_come_back() -> None:
     apart, gates = Apart(), Gates()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
-        works = [tasks.create_task(apart.run(gates.work)) for _ in range(THREADS + MOST_WAITING)]
-        await eventually(lambda: gates.running == THREADS)
+        works = [tasks.create_task(apart.run(1, gates.work)) for _ in range(1 + MOST_WAITING)]
+        await eventually(lambda: gates.running == 1)
 
         with pytest.raises(Overloaded):
-            await apart.run(gates.work)
+            await apart.run(1, gates.work)
+        gates.let_go.set()
+
+    assert gates.most == 1
+    assert threading.get_ident() not in {work.result() for work in works}
+
+
+async def test_what_one_tenant_sends_keeps_no_other_waiting() -> None:
+    apart, flood, others = Apart(), Gates(), Gates()
+    others.let_go.set()
+    async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
+        works = [tasks.create_task(apart.run(1, flood.work)) for _ in range(1 + MOST_WAITING)]
+        await eventually(lambda: flood.running == 1)
+
+        await apart.run(2, others.work)
+        assert not any(work.done() for work in works)
+        flood.let_go.set()
+
+
+async def test_no_more_work_than_there_are_threads_whoever_sends_it() -> None:
+    apart, gates = Apart(), Gates()
+    async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
+        for tenant_id in range(3 * THREADS):
+            tasks.create_task(apart.run(tenant_id, gates.work))
+        await eventually(lambda: gates.running == THREADS)
         gates.let_go.set()
 
     assert gates.most == THREADS
-    assert threading.get_ident() not in {work.result() for work in works}
 
 
 async def test_work_that_nobody_waits_for_any_more_still_keeps_its_thread() -> None:
     apart, gates = Apart(), Gates()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
-        works = [tasks.create_task(apart.run(gates.work)) for _ in range(THREADS)]
+        works = [tasks.create_task(apart.run(one, gates.work)) for one in range(THREADS)]
+        waits = tasks.create_task(apart.run(0, gates.work))
         await eventually(lambda: gates.running == THREADS)
-        for work in works:
+        for work in (*works, waits):
             work.cancel()
-        await asyncio.wait(works)
-        following = tasks.create_task(apart.run(gates.work))
+        await asyncio.wait([*works, waits])
+        following = tasks.create_task(apart.run(THREADS, gates.work))
+        again = tasks.create_task(apart.run(0, gates.work))
         await asyncio.sleep(0)
 
         assert gates.running == THREADS
         assert not following.done()
+        assert not again.done()
         gates.let_go.set()
 
     assert gates.most == THREADS
@@ -69,5 +95,5 @@ async def test_only_what_is_large_is_read_apart() -> None:
 
     apart = Apart()
 
-    assert await apart.decode(where, 3, b"abc") == threading.get_ident()
-    assert await apart.decode(where, 3, b"abcd") != threading.get_ident()
+    assert await apart.decode(1, where, 3, b"abc") == threading.get_ident()
+    assert await apart.decode(1, where, 3, b"abcd") != threading.get_ident()

@@ -1,6 +1,7 @@
 """What takes long is done in threads, a few at a time, so that everybody else is served too."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
@@ -14,37 +15,50 @@ THREADS = 2
 """All of them share one interpreter lock: each lets the loop wait another 5 ms for it, at times."""
 
 MOST_WAITING = 32
-"""Each has a body in memory, of up to 64 MiB."""
+"""Of one tenant. Each has a body in memory, of up to 64 MiB."""
+
+
+class _Tenant:
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.waiting = 0
 
 
 class Apart:
-    """Runs what would hold up the loop; when too much waits, it says so at once."""
+    """Runs what would hold up the loop; when too much waits, it says so at once.
+
+    A tenant has one thread at a time: two would read what it sends hardly faster, and leave none to
+    others. Those that wait have theirs in turn.
+    """
 
     def __init__(self) -> None:
         self._free = asyncio.Semaphore(THREADS)
-        self._waiting = 0
+        self._tenants: defaultdict[int, _Tenant] = defaultdict(_Tenant)
 
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(
+        self, tenant_id: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """Do work in a thread.
 
         Raises:
-            Overloaded: too much waits already; nothing was done.
+            Overloaded: too much of the tenant waits already; nothing was done.
         """
-        if self._waiting >= MOST_WAITING:
-            raise Overloaded(f"{MOST_WAITING} large bodies wait to be read; send it again later")
-        self._waiting += 1
-        try:
-            await self._free.acquire()
-        finally:
-            self._waiting -= 1
+        tenant = self._tenants[tenant_id]
+        await self._have_turn(tenant)
+
+        def free(_done: object) -> None:
+            self._free.release()
+            tenant.turn.release()
+
         loop = asyncio.get_running_loop()
         working = loop.run_in_executor(None, partial(work, *args, **kwargs))
         # A thread goes on when nobody waits for it any more, and is not free before its end.
-        working.add_done_callback(lambda _done: self._free.release())
+        working.add_done_callback(free)
         return await asyncio.shield(working)
 
     async def decode(
         self,
+        tenant_id: int,
         decode: Callable[Concatenate[bytes, P], T],
         limit_bytes: int,
         body: bytes,
@@ -54,8 +68,22 @@ class Apart:
         """Decode a body: here if it is no larger than the limit, else in a thread.
 
         Raises:
-            Overloaded: too much waits already; nothing was done.
+            Overloaded: too much of the tenant waits already; nothing was done.
         """
         if len(body) > limit_bytes:
-            return await self.run(decode, body, *args, **kwargs)
+            return await self.run(tenant_id, decode, body, *args, **kwargs)
         return decode(body, *args, **kwargs)
+
+    async def _have_turn(self, tenant: _Tenant) -> None:
+        if tenant.waiting >= MOST_WAITING:
+            raise Overloaded(f"{MOST_WAITING} large bodies wait to be read; send it again later")
+        tenant.waiting += 1
+        try:
+            await tenant.turn.acquire()
+            try:
+                await self._free.acquire()
+            except asyncio.CancelledError:
+                tenant.turn.release()
+                raise
+        finally:
+            tenant.waiting -= 1

@@ -148,7 +148,7 @@ class Intake:
             if accepted == 0:  # Prometheus sends metadata in requests of their own
                 return Outcome(0, verdicts, None, kept)
             await self._create(space, names, decoded.keys, ids)
-            commit = await self._writer.write(self._to_columns(ids, decoded, kept))
+            commit = await self._writer.write(space.tenant_id, self._to_columns(ids, decoded, kept))
         return Outcome(accepted, verdicts, commit, kept)
 
     def _find_ids(self, space: Space, decoded: Decoded) -> Ids:
@@ -163,21 +163,26 @@ class Intake:
         """The names of series that are not in the cache; what may not be stored gets verdicts."""
         if isinstance(ids, np.ndarray) or None not in ids:
             return {}
-        async with self._series_room.turn(principal.tenant_id) as unhurried:
-            names = await self._read_names(decoded, ids, unhurried)
+        tenant_id = principal.tenant_id
+        async with self._series_room.turn(tenant_id) as unhurried:
+            names = await self._read_names(tenant_id, decoded, ids, unhurried)
             most = self._limiter.max_series(principal) if names else None
             if most is None:
                 return names
-            asked = Asked(principal.tenant_id, decoded, names)
+            asked = Asked(tenant_id, decoded, names)
             return await self._series_room.keep_within(most, asked, unhurried)
 
     async def _read_names(
-        self, decoded: Decoded, ids: Sequence[int | None], unhurried: Unhurried | None
+        self,
+        tenant_id: int,
+        decoded: Decoded,
+        ids: Sequence[int | None],
+        unhurried: Unhurried | None,
     ) -> dict[int, SeriesName]:
         if unhurried:
             return await unhurried.collect(reading_names(decoded, ids))
         if ids.count(None) > _OFF_LOOP_NAMES:
-            return await self.apart.run(read_names, decoded, ids)
+            return await self.apart.run(tenant_id, read_names, decoded, ids)
         return read_names(decoded, ids)
 
     def _which_are_named(

@@ -93,7 +93,9 @@ async def write_samples(  # two of the six are the framework's
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake, wishes = intake_of(request), Wishes(partial=partial, dry_run=dry_run)
     find, known = intake.finder(principal, FORMAT), intake.known_heads(principal, FORMAT)
-    decoded = await intake.apart.decode(decode, _OFF_LOOP_BYTES, body, precision, find, known)
+    decoded = await intake.apart.decode(
+        principal.tenant_id, decode, _OFF_LOOP_BYTES, body, precision, find, known
+    )
     outcome = await intake.take(decoded, principal, FORMAT, wishes)
     has_lines = decode is native.decode_ndjson
     return _to_answer(outcome, wishes, request.state.epoch, has_lines=has_lines)

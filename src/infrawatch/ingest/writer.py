@@ -1,7 +1,6 @@
 """Group commit: batches that wait together are committed together."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from infrawatch.errors import (
     StoreRefusal,
     StoreUnavailable,
 )
+from infrawatch.ingest.turns import Turns
 from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import from_us
 from infrawatch.store.database import Database
@@ -85,7 +85,8 @@ class GroupWriter:
 
     While one group is being committed the next one gathers, so a slow disk makes groups
     larger, not queues longer; and if several senders shared the last group, the next waits a
-    moment for as many of them. A sender that is alone never waits.
+    moment for as many of them. A sender that is alone never waits. Of what is too much for one
+    group tenants have a batch each in turn, so nobody waits for all that another sends.
 
     The backlog is counted in samples, because samples fill memory; when it is full we say so at
     once: a sender kept waiting times out and sends again.
@@ -107,7 +108,7 @@ class GroupWriter:
         self._backlog_samples = backlog_samples
         self._group_samples = group_samples
         self._deadline_s = deadline.total_seconds()
-        self._queue: deque[_Waiting] = deque()
+        self._queue: Turns[_Waiting] = Turns()
         self._shared_by = 1
         self._arrived = asyncio.Event()
         self._is_closed = False
@@ -134,7 +135,7 @@ class GroupWriter:
         finally:
             self._count(-samples)
 
-    async def write(self, columns: Columns) -> Commit:
+    async def write(self, tenant_id: int, columns: Columns) -> Commit:
         """Store the whole batch, for which there is room, or nothing of it.
 
         If the caller loses patience (is cancelled), a batch whose turn has not come is given up.
@@ -146,13 +147,12 @@ class GroupWriter:
         if self._is_closed:
             raise _shutting_down()
         waiting = _Waiting(columns)
-        self._queue.append(waiting)
+        self._queue.append(tenant_id, waiting)
         self._arrived.set()
         try:
             return await waiting.committed
         except asyncio.CancelledError:
-            with suppress(ValueError):  # it is being committed
-                self._queue.remove(waiting)
+            self._queue.remove(tenant_id, waiting)  # unless it is being committed
             raise
 
     async def run(self) -> None:
@@ -163,8 +163,7 @@ class GroupWriter:
                     await self._store(group)
         finally:  # on a crash, nobody may be left waiting for an answer
             self.close()
-            self._settle(self._queue, ShuttingDown("the writer stopped"))
-            self._queue.clear()
+            self._settle(self._queue.drain(), ShuttingDown("the writer stopped"))
 
     def close(self) -> None:
         """Take no more batches."""

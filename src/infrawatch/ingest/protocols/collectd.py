@@ -124,7 +124,7 @@ async def write_collectd(request: Request, principal: MayWrite) -> Response:
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake = intake_of(request)
-    decoded = await intake.apart.decode(decode, _OFF_LOOP_BYTES, body)
+    decoded = await intake.apart.decode(principal.tenant_id, decode, _OFF_LOOP_BYTES, body)
     return plain_text.stored([await intake.take(decoded, principal, FORMAT, Wishes())])
 
 

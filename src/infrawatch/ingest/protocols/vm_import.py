@@ -96,7 +96,7 @@ async def import_lines(
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     labels = _read_labels(extra_label)
     intake = intake_of(request)
-    decoded = await intake.apart.decode(decode, _OFF_LOOP_BYTES, body, labels)
+    decoded = await intake.apart.decode(principal.tenant_id, decode, _OFF_LOOP_BYTES, body, labels)
     return plain_text.stored([await intake.take(decoded, principal, FORMAT, Wishes())])
 
 

@@ -143,5 +143,7 @@ async def _write(request: Request, principal: Principal, labels: Mapping[str, st
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake = intake_of(request)
-    decoded = await intake.apart.decode(decode, _OFF_LOOP_BYTES, body, now_us() // 1000, labels)
+    decoded = await intake.apart.decode(
+        principal.tenant_id, decode, _OFF_LOOP_BYTES, body, now_us() // 1000, labels
+    )
     return await intake.take(decoded, principal, FORMAT, Wishes())

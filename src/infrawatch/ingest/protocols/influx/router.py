@@ -150,7 +150,7 @@ async def _write(
     intake = intake_of(request)
     find, known = intake.finder(principal, FORMAT), intake.known_heads(principal, FORMAT)
     decoded = await intake.apart.decode(
-        decode, _OFF_LOOP_BYTES, body, unit_ns, now_us() * 1000, find, known
+        principal.tenant_id, decode, _OFF_LOOP_BYTES, body, unit_ns, now_us() * 1000, find, known
     )
     return await intake.take(decoded, principal, FORMAT, wishes), body
 

@@ -48,7 +48,9 @@ async def write_metrics(request: Request, principal: MayWrite) -> Response:
     intake = intake_of(request)
     find = intake.finder(principal, FORMAT)
     # What `find` reads are dicts, so it may be asked from there.
-    metrics = await intake.apart.decode(_read, _OFF_LOOP_BYTES, body, encoding, find)
+    metrics = await intake.apart.decode(
+        principal.tenant_id, _read, _OFF_LOOP_BYTES, body, encoding, find
+    )
     outcome = await intake.take(metrics, principal, FORMAT, Wishes(partial=True))
     return to_answer(metrics, outcome, encoding)
 

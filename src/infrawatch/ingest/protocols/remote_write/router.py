@@ -107,13 +107,15 @@ async def write(request: Request, principal: MayWrite) -> Response:
     batch = steady.read(body)
     is_new = batch is None
     if batch is None:
-        batch = await intake.apart.decode(version.decode, _OFF_LOOP_BYTES, body, find)
+        batch = await intake.apart.decode(
+            principal.tenant_id, version.decode, _OFF_LOOP_BYTES, body, find
+        )
     outcomes = [await intake.take(batch.decoded, principal, version.format, Wishes())]
     if is_new:
         steady.learn(body, batch, find)
     written = _Written(samples=outcomes[0].accepted)
     if batch.has_histograms:
-        decoded, lasts = await intake.apart.run(to_classics, batch)
+        decoded, lasts = await intake.apart.run(principal.tenant_id, to_classics, batch)
         outcome = await intake.take(decoded, principal, f"{version.format}_histograms", Wishes())
         stored = len(lasts) if outcome.kept is None else np.count_nonzero(outcome.kept[lasts])
         outcomes.append(outcome)
