@@ -47,17 +47,22 @@ def test_seconds_are_those_since_the_agent_started_and_survive_a_process(tmp_pat
 
 def test_threads_of_the_kernel_are_one_program(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
-    for at in range(2):
+
+    def threads_used(seconds: int) -> dict[tuple[str, ...], float]:
         write(tmp_path, KTHREADD, "kthreadd", parent=0, pages=(0, 0))
-        write(tmp_path, 30, "kworker/0:1-events", parent=KTHREADD, pages=(0, 0), system_s=at)
-        write(tmp_path, 31, "ksoftirqd/1", parent=KTHREADD, pages=(0, 0), system_s=at)
-        read = values(processes)
+        for pid, name in ((30, "kworker/0:1-events"), (31, "ksoftirqd/1")):
+            write(tmp_path, pid, name, parent=KTHREADD, pages=(0, 0), system_s=seconds)
+        return values(processes)
+
+    threads_used(0)
+    read = threads_used(1)
     assert read[CPU, "kernel", "system"] == 2
     assert read[NUMBER, "kernel"] == 3
 
 
 def test_only_so_many_programs_are_told_of_and_those_that_use_most(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
+    told: set[str] = set()
     for turn in range(6):
         for number in range(60):
             is_busy = number // 10 == turn
