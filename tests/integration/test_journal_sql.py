@@ -11,12 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infrawatch.model.samples import Columns
 from infrawatch.store import copy
 from infrawatch.store.database import Database
-from infrawatch.store.journal import (
-    JOINED,
-    ROW_SAMPLES,
-    JournalRepository,
-    from_packed,
-)
+from infrawatch.store.journal import JOINED, JournalRepository
+from infrawatch.store.journal_rows import ROW_SAMPLES, from_packed
 from infrawatch.store.writers import WriterRepository
 
 START_US = 1_790_006_400_000_000
@@ -36,6 +32,17 @@ BITS = st.sampled_from(sorted(SPECIAL_BITS.values())) | st.integers(0, 2**64 - 1
 SAMPLES = st.lists(
     st.tuples(st.integers(64, 2**62), st.integers(0, 2**50), BITS), min_size=1, max_size=200
 )
+RUNS = st.lists(
+    st.tuples(
+        st.sampled_from([64, 65, 128, 2**62]),
+        st.integers(0, 2**50),
+        st.integers(0, 2**40),
+        st.lists(BITS, min_size=1, max_size=60),
+    ),
+    min_size=1,
+    max_size=20,
+)
+"""A series, its first time, how far times are apart, and the values."""
 
 
 async def assert_both_readers_give(connection: AsyncConnection, columns: Columns) -> None:
@@ -51,6 +58,20 @@ async def assert_both_readers_give(connection: AsyncConnection, columns: Columns
     for read in (by_sql, by_numpy):
         for came_back, went_in in zip(read, ordered, strict=True):
             np.testing.assert_array_equal(came_back.view(np.int64), went_in.view(np.int64))
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(RUNS)
+async def test_sql_and_numpy_read_runs_of_samples_as_they_were_written(
+    database: Database, runs: list[tuple[int, int, int, list[int]]]
+) -> None:
+    counts = [len(bits) for *_, bits in runs]
+    ids, starts, steps = (np.repeat([run[n] for run in runs], counts) for n in range(3))
+    places = np.concatenate([np.arange(count) for count in counts])
+    values = np.array([one for *_, bits in runs for one in bits], np.uint64).view(np.float64)
+    async with database.writing() as connection:
+        times_us = starts + steps * places + copy.PG_EPOCH_US
+        await assert_both_readers_give(connection, Columns(ids, times_us, values))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -74,3 +95,15 @@ async def test_the_fullest_row_fits_a_page(database: Database, value: float) -> 
     times_us = START_US + np.arange(len(ids))
     async with database.writing() as connection:
         await assert_both_readers_give(connection, Columns(ids, times_us, np.full(len(ids), value)))
+
+
+@pytest.mark.parametrize("value", [1.5, float("nan"), 5e-324])
+@pytest.mark.parametrize("length", [2, 7, 4_000])
+async def test_the_fullest_row_of_runs_fits_a_page(
+    database: Database, length: int, value: float
+) -> None:
+    numbers = np.arange(4_000)
+    ids = 64 * (1 + numbers // length % 2)
+    async with database.writing() as connection:
+        columns = Columns(ids, START_US + 1_000_000 * numbers, np.full(len(ids), value))
+        await assert_both_readers_give(connection, columns)

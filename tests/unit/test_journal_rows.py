@@ -1,23 +1,32 @@
 """A group as PostgreSQL is given it, cut into rows as `append_group` cuts them."""
 
-import struct
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from infrawatch.model.labels import shard_of
 from infrawatch.model.samples import STALE_NAN_BITS, Columns
 from infrawatch.store import copy
-from infrawatch.store.journal import ROW_SAMPLES, Group
+from infrawatch.store.journal_rows import ROW_SAMPLES, Group, from_packed
 
 BITS = st.integers(-(2**63), 2**63 - 1)
 SAMPLES = st.lists(
     st.tuples(st.integers(0, 2**63 - 1), st.integers(-(2**60), 2**60), BITS), min_size=1
 )
+
+
+RUNS = st.lists(
+    st.tuples(
+        st.integers(64, 70), st.integers(0, 2**50), st.integers(-5, 2**40), st.integers(1, 700)
+    ),
+    min_size=1,
+    max_size=12,
+)
+"""Series, the first time, how far times are apart, and how many samples."""
 
 
 class Row(NamedTuple):
@@ -29,6 +38,7 @@ class Row(NamedTuple):
     span: tuple[int, int]
     columns: tuple[list[int], list[int], list[int]]
     odd: list[int] | None
+    size_bytes: int
 
 
 def rows(samples: list[tuple[int, int, int]]) -> Iterator[Row]:
@@ -36,24 +46,27 @@ def rows(samples: list[tuple[int, int, int]]) -> Iterator[Row]:
     group = Group.of(Columns(ids, times + copy.PG_EPOCH_US, bits.view(np.float64)))
     odd_bits = np.array(group.odd_values, np.float64).view(np.int64).tolist()
     facts = zip(
-        *(group.shards, group.firsts, group.starts, group.counts),
+        *(group.shards, group.firsts, group.starts, group.counts, group.word_starts, group.words),
         *(group.earliest, group.latest, group.odds),
         strict=True,
     )
-    for shard, first, start, count, earliest, latest, odd in facts:
-        part = slice(start, start + count)
+    for shard, first, start, count, word, words, earliest, latest, odd in facts:
+        told, part = slice(word, word + words), slice(start, start + count)
+        cut = group.series_ids[told], group.times[told], group.values[part]
+        ids, times_us, values = from_packed([column.tobytes() for column in cut])
         yield Row(
             shard,
             first,
             count,
             (earliest, latest),
-            (read(group.series_ids, part), read(group.times, part), read(group.values, part)),
+            (
+                ids.tolist(),
+                (times_us - copy.PG_EPOCH_US).tolist(),
+                values.view(np.int64).tolist(),
+            ),
             None if odd is None else odd_bits[odd - 1 : odd - 1 + count],
+            sum(column.nbytes for column in cut),
         )
-
-
-def read(sent: NDArray[np.signedinteger], part: slice) -> list[int]:
-    return list(struct.unpack(f">{len(sent)}q", sent.tobytes()))[part]
 
 
 @given(SAMPLES)
@@ -103,6 +116,37 @@ def test_what_is_too_much_for_a_page_is_cut_into_rows_that_know_their_place() ->
     assert [time for row in found[:3] for time in row.columns[1]] == list(
         range(2 * ROW_SAMPLES + 7)
     )
+
+
+@given(RUNS)
+def test_samples_as_far_apart_are_told_in_runs_and_come_back_in_order(
+    runs: list[tuple[int, int, int, int]],
+) -> None:
+    samples = [
+        (series_id, start + n * step, n)
+        for series_id, start, step, count in runs
+        for n in range(count)
+    ]
+
+    found = list(rows(samples))
+
+    for shard in {row.shard for row in found}:
+        own = [row for row in found if row.shard == shard]
+        told = [sample for row in own for sample in zip(*row.columns, strict=True)]
+        assert told == [sample for sample in samples if shard_of(sample[0]) == shard]
+        assert [row.first for row in own] == [0, *accumulate(row.samples for row in own)][:-1]
+    for row in found:
+        assert row.span == (min(row.columns[1]), max(row.columns[1]))
+        assert row.size_bytes <= 24 * min(row.samples, ROW_SAMPLES), "fits a page"
+
+
+def test_a_series_with_a_sample_missing_takes_little_more_than_its_values() -> None:
+    times = [n * 15_000_000 for n in range(600) if n != 77]
+
+    [row] = rows([(64, time, n) for n, time in enumerate(times)])
+
+    assert row.columns[1] == times
+    assert row.size_bytes <= 8 * len(times) + 3 * 32
 
 
 @given(st.lists(BITS))

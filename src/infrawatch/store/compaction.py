@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.errors import StoreUnavailable
 from infrawatch.model.samples import Columns
-from infrawatch.store.journal import JOINED, UNCOMPACTED, from_packed
+from infrawatch.store.journal import JOINED, UNCOMPACTED
+from infrawatch.store.journal_rows import from_packed
 
 # Reads the uncompacted end of each shard's index, and rows without their arrays.
 _BACKLOG = text(f"""

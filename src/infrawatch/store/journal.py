@@ -1,34 +1,24 @@
 """The journal: what was committed lately, one row per group and shard, in the shape it arrived."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.labels import SHARDS
-from infrawatch.model.samples import Columns, Float64s
+from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import from_us
-from infrawatch.store import copy
-from infrawatch.store.bits import are_odd, from_bits, to_sent
-from infrawatch.store.ragged import Runs
+from infrawatch.store.bits import to_sent
+from infrawatch.store.journal_rows import Group, from_packed
 from infrawatch.store.writers import Fenced
-
-Sent = NDArray[np.signedinteger]
-"""64-bit numbers, the highest byte first, as they travel."""
-
-ROW_SAMPLES = 320
-"""Of 24 bytes each, so that a row fits PostgreSQL's page of 8 kB with all that is said of it."""
-
 
 # One statement, and where it stands alone one transaction: to begin, advance the writer, copy and
 # commit one after the other cost both sides more than what they stored (docs/decisions/0011).
 _APPEND = """
 SELECT (extract(epoch FROM append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-    $14))
+    $14, $15, $16))
     * 1000000)::bigint
 """
 
@@ -185,67 +175,3 @@ def _beyond(seqs: Mapping[int, int], since_us: int) -> dict[str, object]:
         "seqs": list(seqs.values()),
         "since": from_us(max(since_us, 0)),
     }
-
-
-def from_packed(sent: Sequence[bytes]) -> Columns:
-    """Read the samples of rows, their three columns joined each by itself."""
-    series_ids, times, values = map(from_bits, sent)
-    times += copy.PG_EPOCH_US
-    return Columns(series_ids, times, values.view(np.float64))
-
-
-class Group(NamedTuple):
-    """A group as `append_group` takes it: rows of one shard each, and the samples of all of them.
-
-    Within a shard the order of arrival stays.
-    """
-
-    shards: list[int]
-    firsts: list[int]
-    starts: list[int]
-    counts: list[int]
-    earliest: list[int]
-    latest: list[int]
-    odds: list[int | None]
-    series_ids: Sent
-    times: Sent
-    values: Sent
-    odd_values: list[float]
-
-    @classmethod
-    def of(cls, columns: Columns) -> Self:
-        shards = (columns.series_ids & (SHARDS - 1)).astype(np.int16)
-        # A stable sort of 16-bit integers is a radix sort: linear, and arrival order survives.
-        series_ids, times, values = columns.picked(np.argsort(shards, kind="stable"))
-        times -= copy.PG_EPOCH_US
-        of_shards = Runs.of(np.bincount(shards, minlength=SHARDS))
-        parts = Runs.of(-(-of_shards.counts // ROW_SAMPLES))
-        firsts = ROW_SAMPLES * parts.indexes()
-        counts = np.minimum(parts.spread(of_shards.counts) - firsts, ROW_SAMPLES)
-        rows = Runs(parts.spread(of_shards.starts) + firsts, counts)
-        odds, odd_values = _find_odd(values, rows)
-        return cls(
-            shards=parts.spread(np.arange(SHARDS)).tolist(),
-            firsts=firsts.tolist(),
-            starts=rows.starts.tolist(),
-            counts=counts.tolist(),
-            earliest=rows.least(times).tolist(),
-            latest=rows.largest(times).tolist(),
-            odds=odds,
-            series_ids=series_ids.astype(">i8"),
-            times=times.astype(">i8"),
-            values=values.view(np.int64).astype(">i8"),
-            odd_values=odd_values,
-        )
-
-
-def _find_odd(values: Float64s, rows: Runs) -> tuple[list[int | None], list[float]]:
-    """The values of rows that have an odd one, and where those of each begin, from 1."""
-    is_odd = are_odd(values.view(np.int64))
-    if not is_odd.any():
-        return [None] * len(rows.counts), []
-    has_odd = rows.has_any(is_odd)
-    some = rows.picked(has_odd)
-    places = iter((Runs.of(some.counts).starts + 1).tolist())
-    odds = [next(places) if one else None for one in has_odd.tolist()]
-    return odds, values[some.positions()].tolist()

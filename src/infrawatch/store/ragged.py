@@ -48,6 +48,14 @@ class Runs(NamedTuple):
         """Some of the runs, left where they are."""
         return type(self)(self.starts[which], self.counts[which])
 
+    def cut(self, most: Int64s) -> "tuple[Runs, Int64s]":
+        """Pieces of run i of at most `most[i]` numbers, and which run each is of."""
+        parts = Runs.of(-(-self.counts // most))
+        run_of = parts.spread(np.arange(len(most)))
+        firsts = parts.indexes() * most[run_of]
+        counts = np.minimum(self.counts[run_of] - firsts, most[run_of])
+        return Runs(self.starts[run_of] + firsts, counts), run_of
+
     def spread(self, per_run: NDArray[_Scalar]) -> NDArray[_Scalar]:
         """Say for each number what is given for its run."""
         return np.repeat(per_run, self.counts)

@@ -11,7 +11,8 @@ from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange, from_us
 from infrawatch.store.chunks import ChunkRepository
-from infrawatch.store.journal import JOINED, from_packed
+from infrawatch.store.journal import JOINED
+from infrawatch.store.journal_rows import from_packed
 from infrawatch.store.statements import Statement
 from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
 

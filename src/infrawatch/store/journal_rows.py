@@ -1,0 +1,230 @@
+"""Rows of the journal: samples of one shard in order of arrival, as bits."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infrawatch.model.labels import SHARDS
+from infrawatch.model.samples import Columns, Float64s, Int64s
+from infrawatch.store import copy
+from infrawatch.store.bits import are_odd, from_bits
+from infrawatch.store.ragged import Bools, Positions, Runs
+
+Sent = NDArray[np.signedinteger]
+"""64-bit numbers, the highest byte first, as they travel."""
+
+ROW_SAMPLES = 320
+"""Of 24 bytes each, so that a row fits PostgreSQL's page of 8 kB with all that is said of it."""
+
+_SAMPLE_BYTES, _RUN_BYTES = 8, 32
+"""What a sample of a run takes, and what is said of the run."""
+
+_ROW_BYTES = 24 * ROW_SAMPLES
+
+_BROKEN_RUNS = 2
+"""At the ends of a row."""
+
+_IS_RUN = np.int64(-(2**63))
+"""Set in the id of a run: another word follows, of where it begins in its row and of its length."""
+
+_COUNT_BITS = 32
+
+
+def from_packed(sent: Sequence[bytes]) -> Columns:
+    """Read the samples of rows, their three columns joined each by itself."""
+    words, told, values = map(from_bits, sent)
+    told += copy.PG_EPOCH_US
+    is_run = words < 0
+    if not is_run.any():
+        return Columns(words, told, values.view(np.float64))
+    is_head = np.append(True, ~is_run[:-1])  # a value
+    heads, is_run = np.flatnonzero(is_head), is_run[is_head]
+    seconds = heads[is_run] + 1
+    counts, steps_us = np.ones(len(heads), np.int64), np.zeros(len(heads), np.int64)
+    counts[is_run] = words[seconds] & (1 << _COUNT_BITS) - 1
+    steps_us[is_run] = told[seconds] - copy.PG_EPOCH_US
+    runs = Runs.of(counts)
+    times_us = runs.spread(told[heads] - steps_us * runs.starts)
+    times_us += runs.spread(steps_us) * np.arange(runs.total)
+    return Columns(runs.spread(words[heads] & ~_IS_RUN), times_us, values.view(np.float64))
+
+
+class Group(NamedTuple):
+    """A group as `append_group` takes it: rows of one shard each, and the samples of all of them.
+
+    Within a shard the order of arrival stays.
+    """
+
+    shards: list[int]
+    firsts: list[int]
+    starts: list[int]
+    counts: list[int]
+    word_starts: list[int]
+    words: list[int]
+    earliest: list[int]
+    latest: list[int]
+    odds: list[int | None]
+    series_ids: Sent
+    times: Sent
+    values: Sent
+    odd_values: list[float]
+
+    @classmethod
+    def of(cls, columns: Columns) -> Self:
+        told = _Told.of(columns)
+        shards, rows, are_runs = _cut(told)
+        told = told.cut(rows, are_runs)
+        ids, times, places = _to_words(told, rows, are_runs)
+        heads = np.searchsorted(told.runs.starts, rows.starts)
+        ends = told.times + told.steps * (told.runs.counts - 1)
+        word_starts = places[heads]
+        odds, odd_values = _find_odd(told.values, rows)
+        return cls(
+            shards=shards.tolist(),
+            firsts=(rows.starts - told.of_shards.starts[shards]).tolist(),
+            starts=rows.starts.tolist(),
+            counts=rows.counts.tolist(),
+            word_starts=word_starts.tolist(),
+            words=np.diff(word_starts, append=len(ids)).tolist(),
+            earliest=np.minimum.reduceat(np.minimum(told.times, ends), heads).tolist(),
+            latest=np.maximum.reduceat(np.maximum(told.times, ends), heads).tolist(),
+            odds=odds,
+            series_ids=ids.astype(">i8"),
+            times=times.astype(">i8"),
+            values=told.values.view(np.int64).astype(">i8"),
+            odd_values=odd_values,
+        )
+
+
+class _Told(NamedTuple):
+    """Samples by shard, in runs: run i is of one series, and its samples `steps[i]` apart.
+
+    `times` are those of the first of each run. Values are told one by one.
+    """
+
+    of_shards: Runs
+    runs: Runs
+    series_ids: Int64s
+    times: Int64s
+    steps: Int64s
+    values: Float64s
+
+    @property
+    def are_single(self) -> bool:
+        """Whether each run is but one sample."""
+        return len(self.runs.starts) == len(self.values)
+
+    @classmethod
+    def of(cls, columns: Columns) -> Self:
+        runs = _find_runs(columns)
+        if runs is None:
+            order, of_shards = _by_shard(columns.series_ids)
+            series_ids, times_us, values = columns.picked(order)
+            runs, steps = Runs(np.arange(len(order)), np.ones_like(order)), np.zeros_like(order)
+        else:
+            heads = columns.picked(runs.starts)
+            distances = columns.times_us[np.minimum(runs.starts + 1, runs.lasts)] - heads.times_us
+            order, of_shards = _by_shard(heads.series_ids, runs.counts)
+            runs, steps = runs.picked(order), distances[order]
+            series_ids, times_us, _ = heads.picked(order)
+            values, runs = columns.values[runs.positions()], Runs.of(runs.counts)
+        return cls(of_shards, runs, series_ids, times_us - copy.PG_EPOCH_US, steps, values)
+
+    def cut(self, rows: Runs, are_runs: Bools) -> Self:
+        """The same, in runs that end with their row; in rows that have none, of single samples."""
+        if self.are_single:
+            return self
+        is_head = ~rows.spread(are_runs)
+        is_head[self.runs.starts] = is_head[rows.starts] = True
+        runs = Runs.beginning(is_head)
+        run_of = np.searchsorted(self.runs.starts, runs.starts, "right") - 1
+        steps = self.steps[run_of]
+        times = self.times[run_of] + steps * (runs.starts - self.runs.starts[run_of])
+        return self._replace(
+            runs=runs, series_ids=self.series_ids[run_of], times=times, steps=steps
+        )
+
+
+def _find_runs(columns: Columns) -> Runs | None:
+    """Neighbours of one series, as far apart from each other; None if most samples have none."""
+    series_ids, times_us, _ = columns
+    is_first = np.ones(len(columns), np.bool_)
+    np.not_equal(series_ids[1:], series_ids[:-1], out=is_first[1:])
+    if 2 * np.count_nonzero(is_first) >= len(columns):
+        return None
+    distances = np.diff(times_us)
+    is_first[2:] |= (distances[1:] != distances[:-1]) & ~is_first[1:-1]
+    return Runs.beginning(is_first)
+
+
+def _by_shard(series_ids: Int64s, counts: Int64s | None = None) -> tuple[Positions, Runs]:
+    """The order of shards, in which that of arrival stays, and how many samples each has."""
+    shards = (series_ids & (SHARDS - 1)).astype(np.int16)
+    # A stable sort of 16-bit integers is a radix sort: linear.
+    order = np.argsort(shards, kind="stable")
+    return order, Runs.of(np.bincount(shards, counts, SHARDS).astype(np.int64, copy=False))
+
+
+def _cut(told: _Told) -> tuple[Int64s, Runs, Bools]:
+    """The shard of each row, rows that fit a page, and whether they are told in runs.
+
+    They are where that is shorter, by which readers know.
+    """
+    if told.are_single:
+        rows, shards = told.of_shards.cut(np.full(SHARDS, ROW_SAMPLES))
+        return shards, rows, np.zeros(len(shards), np.bool_)
+    is_first = np.zeros(len(told.values), np.int64)
+    is_first[told.runs.starts] = 1
+    pieces, shards = told.of_shards.cut(_fitting(told.of_shards, is_first))
+    is_first[pieces.starts] = 1
+    runs = np.add.reduceat(is_first, pieces.starts)
+    are_runs = _RUN_BYTES * runs + _SAMPLE_BYTES * pieces.counts <= _ROW_BYTES
+    are_runs &= 2 * runs < pieces.counts
+    rows, piece_of = pieces.cut(np.where(are_runs, pieces.counts, ROW_SAMPLES))
+    return shards[piece_of], rows, are_runs[piece_of]
+
+
+def _fitting(of_shards: Runs, is_first: Int64s) -> Int64s:
+    """How many samples of each shard a row takes, if their runs are as long everywhere."""
+    has_some = of_shards.counts > 0
+    starts, counts = of_shards.picked(has_some)
+    runs = np.add.reduceat(is_first, starts)
+    fitting = np.full(SHARDS, ROW_SAMPLES)
+    fitting[has_some] = (
+        (_ROW_BYTES - _BROKEN_RUNS * _RUN_BYTES)
+        * counts
+        // (_SAMPLE_BYTES * counts + _RUN_BYTES * runs)
+    )
+    fitting[fitting < ROW_SAMPLES] = ROW_SAMPLES
+    return fitting
+
+
+def _to_words(told: _Told, rows: Runs, are_runs: Bools) -> tuple[Int64s, Int64s, Int64s]:
+    """The words of the first two columns, and where those of each run begin."""
+    starts, counts = told.runs
+    if not are_runs.any():
+        return told.series_ids, told.times, starts
+    row_of = np.searchsorted(rows.starts, starts, "right") - 1
+    is_run = are_runs[row_of]
+    words = Runs.of(1 + is_run.astype(np.int64))
+    ids, times = np.empty((2, words.total), np.int64)
+    ids[words.starts] = told.series_ids | np.where(is_run, _IS_RUN, 0)
+    times[words.starts] = told.times
+    seconds = words.starts[is_run] + 1
+    ids[seconds] = ((starts - rows.starts[row_of]) << _COUNT_BITS | counts)[is_run]
+    times[seconds] = told.steps[is_run]
+    return ids, times, words.starts
+
+
+def _find_odd(values: Float64s, rows: Runs) -> tuple[list[int | None], list[float]]:
+    """The values of rows that have an odd one, and where those of each begin, from 1."""
+    is_odd = are_odd(values.view(np.int64))
+    if not is_odd.any():
+        return [None] * len(rows.counts), []
+    has_odd = rows.has_any(is_odd)
+    some = rows.picked(has_odd)
+    places = iter((Runs.of(some.counts).starts + 1).tolist())
+    odds = [next(places) if one else None for one in has_odd.tolist()]
+    return odds, values[some.positions()].tolist()
