@@ -205,6 +205,11 @@ export interface components {
              */
             status: "success";
             data: components["schemas"]["QueryData"];
+            /**
+             * Warnings
+             * @default []
+             */
+            warnings: string[];
         };
         /** QueryData */
         QueryData: {

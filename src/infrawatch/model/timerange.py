@@ -65,8 +65,8 @@ def parse_time(text: str, *, now: int) -> int:
     return _checked(_parse_rfc3339(text), text)
 
 
-def parse_step(text: str) -> int:
-    """Read a step (`30s`, `5m`, or seconds) as microseconds.
+def parse_step(text: str, name: str = "step") -> int:
+    """Read a step (`30s`, `5m`, or seconds) as microseconds; `name` is what a refusal calls it.
 
     Raises:
         InvalidTime: it is no duration, or shorter than a millisecond.
@@ -74,9 +74,9 @@ def parse_step(text: str) -> int:
     try:
         step_us = duration_us(parse_duration(text))
     except ValueError as error:
-        raise InvalidTime(str(error)) from None
+        raise InvalidTime(f"{name}: {error}") from None
     if step_us < US // 1000:
-        raise InvalidTime("a step is at least 1ms")
+        raise InvalidTime(f"{name}: at least 1ms")
     return step_us
 
 

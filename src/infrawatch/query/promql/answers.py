@@ -3,8 +3,9 @@
 Source: Prometheus, "HTTP API", expression query result formats.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from pydantic_core import to_json
@@ -34,30 +35,35 @@ def to_texts(values: Float64s) -> list[str]:
     return texts
 
 
-def encode(result: Result) -> Iterator[bytes]:
-    """The whole answer to a query that succeeded, in pieces."""
+def encode(result: Result, most: int | None = None) -> Iterator[bytes]:
+    """The whole answer to a query that succeeded, in pieces.
+
+    It has `most` series; where there would be more, it warns.
+    """
     yield b'{"status":"success","data":{"resultType":'
-    yield from _data(result)
-    yield b"}}"
+    is_cut = yield from _data(result, most)
+    yield b'},"warnings":["results truncated due to limit"]}' if is_cut else b"}}"
 
 
-def _data(result: Result) -> Iterator[bytes]:
+def _data(result: Result, most: int | None) -> Generator[bytes, None, bool]:
+    """Pieces of it; returns whether something was left out."""
     value, times = result.value, _times(result.moments_us)
     if isinstance(value, str):
         yield b'"string","result":' + to_json([times[0], value])
     elif isinstance(value, Samples):
         yield b'"matrix","result":['
-        yield from _with_commas(_raw(value))
+        return (yield from _listed(_raw(value), most))
     elif isinstance(value, Vector):
         yield b'"matrix","result":[' if result.is_range else b'"vector","result":['
         rows = _matrix(value, times) if result.is_range else _vector(value, times[0])
-        yield from _with_commas(rows)
+        return (yield from _listed(rows, most))
     elif result.is_range:
         yield b'"matrix","result":['
         yield _series({}, times, value)
         yield b"]"
     else:
         yield b'"scalar","result":' + to_json([times[0], *to_texts(value[:1])])
+    return False
 
 
 def _matrix(vector: Vector, times: list[float]) -> Iterator[bytes]:
@@ -95,7 +101,8 @@ def _times(times_us: Int64s) -> list[float]:
     return seconds
 
 
-def _with_commas(parts: Iterator[bytes]) -> Iterator[bytes]:
-    for place, part in enumerate(parts):
+def _listed(parts: Iterator[bytes], most: int | None) -> Generator[bytes, None, bool]:
+    for place, part in enumerate(islice(parts, most)):
         yield b"," + part if place else part
     yield b"]"
+    return next(parts, None) is not None

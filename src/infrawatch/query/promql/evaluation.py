@@ -16,7 +16,7 @@ from infrawatch.model.timerange import US
 from infrawatch.query.plan import Limits
 from infrawatch.query.promql import aggregations, calls, operators
 from infrawatch.query.promql.answers import Value
-from infrawatch.query.promql.moments import LOOKBACK_US, Asked, length_us
+from infrawatch.query.promql.moments import Asked, length_us
 from infrawatch.query.promql.over_time import KEEP_NAME, WINDOW_FUNCTIONS, WITH_PARAMETER
 from infrawatch.query.promql.samples import Samples, WindowFunction
 from infrawatch.query.promql.vectors import Labels, Vector
@@ -81,7 +81,7 @@ class Evaluation:
     def _latest(self, selector: promql.VectorSelector, moments_us: Int64s) -> tuple[Vector, Int64s]:
         samples = self._found(selector, len(moments_us))
         shifted = self._asked.shifted(moments_us, selector.at, selector.offset)
-        return samples.latest(shifted, LOOKBACK_US)
+        return samples.latest(shifted, self._asked.lookback_us)
 
     def _found(self, selector: promql.VectorSelector, moments: int) -> Samples:
         samples = self._samples[to_selector(selector)]

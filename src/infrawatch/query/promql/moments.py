@@ -23,11 +23,15 @@ _MOST_MOMENTS = 100_000
 
 
 class Asked(NamedTuple):
-    """The moments a whole query is asked for: `@ start()` and `@ end()` mean its ends."""
+    """The moments a whole query is asked for: `@ start()` and `@ end()` mean its ends.
+
+    A sample stands for its series while it is younger than `lookback_us`.
+    """
 
     start_us: int
     end_us: int
     step_us: int
+    lookback_us: int = LOOKBACK_US
 
     def moments(self) -> Int64s:
         return np.arange(self.start_us, self.end_us + 1, max(self.step_us, 1))
@@ -99,7 +103,7 @@ def _needs(
 ) -> Iterator[tuple[Selector, TimeRange]]:
     match expression:
         case promql.VectorSelector():
-            yield _need(expression, moments_us, asked, LOOKBACK_US)
+            yield _need(expression, moments_us, asked, asked.lookback_us)
         case promql.MatrixSelector(vector_selector=selector, range=length):
             yield _need(selector, moments_us, asked, length_us(length))
         case promql.SubqueryExpr(expr=inner):

@@ -26,7 +26,8 @@ from infrawatch.query.plan import MAX_STEPS, Asker, Ends, Reader
 from infrawatch.query.promql import schemas
 from infrawatch.query.promql.answers import encode
 from infrawatch.query.promql.endpoint import RESPONSES, PrometheusRoute
-from infrawatch.query.promql.moments import Asked
+from infrawatch.query.promql.moments import LOOKBACK_US, Asked
+from infrawatch.query.promql.parsing import parse_query
 from infrawatch.query.promql.question import find_result
 from infrawatch.query.router import MAX_VALUES, TheAsker, TheReader
 
@@ -35,6 +36,8 @@ _ESCAPED = re.compile(r"_(?:(_)|([0-9a-fA-F]{1,6})_)")
 
 _LIKE = "2.45.0"
 """The Prometheus whose language and endpoints these are: clients decide by it what to ask."""
+
+_Question = schemas.InstantQuestion | schemas.RangeQuestion
 
 router = APIRouter(
     prefix="/api/v1",
@@ -145,6 +148,22 @@ async def list_metadata(
     )
 
 
+@router.get("/format_query")
+async def format_query(
+    question: Annotated[schemas.TextQuestion, Query()],
+) -> schemas.TextAnswer:
+    """The same query, as people like to read it."""
+    return schemas.TextAnswer(data=parse_query(question.query).prettify())
+
+
+@router.post("/format_query")
+async def format_query_by_form(
+    question: Annotated[schemas.TextQuestion, Form()],
+) -> schemas.TextAnswer:
+    """The same, asked with a form."""
+    return schemas.TextAnswer(data=parse_query(question.query).prettify())
+
+
 @router.get("/status/buildinfo")
 async def tell_build() -> schemas.BuildAnswer:
     """What this is: Grafana asks before anything else."""
@@ -155,7 +174,8 @@ async def tell_build() -> schemas.BuildAnswer:
 async def _instant(reader: Reader, asker: Asker, question: schemas.InstantQuestion) -> Response:
     now = now_us()
     moment = now if question.time is None else parse_time(question.time, now=now)
-    return await _answer(reader, asker, question.query, Asked(moment, moment, 0), is_range=False)
+    asked = Asked(moment, moment, 0, _lookback_us(question))
+    return await _answer(reader, asker, question, asked, is_range=False)
 
 
 async def _range(reader: Reader, asker: Asker, question: schemas.RangeQuestion) -> Response:
@@ -165,15 +185,22 @@ async def _range(reader: Reader, asker: Asker, question: schemas.RangeQuestion) 
         raise InvalidTime(
             f"more than {MAX_STEPS} points per series: ask for a longer step or a shorter span"
         )
-    asked = Asked(*span, step_us)
-    return await _answer(reader, asker, question.query, asked, is_range=True)
+    asked = Asked(*span, step_us, _lookback_us(question))
+    return await _answer(reader, asker, question, asked, is_range=True)
 
 
 async def _answer(
-    reader: Reader, asker: Asker, text: str, asked: Asked, *, is_range: bool
+    reader: Reader, asker: Asker, question: _Question, asked: Asked, *, is_range: bool
 ) -> Response:
-    result = await find_result(reader, asker, text, asked, is_range=is_range)
-    return StreamingResponse(in_pieces(encode(result)), media_type="application/json")
+    result = await find_result(reader, asker, question.query, asked, is_range=is_range)
+    pieces = in_pieces(encode(result, question.limit or None))
+    return StreamingResponse(pieces, media_type="application/json")
+
+
+def _lookback_us(question: _Question) -> int:
+    if question.lookback_delta is None:
+        return LOOKBACK_US
+    return parse_step(question.lookback_delta, "lookback_delta")
 
 
 async def _series(

@@ -30,11 +30,22 @@ Limit = Annotated[
 ]
 
 
+Lookback = Annotated[
+    str | None,
+    Field(
+        description="How old a sample may be that stands for its series; without, `5m`.",
+        max_length=100,
+    ),
+]
+
+
 class InstantQuestion(BaseModel):
     """A query at one moment: now, unless told."""
 
     query: Query
     time: MaybeTime = None
+    lookback_delta: Lookback = None
+    limit: Limit = 0
 
 
 class RangeQuestion(BaseModel):
@@ -44,6 +55,8 @@ class RangeQuestion(BaseModel):
     start: Time
     end: Time
     step: Annotated[str, Field(description="A duration, or seconds.", max_length=100)]
+    lookback_delta: Lookback = None
+    limit: Limit = 0
 
 
 class SeriesQuestion(BaseModel):
@@ -64,6 +77,20 @@ class NamesQuestion(BaseModel):
     limit: Limit = 0
 
 
+class ExemplarsQuestion(BaseModel):
+    """Exemplars of the series in a query."""
+
+    query: Query
+    start: MaybeTime = None
+    end: MaybeTime = None
+
+
+class TextQuestion(BaseModel):
+    """A query that is not asked, but looked at."""
+
+    query: Query
+
+
 class QueryData(BaseModel):
     resultType: Literal["matrix", "vector", "scalar", "string"]  # noqa: N815
     result: list[Any]
@@ -74,6 +101,19 @@ class QueryAnswer(BaseModel):
 
     status: Literal["success"]
     data: QueryData
+    warnings: list[str] = []
+
+
+class TextAnswer(BaseModel):
+    status: Literal["success"] = "success"
+    data: str
+
+
+class EmptyAnswer(BaseModel):
+    """A list of what is not kept here, as an installation without any answers."""
+
+    status: Literal["success"] = "success"
+    data: list[Any] | dict[str, list[Any]]
 
 
 class NamesAnswer(BaseModel):

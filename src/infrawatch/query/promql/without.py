@@ -1,0 +1,88 @@
+"""What Prometheus keeps and InfraWatch does not: asked for it, it answers as one that has none.
+
+Source: Prometheus, "HTTP API". Grafana asks for rules, alerts and exemplars by itself.
+"""
+
+from typing import Annotated, NoReturn
+
+from fastapi import APIRouter, Form, Path, Query
+
+from infrawatch.access.needs import READ
+from infrawatch.errors import NotFound
+from infrawatch.query.promql import schemas
+from infrawatch.query.promql.endpoint import RESPONSES, PrometheusRoute
+from infrawatch.query.promql.parsing import parse_query
+
+router = APIRouter(
+    prefix="/api/v1",
+    tags=["prometheus"],
+    route_class=PrometheusRoute,
+    responses=RESPONSES,
+    dependencies=[READ],
+)
+
+
+@router.get("/rules")
+async def list_rules() -> schemas.EmptyAnswer:
+    """No recording or alerting rules: InfraWatch evaluates none."""
+    return schemas.EmptyAnswer(data={"groups": []})
+
+
+@router.get("/alerts")
+async def list_alerts() -> schemas.EmptyAnswer:
+    """No alerts: there are no rules that could fire."""
+    return schemas.EmptyAnswer(data={"alerts": []})
+
+
+@router.get("/alertmanagers")
+async def list_alertmanagers() -> schemas.EmptyAnswer:
+    """No Alertmanager is told anything."""
+    return schemas.EmptyAnswer(data={"activeAlertmanagers": [], "droppedAlertmanagers": []})
+
+
+@router.get("/targets")
+async def list_targets() -> schemas.EmptyAnswer:
+    """No targets: InfraWatch is sent samples, and scrapes nothing."""
+    return schemas.EmptyAnswer(data={"activeTargets": [], "droppedTargets": []})
+
+
+@router.get("/targets/metadata")
+async def list_metadata_of_targets() -> schemas.EmptyAnswer:
+    """No targets, so none of theirs; `/api/v1/metadata` has that of metrics."""
+    return schemas.EmptyAnswer(data=[])
+
+
+@router.get("/query_exemplars")
+async def list_exemplars(
+    question: Annotated[schemas.ExemplarsQuestion, Query()],
+) -> schemas.EmptyAnswer:
+    """No exemplars: they are not stored."""
+    return _exemplars(question)
+
+
+@router.post("/query_exemplars")
+async def list_exemplars_by_form(
+    question: Annotated[schemas.ExemplarsQuestion, Form()],
+) -> schemas.EmptyAnswer:
+    """The same, asked with a form."""
+    return _exemplars(question)
+
+
+@router.get("/status/{what}", response_model=None, include_in_schema=False)
+async def tell_status(what: Annotated[str, Path(max_length=100)]) -> NoReturn:
+    """Other status than `buildinfo`: there is none of Prometheus' own."""
+    raise NotFound(
+        f"InfraWatch is no Prometheus, and has no {what} of one; "
+        "/metrics tells how it does, and /api/v1/status/buildinfo what it is"
+    )
+
+
+@router.get("/parse_query", response_model=None, include_in_schema=False)
+async def parse() -> NoReturn:
+    """A query as a tree: not here, as in the Prometheus that this is like."""
+    raise NotFound("no query is told as a tree here; /api/v1/format_query says whether it is one")
+
+
+def _exemplars(question: schemas.ExemplarsQuestion) -> schemas.EmptyAnswer:
+    parse_query(question.query)
+    return schemas.EmptyAnswer(data=[])
