@@ -47,7 +47,6 @@ from infrawatch.model.timerange import now_us
 from infrawatch.query import router as query
 from infrawatch.query.plan import Limits, Reader
 from infrawatch.query.promql import router as promql
-from infrawatch.query.promql import without
 from infrawatch.runtime import settle, stop, vital
 from infrawatch.settings import Settings
 from infrawatch.store import migrations
@@ -73,7 +72,6 @@ _ROUTERS = (
     vm_import.router,
     query.router,
     promql.router,
-    without.router,
     live.router,
     asyncapi.router,
     keys.router,

@@ -23,7 +23,7 @@ from infrawatch.model.timerange import (
 )
 from infrawatch.query.encoding import in_pieces
 from infrawatch.query.plan import MAX_STEPS, Asker, Ends, Reader
-from infrawatch.query.promql import schemas
+from infrawatch.query.promql import schemas, without
 from infrawatch.query.promql.answers import encode
 from infrawatch.query.promql.endpoint import RESPONSES, PrometheusRoute
 from infrawatch.query.promql.moments import LOOKBACK_US, Asked
@@ -169,6 +169,9 @@ async def tell_build() -> schemas.BuildAnswer:
     """What this is: Grafana asks before anything else."""
     application = f"InfraWatch {version('infrawatch')}"
     return schemas.BuildAnswer(data={"version": _LIKE, "application": application})
+
+
+router.include_router(without.router)  # after the status there is
 
 
 async def _instant(reader: Reader, asker: Asker, question: schemas.InstantQuestion) -> Response:

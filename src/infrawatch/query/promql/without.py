@@ -7,19 +7,12 @@ from typing import Annotated, NoReturn
 
 from fastapi import APIRouter, Form, Path, Query
 
-from infrawatch.access.needs import READ
 from infrawatch.errors import NotFound
 from infrawatch.query.promql import schemas
-from infrawatch.query.promql.endpoint import RESPONSES, PrometheusRoute
+from infrawatch.query.promql.endpoint import PrometheusRoute
 from infrawatch.query.promql.parsing import parse_query
 
-router = APIRouter(
-    prefix="/api/v1",
-    tags=["prometheus"],
-    route_class=PrometheusRoute,
-    responses=RESPONSES,
-    dependencies=[READ],
-)
+router = APIRouter(route_class=PrometheusRoute)
 
 
 @router.get("/rules")
