@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infrawatch.model.samples import Columns, is_among, latest_arrivals, series_bounds
+from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.timerange import US, TimeRange, from_us
 from infrawatch.store import copy
 from infrawatch.store.chunks import ChunkRepository
@@ -123,11 +123,38 @@ async def test_few_and_many_neighbours_are_found_among_others(
     columns = ragged(chance, 300, 60)
     ids = 64 * np.sort(chance.choice(300, wanted, replace=False))
     span = TimeRange(START_US + WINDOW_US // 3, START_US + WINDOW_US + WINDOW_US // 3)
+    await assert_found(database, columns, ids, span)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {1: 5, 2: 5, 3: 5, 4: 5},
+        {1: 5, 2: 5, 4: 5},
+        # As many runs as ids from first to last, but the second has two of them.
+        {1: 5, 2: MAX_SAMPLES + 2, 4: 5},
+        {1: MAX_SAMPLES + 2, 3: 5},
+        {1: 5, 3: MAX_SAMPLES + 2},
+    ],
+)
+@pytest.mark.parametrize("wanted", [1, 2, 3, 4])
+async def test_a_neighbour_is_found_wherever_it_lies_in_its_row(
+    database: Database, counts: dict[int, int], wanted: int
+) -> None:
+    columns = Columns(
+        np.repeat(64 * np.array(list(counts)), list(counts.values())),
+        np.concatenate([START_US + US * np.arange(count) for count in counts.values()]),
+        np.arange(sum(counts.values()), dtype=np.float64),
+    )
+    span = TimeRange(START_US, START_US + WINDOW_US)
+    await assert_found(database, columns, np.array([64 * wanted]), span)
+
+
+async def assert_found(database: Database, columns: Columns, ids: Int64s, span: TimeRange) -> None:
     async with database.writing() as connection:
-        await connection.execute(text("SELECT 1"))
+        await connection.execute(text("SELECT 1"))  # begins the transaction
         await ChunkRepository(connection).append_head(list(to_copy(columns, 1)))
-        repository = SampleRepository(connection, max_samples=len(columns))
-        found = await repository.read(ids, span)
+        found = await SampleRepository(connection, max_samples=len(columns)).read(ids, span)
     expected = columns.picked(is_among(columns.series_ids, ids)).within(span)
     for came_back, went_in in zip(found, expected, strict=True):
         np.testing.assert_array_equal(came_back, went_in)

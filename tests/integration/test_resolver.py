@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from itertools import groupby
 
 import pytest
 from conftest import execute
@@ -44,6 +45,20 @@ async def test_requests_that_wait_share_a_transaction_and_get_each_their_own(
     assert len({*first, *second, *third}) == 4
     assert execute(database_url, METRICS) == "a b c d"
     assert execute(database_url, TRANSACTIONS) == "2"  # the first began before the others came
+
+
+async def test_series_of_one_place_get_ids_next_to_each_other(
+    database: Database, database_url: str
+) -> None:
+    hosts = [f"host-{number % 20}" for number in range(200)]
+    names = [named("up", host=host, n=str(number)) for number, host in enumerate(hosts)]
+
+    await resolver(database).resolve(SPACE, dict(zip(range(200), names, strict=True)))
+
+    in_order = "SELECT string_agg(labels ->> 'host', ' ' ORDER BY id >> 6) FROM series"
+    told = execute(database_url, in_order).split()
+    assert [host for host, _ in groupby(told)] == list(dict.fromkeys(told))
+    assert sorted(told) == sorted(hosts)
 
 
 async def test_series_of_other_tenants_or_formats_stay_apart(database: Database) -> None:

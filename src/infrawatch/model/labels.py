@@ -48,14 +48,17 @@ class SeriesName(NamedTuple):
             digest.update(encoded)
         return digest.digest()
 
+    def place(self) -> str:
+        """Where the series comes from: the label that says so, else the metric."""
+        labels = dict(self.labels)
+        return next((labels[name] for name in _PLACE_LABELS if name in labels), self.metric)
+
     def shard(self) -> int:
-        """0 to 63: a stable hash of the label that names the place, else of the metric.
+        """0 to 63: a stable hash of the place.
 
         One agent's series share a shard, so that its samples are written and read together.
         """
-        labels = dict(self.labels)
-        place = next((labels[name] for name in _PLACE_LABELS if name in labels), self.metric)
-        return hashlib.blake2b(place.encode(), digest_size=1).digest()[0] % SHARDS
+        return hashlib.blake2b(self.place().encode(), digest_size=1).digest()[0] % SHARDS
 
 
 def shard_of(series_id: int) -> int:

@@ -41,7 +41,14 @@ HEAD_FIELDS = ", ".join(f"string_agg({field}, '')" for field in _SENT)
 _MANY = 32
 """Series of a block; for more, whole rows are sent. The more, the longer one is looked for."""
 
-# Where few series of a block are wanted, rows are taken apart: they are mostly of others.
+
+def _id_of(run: str) -> str:
+    return f"CAST(substring(k.runs FROM 256 * ({run}) + 1 FOR 64) AS bigint)"
+
+
+# Where few series of a block are wanted, rows are taken apart: they are mostly of others. Series
+# that were created together have one id after the other, so that the id tells the place of the run
+# where as many runs as ids lie between the first and the last; else all runs are looked at.
 HEAD_OF_WANTED = f"""
 SELECT k.generation, k.window_at, k.start_at, k.end_at, part.*
 {BLOCKS_OF_WANTED.format(table="chunks_head")}
@@ -53,15 +60,29 @@ CROSS JOIN LATERAL (
             THEN substring(k.times FROM CAST(-63 - 64 * step_us AS integer) FOR 64 * count)
             ELSE B'' END AS bit varying),
         CAST(substring(k."values" FROM 64 * first + 1 FOR 64 * count) AS bit varying)
-    FROM generate_series(0, length(k.runs) / 256 - 1) AS r
+    FROM (
+        SELECT id, generate_series(coalesce(place, 0), coalesce(place, runs - 1)) AS r
+        FROM (
+            SELECT id, runs, CASE
+                WHEN runs = (k.last_id - k.first_id) / {SHARDS} + 1 AND {_id_of("place")} = id
+                    AND {_id_of("place - 1")} <> id AND {_id_of("place + 1")} <> id
+                THEN place END AS place
+            FROM (
+                SELECT id, CAST((id - k.first_id) / {SHARDS} AS integer) AS place,
+                    length(k.runs) / 256 AS runs
+                FROM (SELECT unnest(wanted.ids) AS id) AS every
+                WHERE id BETWEEN k.first_id AND k.last_id
+            ) AS guessed
+            OFFSET 0
+        ) AS placed
+    ) AS looked_at
     CROSS JOIN LATERAL (
         SELECT substring(k.runs FROM 256 * r + 1 FOR 256) AS told,
             CAST(substring(k.runs FROM 256 * r + 65 FOR 32) AS integer) AS first,
             CAST(substring(k.runs FROM 256 * r + 97 FOR 32) AS integer) AS count,
             CAST(substring(k.runs FROM 256 * r + 193 FOR 64) AS bigint) AS step_us
     ) AS run
-    WHERE cardinality(wanted.ids) <= {_MANY}
-        AND CAST(substring(k.runs FROM 256 * r + 1 FOR 64) AS bigint) = ANY (wanted.ids)
+    WHERE cardinality(wanted.ids) <= {_MANY} AND {_id_of("r")} = id
 ) AS part
 """
 """Rows `k` as `HEAD_FIELDS` wants them, or parts of rows, that have all there is of the wanted."""

@@ -1,7 +1,6 @@
 """Series: names become ids, selectors become series."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from itertools import starmap
@@ -13,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.labels import SeriesName, shard_of
 from infrawatch.model.samples import Int64s
-from infrawatch.model.selector import METRIC_LABEL, Matcher, Operator, Selector, to_predicate
+from infrawatch.model.selector import METRIC_LABEL, Selector, to_predicate
+from infrawatch.store.conditions import split
 from infrawatch.store.copy import from_joined_elements
 from infrawatch.store.journal import UNCOMPACTED
 from infrawatch.store.statements import Statement
@@ -28,8 +28,8 @@ JOIN series s ON s.tenant_id = :tenant AND s.shard = wanted.shard
     AND s.fingerprint = wanted.fingerprint
 """)
 
-# Whoever else creates the same series wins or loses as a whole row; sorted input means that two
-# such transactions wait for each other in one direction only.
+# Who else creates the same series wins or loses as a whole row; where all sort what they create,
+# two such transactions wait for each other in one direction only.
 _CREATE = text("""
 INSERT INTO series (id, shard, tenant_id, metric, labels, fingerprint)
 SELECT (nextval('series_number') << 6) | new.shard, new.shard, :tenant, new.metric,
@@ -89,7 +89,7 @@ class SeriesRepository:
 
     async def select(self, selector: Selector, *, limit: int, after: int = 0) -> list[Series]:
         """At most `limit` of the series a selector means, by id, with ids above `after`."""
-        conditions, parameters, rest = _split(selector)
+        conditions, parameters, rest = split(selector)
         most = {} if rest.matchers else {"limit": limit}
         statement = _select(conditions, is_limited=bool(most))
         wanted = {"tenant": self._tenant_id, "after": after, **parameters, **most}
@@ -133,7 +133,7 @@ class SeriesRepository:
 
     async def _create(self, missing: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
         """Ids of those that were created, not of those that another process created."""
-        ordered = sorted(missing.items())
+        ordered = sorted(missing.items(), key=_place_of)
         rows = await self._connection.execute(
             _CREATE,
             {
@@ -167,59 +167,16 @@ def _to_series(page: Sequence[Any]) -> Iterator[Series]:
     )
 
 
+def _place_of(new: tuple[bytes, SeriesName]) -> tuple[int, str, bytes]:
+    """Series of one place get ids next to each other, so that their samples share rows."""
+    mark, name = new
+    return name.shard(), name.place(), mark
+
+
 def _without(
     names: Mapping[bytes, SeriesName], known: Mapping[bytes, int]
 ) -> dict[bytes, SeriesName]:
     return {mark: name for mark, name in names.items() if mark not in known}
-
-
-def _split(selector: Selector) -> tuple[str, dict[str, object], Selector]:
-    """What PostgreSQL decides (conditions and parameters), and what is left for RE2."""
-    conditions: list[str] = []
-    parameters: dict[str, object] = {}
-    rest: list[Matcher] = []
-    for number, matcher in enumerate(selector.matchers):
-        condition, values = _to_sql(matcher, f"m{number}")
-        if condition is None:
-            rest.append(matcher)
-        else:
-            conditions.append(f"AND {condition}")
-            parameters |= values
-    return " ".join(conditions), parameters, Selector(tuple(rest))
-
-
-def _to_sql(matcher: Matcher, name: str) -> tuple[str | None, dict[str, object]]:
-    """A condition an index can serve where there is one; None for a true regular expression."""
-    alternatives = _alternatives(matcher)
-    if alternatives is None:
-        return None, {}
-    is_negative = matcher.operator in (Operator.NOT_EQUAL, Operator.MATCHES_NOT)
-    negation = "NOT " if is_negative else ""
-    if matcher.label != METRIC_LABEL and ("" in alternatives or is_negative):
-        return (  # an absent label counts as empty
-            f"{negation}coalesce(labels ->> :{name}l, '') = ANY(CAST(:{name} AS text[]))",
-            {name: alternatives, f"{name}l": matcher.label},
-        )
-    is_it, values = "labels @> CAST(:{} AS jsonb)", alternatives
-    if matcher.label == METRIC_LABEL:
-        is_it = "metric = :{}"
-    else:
-        values = [json.dumps({matcher.label: value}) for value in alternatives]
-    # One by one: of an array of unknown length PostgreSQL expects to mean a tenth of all series.
-    parameters: dict[str, object] = {f"{name}v{n}": value for n, value in enumerate(values)}
-    return f"{negation}({' OR '.join(map(is_it.format, parameters))})", parameters
-
-
-def _alternatives(matcher: Matcher) -> list[str] | None:
-    """The plain values a matcher compares with; `a|b|c` without other operators has three."""
-    if matcher.operator in (Operator.EQUAL, Operator.NOT_EQUAL):
-        return [matcher.value]
-    if _REGULAR.search(matcher.value):
-        return None
-    return matcher.value.split("|")
-
-
-_REGULAR = re.compile(r"[\\.+*?()\[\]{}^$]")
 
 
 def _select(conditions: str, *, is_limited: bool) -> Statement:
