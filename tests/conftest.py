@@ -67,7 +67,8 @@ def temporary_root() -> Iterator[Path]:
     root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     root.chmod(0o711 if os.geteuid() == 0 else 0o700)
     yield root
-    shutil.rmtree(root)
+    # Now that its lock is free, a session that begins removes it as well.
+    shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

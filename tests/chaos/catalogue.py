@@ -10,6 +10,10 @@ SCENARIOS = (
     Scenario("server: dies after COMMIT, before the answer", server_faults.lose_answers, 50),
     Scenario("server: SIGTERM under load", server_faults.stop_under_load, 5),
     Scenario("two servers: rolling restart", server_faults.restart_one_after_the_other, 3),
+    Scenario(
+        "two servers behind nginx: rolling restart", server_faults.restart_them_behind_nginx, 3
+    ),
+    Scenario("one server, two workers: rolling restart", server_faults.restart_its_workers, 3),
     Scenario("PostgreSQL: immediate stop", postgres_faults.stop_at_once, 10),
     Scenario("PostgreSQL: kill -9", postgres_faults.kill, 10),
     Scenario("PostgreSQL: SIGSTOP for 15 s", partial(postgres_faults.hold_still, seconds=15), 1),
@@ -38,6 +42,7 @@ BRIEF = (
     Scenario("server: dies after COMMIT, before the answer", server_faults.lose_answers, 2),
     Scenario("server: SIGTERM under load", server_faults.stop_under_load, 1),
     Scenario("two servers: rolling restart", server_faults.restart_one_after_the_other, 1),
+    Scenario("one server, two workers: rolling restart", server_faults.restart_its_workers, 1),
     Scenario("PostgreSQL: immediate stop", postgres_faults.stop_at_once, 3),
     Scenario("PostgreSQL: kill -9", postgres_faults.kill, 3),
     Scenario("PostgreSQL: SIGSTOP for 1 s", partial(postgres_faults.hold_still, seconds=1), 1),

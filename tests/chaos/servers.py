@@ -8,9 +8,13 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGHUP, SIGKILL
 from tempfile import TemporaryFile
+
+import psutil
+from told_server import eventually
 
 READY_WITHIN_S = 300
 DOOMED = str(Path(__file__).parents[1] / "doomed_server.py")
@@ -73,6 +77,14 @@ class Server:
         """Wait until it has killed itself."""
         code = await asyncio.wait_for(self.process.wait(), READY_WITHIN_S)
         assert code == -SIGKILL, f"{code}: {self.said()}"
+
+    async def replace_workers(self) -> None:
+        """SIGHUP: return when none is there of those that were."""
+        before = psutil.Process(self.process.pid).children()
+        assert len(before) > 1
+        self.process.send_signal(SIGHUP)
+        are_gone = partial(psutil.wait_procs, before, 0)
+        await eventually(lambda: not are_gone()[1], within_s=READY_WITHIN_S)
 
     def said(self) -> str:
         """What it has logged, all its lives."""

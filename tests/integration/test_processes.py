@@ -54,6 +54,22 @@ async def test_a_child_that_dies_is_started_until_it_lives(
     assert start.children[1].returncode == -signal.SIGTERM
 
 
+@pytest.mark.parametrize(("code", "longest_pause"), [(0, None), (1, timedelta(milliseconds=1))])
+async def test_the_pause_stays_short_for_who_leaves_in_good_order_or_is_wanted_soon(
+    code: int, longest_pause: timedelta | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "FIRST_PAUSE", timedelta(milliseconds=1))
+    children: list[Process] = []
+
+    async def start() -> Process:
+        command = ("/bin/sh", "-c", f"exit {code}")
+        children.append(await asyncio.create_subprocess_exec(*command))
+        return children[-1]
+
+    async with Keeper("brief", start, (signal.SIGTERM,), longest_pause=longest_pause).keeping():
+        await eventually(lambda: len(children) > 20, within_s=60)  # else after a quarter of an hour
+
+
 async def test_a_first_start_that_fails_is_not_tried_again(home: Home) -> None:
     start = _Start(home)
     start.failures = 1

@@ -5,11 +5,13 @@ import os
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from signal import SIGTERM
+from datetime import timedelta
+from signal import SIGHUP, SIGTERM
 from tempfile import TemporaryDirectory
 
+import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
 from infrawatch.cli.address import local_url
@@ -20,7 +22,12 @@ from infrawatch.errors import CannotStart
 from infrawatch.settings import Settings
 from infrawatch.telemetry import SHARED_DIRECTORY
 
+log = structlog.get_logger()
+
 READY_WITHIN_S = 60.0
+
+LONGEST_PAUSE = timedelta(seconds=2)
+"""While a worker is away, those wait whom the system has dealt to its listener."""
 
 
 @asynccontextmanager
@@ -28,6 +35,7 @@ async def working(settings: Settings) -> AsyncGenerator[str]:
     """Run as many workers as the settings say until the block ends; then all of them drain.
 
     A worker that dies is started again; what connects meanwhile waits, as its listener is ours.
+    At SIGHUP each is replaced in turn: another serves before it leaves, so that nobody waits.
     Yields the URL a browser on this machine uses.
 
     Raises:
@@ -45,11 +53,26 @@ async def working(settings: Settings) -> AsyncGenerator[str]:
             keeping = [tasks.create_task(worker.keep()) for worker in workers]
             for worker in workers:
                 await worker.ready.wait()
+            replacing = tasks.create_task(_replace_when_asked(workers))
             try:
                 yield local_url(host, port)
             finally:
-                for task in keeping:
+                for task in (replacing, *keeping):
                     task.cancel()
+
+
+async def _replace_when_asked(workers: "Sequence[_Worker]") -> None:
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(SIGHUP, asked.set)
+    while True:
+        await asked.wait()
+        asked.clear()
+        for worker in workers:
+            try:
+                await worker.replace()
+            except CannotStart as error:
+                log.error("worker_not_replaced", reason=str(error))  # noqa: TRY400  # a sentence
+                break
 
 
 class _Worker:
@@ -60,13 +83,22 @@ class _Worker:
         self._host = asked_host
         self._metrics = metrics
         self._pid: int | None = None
+        self._keeper = Keeper("worker", self._start, (SIGTERM,), longest_pause=LONGEST_PAUSE)
         self.ready = asyncio.Event()
 
     async def keep(self) -> None:
         """Keep it running until cancelled; then it finishes what is under way."""
-        async with Keeper("worker", self._start, (SIGTERM,)).keeping():
+        async with self._keeper.keeping():
             self.ready.set()
             await asyncio.Event().wait()
+
+    async def replace(self) -> None:
+        """Let another take over, which runs what is installed now and reads `.env` anew.
+
+        Raises:
+            CannotStart: the other did not start; this one goes on.
+        """
+        await self._keeper.replace()
 
     async def _start(self) -> Process:
         if self._pid is not None:  # what it counted stays, what it measured is not so any more

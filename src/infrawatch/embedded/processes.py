@@ -101,14 +101,24 @@ async def stop(process: Process, signals: Sequence[Signals]) -> None:
 class Keeper:
     """Keeps one child running: whenever it dies it is started again.
 
-    The pause before that doubles from half a second to half a minute, and is short again
-    after a minute without a death.
+    The pause before that doubles from half a second to half a minute, or the longest given, and is
+    short again after a minute without a death. For one that left in good order it stays short.
     """
 
-    def __init__(self, name: str, start: Start, signals: Sequence[Signals]) -> None:
+    def __init__(
+        self,
+        name: str,
+        start: Start,
+        signals: Sequence[Signals],
+        *,
+        longest_pause: timedelta | None = None,
+    ) -> None:
         self._name = name
         self._start = start
         self._signals = signals
+        self._longest_pause = longest_pause
+        self._starting = asyncio.Lock()
+        self._leaving: set[Process] = set()
 
     @asynccontextmanager
     async def keeping(self) -> AsyncGenerator[None]:
@@ -125,19 +135,43 @@ class Keeper:
             finally:
                 keeping.cancel()
                 await asyncio.wait({keeping})
-                await stop(self._child, self._signals)
+                children = {self._child, *self._leaving}
+                await asyncio.gather(*(stop(child, self._signals) for child in children))
+
+    async def replace(self) -> None:
+        """Start another child, and then stop the one there is, which does its work until then.
+
+        Raises:
+            CannotStart: the other did not start; the one there is stays.
+        """
+        async with self._starting:
+            leaving = self._child
+            self._child = await self._start()
+        self._leaving.add(leaving)
+        await stop(leaving, self._signals)
+        self._leaving.remove(leaving)
+        log.info("child_replaced", name=self._name, pid=self._child.pid)
 
     async def _keep(self) -> None:
         pause = FIRST_PAUSE
         started = monotonic()
         while True:
-            code = await self._child.wait()
-            if monotonic() - started > STABLE_AFTER.total_seconds():
+            child = self._child
+            code = await child.wait()
+            if child is not self._child:  # another has taken its place
+                continue
+            if code == 0 or monotonic() - started > STABLE_AFTER.total_seconds():
                 pause = FIRST_PAUSE
             log.error("child_died", name=self._name, code=code, next_start=str(pause))
             await asyncio.sleep(pause.total_seconds())
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, self._longest_pause or LONGEST_PAUSE)
             started = monotonic()
+            await self._start_instead_of(child)
+
+    async def _start_instead_of(self, child: Process) -> None:
+        async with self._starting:
+            if child is not self._child:
+                return
             try:
                 self._child = await self._start()
             except CannotStart as error:
