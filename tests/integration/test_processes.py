@@ -70,6 +70,18 @@ async def test_the_pause_stays_short_for_who_leaves_in_good_order_or_is_wanted_s
         await eventually(lambda: len(children) > 20, within_s=60)  # else after a quarter of an hour
 
 
+async def test_a_child_stays_until_another_has_taken_its_place(home: Home) -> None:
+    start = _Start(home)
+    keeper = Keeper("sleep", start, (signal.SIGTERM,))
+    async with keeper.keeping():
+        start.failures = 1
+        with pytest.raises(CannotStart, match="told to"):
+            await keeper.replace()
+        assert start.children[0].returncode is None
+        await keeper.replace()
+        assert [child.returncode for child in start.children] == [-signal.SIGTERM, None]
+
+
 async def test_a_first_start_that_fails_is_not_tried_again(home: Home) -> None:
     start = _Start(home)
     start.failures = 1
