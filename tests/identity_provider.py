@@ -19,6 +19,7 @@ from fastapi import FastAPI, Request, Response
 from integration.conftest import running
 from jwt.algorithms import RSAAlgorithm
 from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infrawatch.model.timerange import now_us
 
@@ -43,6 +44,8 @@ class Provider:
     claims: dict[str, Any] = field(default_factory=dict)
     asked_for_keys: int = 0
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
+    instead: dict[str, ASGIApp] = field(default_factory=dict)
+    """What answers on some paths, if not what should."""
 
     def token(self, *, key_id: str = "one", algorithm: str = "RS256", **claims: Any) -> str:
         """A token for the API; claims that are None are left out."""
@@ -70,9 +73,19 @@ async def providing() -> AsyncGenerator[Provider, None]:
     with TemporaryDirectory() as directory:
         provider.secret_file = Path(directory) / "secret"
         provider.secret_file.write_text(f"{SECRET}\n")
-        async with running(_app(provider)) as url:
+        async with running(_Wicked(provider)) as url:
             provider.issuer = url
             yield provider
+
+
+class _Wicked:
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._app = _app(provider)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._provider.instead.get(scope.get("path", ""), self._app)
+        await app(scope, receive, send)
 
 
 def _app(provider: Provider) -> FastAPI:

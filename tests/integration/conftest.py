@@ -2,14 +2,13 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import pytest_asyncio
 import uvicorn
-from fastapi import FastAPI
 from httpx import AsyncClient
 from pydantic import SecretStr
 from typing_extensions import override
@@ -41,7 +40,7 @@ async def serving(database_url: str, **settings: Any) -> AsyncGenerator[str, Non
 
 
 @asynccontextmanager
-async def running(app: FastAPI) -> AsyncGenerator[str, None]:
+async def running(app: Callable[..., Any]) -> AsyncGenerator[str, None]:
     """Run an app on a free port of 127.0.0.1; gives its base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = _Server(

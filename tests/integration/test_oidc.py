@@ -202,6 +202,10 @@ def _tampered(provider: Provider) -> str:
     return f"{head}.{claims}.{signature}"
 
 
+def _deep() -> str:
+    return base64.urlsafe_b64encode(b'{"a":' + 9_000 * b"[").rstrip(b"=").decode()
+
+
 FORGERIES: dict[str, Forge] = {
     "no signature": _unsigned,
     "a stripped signature": lambda one: one.token().rpartition(".")[0] + ".",
@@ -222,6 +226,8 @@ FORGERIES: dict[str, Forge] = {
     "of the future": lambda one: one.token(iat=now_s() + 120),
     "no subject": lambda one: one.token(sub=None),
     "no date": lambda one: one.token(iat=None),
+    "expires in 31 million years": lambda one: one.token(exp=10**15),
+    "a header that goes too deep": lambda _: f"{_deep()}.e30.AA",
     "nonsense": lambda _: "eyJ.e30.AA",
 }
 

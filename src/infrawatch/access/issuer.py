@@ -1,8 +1,9 @@
 """The identity provider: where it is asked what, and with which keys it signs (OpenID Connect)."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -10,15 +11,25 @@ from time import monotonic
 from typing import Any, Self
 
 import structlog
-from httpx import AsyncClient, HTTPError
+from httpx import AsyncClient, HTTPError, InvalidURL, Response
 from jwt import PyJWK
-from jwt.exceptions import PyJWKError
+from jwt.exceptions import PyJWTError
+from pydantic_core import from_json
 
 from infrawatch.errors import CannotStart, ServerUnavailable
 
 log = structlog.get_logger()
 
+# As the issuer in the settings: https, http on loopback alone.
+_ENDPOINT = re.compile(r"(https://|http://(127\.0\.0\.1|localhost)[:/])[!-~]+")
+
 DEADLINE_S = 5.0
+"""For an answer, from the first byte that is sent to the last one that comes."""
+
+AWAY_S = 5.0
+"""How soon a provider that gave no answer is asked again: whoever waits for it is told at once."""
+
+MAX_ANSWER_BYTES = 1024 * 1024
 
 DISCOVERED_S = 3600.0
 """How long what the provider says of itself counts."""
@@ -61,12 +72,15 @@ class Issuer:
         self._discovered_at = -inf
         self._keys: dict[str, PyJWK] = {}
         self._keys_asked_at = -inf
+        self._away_at = -inf
 
     @classmethod
     @asynccontextmanager
     async def open(cls, options: OidcOptions) -> AsyncGenerator[Self, None]:
         # Neither a redirect nor a proxy of the environment leads us to other keys.
-        async with AsyncClient(timeout=DEADLINE_S, trust_env=False) as client:
+        # Nor does an answer grow when it is read.
+        headers = {"Accept-Encoding": "identity"}
+        async with AsyncClient(timeout=DEADLINE_S, trust_env=False, headers=headers) as client:
             yield cls(options, client)
 
     async def endpoint(self, name: str) -> str:
@@ -79,8 +93,8 @@ class Issuer:
             if monotonic() - self._discovered_at >= DISCOVERED_S:
                 await self._discover()
         found = self._discovered.get(name)
-        if not isinstance(found, str):
-            raise ServerUnavailable(f"the identity provider has no {name}")
+        if not isinstance(found, str) or not _ENDPOINT.fullmatch(found):
+            raise ServerUnavailable(f"the identity provider has no {name}, or not behind https")
         return found
 
     async def find_key(self, key_id: str) -> PyJWK | None:
@@ -93,8 +107,8 @@ class Issuer:
             jwks_url = await self.endpoint("jwks_uri")
             async with self._asking:
                 if key_id not in self._keys and monotonic() - self._keys_asked_at >= KEYS_AGAIN_S:
-                    self._keys_asked_at = monotonic()
                     self._keys = _to_keys(await self._get(jwks_url))
+                    self._keys_asked_at = monotonic()
         return self._keys.get(key_id)
 
     async def trade(self, code: str, verifier: str, redirect_uri: str) -> str | None:
@@ -114,11 +128,7 @@ class Issuer:
         url = await self.endpoint("token_endpoint")
         if self._secret is not None:
             form["client_secret"] = self._secret
-        try:
-            answer = await self._client.post(url, data=form)
-            said = answer.json()
-        except (HTTPError, ValueError) as error:
-            raise _away(error) from None
+        answer, said = await self._ask("POST", url, form)
         if answer.is_server_error:
             raise ServerUnavailable(f"the identity provider answered {answer.status_code}")
         token = said.get("id_token") if answer.is_success and isinstance(said, dict) else None
@@ -140,14 +150,38 @@ class Issuer:
         self._discovered, self._discovered_at = found, monotonic()
 
     async def _get(self, url: str) -> dict[str, Any]:
-        try:
-            answer = await self._client.get(url)
-            found = answer.raise_for_status().json()
-        except (HTTPError, ValueError) as error:
-            raise _away(error) from None
-        if not isinstance(found, dict):
+        if monotonic() - self._away_at < AWAY_S:
+            raise ServerUnavailable("the identity provider cannot be reached")
+        self._away_at = monotonic()  # unless it answers
+        answer, found = await self._ask("GET", url)
+        if not answer.is_success or not isinstance(found, dict):
             raise ServerUnavailable("the identity provider answers nonsense")
+        self._away_at = -inf
         return found
+
+    async def _ask(
+        self, method: str, url: str, form: Mapping[str, str] | None = None
+    ) -> tuple[Response, Any]:
+        """The answer, and the JSON in it; whoever is there instead of it can keep us no longer."""
+        try:
+            async with (
+                asyncio.timeout(DEADLINE_S),
+                self._client.stream(method, url, data=form) as answer,
+            ):
+                body = await _read(answer)
+            return answer, from_json(body) if body else None
+        except (HTTPError, InvalidURL, TimeoutError, ValueError) as error:
+            log.warning("oidc_provider_away", error=type(error).__name__)
+            raise ServerUnavailable("the identity provider cannot be reached") from None
+
+
+async def _read(answer: Response) -> bytes:
+    body = bytearray()
+    async for piece in answer.aiter_raw():
+        body += piece
+        if len(body) > MAX_ANSWER_BYTES:
+            raise ValueError("an answer of any length")
+    return bytes(body)
 
 
 def _read_secret(file: Path | None) -> str | None:
@@ -167,20 +201,14 @@ def _read_secret(file: Path | None) -> str | None:
     return secret
 
 
-def _away(error: Exception) -> ServerUnavailable:
-    log.warning("oidc_provider_away", error=type(error).__name__)
-    return ServerUnavailable("the identity provider cannot be reached")
-
-
 def _to_keys(found: Mapping[str, Any]) -> dict[str, PyJWK]:
     """Those that sign, by id; of kinds we do not know, and without a name, none."""
     keys: dict[str, PyJWK] = {}
     listed = found.get("keys")
     for one in listed if isinstance(listed, list) else []:
-        if one.get("kty") not in ("RSA", "EC", "OKP") or one.get("use", "sig") != "sig":
+        is_signing = isinstance(one, dict) and one.get("use", "sig") == "sig"
+        if not is_signing or one.get("kty") not in ("RSA", "EC", "OKP"):
             continue
-        try:
+        with suppress(PyJWTError, KeyError, TypeError):  # of others' making, and not all are right
             keys[str(one["kid"])] = PyJWK(one)
-        except (PyJWKError, KeyError):
-            continue
     return keys

@@ -71,7 +71,7 @@ class Tokens:
         options = self._issuer.options
         try:
             head = jwt.get_unverified_header(token[:MAX_CHARACTERS])
-        except InvalidTokenError:
+        except (InvalidTokenError, RecursionError):  # PyJWT's reader of JSON goes to any depth
             raise _wrong("cannot be read") from None
         # What may sign is ours to say, and not the token's (RFC 8725, 3.1).
         if head.get("alg") not in options.algorithms:
@@ -114,7 +114,10 @@ class Tokens:
                 reason="no_such_tenant",
                 who=name,
             ) from None
-        until = datetime.fromtimestamp(int(claims["exp"]), UTC) + LEEWAY
+        try:
+            until = datetime.fromtimestamp(int(claims["exp"]), UTC) + LEEWAY
+        except (OverflowError, ValueError):
+            raise _wrong("expires beyond the year 9999") from None
         return Principal(tenant_id, name, self._scopes(claims), good_until=until)
 
     def _scopes(self, claims: Mapping[str, Any]) -> frozenset[Scope]:
