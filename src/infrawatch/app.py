@@ -55,11 +55,9 @@ from infrawatch.store.database import Database
 from infrawatch.store.installation import get_epoch
 from infrawatch.store.partitions import CHUNKS, ROLLUPS, Partitioned
 from infrawatch.telemetry import Telemetry
+from infrawatch.upkeep.compaction import STATEMENT_DEADLINE
 from infrawatch.upkeep.scheduler import Scheduler
 from infrawatch.web import router as web
-
-UPKEEP_DEADLINE = timedelta(minutes=1)
-"""For one statement of a merge, a second's work, on a machine that has much else to do."""
 
 _ROUTERS = (
     # A new protocol is one line here. Routes are tried in turn, so the busiest come first.
@@ -198,7 +196,7 @@ def _url(settings: Settings) -> str:
 
 def _upkeep_database(settings: Settings) -> AbstractAsyncContextManager[Database]:
     """Connections of its own: a merge keeps no batch and no query waiting for one, nor they it."""
-    return Database.open(_url(settings), read_pool_size=2, write_deadline=UPKEEP_DEADLINE)
+    return Database.open(_url(settings), read_pool_size=2, write_deadline=STATEMENT_DEADLINE)
 
 
 def _access(settings: Settings, telemetry: Telemetry) -> AbstractAsyncContextManager[Access]:

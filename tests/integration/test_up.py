@@ -106,10 +106,16 @@ def test_migrate_needs_no_running_server(data_dir: Path) -> None:
     assert re.fullmatch(r"The database is at schema \d{4}\.\n", migrated.stdout)
 
 
-def test_database_url_before_the_first_start_says_what_to_do(data_dir: Path) -> None:
-    refused = infrawatch("database-url", "--data-dir", data_dir)
+@pytest.mark.parametrize(
+    "command", [("database-url",), ("compact", "--all"), ("keys", "list"), ("sql-users", "list")]
+)
+def test_a_command_before_the_first_start_says_what_to_do(
+    command: Sequence[str], data_dir: Path
+) -> None:
+    refused = infrawatch(*command, "--data-dir", data_dir)
     assert refused.returncode == 1
     assert "infrawatch up" in refused.stderr
+    assert not data_dir.exists()
 
 
 async def test_serve_serves_a_database_that_somebody_else_runs(database_url: str) -> None:
@@ -118,8 +124,9 @@ async def test_serve_serves_a_database_that_somebody_else_runs(database_url: str
         assert await _is_ready(running.said.split()[-1])
 
 
-def test_serve_wants_a_migrated_database(postgres: str) -> None:
-    refused = infrawatch("serve", "--port", 0, url=postgres)
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("compact",), ("keys", "list")])
+def test_a_command_wants_a_migrated_database(command: Sequence[str], postgres: str) -> None:
+    refused = infrawatch(*command, url=postgres)
     assert refused.returncode == 1
     assert "infrawatch migrate" in refused.stderr
 

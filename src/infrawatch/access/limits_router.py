@@ -35,7 +35,8 @@ class LimitsIn(Wire):
         int | None, Field(ge=0, lt=_INT64, description="Of the tenant; not for a key.")
     ] = None
     live_connections: Annotated[
-        int | None, Field(ge=0, lt=_INT32, description="To each server process.")
+        int | None,
+        Field(ge=0, lt=_INT32, description="To all servers together; without Redis, to each."),
     ] = None
     query_samples: Annotated[int | None, Field(gt=0, lt=_INT64)] = None
     query_series: Annotated[int | None, Field(gt=0, lt=_INT64)] = None

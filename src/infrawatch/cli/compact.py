@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from infrawatch.cli.database import database_meant
+from infrawatch.cli.database import check_schema, database_meant
 from infrawatch.cli.options import DataDir, read_settings
 from infrawatch.cli.serving import run_until_stopped
 from infrawatch.settings import LogSettings
@@ -35,11 +35,17 @@ def compact(data_dir: DataDir = None, everything: Everything = False) -> None:
 
 
 async def _compact(data_dir: DataDir, *, is_all: bool) -> None:
-    async with database_meant(data_dir) as url, Database.open(url) as database:
-        compacted = await compaction.compact_until(database, datetime.now(UTC))
-        print(f"{compacted.samples} samples compacted into open windows.")
-        until = compaction.EVERYTHING if is_all else compaction.closed_until()
-        merged = await compaction.merge_until(database, until)
-        print(f"{merged.samples} samples merged into {merged.chunks} chunks.")
-        if is_all:
-            print(f"{await empty_all_slots(database)} slots of the journal emptied.")
+    async with database_meant(data_dir) as url:
+        await check_schema(url)
+        async with Database.open(url, write_deadline=compaction.STATEMENT_DEADLINE) as database:
+            await _make_small(database, is_all=is_all)
+
+
+async def _make_small(database: Database, *, is_all: bool) -> None:
+    compacted = await compaction.compact_until(database, datetime.now(UTC))
+    print(f"{compacted.samples} samples compacted into open windows.")
+    until = compaction.EVERYTHING if is_all else compaction.closed_until()
+    merged = await compaction.merge_until(database, until)
+    print(f"{merged.samples} samples merged into {merged.chunks} chunks.")
+    if is_all:
+        print(f"{await empty_all_slots(database)} slots of the journal emptied.")

@@ -8,6 +8,8 @@ from getpass import getuser
 from pathlib import Path
 
 from infrawatch.cli.options import read_settings
+from infrawatch.embedded.endpoint import Endpoint
+from infrawatch.embedded.home import Home
 from infrawatch.embedded.postgres import postgres_reachable
 from infrawatch.errors import CannotStart, Unavailable
 from infrawatch.settings import Settings
@@ -17,17 +19,22 @@ from infrawatch.store.migrations import find_difference, find_revision
 
 
 @asynccontextmanager
-async def database_meant(data_dir: Path | None) -> AsyncGenerator[str]:
+async def database_meant(data_dir: Path | None, *, may_be_new: bool = False) -> AsyncGenerator[str]:
     """The URL of the embedded database if `--data-dir` names one, else INFRAWATCH_DATABASE_URL.
 
     Without either it is the embedded one in the default place. The embedded PostgreSQL may be
     running already; if not it runs for the block.
+
+    Raises:
+        CannotStart: there is none, and it must not be a new one; or it cannot be had.
     """
     settings = read_settings(Settings, data_dir=data_dir)
     url = find_own_url(settings) if data_dir is None else None
     if url is not None:
         yield url
     else:
+        if not may_be_new:
+            Endpoint.of(Home.resolve(settings.data_dir))
         async with postgres_reachable(settings.data_dir) as postgres:
             yield postgres.endpoint.url()
 

@@ -3,7 +3,6 @@
 from infrawatch.cli.options import DataDir, read_settings
 from infrawatch.embedded.endpoint import Endpoint
 from infrawatch.embedded.home import Home
-from infrawatch.errors import CannotStart
 from infrawatch.settings import Settings
 
 
@@ -13,10 +12,4 @@ def database_url(data_dir: DataDir = None) -> None:
     It stays the same when the server is restarted, and is printed whether it runs or not.
     """
     home = Home.resolve(read_settings(Settings, data_dir=data_dir).data_dir)
-    endpoint = Endpoint.find(home)
-    if endpoint is None:
-        raise CannotStart(
-            f"There is no database in {home.path} yet. Start it once with `infrawatch up`, "
-            "or name another directory with --data-dir."
-        )
-    print(endpoint.url())
+    print(Endpoint.of(home).url())

@@ -43,7 +43,7 @@ def set_limits(  # noqa: PLR0913, PLR0917  # each is an option
         int | None, typer.Option(min=0, help="At it, known series flow on, new ones are refused.")
     ] = None,
     live_connections: Annotated[
-        int | None, typer.Option(min=0, help="To each server process.")
+        int | None, typer.Option(min=0, help="To all servers together; without Redis, to each.")
     ] = None,
     query_samples: Annotated[
         int | None, typer.Option(min=1, help="That one question may read.")

@@ -32,7 +32,7 @@ def migrate(data_dir: DataDir = None, to: To = None) -> None:
 
 
 async def _migrate(data_dir: DataDir, to: To) -> None:
-    async with database_meant(data_dir) as url:
+    async with database_meant(data_dir, may_be_new=True) as url:
         await find_schema(url)  # or says in one sentence why it cannot be had
         if to is None:
             await upgrade(url)

@@ -116,7 +116,10 @@ async def follow(
                         pause_s = FIRST_PAUSE_S
                         yield update
         except (OSError, TimeoutError, WebSocketException, ServerUnavailable) as error:
-            _raise_if_final(error, has_begun=following.cursor is not None)
+            _raise_if_refused(error)
+            if following.cursor is None and not isinstance(error, ConnectionClosed):
+                reason = str(error) or type(error).__name__
+                raise ServerUnavailable(f"cannot follow {url}: {reason}") from error
             log.info("live_connection_lost", reason=str(error) or type(error).__name__)
         # Not all at the same moment: a server that starts has many to greet.
         await asyncio.sleep(SystemRandom().uniform(pause_s / 2, pause_s))
@@ -183,15 +186,12 @@ def _live_url(url: httpx.URL) -> str:
     return str(url.copy_with(scheme={"http": "ws", "https": "wss"}[url.scheme], path=path))
 
 
-def _raise_if_final(error: Exception, *, has_begun: bool) -> None:
+def _raise_if_refused(error: Exception) -> None:
     """Raise what connecting again would not mend."""
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in LATER:
             raise _to_refusal(status, error.response.body) from None
-    if not has_begun and not isinstance(error, ConnectionClosed):
-        reason = str(error) or type(error).__name__
-        raise ServerUnavailable(f"cannot follow: {reason}") from error
 
 
 def _to_refusal(status: int, body: bytes | bytearray) -> RequestRefused:

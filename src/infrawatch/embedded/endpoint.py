@@ -49,6 +49,21 @@ class Endpoint(NamedTuple):
                 f"{path} is damaged. Delete it: a new port and password are chosen then."
             ) from None
 
+    @classmethod
+    def of(cls, home: Home) -> Self:
+        """The one kept in `home`.
+
+        Raises:
+            CannotStart: no server was started there yet; or as `find` does.
+        """
+        endpoint = cls.find(home)
+        if endpoint is None:
+            raise CannotStart(
+                f"There is no database in {home.path} yet. Start it once with `infrawatch up`, "
+                "or name another directory with --data-dir."
+            )
+        return endpoint
+
     def keep(self, home: Home) -> None:
         """Write it to `home`, for our own eyes only; afterwards the old one or the new is there."""
         path = _path(home)

@@ -48,6 +48,9 @@ NEIGHBOURS = tuple(range(first, first + 16) for first in range(0, SHARDS, 16))
 """Shards that are merged together: a transaction by itself costs as much as what it does for a few
 dozen series. While it runs, nobody else compacts these shards."""
 
+STATEMENT_DEADLINE = timedelta(minutes=1)
+"""For a statement of a merge, a second's work, on a machine that has much else to do."""
+
 TRY_AGAIN_S = 0.1
 
 EVERYTHING = from_us(4_102_444_800_000_000)  # 2100-01-01
