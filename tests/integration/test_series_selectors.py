@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 import pytest
+from conftest import execute
 from httpx import AsyncClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -91,6 +92,12 @@ async def test_what_postgresql_selects_is_what_the_selector_accepts(
     async with database.reading() as connection:
         found = await SeriesRepository(connection, 1).select(selector, limit=10_000)
 
+        repository = SeriesRepository(connection, 1)
+        for place in (0, len(found) // 2):
+            after = found[place].id if found else 0
+            page = await repository.page(selector, limit=20, after=after)
+            assert page == [one for one in found if one.id > after][:20]
+
     names = [SeriesName(one.metric, to_labels(one.labels)) for one in found]
     assert [one.id for one in found] == sorted(one.id for one in found)
     assert sorted(names) == sorted(expected(selector))
@@ -131,6 +138,49 @@ async def test_a_selector_looks_at_few_other_series(
 
     assert len(found) == count
     assert count <= looked_at <= 300
+
+
+@pytest.mark.parametrize(
+    ("match", "most"),
+    [
+        ('{env="production"}', 300),
+        ('{env=~"prod.+"}', 300),
+        ('m3{env="production"}', 600),
+        ('{host="h299"}', 600),
+    ],
+)
+async def test_a_page_looks_at_little_more_than_a_page(
+    database: Database, match: str, most: int
+) -> None:
+    every = [named(f"m{n % 10}", host=f"h{n // 10}", env="production") for n in range(3_000)]
+    await store(database, {name: [] for name in every})
+    selector = parse_selector(match)
+    async with database.writing() as connection:
+        await connection.execute(text("SELECT gin_clean_pending_list('series_labels')"))
+        await connection.execute(text("ANALYZE series"))
+        expected = await SeriesRepository(connection, 1).select(selector, limit=3_000)
+
+    async with database.reading() as connection:
+        page = await SeriesRepository(connection, 1).page(selector, limit=100, after=64)
+        looked_at = (await connection.execute(_LOOKED_AT)).scalar_one()
+
+    assert page == [one for one in expected if one.id > 64][:100]
+    assert looked_at <= most
+
+
+async def test_a_page_holds_nobody_elses_series(database: Database, database_url: str) -> None:
+    execute(database_url, "INSERT INTO tenants (id, name) VALUES (7, 'theirs')")
+    for first in range(0, 2_400, 300):
+        names = [named("up", n=str(n)) for n in range(first, first + 200)]
+        await store(database, {name: [] for name in names[:100]})
+        await store(database, {name: [] for name in names}, tenant_id=7)
+
+    async with database.reading() as connection:
+        repository = SeriesRepository(connection, 1)
+        page = await repository.page(Selector(()), limit=1_000, after=0)
+        assert page == await repository.select(Selector(()), limit=1_000)
+
+    assert len(page) == 800
 
 
 async def test_matchers_select_as_they_do_in_prometheus(

@@ -107,7 +107,7 @@ class Reader:
     ) -> list[Ends]:
         """At most `limit` series with ids above `after`, by id."""
         async with self._snapshot(asker) as snapshot:
-            series = await snapshot.series.select(selector, limit=limit, after=after)
+            series = await snapshot.series.page(selector, limit=limit, after=after)
             ends = await snapshot.samples.find_ends([one.id for one in series])
         return [Ends(one, *ends.get(one.id, (None, None))) for one in series]
 
