@@ -179,23 +179,32 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     """A query parameter that does not fit; what was sent is not repeated."""
     assert isinstance(error, RequestValidationError)
     errors = [
-        {"parameter": str(found["loc"][-1]), "code": "invalid_parameter", "detail": found["msg"]}
+        {
+            "parameter": str(found["loc"][-1]),
+            "code": "invalid_parameter",
+            "detail": "it is required" if found["type"] == "missing" else found["msg"],
+        }
         for found in error.errors()[:100]
     ]
-    names = ", ".join(sorted({one["parameter"] for one in errors}))
-    return to_response(InvalidInput(f"these parameters do not fit: {names}"), {"errors": errors})
+    told = "; ".join(f"{one['parameter']}: {one['detail']}" for one in errors[:3])
+    return to_response(InvalidInput(f"a parameter does not fit: {told}"), {"errors": errors})
 
 
 async def _routing(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return to_response(NotFound(f"nothing is at {request.url.path[:200]}; see /docs"))
+        hint = "paths have no / at their end" if request.url.path.endswith("/") else "see /docs"
+        return to_response(NotFound(f"nothing is at {request.url.path[:200]}; {hint}"))
     if error.status_code == TooLarge.status:
         return to_response(TooLarge(str(error.detail)))
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "_").replace("-", "_")
-    response = _problem(error.status_code, code, str(error.detail))
-    response.headers.update(error.headers or {})
+    headers = error.headers or {}
+    detail = str(error.detail)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and "Allow" in headers:
+        detail = f"{request.method} is not for {request.url.path[:200]}: use {headers['Allow']}"
+    response = _problem(error.status_code, code, detail)
+    response.headers.update(headers)
     return response
 
 

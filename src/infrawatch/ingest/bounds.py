@@ -53,38 +53,51 @@ class TimeBounds(NamedTuple):
         wrong = is_old | is_future
         if not wrong.any():
             return kept
-        self._refuse(decoded, is_old, "too_old", self._too_old(earliest_us, unit_ns))
-        self._refuse(decoded, is_future, "too_far_in_future", self._too_new(latest_us, unit_ns))
+        bounds_us = (earliest_us, latest_us)
+        self._refuse(decoded, is_old, "too_old", bounds_us)
+        self._refuse(decoded, is_future, "too_far_in_future", bounds_us)
         return ~wrong if kept is None else kept & ~wrong
 
-    def _too_old(self, earliest_us: int, unit_ns: int) -> str:
-        return (
-            f"before {from_us(earliest_us).isoformat(timespec='seconds')}, read as "
-            f"{_UNITS[unit_ns]}: older than {self._oldest_setting()}"
-        )
-
-    def _oldest_setting(self) -> str:
-        if self.retention is None or self.max_past < self.retention:
-            return "INFRAWATCH_MAX_PAST allows"
-        return "INFRAWATCH_RETENTION keeps"
-
-    def _too_new(self, latest_us: int, unit_ns: int) -> str:
-        return (
-            f"after {from_us(latest_us).isoformat(timespec='seconds')}, read as "
-            f"{_UNITS[unit_ns]}: further ahead of the server's clock than INFRAWATCH_MAX_FUTURE"
-        )
-
-    def _refuse(self, decoded: Decoded, which: Bools, code: str, detail: str) -> None:
+    def _refuse(
+        self, decoded: Decoded, which: Bools, code: str, bounds_us: tuple[int, int]
+    ) -> None:
         positions = np.flatnonzero(which)
         if not len(positions):
             return
         starts = np.cumsum(decoded.counts) - decoded.counts
+        why = self._too_old(bounds_us[0]) if code == "too_old" else _too_new(bounds_us[1])
         for position in positions[:MAX_SHOWN].tolist():
             series = int(np.searchsorted(starts, position, side="right")) - 1
             index, locator = decoded.locate(series, position - int(starts[series]))
-            decoded.verdicts.add(Verdict(index, locator, code, detail))
+            read = _read_as(decoded, position, bounds_us)
+            decoded.verdicts.add(Verdict(index, locator, code, read.format(why)))
         more = max(len(positions) - MAX_SHOWN, 0)
         decoded.verdicts.count_only(code, verdicts=more, samples=more)
+
+    def _too_old(self, earliest_us: int) -> str:
+        is_limit = self.retention is None or self.max_past < self.retention
+        setting = "INFRAWATCH_MAX_PAST" if is_limit else "INFRAWATCH_RETENTION"
+        return f"before {_second(earliest_us)}, the oldest that {setting} allows"
+
+
+def _too_new(latest_us: int) -> str:
+    return f"after {_second(latest_us)}, the newest that INFRAWATCH_MAX_FUTURE allows"
+
+
+def _second(time_us: int) -> str:
+    return from_us(time_us).isoformat(timespec="seconds")
+
+
+def _read_as(decoded: Decoded, position: int, bounds_us: tuple[int, int]) -> str:
+    """A time as it was written, with room for what is wrong with it, and what it may have meant."""
+    unit_ns = decoded.written_unit_ns or decoded.unit_ns
+    written = int(decoded.times[position]) * decoded.unit_ns // unit_ns
+    earliest_us, latest_us = bounds_us
+    fits = (
+        name for unit, name in _UNITS.items() if earliest_us <= written * unit // 1000 <= latest_us
+    )
+    hint = next((f"; is it in {name}?" for name in fits), "")
+    return f"{written}, read as {_UNITS[unit_ns]}, is {{}}{hint}"
 
 
 def to_us(times: Int64s, unit_ns: int) -> Int64s:

@@ -25,12 +25,12 @@ Locate = Callable[[int, int], tuple[int, str]]
 class Decoded:
     """One batch as columns.
 
-    Series and samples are parallel: series n has the next `counts[n]` of `times` and `values`,
-    in the order of the batch. `times` are integers in units of `unit_ns` nanoseconds since the
-    epoch. `keys` are whatever bytes or text named a series: equal keys of one format are equal
-    series, so a key that was checked once never has to be read again. `ids` are those of the
-    series, if the decoder knows them all already. `metadata` may grow while names are read.
-    Exemplars are not stored, only counted.
+    Series and samples are parallel: series n has the next `counts[n]` of `times` and `values`, in
+    the order of the batch. `times` are integers in units of `unit_ns` nanoseconds since the epoch;
+    `written_unit_ns` is that of the sender, if it is another. `keys` are whatever bytes or text
+    named a series: equal keys of one format are equal series, so a key that was checked once never
+    has to be read again. `ids` are those of the series, if the decoder knows them all already.
+    `metadata` may grow while names are read. Exemplars are not stored, only counted.
     """
 
     keys: Sequence[Hashable]
@@ -44,3 +44,4 @@ class Decoded:
     verdicts: Verdicts = field(default_factory=Verdicts)
     exemplars: int = 0
     ids: Int64s | None = None
+    written_unit_ns: int | None = None

@@ -13,6 +13,7 @@ from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, Locate, NameOf
 from infrawatch.ingest.explain import explain
 from infrawatch.ingest.heads import KnownHeads
+from infrawatch.ingest.not_json import line_problem, malformed
 from infrawatch.ingest.regular import (
     batch_too_large,
     decode_regular,
@@ -114,7 +115,7 @@ def _read_line(line: bytes, number: int, verdicts: Verdicts) -> Iterator[_Item]:
     try:
         one = from_json(line, cache_strings="keys")
     except ValueError as error:
-        verdicts.add(Verdict(number, "", "malformed_json", f"the line is not JSON: {error}"))
+        verdicts.add(Verdict(number, "", "malformed_json", line_problem(error)))
         return
     yield from _checked(one, number, "", verdicts)
 
@@ -124,7 +125,7 @@ def _read_carefully(body: bytes, verdicts: Verdicts) -> Iterator[_Item]:
     try:
         document = from_json(body, cache_strings="keys")
     except ValueError as error:
-        raise MalformedBody(f"the body is not JSON: {error}") from None
+        raise malformed(body, error, may_be_lines=True) from None
     errors = _find_errors(schemas.ENVELOPE, document)
     if errors:
         _refuse(errors, 0, "", verdicts)

@@ -86,6 +86,9 @@ def to_predicate(selector: Selector) -> Callable[[str, Mapping[str, str]], bool]
     return accepts
 
 
+_SUCH_AS = 'node_load1{host=~"web-.*"}'
+
+
 def parse_selector(text: str) -> Selector:
     """Read a vector selector: `node_load1{host=~"web-.*"}`, `{"http.server.duration"}`.
 
@@ -101,7 +104,9 @@ def parse_selector(text: str) -> Selector:
     try:
         parsed = promql_parser.parse(text)
     except ValueError as error:
-        raise InvalidSelector(f"not a vector selector: {str(error)[:200]}") from None
+        raise InvalidSelector(
+            f"not a vector selector such as {_SUCH_AS}: {str(error)[:200]}"
+        ) from None
     if not isinstance(parsed, promql_parser.VectorSelector):
         raise _not_plain(text)
     if parsed.offset is not None or parsed.at is not None:
@@ -111,8 +116,7 @@ def parse_selector(text: str) -> Selector:
 
 def _not_plain(text: str) -> InvalidSelector:
     return InvalidSelector(
-        'expected a plain selector such as node_load1{host=~"web-.*"}, '
-        f"not the PromQL expression {text[:100]}"
+        f"expected a plain selector such as {_SUCH_AS}, not the PromQL expression {text[:100]}"
     )
 
 

@@ -22,6 +22,7 @@ from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.endpoint import answering_with, intake_of
 from infrawatch.ingest.intake import Wishes
 from infrawatch.ingest.names import Flaw, to_series_name
+from infrawatch.ingest.not_json import malformed
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
@@ -169,9 +170,9 @@ def decode(body: bytes) -> Decoded:
     try:
         document = from_json(body)
     except ValueError as error:
-        raise MalformedBody(f"the body is not JSON: {error}") from None
+        raise malformed(body, error) from None
     if not isinstance(document, list):
-        raise MalformedBody("the body must be an array of records")
+        raise MalformedBody("the body must be an array of records, as collectd's write_http sends")
     verdicts = Verdicts()
     places = [place for index, one in enumerate(document) for place in _read(one, index, verdicts)]
     return _to_decoded(places, verdicts)

@@ -109,6 +109,8 @@ class _Series(NamedTuple):
     times_ms: Sequence[int]
 
     def to_name(self) -> SeriesName | Flaw:
+        if METRIC_LABEL not in self.metric:
+            return Flaw("invalid_metric", f"/metric has no {METRIC_LABEL}, the metric's own name")
         labels = dict(self.metric)
         return to_series_name(labels.pop(METRIC_LABEL, ""), labels.items())
 

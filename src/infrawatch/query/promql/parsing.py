@@ -41,7 +41,16 @@ def parse_query(text: str) -> promql.Expr:
     try:
         return promql.parse(text)
     except ValueError as error:
-        raise InvalidQuery(f"not PromQL: {str(error)[:300]}") from None
+        raise InvalidQuery(f"not PromQL: {_explained(str(error))}") from None
+
+
+def _explained(said: str) -> str:
+    if said != "invalid promql query":
+        return said[:300]
+    return (
+        "words stand beside each other that do not belong together; look for a missing operator, "
+        "and for `sum by (label) (…)`"
+    )
 
 
 def _check_time(written: str) -> None:

@@ -3,7 +3,7 @@
 Source: Prometheus, "HTTP API". Grafana asks for rules, alerts and exemplars by itself.
 """
 
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Path, Query
 
@@ -61,19 +61,23 @@ async def list_exemplars_by_form(
     return _exemplars(question)
 
 
-@router.get("/status/{what}", response_model=None, include_in_schema=False)
-async def tell_status(what: Annotated[str, Path(max_length=100)]) -> NoReturn:
+@router.get("/status/{what}", status_code=404)
+async def tell_status(what: Annotated[str, Path(max_length=100)]) -> schemas.QueryRefusal:
     """Other status than `buildinfo`: there is none of Prometheus' own."""
-    raise NotFound(
+    return _not_here(
         f"InfraWatch is no Prometheus, and has no {what} of one; "
         "/metrics tells how it does, and /api/v1/status/buildinfo what it is"
     )
 
 
-@router.get("/parse_query", response_model=None, include_in_schema=False)
-async def parse() -> NoReturn:
+@router.get("/parse_query", status_code=404)
+async def parse() -> schemas.QueryRefusal:
     """A query as a tree: not here, as in the Prometheus that this is like."""
-    raise NotFound("no query is told as a tree here; /api/v1/format_query says whether it is one")
+    return _not_here("no query is told as a tree; /api/v1/format_query says whether it is one")
+
+
+def _not_here(why: str) -> schemas.QueryRefusal:
+    return schemas.QueryRefusal(errorType=NotFound.code, error=why)
 
 
 def _exemplars(question: schemas.ExemplarsQuestion) -> schemas.EmptyAnswer:

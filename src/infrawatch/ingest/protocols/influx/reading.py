@@ -35,6 +35,7 @@ def decode(
     if decoded.unit_ns == 1 and not (decoded.times % _NS_PER_US).any():
         # Most senders have coarser clocks; then nothing is folded, and nobody has to look for it.
         decoded.times, decoded.unit_ns = decoded.times // _NS_PER_US, _NS_PER_US
+        decoded.written_unit_ns = 1
     return decoded
 
 

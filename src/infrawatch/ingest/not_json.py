@@ -1,0 +1,30 @@
+"""Why a body is no JSON, in words that say what to do about it."""
+
+from infrawatch.errors import MalformedBody
+
+_BEGINNINGS = (
+    (b"\x1f\x8b", "it is compressed with gzip: send `Content-Encoding: gzip`"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed with zstd: send `Content-Encoding: zstd`"),
+    (b"\xef\xbb\xbf", "it begins with a byte order mark: leave that out"),
+    (b"\xff\xfe", "it is UTF-16: send UTF-8"),
+    (b"\xfe\xff", "it is UTF-16: send UTF-8"),
+)
+"""RFC 1952 (2.3.1), RFC 8878 (3.1.1), and the Unicode Standard (23.8)."""
+
+_MORE = "trailing characters"
+_LINES_HINT = "; for one series a line, send `Content-Type: application/x-ndjson`"
+
+
+def malformed(body: bytes, error: ValueError, *, may_be_lines: bool = False) -> MalformedBody:
+    """The refusal of a body that the parser found this wrong with; some may come as lines, too."""
+    if not body.strip():
+        return MalformedBody("the body is empty")
+    found = next((why for beginning, why in _BEGINNINGS if body.startswith(beginning)), None)
+    is_lines = may_be_lines and b"\n" in body and str(error).startswith(_MORE)
+    hint = _LINES_HINT if is_lines else ""
+    return MalformedBody(f"the body is not JSON: {found or error}{hint}")
+
+
+def line_problem(error: ValueError) -> str:
+    """What the parser found wrong with one line; which of the body's it is, others say."""
+    return f"the line is not JSON: {error}".replace(" at line 1 column ", " at column ")

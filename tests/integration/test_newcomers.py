@@ -1,0 +1,89 @@
+"""What a newcomer gets wrong with curl, and whether the answer says what to do about it."""
+
+import gzip
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pytest
+from httpx import AsyncClient
+from pushing import now_ms
+
+NOW_S = now_ms() // 1_000
+JSON = {"Content-Type": "application/json"}
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+LINES = {"Content-Type": "application/x-ndjson"}
+
+
+class Mistake(NamedTuple):
+    """A request that is wrong, and what its refusal has to say."""
+
+    name: str
+    status: int
+    says: tuple[str, ...]
+    body: bytes = b""
+    path: str = "/v1/samples"
+    headers: Mapping[str, str] = JSON
+    method: str = "POST"
+
+
+def batch(moment: Any = NOW_S * 1_000, value: Any = 1, **fields: Any) -> bytes:
+    series = {"metric": "m", "samples": [[moment, value]], **fields}
+    return json.dumps({"series": [series]}).encode()
+
+
+UTF_16 = batch().decode().encode("utf-16")
+TWO_LINES = b'{"metric":"m"}\n{"metric":"n"}'
+SECONDS, MILLISECONDS = f"{NOW_S}, read as ", f"{NOW_S}000, read as "
+
+MISTAKES = [
+    Mistake("seconds", 422, (SECONDS + "milliseconds", "is it in seconds?"), batch(NOW_S)),
+    Mistake("ns", 422, ("is it in nanoseconds?",), batch(NOW_S * 10**9)),
+    Mistake(
+        "ms for line protocol",
+        400,
+        (MILLISECONDS + "nanoseconds", "is it in milliseconds?"),
+        f"cpu value=1 {NOW_S}000".encode(),
+        "/write",
+    ),
+    Mistake("nothing", 400, ("the body is empty",)),
+    Mistake("gzip unsaid", 400, ("`Content-Encoding: gzip`",), gzip.compress(batch())),
+    Mistake("byte order mark", 400, ("byte order mark",), b"\xef\xbb\xbf" + batch()),
+    Mistake("UTF-16", 400, ("send UTF-8",), UTF_16),
+    Mistake("lines as JSON", 400, ("application/x-ndjson",), TWO_LINES),
+    Mistake("trailing comma", 400, ("trailing comma at line 1 column 14",), b'{"series":[1,]}'),
+    Mistake("a broken line", 422, ('"line":1', "at column 13"), b'{"metric":"m"', headers=LINES),
+    Mistake("tags", 422, ("/series/0/tags", "labels"), batch(tags={})),
+    Mistake("a form", 415, ("use application/json",), b"metric=m&value=1", headers={}),
+    Mistake("put", 405, ("PUT is not for /v1/samples: use ", "POST"), method="PUT"),
+    Mistake("a slash", 404, ("paths have no / at their end",), path="/v1/samples/"),
+    Mistake("no selector", 422, ("match: it is required",), method="GET"),
+    Mistake("SQL", 422, ("such as node_load1{",), path="/v1/latest?match=select * x", method="GET"),
+    Mistake(
+        "by after",
+        400,
+        ("sum by (label)",),
+        path="/api/v1/query?query=sum(up) by job",
+        method="GET",
+    ),
+    Mistake(
+        "no name",
+        400,
+        ("/metric has no __name__",),
+        b'{"metric":{"x":"m"},"values":[1],"timestamps":[1]}',
+        "/api/v1/import",
+    ),
+    Mistake("not snappy", 400, ("not a block of snappy",), b"hello", "/api/v1/write", PROTOBUF),
+    Mistake("traces", 404, ("only metrics", "OTEL_TRACES_EXPORTER"), b"{}", "/v1/traces"),
+]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+async def test_a_mistake_is_told_with_what_to_do_about_it(
+    client: AsyncClient, mistake: Mistake
+) -> None:
+    answer = await client.request(
+        mistake.method, mistake.path, content=mistake.body, headers=mistake.headers
+    )
+    assert answer.status_code == mistake.status
+    assert [said for said in mistake.says if said not in answer.text] == [], answer.text
