@@ -199,3 +199,23 @@ async def test_basic_without_a_colon_is_no_key(guarded: AsyncClient, key: str) -
     headers = {"Authorization": f"Basic {base64.b64encode(key.encode()).decode()}"}
 
     assert (await guarded.get("/v1/labels", headers=headers)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/v1/samples", "precision=ms"),
+        ("/api/v1/write", "of=nobody"),
+        ("/write", "precision=ns"),
+        ("/v1/metrics", "of=nobody"),
+    ],
+)
+async def test_senders_need_the_same_key_with_a_query_and_without(
+    guarded: AsyncClient, shared_database_url: str, path: str, query: str
+) -> None:
+    reader = await a_key(shared_database_url, "read")
+
+    for asked in (path, f"{path}?{query}"):
+        nobody = await guarded.post(asked, content=b"")
+        no_writer = await guarded.post(asked, content=b"", headers=bearing(reader))
+        assert (nobody.status_code, no_writer.status_code) == (401, 403), asked

@@ -12,7 +12,7 @@ from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest import native
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.endpoint import intake_of
+from infrawatch.ingest.endpoint import IngestRoute, intake_of
 from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.intake import Outcome, Wishes
 from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Receipt, Refusal
@@ -20,7 +20,7 @@ from infrawatch.ingest.verdicts import Verdicts, counted
 from infrawatch.model.cursor import Cursor
 from infrawatch.problems import ParameterProblem, to_answer, to_response
 
-router = APIRouter(prefix="/v1", tags=["ingest"])
+router = APIRouter(prefix="/v1", route_class=IngestRoute, tags=["ingest"])
 
 FORMAT = "native"
 
