@@ -120,7 +120,7 @@ async def test_version_1_says_partial_write_and_how_many(shared_client: AsyncCli
     assert answer.json().keys() == {"error"}
     assert error.startswith("partial write: line 3: unable to parse 'bad': column 4: expected")
     assert "\nline 4: field text: a string cannot be stored" in error
-    assert "\nline 5: time: before" in error
+    assert "\nline 5: time: 5000000000000001, read as nanoseconds, is before " in error
     assert error.endswith("(too_old) dropped=3")
 
 
@@ -131,7 +131,7 @@ async def test_version_2_names_the_first_line(shared_client: AsyncClient) -> Non
     assert (error["code"], error["line"]) == ("invalid", 3)
     assert error["message"].startswith("3 samples refused, 3 stored: line 3: column 4: ")
     assert "line 4: field text: a string cannot be stored" in error["message"]
-    assert "line 5: time: before" in error["message"]
+    assert "line 5: time: 5000000000000001, read as nanoseconds, is before " in error["message"]
 
 
 async def test_version_3_lists_every_line(shared_client: AsyncClient) -> None:
