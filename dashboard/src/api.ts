@@ -128,5 +128,7 @@ async function answered(url: string, signal?: AbortSignal, how: RequestInit = {}
   if (response.ok) return response;
   if (response.status === 401) tellRefused();
   const said = (await response.json().catch(() => null)) as { detail?: string; error?: string } | null;
-  throw new Problem(said?.detail ?? said?.error ?? `The server answered ${response.status}.`, response.status);
+  const detail = said?.detail ?? said?.error ?? `The server answered ${response.status}.`;
+  // What follows is for those who send samples.
+  throw new Problem(response.status === 503 ? `${detail.split(";")[0]}. Trying again.` : detail, response.status);
 }

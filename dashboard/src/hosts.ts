@@ -1,8 +1,8 @@
 /** Hosts: everything that is named by `instance` or `host`, and how it is doing. */
 
 import type { Across, Fn } from "./aggregate";
-import { api, type Labels, type Series, serverNow } from "./api";
-import { type Picture, newest, useQuery } from "./query";
+import { api, type Series, serverNow } from "./api";
+import { type Line, type Picture, newest, useQuery } from "./query";
 import { equal, type Matcher, toSelector } from "./selector";
 import type { Span } from "./span";
 
@@ -99,7 +99,7 @@ export function useVitals(place: Place, isWanted: boolean): { status: Picture["s
   const free = useIt(ask("node_filesystem_free_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
   const usable = useIt(ask("node_filesystem_avail_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
 
-  const lineOf = (picture: Picture, name: string) => picture.lines.find((line) => line.labels[place] === name);
+  const lineOf = (picture: Picture, name: string) => linesBy(picture, place).get(name)?.[0];
   const value = (picture: Picture, name: string) => newest(picture, lineOf(picture, name));
   const of = (name: string): Vitals => {
     const line = lineOf(idle, name);
@@ -128,20 +128,34 @@ type Filesystems = Record<"size" | "free" | "usable", Picture>;
 function fullest({ size, free, usable }: Filesystems, place: Place, name: string): { disk: number | null; diskMount: string } {
   let disk: number | null = null;
   let diskMount = "";
-  const of = (picture: Picture, key: string) => newest(picture, picture.lines.find((one) => keyOf(one.labels, place) === key));
-  for (const line of size.lines) {
-    if (line.labels[place] !== name) continue;
-    const key = keyOf(line.labels, place);
-    const [all, left] = [newest(size, line), of(usable, key)];
+  for (const line of linesBy(size, place).get(name) ?? []) {
+    const mount = line.labels["mountpoint"] ?? "";
+    const of = (picture: Picture) =>
+      newest(picture, linesBy(picture, place).get(name)?.find((one) => (one.labels["mountpoint"] ?? "") === mount));
+    const [all, left] = [newest(size, line), of(usable)];
     if (!all || left === null) continue;
-    const used = all - (of(free, key) ?? left);
+    const used = all - (of(free) ?? left);
     const part = clamped(used / (used + left || 1));
-    if (disk === null || part > disk) [disk, diskMount] = [part, line.labels["mountpoint"] ?? ""];
+    if (disk === null || part > disk) [disk, diskMount] = [part, mount];
   }
   return { disk, diskMount };
 }
 
-const keyOf = (labels: Labels, place: Place): string => `${labels[place]}\n${labels["mountpoint"]}`;
+const found = new WeakMap<Picture, Map<string, Line[]>>();
+
+/** The lines of each host, looked for once a picture: there may be hundreds of either. */
+function linesBy(picture: Picture, place: Place): Map<string, Line[]> {
+  const known = found.get(picture);
+  if (known) return known;
+  const by = new Map<string, Line[]>();
+  for (const line of picture.lines) {
+    const name = line.labels[place] ?? "";
+    by.set(name, [...(by.get(name) ?? []), line]);
+  }
+  found.set(picture, by);
+  return by;
+}
+
 const clamped = (value: number): number => Math.min(Math.max(value, 0), 1);
 
 function worst(pictures: readonly Picture[]): Picture["status"] {

@@ -9,6 +9,7 @@ import { HostView } from "./host";
 import { Ingest } from "./ingest";
 import { type Link, type LinkState, live } from "./live";
 import { Overview } from "./overview";
+import { Notice } from "./parts";
 import { linkTo, type Route, useRoute } from "./route";
 import { askWhoIAm, isSignedOut, signOut, useSession } from "./session";
 import { SignIn } from "./signin";
@@ -22,14 +23,14 @@ const VIEWS = [
 
 /** The page, or the way to it. */
 function Entrance() {
-  const session = useSession();
+  const { session, problem } = useSession();
   const isIn = session !== null && !isSignedOut(session);
   useEffect(() => {
     if (!isIn) return undefined;
     live.start();
     return () => live.stop();
   }, [isIn]);
-  if (session === null) return null;
+  if (session === null) return problem && <main id="main"><Notice kind="problem">{problem}</Notice></main>;
   return isIn ? <Page session={session} /> : <main id="main"><SignIn session={session} /></main>;
 }
 

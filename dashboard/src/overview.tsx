@@ -57,7 +57,7 @@ export function Overview({ route }: { route: Route }) {
         </div>
       )}
       {named.length === 0 && <p class="hint">No host has that in its name.</p>}
-      <ul class={`cards ${only ? "alone" : ""}`}>
+      <ul class={`cards ${only ? "alone" : cards.length > MANY ? "many" : ""}`}>
         {named.map((card) => <li key={`${card.host.place}=${card.host.name}`}><HostCard {...card} isAlone={only !== undefined} /></li>)}
       </ul>
       {only && <Glance label={only.place} name={only.name} route={route} />}

@@ -3,9 +3,14 @@
 import { useEffect, useState } from "preact/hooks";
 import { api, type Session, whenRefused } from "./api";
 
-/** Null until the server has told. */
-let session: Session | null = null;
-const watchers = new Set<(session: Session | null) => void>();
+/** Null until the server has told; why it does not is `problem`. */
+export interface Known {
+  session: Session | null;
+  problem: string | null;
+}
+
+let known: Known = { session: null, problem: null };
+const watchers = new Set<(known: Known) => void>();
 
 const ASK_AGAIN_MS = 2_000;
 
@@ -14,7 +19,8 @@ export const isSignedOut = (now: Session): boolean => now.authentication === "re
 export async function askWhoIAm(): Promise<void> {
   try {
     tell(await api.session());
-  } catch {
+  } catch (error) {
+    tellAll({ session: known.session, problem: error instanceof Error ? error.message : String(error) });
     window.setTimeout(() => void askWhoIAm(), ASK_AGAIN_MS);
   }
 }
@@ -35,25 +41,27 @@ export async function signOut(): Promise<void> {
 
 /** What a WebSocket offers: the protocol, and a ticket where one is needed. */
 export async function subprotocols(): Promise<string[]> {
-  if (session?.authentication !== "required") return ["infrawatch.v1"];
+  if (known.session?.authentication !== "required") return ["infrawatch.v1"];
   return ["infrawatch.v1", `ticket.${(await api.ticket()).ticket}`];
 }
 
-export function useSession(): Session | null {
-  const [now, setNow] = useState(session);
+export function useSession(): Known {
+  const [now, setNow] = useState(known);
   useEffect(() => {
     watchers.add(setNow);
-    setNow(session);
+    setNow(known);
     return () => void watchers.delete(setNow);
   }, []);
   return now;
 }
 
-function tell(now: Session): void {
-  session = now;
+const tell = (now: Session): void => tellAll({ session: now, problem: null });
+
+function tellAll(now: Known): void {
+  known = now;
   for (const watcher of watchers) watcher(now);
 }
 
 whenRefused(() => {
-  if (session !== null && !isSignedOut(session)) void askWhoIAm();
+  if (known.session !== null && !isSignedOut(known.session)) void askWhoIAm();
 });

@@ -127,3 +127,16 @@ async def test_of_a_calm_host_nothing_stands_out_and_a_cursor_tells_the_time_in_
         await expect(said).to_have_text(re.compile(r"^\d+:\d\d:\d\d$"))
         memory = page.get_by_role("figure", name=re.compile("^Memory"))
         await expect(memory.locator("time")).to_have_text(await said.inner_text())
+
+
+async def test_a_page_that_opens_while_postgresql_is_away_says_so_and_comes_up_when_it_is_back(
+    browser: Browser, fresh: Fresh
+) -> None:
+    away = {"status": 503, "detail": "PostgreSQL cannot be reached; nothing is lost"}
+    async with page_of(browser, fresh.url, may_complain=True) as page:
+        await page.route("**/v1/session", lambda route: route.fulfill(status=503, json=away))
+        await page.goto("/")
+        problem = page.get_by_role("alert")
+        await expect(problem).to_have_text("PostgreSQL cannot be reached. Trying again.")
+        await page.unroute("**/v1/session")
+        await expect(page.get_by_role("heading", level=1)).to_be_visible()
