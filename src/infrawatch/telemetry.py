@@ -245,7 +245,9 @@ def configure_logging(log_format: str, log_level: str) -> None:
     logging.basicConfig(stream=sys.stderr, level=max(level, logging.WARNING))
     logging.getLogger("asyncio").addFilter(_is_news)
     # What is no HTTP is counted; with a line for each, anybody could fill the log.
-    logging.getLogger(CONNECTIONS_LOGGER).setLevel(logging.ERROR)
+    connections = logging.getLogger(CONNECTIONS_LOGGER)
+    connections.setLevel(logging.ERROR)
+    connections.addFilter(lambda record: not record.getMessage().startswith("Invalid UTF-8"))
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -214,6 +214,27 @@ async def test_frames_before_the_handshake_are_no_error_of_the_server(
     assert "Traceback" not in capfd.readouterr().err
 
 
+async def test_a_message_of_endless_fragments_ends_the_connection(server: ServingProcess) -> None:
+    head = b"GET /v1/live HTTP/1.1\r\nHost: localhost\r\n" + UPGRADE + b"\r\n"
+    async with connection(server.url, head) as one, asyncio.timeout(60):
+        await one.reader.readuntil(b"\r\n\r\n")
+        one.writer.write(b"\x01\x80abcd" + b"\x00\x80abcd" * 2_000)  # empty, so of no size at all
+
+        assert await one.rest() == b""
+
+
+async def test_who_sends_much_over_a_websocket_is_read_slowly_but_read(
+    server: ServingProcess,
+) -> None:
+    url = server.url.replace("http", "ws") + "/v1/live"
+    async with connect(url, proxy=None) as viewer, asyncio.timeout(60):
+        for _ in range(1_000):
+            await viewer.pong(b"a" * 125)
+        await viewer.send('{"type": "subscribe", "id": "a", "match": "up"}')
+
+        assert '"subscribed"' in str(await viewer.recv())
+
+
 async def is_let_in(server: ServingProcess, source: str) -> bool:
     """Whether an address gets a connection, as soon as the server knows of one that is gone."""
     async with asyncio.timeout(WITHIN_S):

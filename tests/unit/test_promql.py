@@ -120,6 +120,15 @@ def test_series_go_with_those_that_have_the_same_labels() -> None:
 def test_two_series_that_would_be_called_the_same_are_an_error() -> None:
     with pytest.raises(CannotEvaluate, match="same labels"):
         evaluated('label_replace(requests, "host", "x", "host", ".*")')
+    for doubled in (
+        'label_join({}, "host", "ab", "host", "host")',
+        'label_replace({}, "host", "$1$1", "host", "(.*)")',
+    ):
+        query = "requests"
+        for _ in range(40):  # else a terabyte
+            query = doubled.format(query)
+        with pytest.raises(CannotEvaluate, match="4096 characters"):
+            evaluated(query)
     with pytest.raises(CannotEvaluate, match="group_left"):
         evaluated("requests + on() limit")
     with pytest.raises(CannotEvaluate, match="several series on the right"):

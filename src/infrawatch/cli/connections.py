@@ -11,6 +11,7 @@ from typing_extensions import override
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 from infrawatch.access.browsers import SECURITY_HEADERS
 from infrawatch.cli.gate import Gate
@@ -27,6 +28,11 @@ Reason = Literal[
 ]
 
 
+_MUCH_BYTES, _BYTES_PER_S = 16 * 1024, 256 * 1024
+"""A frame of a byte takes as long as one of a kilobyte; of a socket 2 MiB are read at once."""
+
+_MOST_FRAGMENTS = 1_000
+
 _NO_HANDSHAKE = (
     "this is no WebSocket handshake: send GET without a body, with 128 headers of 8,192 bytes each "
     "at the most; where no WebSocket is meant, leave the header Upgrade out"
@@ -42,11 +48,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's, but what a peer does not take is not waited for when nobody here is left.
 
     uvicorn closes a connection when all has been sent, which is never if the peer does not read.
+    Viewers send little: after more than that, nothing is read for a while.
     """
 
     def __init__(self, *, gate: Gate, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self._gate = gate
+        self.logger = logging.getLogger(CONNECTIONS_LOGGER)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -60,6 +68,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             # The first that is received is a whole head. If that is none, uvicorn waits for ever.
             self.transport.write(_to_answer(NoHandshake(_NO_HANDSHAKE)))
             self.transport.close()
+        elif len(data) > _MUCH_BYTES and not (self.read_paused or self.transport.is_closing()):
+            self.transport.pause_reading()
+            self.loop.call_later(len(data) / _BYTES_PER_S, self._read_on)
+
+    @override
+    def handle_cont(self, event: Frame) -> None:
+        super().handle_cont(event)
+        if len(self.frames) > _MOST_FRAGMENTS:  # they may be empty, and nobody counts those
+            self.transport.abort()
+
+    def _read_on(self) -> None:
+        if not (self.read_paused or self.transport.is_closing()):
+            self.transport.resume_reading()
 
     @override
     def handle_parser_exception(self) -> None:

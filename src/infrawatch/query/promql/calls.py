@@ -23,6 +23,12 @@ from infrawatch.query.steps import Bools
 _REFERENCE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
 """What Go's `Regexp.Expand` replaces."""
 
+_MOST_VALUE_CHARACTERS = 4_096
+"""As of what is stored; each call may double what the one inside it made."""
+
+_MOST_MADE_CHARACTERS = 4 * 1024 * 1024
+"""Of all series together: 80 for each of 50,000."""
+
 _LABEL = re.compile(r"[a-zA-Z_]\w*", re.ASCII)
 
 
@@ -123,33 +129,50 @@ def _label_replace(
     """Set a label to what a regular expression makes of another one, where it fits all of it.
 
     Raises:
-        CannotEvaluate: the label cannot be called that, or two series become the same.
+        CannotEvaluate: the label cannot be called that, two series become the same, or a value
+            becomes too long.
         InvalidSelector: the expression is not RE2.
     """
-    _check_label(target)
     pattern = compiled(expression)
 
-    def change(labels: Labels) -> Labels:
+    def value_of(labels: Labels) -> str | None:
         found = pattern.fullmatch(labels.get(source, ""))
-        if found is None:
-            return labels
-        return _with_label(labels, target, _expanded(replacement, found))
+        return None if found is None else _expanded(replacement, found)
 
-    return vector.relabelled(change)
+    return _with_values(vector, target, value_of)
 
 
 def _label_join(vector: Vector, target: str, separator: str, *sources: str) -> Vector:
     """Set a label to the values of others, joined.
 
     Raises:
-        CannotEvaluate: the label cannot be called that, or two series become the same.
+        CannotEvaluate: the label cannot be called that, two series become the same, or a value
+            becomes too long.
     """
-    _check_label(target)
-    return vector.relabelled(
-        lambda labels: _with_label(
-            labels, target, separator.join(labels.get(one, "") for one in sources)
-        )
+    return _with_values(
+        vector, target, lambda labels: separator.join(labels.get(one, "") for one in sources)
     )
+
+
+def _with_values(vector: Vector, target: str, value_of: Callable[[Labels], str | None]) -> Vector:
+    """Give every series a value of a label; None leaves it as it is."""
+    _check_label(target)
+    left = _MOST_MADE_CHARACTERS
+
+    def change(labels: Labels) -> Labels:
+        nonlocal left
+        value = value_of(labels)
+        if value is None:
+            return labels
+        left -= len(value)
+        if left < 0 or len(value) > _MOST_VALUE_CHARACTERS:
+            raise CannotEvaluate(
+                f"label_replace and label_join make values of {_MOST_VALUE_CHARACTERS} characters "
+                f"at most, {_MOST_MADE_CHARACTERS} together: make shorter ones, of fewer series"
+            )
+        return _with_label(labels, target, value)
+
+    return vector.relabelled(change)
 
 
 def _with_label(labels: Labels, name: str, value: str) -> Labels:

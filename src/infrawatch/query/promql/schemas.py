@@ -26,7 +26,7 @@ Limit = Annotated[
     int,
     # Prometheus' own client sends `limit=` where nobody asked for one.
     BeforeValidator(lambda value: 0 if value == "" else value),
-    Field(ge=0, description="No more than so many; 0 is no limit of yours."),
+    Field(ge=0, lt=2**31, description="No more than so many; 0 is no limit of yours."),
 ]
 
 
