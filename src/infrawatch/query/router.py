@@ -133,7 +133,7 @@ async def list_labels(
 async def list_label_values(
     reader: TheReader,
     asker: TheAsker,
-    name: Annotated[str, Path(max_length=200)],
+    name: Annotated[str, Path(max_length=200, examples=["instance"])],
     selector: MaybeSelector,
     limit: Annotated[int, Query(ge=1, le=MAX_VALUES)] = 10_000,
 ) -> schemas.LabelValues:

@@ -74,27 +74,13 @@ _CODES = {
 _WITH_LABELS = re.compile(r"([^\[]*)\[([^\]]*)\](.*)", re.DOTALL)
 """A name that brings labels: `disk[rack=7,row=b]-sda` is `disk-sda` in rack 7, row b."""
 
-_EXAMPLE = [
-    {
-        "values": [197141504, 175136768],
-        "dstypes": ["derive", "derive"],
-        "dsnames": ["read", "write"],
-        "time": 1790000000.123,
-        "interval": 10,
-        "host": "web-1",
-        "plugin": "disk",
-        "plugin_instance": "sda",
-        "type": "disk_octets",
-        "type_instance": "",
-    }
-]
 _BODY = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {
                 "schema": {"type": "array", "items": {"type": "object"}},
-                "example": _EXAMPLE,
+                "examples": {"records": {"$ref": "#/components/examples/Records"}},
             }
         },
     }

@@ -67,8 +67,7 @@ _BODY = {
         "content": {
             "application/x-ndjson": {
                 "schema": {"type": "string", "description": "One series a line."},
-                "example": '{"metric":{"__name__":"up","job":"node"},"values":[1,0],'
-                '"timestamps":[1790000000000,1790000015000]}\n',
+                "examples": {"series": {"$ref": "#/components/examples/Exported"}},
             }
         },
     }

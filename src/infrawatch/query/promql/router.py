@@ -116,7 +116,7 @@ async def list_labels_by_form(
 async def list_label_values(
     reader: TheReader,
     asker: TheAsker,
-    name: Annotated[str, Path(max_length=400)],
+    name: Annotated[str, Path(max_length=400, examples=["instance"])],
     question: Annotated[schemas.NamesQuestion, Query()],
 ) -> schemas.NamesAnswer:
     """Values of a label; a name Prometheus had no letters for may be written as `U__…`."""

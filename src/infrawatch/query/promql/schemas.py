@@ -20,7 +20,12 @@ Time = Annotated[str, Field(description=_TIME, max_length=100)]
 MaybeTime = Annotated[str | None, Field(description=_TIME, max_length=100)]
 Selectors = Annotated[
     list[str],
-    Field(alias="match[]", description="Selectors; what any of them means counts.", max_length=100),
+    Field(
+        alias="match[]",
+        description="Selectors; what any of them means counts.",
+        max_length=100,
+        examples=[["up"]],
+    ),
 ]
 Limit = Annotated[
     int,
@@ -52,9 +57,11 @@ class RangeQuestion(BaseModel):
     """A query at `start`, and every `step` after it up to `end`, which belongs to it."""
 
     query: Query
-    start: Time
-    end: Time
-    step: Annotated[str, Field(description="A duration, or seconds.", max_length=100)]
+    start: Annotated[Time, Field(examples=["-15m"])]
+    end: Annotated[Time, Field(examples=["now"])]
+    step: Annotated[
+        str, Field(description="A duration, or seconds.", max_length=100, examples=["30s"])
+    ]
     lookback_delta: Lookback = None
     limit: Limit = 0
 

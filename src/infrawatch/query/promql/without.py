@@ -62,7 +62,9 @@ async def list_exemplars_by_form(
 
 
 @router.get("/status/{what}", status_code=404)
-async def tell_status(what: Annotated[str, Path(max_length=100)]) -> schemas.QueryRefusal:
+async def tell_status(
+    what: Annotated[str, Path(max_length=100, examples=["runtimeinfo"])],
+) -> schemas.QueryRefusal:
     """Other status than `buildinfo`: there is none of Prometheus' own."""
     return _not_here(
         f"InfraWatch is no Prometheus, and has no {what} of one; "

@@ -33,7 +33,10 @@ _FORM = {
     }
 }
 
-_Statement = Annotated[str, Query(description='`CREATE DATABASE "…"` or `SHOW DATABASES`.')]
+_Statement = Annotated[
+    str,
+    Query(description='`CREATE DATABASE "…"` or `SHOW DATABASES`.', examples=["SHOW DATABASES"]),
+]
 
 
 class HealthCheck(BaseModel):

@@ -48,32 +48,6 @@ ONLY_METRICS: dict[int | str, dict[str, Any]] = {
     },
     **{status: RESPONSES[status] for status in (401, 403, 429)},
 }
-_EXAMPLE = {
-    "resourceMetrics": [
-        {
-            "resource": {
-                "attributes": [{"key": "service.name", "value": {"stringValue": "checkout"}}]
-            },
-            "scopeMetrics": [
-                {
-                    "metrics": [
-                        {
-                            "name": "queue.length",
-                            "gauge": {
-                                "dataPoints": [
-                                    {"timeUnixNano": "1790000000000000000", "asInt": "7"}
-                                ]
-                            },
-                        }
-                    ]
-                }
-            ],
-        }
-    ]
-}
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": _contents("ExportMetricsServiceRequest", {"example": _EXAMPLE}),
-    }
-}
+_REQUEST = _contents("ExportMetricsServiceRequest", {})
+_REQUEST["application/json"]["examples"] = {"gauge": {"$ref": "#/components/examples/Otlp"}}
+BODY = {"requestBody": {"required": True, "content": _REQUEST}}
