@@ -7,13 +7,13 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
-from httpx import AsyncClient
+from httpx import AsyncClient, TransportError
 from told_server import eventually
 from viewing import metric, now_ms, push, until, viewing
 from websockets.exceptions import ConnectionClosed
@@ -96,6 +96,28 @@ async def test_one_that_dies_is_started_again_and_nobody_is_turned_away(
             await push(running.url, "m", [(now + number, number)])
         await eventually(lambda: len(running.workers()) == WORKERS)
         assert await accepted(running.url) == 30  # what the dead one counted is not forgotten
+
+
+async def test_sighup_replaces_them_and_what_they_counted_stays(
+    database_url: str, tmp_path: Path
+) -> None:
+    now = now_ms()
+    async with service(database_url, tmp_path) as running:
+        before = running.workers()
+        await push(running.url, "m", [(now, 0)])
+        running.process.send_signal(signal.SIGHUP)
+        while before & running.workers():
+            with suppress(TransportError):  # who has just connected as one leaves sends again
+                await push(running.url, "m", [(now, 0)])
+        assert len(running.workers()) == WORKERS
+        counted = await accepted(running.url)
+        await push(running.url, "m", [(now, 0)])
+        assert await accepted(running.url) == counted + 1
+
+        def are_gauges_gone() -> bool:
+            return not [one for pid in before for one in tmp_path.rglob(f"gauge_live*_{pid}.db")]
+
+        await eventually(are_gauges_gone)
 
 
 async def test_sigterm_drains_all_of_them(database_url: str, tmp_path: Path) -> None:

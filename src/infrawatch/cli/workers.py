@@ -82,7 +82,7 @@ class _Worker:
         self._listener = listener
         self._host = asked_host
         self._metrics = metrics
-        self._pid: int | None = None
+        self._process: Process | None = None
         self._keeper = Keeper("worker", self._start, (SIGTERM,), longest_pause=LONGEST_PAUSE)
         self.ready = asyncio.Event()
 
@@ -98,11 +98,17 @@ class _Worker:
         Raises:
             CannotStart: the other did not start; this one goes on.
         """
+        before = self._process
         await self._keeper.replace()
+        self._forget(before)
+
+    def _forget(self, gone: Process | None) -> None:
+        """What it counted stays, what it measured is not so any more."""
+        if gone is not None and gone.returncode is not None:
+            mark_process_dead(gone.pid, self._metrics)  # type: ignore[no-untyped-call]
 
     async def _start(self) -> Process:
-        if self._pid is not None:  # what it counted stays, what it measured is not so any more
-            mark_process_dead(self._pid, self._metrics)  # type: ignore[no-untyped-call]
+        self._forget(self._process)
         listener = self._listener.fileno()
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", launcher.__file__, str(os.getpid())),
@@ -115,8 +121,12 @@ class _Worker:
             pass_fds=(listener,),
             start_new_session=True,  # Ctrl-C reaches us alone, and we let them drain
         )
-        self._pid = process.pid
-        return await become_ready(process, _until_ready(process), (SIGTERM,))
+        try:
+            self._process = await become_ready(process, _until_ready(process), (SIGTERM,))
+        except CannotStart:
+            self._forget(process)
+            raise
+        return process
 
 
 async def _until_ready(process: Process) -> None:
