@@ -46,6 +46,8 @@ def judge(report: str, errors: str) -> int:
     ]
     for finding in findings:
         print(f"KNOWN WEAKNESS  {finding}", file=sys.stderr)
+    if unknown := [one["name"] for one in dependencies if "skip_reason" in one]:
+        print(f"nothing is known of {', '.join(unknown)}: these were not audited", file=sys.stderr)
     if not findings:
         print(f"{len(audited)} packages have no known weakness")
     return 1 if findings else 0

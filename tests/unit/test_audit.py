@@ -26,6 +26,7 @@ UNKNOWN = {"name": "ours", "skip_reason": "not found"}
     ("dependencies", "errors", "code", "said"),
     [
         ([GOOD, UNKNOWN], "", 0, "1 packages have no known weakness"),
+        ([GOOD, UNKNOWN], "", 0, "nothing is known of ours: these were not audited"),
         ([GOOD, BAD, UNKNOWN], "", 1, "KNOWN WEAKNESS  bad 1.0: PYSEC-1, fixed in 1.1"),
         ([UNKNOWN, UNKNOWN], "", 0, "SKIPPED"),
         (None, "requests.exceptions.ConnectionError: no route", 0, "SKIPPED"),
