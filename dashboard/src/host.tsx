@@ -88,7 +88,7 @@ const spanSetter = (route: Route) => (to: Span) => go(linkTo(route.path, { time:
 function Findings({ place }: { place: Matcher }) {
   const found = useLoaded((signal) => findFindings(place, signal), `${place.label}=${place.value}`, FIND_EVERY_MS);
   if (found.value === null || found.value.length === 0)
-    return <p class="findings hint" role="status">{found.problem ?? (found.value ? "Nothing stands out now." : "")}</p>;
+    return <p class="findings hint">{found.problem ?? (found.value ? "Nothing stands out now." : "")}</p>;
   return (
     <ul class="findings" aria-label="Worth a look">
       {found.value.map((one) => (

@@ -31,7 +31,7 @@ EXPLORED = quote('node_network_receive_bytes_total{instance=~"web-.*"}')
 PICTURES = (
     Picture("overview", "/"),
     Picture("overview-dark", "/", "dark"),
-    Picture("host", "/#/host/instance/db-1", "dark"),
+    Picture("host", "/#/host/instance/db-1", "dark", width=1440, height=1200),
     Picture("explore", f"/#/explore?match={EXPLORED}&by=instance"),
     Picture("phone", "/", width=360, height=740),
 )
