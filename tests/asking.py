@@ -30,6 +30,8 @@ PARAMETERS: dict[str, list[str | None]] = {
     "name": ["__name__", "who", SECRET],
     "metric": [None, "shared", f"{SECRET}_total"],
     "max_age": ["all"],
+    "lookback_delta": ["10m"],
+    "what": ["runtimeinfo"],
     "limit": ["1000"],
     "key_id": [SECRET, "abcdef"],
     "tenant": [None, SECRET],
@@ -65,6 +67,8 @@ SPAN = f"start={T_MS // 1000 - 60}&end={T_MS // 1000 + 60}"
 TEXTS = {
     "/api/v1/query": (FORM, f"query=shared&time={T_MS // 1000 + 60}"),
     "/api/v1/query_range": (FORM, f"query=sum by (who) (shared)&step=30&{SPAN}"),
+    "/api/v1/query_exemplars": (FORM, f"query=shared&{SPAN}"),
+    "/api/v1/format_query": (FORM, "query=shared"),
     "/api/v1/series": (FORM, f"match[]={EVERYTHING}&{SPAN}"),
     "/api/v1/labels": (FORM, f"match[]=shared&{SPAN}"),
     "/v1/samples": ("application/json", NATIVE),

@@ -33,6 +33,8 @@ NEVER_WELL = {
     f"/v1/keys/{SECRET}",
     "/v1/keys/abcdef",
     "/metrics",
+    "/api/v1/status/runtimeinfo",
+    "/api/v1/parse_query",
 }
 """What no tenant but the default one is answered with less than 400."""
 
