@@ -90,7 +90,7 @@ async def test_disks_are_as_full_as_df_says(browser: Browser, fresh: Fresh) -> N
         await page.goto("/")
         meter = page.locator(".card").get_by_role("meter", name="Disk")
         await expect(meter).to_have_attribute("aria-valuetext", "75 %")
-        await expect(page.get_by_title("/data")).to_be_visible()
+        await expect(page.locator(".meter[title='/data']")).to_be_visible()
 
 
 async def test_senders_slower_than_a_step_have_lines_and_a_lone_sample_has_a_dot(
