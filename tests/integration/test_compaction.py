@@ -317,21 +317,6 @@ async def test_a_merge_is_cut_into_parts_by_windows_and_by_samples(
     assert await read(database, series_ids) == writers.model
 
 
-async def test_no_arrival_is_overlooked_when_the_clock_is_set_back(
-    database: Database, writers: Writers, series_ids: list[int]
-) -> None:
-    ahead = datetime.now(UTC) + timedelta(hours=1)
-    async with database.writing() as connection:
-        await connection.execute(text("UPDATE shards SET compacted_until = :at"), {"at": ahead})
-    for value in (1.0, 2.0):
-        await writers.write(0, [(one, HOUR_US, value) for one in series_ids])
-        await compaction.compact(database, ALL_SHARDS)
-    assert await read(database, series_ids) == writers.model
-    async with database.reading() as connection:
-        passed = await connection.execute(text("SELECT min(compacted_until) FROM shards"))
-        assert passed.scalar_one() == ahead
-
-
 async def test_a_pass_during_which_the_clock_is_set_back_is_done_again(
     database: Database, writers: Writers, series_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

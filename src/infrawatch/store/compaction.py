@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import NamedTuple
 
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -12,6 +13,8 @@ from infrawatch.errors import StoreUnavailable
 from infrawatch.model.samples import Columns
 from infrawatch.store.journal import JOINED, UNCOMPACTED
 from infrawatch.store.journal_rows import from_packed
+
+log = structlog.get_logger()
 
 # Reads the uncompacted end of each shard's index, and rows without their arrays.
 _BACKLOG = text(f"""
@@ -30,7 +33,7 @@ WHERE shard = ANY(CAST(:shards AS smallint[])) ORDER BY shard FOR UPDATE SKIP LO
 """)
 
 _PATIENCE = text("SET LOCAL lock_timeout = '1s'")
-# Should the clock have been set back, nothing arrives before what is compacted, and the cut stays.
+# Should the clock have been set back, nothing arrives before what is compacted.
 _CLOCK = text("""
 SELECT clock_timestamp(), greatest(clock_timestamp(), max(compacted_until)) FROM shards
 """)
@@ -39,6 +42,9 @@ SELECT clock_timestamp(), greatest(clock_timestamp(), max(compacted_until)) FROM
 _WAIT_FOR_WRITERS = text("""
 SELECT count(*) FROM (SELECT 1 FROM writers WHERE NOT fenced FOR SHARE) AS held
 """)
+
+# Waits for them likewise, and lets no other begin: it will see what this transaction compacted.
+_STOP_WRITERS = text("LOCK TABLE writers IN SHARE MODE")
 
 # Shards with more than a pass takes are cut earlier, but not before their first arrival.
 _EARLIER_CUT = text(f"""
@@ -67,6 +73,10 @@ RETURNING clock_timestamp()
 
 _BUFFERED_ROWS = 64
 """A row can hold a megabyte, and SQLAlchemy would hold a thousand of them."""
+
+_SOON = timedelta(minutes=1)
+"""A clock that was set back by less has soon caught up with what is compacted; until then nothing
+else is."""
 
 _CLOCKS_AGREE = 0.99
 """Of the seconds we count, the database's clock counts as many; it is slowed down by less."""
@@ -117,15 +127,23 @@ class CompactionRepository:
     async def cut(self, shards: Sequence[int], *, most_samples: int) -> Cut:
         """A moment before which nothing can arrive any more, and so nothing be overlooked.
 
+        Where the clock was set back by hours, everything arrives at one moment until it has caught
+        up. The cut is just after that one then, and writers wait until this transaction has ended.
+
         Raises:
             StoreUnavailable: a writer's transaction takes more than a second; try again later.
         """
         await self._connection.execute(_PATIENCE)
         clock, latest = (await self._connection.execute(_CLOCK)).one()
         begun_s = monotonic()
-        async with self._connection.begin_nested() as savepoint:
-            await self._connection.execute(_WAIT_FOR_WRITERS)
-            await savepoint.rollback()  # lets go of the writers at once
+        if latest - clock > _SOON:
+            log.warning("clock_was_set_back", behind_s=(latest - clock).total_seconds())
+            await self._connection.execute(_STOP_WRITERS)
+            latest += timedelta.resolution
+        else:
+            async with self._connection.begin_nested() as savepoint:
+                await self._connection.execute(_WAIT_FOR_WRITERS)
+                await savepoint.rollback()  # lets go of the writers at once
         wanted = {"shards": list(shards), "cut": latest, "most": most_samples}
         earlier: datetime | None = (
             await self._connection.execute(_EARLIER_CUT, wanted)

@@ -150,22 +150,22 @@ async def merge(database: Database, shards: range, until: datetime) -> Compacted
 
 
 async def compact_until(database: Database, moment: datetime) -> Compacted:
-    """Compact whatever arrived before a moment, due or not.
+    """Compact whatever arrived until a moment, or is there now, due or not.
 
     Raises:
         Unavailable: the passes so far are done; try again later.
     """
     done = Compacted(0, 0)
-    while True:
-        async with database.reading() as connection:
-            compaction = CompactionRepository(connection)
-            backlogs = [one for one in await compaction.backlogs() if one.began_at < moment]
-        if not backlogs:
-            return done
-        passed = await compact(database, _as_many(backlogs))
+    backlogs = await _backlogs(database)
+    # After the clock was set back, what is there arrived later than now.
+    moment = max([moment, *(one.began_at for one in backlogs)])
+    while waiting := [one for one in backlogs if one.began_at <= moment]:
+        passed = await compact(database, _as_many(waiting))
         if passed.samples == 0:
             await asyncio.sleep(TRY_AGAIN_S)  # somebody else is at it
         done = Compacted(done.samples + passed.samples, done.chunks + passed.chunks)
+        backlogs = await _backlogs(database)
+    return done
 
 
 async def merge_until(database: Database, until: datetime) -> Compacted:
@@ -179,6 +179,11 @@ async def merge_until(database: Database, until: datetime) -> Compacted:
         merged = await merge(database, shards, until)
         done = Compacted(done.samples + merged.samples, done.chunks + merged.chunks)
     return done
+
+
+async def _backlogs(database: Database) -> list[Backlog]:
+    async with database.reading() as connection:
+        return await CompactionRepository(connection).backlogs()
 
 
 def closed_until() -> datetime:

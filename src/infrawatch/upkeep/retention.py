@@ -7,6 +7,7 @@ import structlog
 
 from infrawatch.errors import StoreUnavailable
 from infrawatch.store.database import Database
+from infrawatch.store.inspection import InspectionRepository
 from infrawatch.store.partitions import Partitioned, PartitionRepository
 
 log = structlog.get_logger()
@@ -18,10 +19,14 @@ that is longer than that."""
 
 
 async def retain(database: Database, parted: Partitioned, retention: timedelta) -> None:
-    """Drop the partitions that have ended for so long. What is in use all the time is left."""
+    """Drop the partitions that have ended for so long. What is in use all the time is left.
+
+    They have by two clocks, the database's and ours: one that is wrong costs nobody their samples.
+    """
     async with database.reading() as connection:
         starts = await PartitionRepository(connection).find(parted)
-    first = (datetime.now(UTC) - retention).date()
+        theirs = await InspectionRepository(connection).clock()
+    first = (min(theirs, datetime.now(UTC)) - retention).date()
     for start in sorted(starts):
         if parted.end_of(start) <= first:
             await drop(database, parted, start)
