@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from explaining import nodes
 from httpx import AsyncClient
+from pushing import push, series
 from sqlalchemy import text
 from stored import STALE, Told, named, store
 
@@ -258,6 +259,29 @@ async def test_beyond_the_samples_any_start_and_any_span_find_the_rollups(
                 # What begins in the step, of five minutes each.
                 first, end = -(-begin_s // 300), -(-(begin_s + step_s) // 300)
                 assert one == pytest.approx(OF_MINUTES[fn](range(max(first, 0) * 5, end * 5)))
+
+
+@pytest.mark.parametrize(
+    ("asked", "begins_ms"),
+    [
+        ({"start": "-9h", "step": "1h"}, 3_600_000),
+        ({"start": "-9h", "step": "90m"}, 300_000),
+        ({"start": "-9h", "step": "90m", "fn": "stddev"}, 1),
+        ({"start": "-9h", "step": "7m"}, 1),
+        ({"start": "-5h", "step": "1h"}, 1),
+    ],
+)
+async def test_a_start_back_from_now_lies_where_a_rollup_begins_if_one_can_answer(
+    client: AsyncClient, asked: dict[str, str], begins_ms: int
+) -> None:
+    now_ms = now_us() // 1_000
+    await push(client, series("m", *([now_ms - n * 60_000, n] for n in range(600)), host="a"))
+    samples = (await ask(client, **asked, end="now"))["a"]
+    begins = {time for time, _ in samples}
+    assert all(begin % begins_ms == 0 for begin in begins)
+    told_ms = now_ms - int(asked["start"][1:-1]) * 3_600_000
+    late_ms = now_us() // 1_000 - now_ms
+    assert min(begins) in range(told_ms - begins_ms + 1, told_ms + late_ms + 1)
 
 
 async def test_each_resolution_has_a_retention_of_its_own(database: Database) -> None:

@@ -65,6 +65,11 @@ def parse_time(text: str, *, now: int) -> int:
     return _checked(_parse_rfc3339(text), text)
 
 
+def is_back_from_now(text: str) -> bool:
+    """Whether `parse_time` reads this as a distance from now."""
+    return text.strip().startswith("-")
+
+
 def parse_step(text: str, name: str = "step") -> int:
     """Read a step (`30s`, `5m`, or seconds) as microseconds; `name` is what a refusal calls it.
 

@@ -1,12 +1,13 @@
 """Answers from rollups, where they say the same as the samples."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
 from infrawatch.model.samples import Float64s, series_bounds
-from infrawatch.model.timerange import US
+from infrawatch.model.timerange import US, TimeRange
 from infrawatch.query.functions import Function
 from infrawatch.query.runs import Runs
 from infrawatch.query.steps import Answers, Steps, Table
@@ -41,6 +42,20 @@ def find_resolution(function: Function, steps: Steps) -> Resolution | None:
         if start_us % resolution.bucket_us == steps.step_us % resolution.bucket_us == 0:
             return resolution
     return None
+
+
+def from_whole_bucket(function: Function, steps: Steps) -> Steps:
+    """These steps, begun earlier by less than a bucket where rollups can answer them then.
+
+    For a start that is only "so long ago", and would hardly ever be where a bucket begins.
+    """
+    start_us, end_us = steps.span
+    for resolution in RESOLUTIONS:
+        earlier = TimeRange(start_us // resolution.bucket_us * resolution.bucket_us, end_us)
+        moved = replace(steps, span=earlier)
+        if find_resolution(function, moved) is resolution:
+            return moved
+    return steps
 
 
 def is_rolled_up(function: Function) -> bool:

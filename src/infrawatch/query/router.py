@@ -12,13 +12,20 @@ from infrawatch.durations import parse_duration
 from infrawatch.errors import InvalidCursor, InvalidInput, InvalidTime
 from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
 from infrawatch.model.selector import MAX_SELECTOR_CHARACTERS, Selector, parse_selector
-from infrawatch.model.timerange import duration_us, now_us, parse_range, parse_step
+from infrawatch.model.timerange import (
+    duration_us,
+    is_back_from_now,
+    now_us,
+    parse_range,
+    parse_step,
+)
 from infrawatch.model.wire import NS_PER_US, US_PER, to_wire_times, to_wire_values
 from infrawatch.query import encoding, schemas
 from infrawatch.query.across import Across
 from infrawatch.query.formats import FORMATS, wanted_format
 from infrawatch.query.functions import Function
 from infrawatch.query.plan import Asker, RangeQuestion, Reader
+from infrawatch.query.rolled import from_whole_bucket
 from infrawatch.query.schemas import Precision
 from infrawatch.query.steps import Steps
 
@@ -233,12 +240,15 @@ async def read_range(  # noqa: PLR0913, PLR0917  # each is a parameter of the AP
     """One value per step, `[start, start+step)` and so on, labelled with the step's beginning.
 
     With `by` or `across`, one series per group: `by` alone sums, `across` alone makes one group.
+
+    A start back from now, of six hours or more in steps of whole five minutes, is moved back to
+    where a rollup begins, by less than five minutes or an hour.
     """
-    span = parse_range(start, end, now=now_us())
+    steps = Steps(parse_range(start, end, now=now_us()), parse_step(step))
     labels = tuple(dict.fromkeys(one.strip() for one in (by or "").split(",") if one.strip()))
     question = RangeQuestion(
         selector,
-        Steps(span, parse_step(step)),
+        from_whole_bucket(fn, steps) if is_back_from_now(start) else steps,
         fn,
         by=labels,
         across=across or (Across.SUM if labels else None),
