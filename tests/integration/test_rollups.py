@@ -275,7 +275,8 @@ async def test_a_start_back_from_now_lies_where_a_rollup_begins_if_one_can_answe
     client: AsyncClient, asked: dict[str, str], begins_ms: int
 ) -> None:
     now_ms = now_us() // 1_000
-    await push(client, series("m", *([now_ms - n * 60_000, n] for n in range(600)), host="a"))
+    batch = series("m", *([now_ms - n * 60_000, n] for n in range(600)))
+    assert (await push(client, batch)).status_code == 200
     samples = (await ask(client, **asked, end="now"))["a"]
     begins = {time for time, _ in samples}
     assert all(begin % begins_ms == 0 for begin in begins)
