@@ -1,7 +1,7 @@
 """Budgets and deadlines of reads: a clear 422 or 503, and everybody else goes on."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from time import monotonic
@@ -16,7 +16,10 @@ from sqlalchemy import text
 from stored import named, store
 
 from infrawatch.errors import Overloaded
+from infrawatch.model.samples import Columns
+from infrawatch.model.timerange import TimeRange
 from infrawatch.store.database import Database
+from infrawatch.store.samples import SampleRepository
 
 SECOND = 1_000_000
 START = 1_790_000_000
@@ -96,6 +99,32 @@ async def test_too_many_samples_are_refused_with_what_to_do(
             less = {**SPAN, "start": START + 1}
             assert (await client.get(path, params=less)).status_code == 200
         await eventually_no_read_connection_is_in_use(client)
+
+
+async def test_a_question_of_many_selectors_reads_no_more_than_one_may(
+    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [((START + n) * SECOND, 1.0) for n in range(400)]
+    await store(database, {named("up"): told})
+    reads: list[int] = []
+    read = SampleRepository.read
+
+    async def counting(self: SampleRepository, ids: Sequence[int], span: TimeRange) -> Columns:
+        columns = await read(self, ids, span)
+        reads.append(len(columns))
+        return columns
+
+    monkeypatch.setattr(SampleRepository, "read", counting)
+    selectors = [f'up{{host!="{n}"}}' for n in range(20)]
+    async with asking(database_url, read_max_samples=1_000) as client:
+        query: dict[str, Any] = {
+            "query": f"sum_over_time(({' + '.join(selectors)})[10m:1s])",
+            "time": START + 400,
+        }
+        answer = await client.get("/api/v1/query", params=query)
+        assert answer.status_code == 422, answer.text
+        assert "more than 1000 samples" in answer.json()["error"]
+    assert len(reads) == 3
 
 
 async def test_too_many_steps_are_refused_with_what_to_do(

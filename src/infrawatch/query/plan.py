@@ -165,18 +165,18 @@ class Reader:
             QueryTooBroad: more series or samples than one question may touch.
         """
         found: dict[Selector, Found] = {}
+        total, most = 0, self.limits_of(asker).samples
         async with self._snapshot(asker) as snapshot:
             for selector, span in spans.items():
                 series = await self._select(asker, snapshot, selector)
                 columns = await snapshot.samples.read([one.id for one in series], span)
+                if (total := total + len(columns)) > most:
+                    raise QueryTooBroad(
+                        f"more than {most} samples would have to be read: ask for a shorter span "
+                        "or fewer series, or raise INFRAWATCH_READ_MAX_SAMPLES"
+                    )
                 deltas = await _find_deltas(snapshot, series)
                 found[selector] = Found({one.id: one for one in series}, columns, deltas)
-        total = sum(len(one.columns) for one in found.values())
-        if total > (most := self.limits_of(asker).samples):
-            raise QueryTooBroad(
-                f"{total} samples are more than {most}: ask for a shorter span or fewer series, "
-                "or raise INFRAWATCH_READ_MAX_SAMPLES"
-            )
         return found
 
     def limits_of(self, asker: Asker) -> Limits:
