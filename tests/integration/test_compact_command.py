@@ -10,16 +10,16 @@ from stored import named, store
 from infrawatch.model.timerange import now_us
 from infrawatch.store.database import Database
 
-MINUTE_US = 60_000_000
+HALF_HOUR_US = 1_800_000_000
 
 
 async def test_everything_is_compacted_beside_a_server_and_says_the_same(
     database: Database, database_url: str, client: AsyncClient
 ) -> None:
-    start_us = now_us() // 1_000 * 1_000 - 300 * MINUTE_US
-    told = [(start_us + n * MINUTE_US, float(n % 7)) for n in range(300)]
+    start_us = now_us() // 1_000 * 1_000 - 299 * HALF_HOUR_US
+    told = [(start_us + n * HALF_HOUR_US, float(n % 7)) for n in range(300)]
     await store(database, {named("m", host=host): told for host in "ab"})
-    asked = {"match": "m", "start": "-6h"}
+    asked = {"match": "m", "start": "-7d"}
     before = (await client.get("/v1/samples", params=asked)).json()
     assert [len(one["samples"]) for one in before["series"]] == [300, 300]
 

@@ -26,7 +26,7 @@ from infrawatch.store.partitions import CHUNKS, PartitionRepository
 from infrawatch.store.samples import SampleRepository
 from infrawatch.store.series import SeriesRepository
 from infrawatch.store.writers import WriterRepository
-from infrawatch.upkeep import compaction
+from infrawatch.upkeep import compaction, fullness
 from infrawatch.upkeep.retention import drop
 from infrawatch.upkeep.slots import empty_all_slots, empty_slots, find_spent
 
@@ -100,9 +100,10 @@ async def view(database: Database) -> Model:
 
 
 async def test_random_work_in_random_order_leaves_exactly_the_last_arrivals(
-    database: Database, writers: Writers, series_ids: list[int]
+    database: Database, writers: Writers, series_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(7)
+    monkeypatch.setattr(fullness, "MOST_WINDOWS", 5)
     newest_us = now_us() // 1_000_000 * 1_000_000
     for _ in range(60):
         match chance.randrange(6):
@@ -120,6 +121,7 @@ async def test_random_work_in_random_order_leaves_exactly_the_last_arrivals(
                     ],
                 )
             case 3:
+                monkeypatch.setattr(fullness, "FULL_BUCKETS", chance.choice((1, 6, 25)))
                 await compaction.compact(database, chance.sample(ALL_SHARDS, 40))
             case 4:
                 until = from_us(newest_us - chance.randrange(0, 40) * HOUR_US)
@@ -294,6 +296,26 @@ async def test_merging_everything_does_not_end_merging(database: Database) -> No
         assert len(await MergeRepository(connection).unmerged(next_end)) == 64
 
 
+async def test_a_pass_closes_the_windows_of_which_it_has_a_good_part(
+    database: Database, writers: Writers, series_ids: list[int]
+) -> None:
+    minute_us = HOUR_US // 60
+    start_us = (now_us() // (2 * HOUR_US) - 4) * 2 * HOUR_US
+    # Twice the same quarter of a window, with a late sample between; then the rest, and a late one.
+    for minutes, value in ((range(30), 1.0), ([5], 2.0), (range(30), 3.0), (range(7, 120), 4.0)):
+        told = [(one, start_us + n * minute_us, value) for one in series_ids for n in minutes]
+        await writers.write(0, told)
+        await compaction.compact(database, ALL_SHARDS)
+        assert await read(database, series_ids) == await view(database) == writers.model
+        async with database.reading() as connection:
+            counted = await connection.exec_driver_sql("""
+                SELECT (SELECT count(*) FROM chunks_head) > 0,
+                    (SELECT sum(count) FROM chunks), (SELECT sum(count) FROM rollup_5m)
+            """)
+        is_late, stored = minutes == [5], len(writers.model)
+        assert counted.one() == (is_late, stored, stored)
+
+
 async def test_a_merge_is_cut_into_parts_by_windows_and_by_samples(
     database: Database, writers: Writers, series_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +328,7 @@ async def test_a_merge_is_cut_into_parts_by_windows_and_by_samples(
 
     monkeypatch.setattr(ChunkRepository, "append", noting)
     monkeypatch.setattr(compaction, "MERGE_SAMPLES", 25)
+    monkeypatch.setattr(fullness, "FULL_BUCKETS", 25)
     end_us = (now_us() // (2 * HOUR_US) - 2) * 2 * HOUR_US
     samples = [(series_ids[0], end_us - n * HOUR_US // 5, float(n)) for n in range(100)]
     samples += [(series_ids[1], end_us - n * 3 * HOUR_US, float(n)) for n in range(8)]

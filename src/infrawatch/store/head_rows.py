@@ -116,6 +116,9 @@ class HeadSamples(NamedTuple):
     @classmethod
     def joined(cls, parts: "Sequence[HeadSamples]") -> "HeadSamples":
         """All parts one after the other."""
+        filled = [one for one in parts if len(one.counts) > 0]
+        if len(filled) == 1:
+            return filled[0]
         return HeadSamples._make(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def picked(self, which: Bools | Positions) -> Columns:

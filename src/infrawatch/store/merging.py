@@ -126,7 +126,7 @@ class Windows(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What is removed of some windows: what was closed, and the head, which wins."""
+    """What there is of some windows: what was closed, and the head and what arrives, which win."""
 
     windows: Windows
     closed: Chunks
@@ -159,13 +159,18 @@ class MergeRepository:
         found = (await self._connection.execute(_NEXT_BLOCKS, wanted | bounds)).one()
         return Blocks(*(one or () for one in found))
 
-    async def take(self, blocks: Blocks) -> Taken:
-        """Remove these windows from the head, and what is closed already of the series in them."""
+    async def take(self, blocks: Blocks, arriving: HeadSamples | None = None) -> Taken:
+        """Remove these windows from the head, and what is closed already of the series in them.
+
+        What arrives of the same windows joins them.
+        """
         wanted = {"shards": blocks.shards, "blocks": blocks.numbers, "windows": blocks.starts_at}
         rows = (await self._connection.execute(_TAKE_HEAD, wanted)).all()
         # Of a series later generations come later, so that they win.
-        _, *fields = zip(*sorted(rows, key=itemgetter(0)), strict=True)
-        head = from_head([b"".join(one) for one in fields])
+        rows = sorted(rows, key=itemgetter(0))
+        head = from_head([b"".join(row[field] for row in rows) for field in (1, 2, 3)])
+        if arriving is not None:
+            head = HeadSamples.joined([head, arriving])
         windows = Windows.of(head.series_ids, head.times_us[head.runs.starts], WINDOW_US)
         answer = await self._connection.execute(_TAKE_CLOSED, windows.to_parameters())
         return Taken(windows, from_row(answer.one()), head)

@@ -11,16 +11,15 @@ import numpy as np
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns, Int64s, latest_by_shard, series_bounds
 from infrawatch.model.timerange import duration_us, from_us, now_us, to_us
-from infrawatch.store.buckets import RESOLUTIONS, Buckets
 from infrawatch.store.chunks import ChunkRepository
-from infrawatch.store.codec import BLOCK_SAMPLES, WINDOW_US, Chunks, decode, encode
+from infrawatch.store.codec import BLOCK_SAMPLES, WINDOW_US
 from infrawatch.store.compaction import Backlog, CompactionRepository
 from infrawatch.store.copy import Piece
 from infrawatch.store.database import Database
-from infrawatch.store.head_rows import HeadSamples, to_copy
-from infrawatch.store.merging import MergeRepository, Taken, Windows
-from infrawatch.store.partitions import CHUNKS, PartitionRepository
-from infrawatch.upkeep.rollups import roll_up
+from infrawatch.store.head_rows import to_copy
+from infrawatch.store.merging import MergeRepository
+from infrawatch.upkeep.closing import Compacted, close
+from infrawatch.upkeep.fullness import Full, joined, split
 
 PASS_SAMPLES = 2_000_000
 """What one pass takes: a second of work, and 50 MB of columns."""
@@ -57,25 +56,12 @@ EVERYTHING = from_us(4_102_444_800_000_000)  # 2100-01-01
 
 
 class _Sorted(NamedTuple):
-    """What becomes of some samples in the head, and how many series each shard has of them."""
+    """What becomes of some samples: rows of the head, or chunks; how many series each shard has."""
 
     rows: list[Piece]
+    full: list[Full]
     samples: int
     series: Int64s
-
-
-class _Merged(NamedTuple):
-    """What becomes of some windows; the buckets are the finest there are."""
-
-    chunks: list[Chunks]
-    buckets: Buckets
-
-
-class Compacted(NamedTuple):
-    """What a pass did; what it leaves in the head is in no chunks yet."""
-
-    samples: int
-    chunks: int
 
 
 def due(backlogs: Sequence[Backlog]) -> list[int]:
@@ -85,10 +71,11 @@ def due(backlogs: Sequence[Backlog]) -> list[int]:
 
 
 async def compact(database: Database, shards: Sequence[int]) -> Compacted:
-    """Copy what these shards have in the journal into the head, those that nobody else has.
+    """Copy what these shards have in the journal, those that nobody else has.
 
-    One transaction: what it wrote and up to where it read become visible together. The journal
-    itself is left alone.
+    Windows of which it has a good part are closed at once, with all there is of them; the rest goes
+    into the head. One transaction: what it wrote and up to where it read become visible together.
+    The journal itself is left alone.
 
     Raises:
         Unavailable: nothing has changed; try again later.
@@ -105,20 +92,21 @@ async def compact(database: Database, shards: Sequence[int]) -> Compacted:
             await asyncio.to_thread(_sorted, columns, generation)
             async for columns in compaction.read(held, cut, at_least=BLOCK_SAMPLES)
         ]
-        if parts:
-            rows = [piece for part in parts for piece in part.rows]
+        if rows := [piece for part in parts for piece in part.rows]:
             await ChunkRepository(connection).append_head(rows)
+        chunks = 0
+        for full in joined([one for part in parts for one in part.full]):
+            chunks += (await close(connection, full.blocks, full.samples)).chunks
         series = sum((part.series for part in parts), np.zeros(SHARDS, np.int64))
         active = {shard: int(series[shard]) for shard in held}
         await compaction.advance(active, cut=cut, generation=generation)
-    return Compacted(sum(part.samples for part in parts), 0)
+    return Compacted(sum(part.samples for part in parts), chunks)
 
 
 async def merge(database: Database, shards: range, until: datetime) -> Compacted:
     """Move the head's windows that end by `until` into the closed ones, a part at a time.
 
-    What was closed before of the same windows is merged with what came late. Each part is one
-    transaction. A window moves as a whole: what stayed in the head would outrank what moved.
+    Each part is one transaction.
 
     Raises:
         Unavailable: the parts so far are merged; try again later.
@@ -134,18 +122,8 @@ async def merge(database: Database, shards: range, until: datetime) -> Compacted
                 # Windows that are merged while they are open will have to be merged again.
                 await merging.note_merged(shards, min(until, closed_until()))
                 return done
-            taken = await merging.take(blocks)
-            merged = await asyncio.to_thread(_merged, taken)
-            await PartitionRepository(connection).make(
-                CHUNKS, {start_at.date() for start_at in blocks.starts_at}
-            )
-            await ChunkRepository(connection).append(merged.chunks)
-            had_samples = Windows(taken.closed.series_ids, taken.closed.starts_us)
-            await roll_up(connection, merged.buckets, taken.windows, had_samples)
-        done = Compacted(
-            done.samples + sum(int(chunks.counts.sum()) for chunks in merged.chunks),
-            done.chunks + sum(map(len, merged.chunks)),
-        )
+            closed = await close(connection, blocks)
+        done = done.plus(closed)
         after = blocks.last
 
 
@@ -163,7 +141,7 @@ async def compact_until(database: Database, moment: datetime) -> Compacted:
         passed = await compact(database, _as_many(waiting))
         if passed.samples == 0:
             await asyncio.sleep(TRY_AGAIN_S)  # somebody else is at it
-        done = Compacted(done.samples + passed.samples, done.chunks + passed.chunks)
+        done = done.plus(passed)
         backlogs = await _backlogs(database)
     return done
 
@@ -176,8 +154,7 @@ async def merge_until(database: Database, until: datetime) -> Compacted:
     """
     done = Compacted(0, 0)
     for shards in NEIGHBOURS:
-        merged = await merge(database, shards, until)
-        done = Compacted(done.samples + merged.samples, done.chunks + merged.chunks)
+        done = done.plus(await merge(database, shards, until))
     return done
 
 
@@ -211,23 +188,10 @@ def _is_due(backlog: Backlog) -> bool:
 def _sorted(columns: Columns, generation: int) -> _Sorted:
     samples = latest_by_shard(columns)
     ids = samples.series_ids[series_bounds(samples.series_ids)[:-1]]
+    full, others = split(samples)
     return _Sorted(
-        list(to_copy(samples, generation)),
+        list(to_copy(others, generation)) if len(others) > 0 else [],
+        full,
         len(columns),
         np.bincount(ids & (SHARDS - 1), minlength=SHARDS),
     )
-
-
-def _merged(taken: Taken) -> _Merged:
-    closed = decode(taken.closed)
-    before = HeadSamples(
-        taken.closed.series_ids, taken.closed.counts, closed.times_us, closed.values
-    )
-    samples = HeadSamples.joined([before, taken.head])
-    chunks: list[Chunks] = []
-    buckets: list[Buckets] = []
-    for part in samples.by_series(BLOCK_SAMPLES):
-        latest = latest_by_shard(part)
-        chunks.append(encode(latest))
-        buckets.append(Buckets.of(latest, RESOLUTIONS[-1].bucket_us))
-    return _Merged(chunks, Buckets.joined(buckets))
