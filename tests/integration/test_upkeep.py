@@ -16,6 +16,12 @@ from infrawatch.upkeep.scheduler import DAYS_AHEAD, Scheduler
 
 DAY = timedelta(days=1)
 
+_COUNTED = """
+SELECT relid FROM pg_partition_tree('chunks') JOIN pg_attribute ON attrelid = relid
+WHERE attname = ANY('{times,deltas,raw}') AND attstattarget IS DISTINCT FROM 0
+"""
+"""Partitions of which ANALYZE would count what is packed in each row."""
+
 
 @pytest.fixture
 def upkeep(database: Database) -> Scheduler:
@@ -45,7 +51,9 @@ async def test_days_are_there_before_they_begin_and_gone_when_retention_has_pass
     await upkeep.retain()
     async with database.reading() as connection:
         days = await PartitionRepository(connection).find(CHUNKS)
+        counted = await connection.execute(text(_COUNTED))
     assert days == {today - 2 * DAY} | {today + n * DAY for n in range(DAYS_AHEAD + 1)}
+    assert counted.scalars().all() == []
 
 
 async def test_a_day_that_is_read_is_dropped_between_two_queries(database: Database) -> None:

@@ -9,6 +9,7 @@ from infrawatch.cli.database import check_schema, database_meant
 from infrawatch.cli.options import DataDir, read_settings
 from infrawatch.cli.serving import run_until_stopped
 from infrawatch.settings import LogSettings
+from infrawatch.store.chunks import ChunkRepository
 from infrawatch.store.database import Database
 from infrawatch.telemetry import configure_logging
 from infrawatch.upkeep import compaction
@@ -48,4 +49,6 @@ async def _make_small(database: Database, *, is_all: bool) -> None:
     merged = await compaction.merge_until(database, until)
     print(f"{merged.samples} samples merged into {merged.chunks} chunks.")
     if is_all:
+        async with database.committing() as connection:
+            await ChunkRepository(connection).vacuum_head()
         print(f"{await empty_all_slots(database)} slots of the journal emptied.")

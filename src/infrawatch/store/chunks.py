@@ -15,6 +15,7 @@ from infrawatch.store.chunk_rows import (
     to_copy,
 )
 from infrawatch.store.codec import MAX_SAMPLES, WINDOW_US, Chunks, decode
+from infrawatch.store.connections import to_driver
 from infrawatch.store.head_rows import HEAD_COLUMNS, HEAD_FIELDS, HEAD_OF_WANTED
 from infrawatch.store.statements import Statement
 from infrawatch.store.wanted import ARRAY_OF_WANTED, BLOCKS_OF_WANTED, to_wanted
@@ -123,6 +124,10 @@ class ChunkRepository:
         """Add chunks of closed windows; their days' partitions must exist."""
         rows = [to_copy(chunks) for chunks in parts]
         await copy.copy_binary(self._connection, "chunks", CHUNK_COLUMNS, rows)
+
+    async def vacuum_head(self) -> None:
+        """Give back what merged windows have left in the head, on a connection of its own."""
+        await to_driver(self._connection).execute("VACUUM chunks_head")
 
     async def _select(
         self, statement: Statement, ids: Int64s, span: TimeRange
