@@ -19,6 +19,9 @@
 #
 # Paths are relative, so the checkout may be called anything.
 
+# What is compiled once is not compiled again: servers start sooner, and tests start many.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON := .venv/bin/python
 SETUP := sh .ci/python .ci/setup.py
 # Becomes `infrawatch up`, and stops (SIGTERM) should make be killed.
