@@ -22,6 +22,7 @@ from infrawatch.access import router as keys
 from infrawatch.access import session_router as session
 from infrawatch.access.issuer import OidcOptions
 from infrawatch.access.limiter import Limiter, RateLimitHeaders
+from infrawatch.access.parameters import include_declared
 from infrawatch.access.plumbing import Access, AccessOptions
 from infrawatch.access.proxies import ProxiedApp
 from infrawatch.access.request_ids import RequestIds
@@ -78,6 +79,7 @@ _ROUTERS = (
     oidc.router,
     health.router,
 )
+_OURS = (ingest.router, query.router, live.router, keys.router, limits.router, session.router)
 
 
 class State(TypedDict):
@@ -119,7 +121,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RateLimitHeaders)
     app.add_middleware(RequestIds)
     for router in _ROUTERS:
-        app.include_router(router)
+        include = include_declared if router in _OURS else FastAPI.include_router
+        include(app, router)
     web.install(app)
     _describe(app, settings)
     return app

@@ -26,6 +26,7 @@ InfraWatchError
     ├── Overloaded           all there is to do it with is in use; nothing was begun
     ├── StoreUnavailable     PostgreSQL cannot be reached, or went away
     │   └── StoreRefusal     … or says no for now: nothing was stored
+    │       └── StoreConflict    … to one of two that waited for each other
     ├── DeadlineExceeded     the work took longer than its deadline
     ├── ShuttingDown
     └── ServerUnavailable    a server that our client asked is away, or said "later"
@@ -182,6 +183,10 @@ class StoreUnavailable(Unavailable):
 
 class StoreRefusal(StoreUnavailable):
     """Of the other, nobody knows whether what was asked for was done; of this, everybody does."""
+
+
+class StoreConflict(StoreRefusal):
+    """The other is done then, so once more may be tried at once."""
 
 
 class DeadlineExceeded(Unavailable):

@@ -43,6 +43,9 @@ _OF_CONNECTIONS = {
 }
 """What is answered before there is a request that any route could see."""
 
+_CODES = {"repeated_parameter", "unknown_parameter"}
+"""Of flaws that are ours to find; what Pydantic finds has one code."""
+
 _FASTAPIS_OWN = {"$ref": "#/components/schemas/HTTPValidationError"}
 
 log = structlog.get_logger()
@@ -181,7 +184,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     errors = [
         {
             "parameter": str(found["loc"][-1]),
-            "code": "invalid_parameter",
+            "code": found["type"] if found["type"] in _CODES else "invalid_parameter",
             "detail": "it is required" if found["type"] == "missing" else found["msg"],
         }
         for found in error.errors()[:100]

@@ -14,6 +14,7 @@ from httpx import AsyncClient
 from integration.conftest import serving
 from keys import TESTS, a_key, bearing
 from pushing import push, series
+from structlog.testing import capture_logs
 from viewing import until
 
 from infrawatch.access import wrong_keys
@@ -98,6 +99,39 @@ async def test_wrong_keys_are_slowed_and_a_right_one_from_there_never_is(
     assert answer.json()["code"] == "too_many_wrong_keys"
     assert 1 <= int(answer.headers["retry-after"]) <= 600
     assert (await client.get("/v1/labels")).status_code == 401, "no key is not a wrong one"
+
+
+@pytest.mark.parametrize(
+    ("made_up", "site"),
+    [("2001:db8::{:x}", "2001:db8::/64"), ("no-address-{}", "127.0.0.1"), ("", "127.0.0.1")],
+)
+async def test_whoever_has_many_addresses_or_makes_them_up_is_counted_and_logged_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, made_up: str, site: str
+) -> None:
+    monkeypatch.setattr(wrong_keys, "ONE_MORE_S", 600.0)
+    wrong = bearing(ApiKey.generate().text)
+    async with (
+        serving(database_url, auth="required", trusted_proxies="127.0.0.0/8") as url,
+        AsyncClient(base_url=url, timeout=30, headers=wrong) as client,
+    ):
+        with capture_logs() as lines:
+            answers = [
+                await client.get("/v1/labels", headers={"X-Forwarded-For": made_up.format(n)})
+                for n in range(20)
+            ]
+            elsewhere = {"X-Forwarded-For": "2001:db8:0:1::1"}
+            other = await client.get("/v1/labels", headers=elsewhere)
+
+    assert [one.status_code for one in answers] == 10 * [401] + 10 * [429]
+    assert other.status_code == 401
+    refused = [one for one in lines if one["event"] == "request_refused"]
+    assert [(one["reason"], one["address"]) for one in refused] == [
+        ("wrong_key", site),
+        ("too_many_wrong_keys", site),
+        ("wrong_key", "2001:db8:0:1::/64"),
+    ]
+    told = [one["proxy"] for one in lines if one["event"] == "forwarded_for_no_address"]
+    assert told == (["127.0.0.1"] if made_up.startswith("no") else [])
 
 
 async def test_all_servers_together_look_at_twenty_wrong_keys_and_passwords_of_an_address(

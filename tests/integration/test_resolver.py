@@ -7,12 +7,15 @@ from itertools import groupby
 import pytest
 from conftest import execute
 from keys import TESTS
+from sqlalchemy import text
 from stored import named
+from viewing import until
 
 from infrawatch.access.tenants import create_tenant
 from infrawatch.ingest.resolver import Resolver
 from infrawatch.ingest.series_cache import SeriesCache, Space
 from infrawatch.store.database import Database
+from infrawatch.store.series import SeriesRepository
 from infrawatch.telemetry import Telemetry
 
 SPACE = Space(1, "some format")
@@ -97,3 +100,42 @@ async def test_tenants_take_turns_with_another_that_brings_many(database: Databa
 
     assert not flood.done()
     assert len(set(await flood)) == 5_000
+
+
+DEADLOCKS_AT_ONCE = """
+DO $$ BEGIN
+    EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = %L', current_database(), '10ms');
+END $$
+"""
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
+
+async def test_who_is_in_the_way_of_a_server_that_creates_in_another_order_tries_again(
+    database: Database, database_url: str
+) -> None:
+    """A server of another version has the last and wants the first; we have the first."""
+    execute(database_url, DEADLOCKS_AT_ONCE)
+    names = sorted(map(named, "abc"), key=lambda one: (one.shard(), one.place()))
+    first, middle, last = names
+
+    async def are_waiting(number: int) -> bool:
+        return execute(database_url, WAITING) == str(number)
+
+    async with database.writing() as theirs:
+        await theirs.execute(text("SET LOCAL deadlock_timeout = '10min'"))  # it is us who give in
+        others = SeriesRepository(theirs, SPACE.tenant_id)
+        made = await others.resolve([last])
+        async with database.writing() as between:
+            await SeriesRepository(between, SPACE.tenant_id).resolve([middle])
+            ours = asyncio.ensure_future(resolve(resolver(database), [one.metric for one in names]))
+            await until(lambda: are_waiting(1))
+            made_first = asyncio.ensure_future(others.resolve([first]))
+            await until(lambda: are_waiting(2))
+        made += await made_first
+
+    ids = await ours
+    assert [ids[2], ids[0]] == made
+    assert len(set(ids)) == 3

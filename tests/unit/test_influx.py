@@ -1,12 +1,15 @@
 """Line protocol, read: vectors made by hand from its grammar and its reference."""
 
+import re
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.protocols.influx import grammar
 from infrawatch.ingest.protocols.influx.reading import decode
 from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName
@@ -222,6 +225,30 @@ def test_a_body_without_lines_holds_nothing_and_no_error(body: str) -> None:
     decoded = read(body)
 
     assert (rows(decoded), verdicts(decoded)) == ([], [])
+
+
+@pytest.mark.parametrize("nothing", ["\n", "\r\n", " \t\n", "#\n", '\n# =, " \\ \n'])
+def test_however_many_lines_hold_nothing_they_are_passed_over_together(
+    monkeypatch: pytest.MonkeyPatch, nothing: str
+) -> None:
+    looked_at: list[int] = []
+
+    class Noting(NamedTuple):
+        pattern: re.Pattern[bytes]
+
+        def match(self, body: bytes, position: int) -> re.Match[bytes] | None:
+            looked_at.append(position)
+            return self.pattern.match(body, position)
+
+    monkeypatch.setattr(grammar, "LINE", Noting(grammar.LINE))
+    lines = nothing.count("\n") * 2_000
+
+    decoded = read(f"{nothing * 2_000}  a b=1 1\n{nothing * 2_000} wrong\n#")
+
+    assert [metric for metric, *_ in rows(decoded)] == ["a_b"]
+    [refused] = decoded.verdicts
+    assert (refused.index, refused.detail[:9]) == (2 * lines + 2, "column 7:")
+    assert len(looked_at) < 20
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", " \n", "  \r\n"])

@@ -1,7 +1,8 @@
 """Whoever tries many keys waits; nobody else does, and memory is bounded."""
 
 from infrawatch.access.rates import Rates
-from infrawatch.access.wrong_keys import AT_ONCE, MAX_ADDRESSES, ONE_MORE_S, WrongKeys
+from infrawatch.access.sites import site_of
+from infrawatch.access.wrong_keys import AT_ONCE, MAX_SITES, ONE_MORE_S, WrongKeys
 
 
 class Clock:
@@ -14,7 +15,7 @@ class Clock:
 
 async def tries(wrong_keys: WrongKeys, address: str, times: int = 100) -> int:
     """How many of so many wrong keys at once are looked at."""
-    return [await wrong_keys.add(address) for _ in range(times)].count(None)
+    return [await wrong_keys.add(site_of(address)) for _ in range(times)].count(None)
 
 
 async def test_so_many_are_looked_at_and_then_one_now_and_then() -> None:
@@ -45,7 +46,7 @@ async def test_addresses_are_apart_but_those_of_one_ipv6_network_are_not() -> No
 
 async def test_an_attack_from_everywhere_takes_bounded_memory() -> None:
     wrong_keys = WrongKeys(Rates(None), "wrong_keys", Clock())
-    for number in range(MAX_ADDRESSES + 1):
+    for number in range(MAX_SITES + 1):
         await wrong_keys.add(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
 
-    assert len(wrong_keys._paid_until) == MAX_ADDRESSES
+    assert len(wrong_keys._paid_until) == MAX_SITES

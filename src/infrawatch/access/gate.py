@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection
 from infrawatch.access.credentials import find_credential
 from infrawatch.access.limiter import Limiter
 from infrawatch.access.principal import EVERYBODY, Principal, Scope
-from infrawatch.access.refusals import Refusals, address_of
+from infrawatch.access.refusals import Refusals, origin_of
 from infrawatch.access.wrong_keys import WrongKeys
 from infrawatch.errors import LimitExceeded, ScopeMissing, TooManyWrongKeys, Unauthenticated
 
@@ -140,11 +140,11 @@ class Gate:
         """The error itself, or that there were too many like it."""
         if error.reason == "no_key" or error.who is not None:
             return error
-        pause = await self._wrong_keys.add(address_of(connection))
+        pause = await self._wrong_keys.add(origin_of(connection))
         if pause is None:
             return error
         return TooManyWrongKeys(
-            f"too many wrong keys came from {address_of(connection)}; a right one is let in at "
+            f"too many wrong keys came from {origin_of(connection)}; a right one is let in at "
             "any time",
             retry_after=pause,
         )

@@ -62,8 +62,8 @@ class AdminPassword:
         """Whether there is one, as of two seconds ago at worst."""
         return self._given is not None or await self._find_hash() is not None
 
-    async def check(self, password: str, address: str) -> Principal:
-        """Who somebody at an address is, if they know it.
+    async def check(self, password: str, site: str) -> Principal:
+        """Who somebody at a site is, if they know it.
 
         Every try counts, the right one too: whoever guesses must not be told by being let in.
 
@@ -72,7 +72,7 @@ class AdminPassword:
             TooManyWrongKeys: so many tries came from there that this one was not looked at.
             Overloaded: so many wait that it was not looked at either.
         """
-        pause = await self._tries.add(address)
+        pause = await self._tries.add(site)
         if pause is not None:
             raise TooManyWrongKeys(
                 "too many passwords were tried from your address: wait, then try again",

@@ -3,12 +3,19 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+import structlog
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from infrawatch.access.browsers import SecurityHeaders
+from infrawatch.access.sites import find_address
+
+log = structlog.get_logger()
+
+_PEER = "infrawatch.peer"
+"""Where in a request's scope stands who has opened the connection."""
 
 
 class ProxiedApp(FastAPI):
@@ -21,6 +28,30 @@ class ProxiedApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._around is None:
             # Who is asking, and whether by TLS, comes first: it is what all the others go by.
-            inner = cast(Any, SecurityHeaders(super().__call__))
+            inner = cast(Any, _FromAnAddress(SecurityHeaders(super().__call__)))
             self._around = ProxyHeadersMiddleware(inner, list(self.trusted_proxies))
+        scope[_PEER] = scope.get("client")
         await self._around(cast(Any, scope), cast(Any, receive), cast(Any, send))
+
+
+class _FromAnAddress:
+    """What a proxy passes on that is no address is from the proxy itself.
+
+    Else whoever makes it up is somebody new every time.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._told: set[str] = set()  # of those that are trusted only
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client, peer = scope.get("client"), scope[_PEER]
+        if client and peer and client is not peer and find_address(client[0]) is None:
+            scope["client"] = peer
+            self._tell(peer[0])
+        await self._app(scope, receive, send)
+
+    def _tell(self, proxy: str) -> None:
+        if proxy not in self._told:
+            self._told.add(proxy)
+            log.warning("forwarded_for_no_address", proxy=proxy, counted_as="the proxy")

@@ -1,17 +1,19 @@
-"""Who was refused, and why: counted all, logged once a minute for each address and reason."""
+"""Who was refused, and why: counted all, logged once a minute for each site and reason."""
 
+from collections import OrderedDict
 from time import monotonic
 
 import structlog
 from starlette.requests import HTTPConnection
 
+from infrawatch.access.sites import site_of
 from infrawatch.telemetry import Telemetry
 
 log = structlog.get_logger()
 
 _PAUSE_S = 60.0
-_MAX_REMEMBERED = 10_000
-"""Beyond that, some are logged twice: better than memory for every address of an attack."""
+_MOST_LOGGED = 1_000
+"""In a minute; beyond that they are only counted, for an attack must not fill a disk."""
 
 
 class Refusals:
@@ -19,21 +21,26 @@ class Refusals:
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
-        self._logged: dict[tuple[str, str], float] = {}
+        self._logged: OrderedDict[tuple[str, str], float] = OrderedDict()  # the oldest is first
 
     def note(self, connection: HTTPConnection, reason: str, who: str | None = None) -> None:
         """Count a refusal. `who` names a key that is known; what was sent is never logged."""
         self._telemetry.refused.labels(reason).inc()
-        address, now = address_of(connection), monotonic()
-        if now - self._logged.get((reason, address), -_PAUSE_S) < _PAUSE_S:
-            return
-        if len(self._logged) >= _MAX_REMEMBERED:
-            self._logged.clear()
-        self._logged[reason, address] = now
-        route = getattr(connection.scope.get("route"), "path", "unmatched")
-        log.warning("request_refused", reason=reason, address=address, route=route, key=who)
+        site = origin_of(connection)
+        if self._is_to_log(reason, site):
+            route = getattr(connection.scope.get("route"), "path", "unmatched")
+            log.warning("request_refused", reason=reason, address=site, route=route, key=who)
+
+    def _is_to_log(self, reason: str, site: str) -> bool:
+        now = monotonic()
+        while self._logged and now - next(iter(self._logged.values())) >= _PAUSE_S:
+            self._logged.popitem(last=False)
+        if (reason, site) in self._logged or len(self._logged) >= _MOST_LOGGED:
+            return False
+        self._logged[reason, site] = now
+        return True
 
 
-def address_of(connection: HTTPConnection) -> str:
-    """Where a request came from; those on a Unix socket come from one place."""
-    return connection.client.host if connection.client else "local"
+def origin_of(connection: HTTPConnection) -> str:
+    """The site a request came from; those on a Unix socket come from one."""
+    return site_of(connection.client.host) if connection.client else "local"

@@ -8,7 +8,7 @@ from infrawatch.access import schemas
 from infrawatch.access.cookies import drop_cookie, is_from_own_page, keep_cookie
 from infrawatch.access.plumbing import Access
 from infrawatch.access.principal import Principal
-from infrawatch.access.refusals import address_of
+from infrawatch.access.refusals import origin_of
 from infrawatch.access.sessions import Begun
 from infrawatch.access.small_bodies import SmallBodyRoute
 from infrawatch.errors import Forbidden, InvalidInput, Unauthenticated
@@ -84,7 +84,7 @@ async def _begin(request: Request, session_in: schemas.SessionIn, access: Access
             raise InvalidInput("you are signed in; to be somebody else, bring a key or a password")
         return await access.sessions.begin(principal, "oidc" if principal.key_id is None else "key")
     try:
-        principal = await access.password.check(session_in.password, address_of(request))
+        principal = await access.password.check(session_in.password, origin_of(request))
     except Unauthenticated as error:
         access.refusals.note(request, error.reason)
         raise

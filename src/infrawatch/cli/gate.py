@@ -2,13 +2,10 @@
 
 import asyncio
 from collections import Counter
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Literal
 
+from infrawatch.access.sites import find_address, site_of
 from infrawatch.settings import Settings
-
-_BITS_OF_A_SITE = 64
-"""Whoever has an IPv6 address has all that begin like it, and may use a new one every time."""
 
 
 class Gate:
@@ -28,7 +25,7 @@ class Gate:
         """Count a connection until `release`; tells why not if there are too many."""
         if len(self._sites) >= self.settings.max_connections:
             return "total"
-        site, most = _to_site(address), self.settings.max_connections_per_address
+        site, most = site_of(address), self.settings.max_connections_per_address
         if most and self._counts[site] >= most and not self._is_proxy(address):
             return "address"
         self._sites[transport] = site
@@ -44,21 +41,5 @@ class Gate:
                 del self._counts[site]
 
     def _is_proxy(self, address: str) -> bool:
-        found = _read(address)
+        found = find_address(address)
         return found is not None and any(found in one for one in self.settings.trusted_proxies)
-
-
-def _to_site(address: str) -> str:
-    """What stands for all the addresses one sender may have."""
-    found = _read(address)
-    if isinstance(found, IPv6Address):
-        return str(ip_network((int(found), _BITS_OF_A_SITE), strict=False))
-    return str(found)
-
-
-def _read(address: str) -> IPv4Address | IPv6Address | None:
-    try:
-        found = ip_address(address.partition("%")[0])  # a link-local one may name its interface
-    except ValueError:
-        return None
-    return getattr(found, "ipv4_mapped", None) or found

@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infrawatch.access.credentials import find_credential
-from infrawatch.access.refusals import address_of
+from infrawatch.access.refusals import origin_of
 from infrawatch.errors import Overloaded
 from infrawatch.problems import to_response
 from infrawatch.telemetry import Telemetry
@@ -193,4 +193,4 @@ class Admit:
 
 def _sender_of(connection: HTTPConnection) -> str:
     """The key that comes along: nothing of a body is read before it is known to be right."""
-    return find_credential(connection) or address_of(connection)
+    return find_credential(connection) or origin_of(connection)

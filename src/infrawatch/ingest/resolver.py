@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain, islice
 
+from infrawatch.errors import StoreConflict
 from infrawatch.ingest.series_cache import SeriesCache, Space
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.database import Database
@@ -63,12 +64,18 @@ class Resolver:
         return ids
 
     async def _create(self, space: Space, part: Wanted) -> dict[Hashable, int]:
-        async with self._database.writing() as connection:
-            series = SeriesRepository(connection, space.tenant_id)
-            resolved = await series.resolve(list(part.values()))
+        names = list(part.values())
+        try:
+            resolved = await self._store(space.tenant_id, names)
+        except StoreConflict:  # with a server of another version, which has another order
+            resolved = await self._store(space.tenant_id, names)
         ids = dict(zip(part, resolved, strict=True))
         for key, series_id in ids.items():
             self._cache.add(space, key, series_id)
             self._waiting[space].pop(key, None)
         self._telemetry.series_resolved.inc(len(part))
         return ids
+
+    async def _store(self, tenant_id: int, names: Sequence[SeriesName]) -> list[int]:
+        async with self._database.writing() as connection:
+            return await SeriesRepository(connection, tenant_id).resolve(names)

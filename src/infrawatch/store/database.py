@@ -18,6 +18,7 @@ from infrawatch.errors import (
     DeadlineExceeded,
     InfraWatchError,
     Overloaded,
+    StoreConflict,
     StoreRefusal,
     StoreUnavailable,
 )
@@ -31,6 +32,7 @@ _SLACK = timedelta(seconds=1)
 
 _LIBPQ_ONLY = ("channel_binding", "gssencmode", "target_session_attrs", "sslcert", "sslkey")
 _QUERY_CANCELED = "57014"
+_CONFLICTS = ("40001", "40P01")
 _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 """SQLSTATE classes that say something about the server, not about the statement (Appendix A)."""
 
@@ -262,6 +264,8 @@ def _translated(error: Exception, cause: BaseException | None, *, is_gone: bool)
     told = f"PostgreSQL refuses work for now (SQLSTATE {state or 'none'})"
     if is_gone or not state or state.startswith(_ENDED):
         return StoreUnavailable(told)
+    if state in _CONFLICTS:
+        return StoreConflict(told)
     return StoreRefusal(told) if state[:2] in _UNAVAILABLE_CLASSES else error
 
 

@@ -43,8 +43,10 @@ LINE = re.compile(
 )
 """One line and its end; groups: measurement with tags, fields, timestamp."""
 
-NO_LINE = re.compile(rb"[ \t]*+(?:#[^\n]*+)?\r?(?:\n|\Z)")
-"""A line with nothing on it, or a comment."""
+NO_LINES = re.compile(
+    rb"(?:[ \t\r\n]*\n|[ \t]*+#[^\n]*+(?:\n|\Z)){1,1000}+|[ \t\r]*+\Z"  # in a millisecond
+)
+"""Lines with nothing on them, and comments: any number of the one, a thousand of the other."""
 
 FIELDS = re.compile(rb"(" + WORD + rb")=(" + VALUE + rb")", re.DOTALL)
 """Each field of the second group of `LINE`; groups: key, value."""

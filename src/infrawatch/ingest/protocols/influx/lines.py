@@ -45,7 +45,7 @@ def decode_lines(body: bytes, unit_ns: int, now: int) -> Decoded:
         if line is not None:
             _read(line, number, now, samples)
             end = line.end()
-        elif (nothing := grammar.NO_LINE.match(body, position)) is not None:
+        elif (nothing := grammar.NO_LINES.match(body, position)) is not None:
             end = nothing.end()
         else:
             if samples.verdicts.is_full:  # a body of nothing but errors must not take long

@@ -12,6 +12,9 @@ from infrawatch.model.samples import Int64s
 _NS_PER_US = 1_000
 _NS_PER_S = 1_000_000_000
 
+_SHORTEST_LINE_BYTES = len(b"m f=1 1\n")
+"""With all that the regular forms have; lines that are shorter on average are not cut in pieces."""
+
 _BOUNDS_S = (5 * _NS_PER_S, 5_000 * _NS_PER_S, 5_000_000 * _NS_PER_S)
 """Below the first, times are seconds; below the next milliseconds; then microseconds."""
 
@@ -25,9 +28,9 @@ def decode(
     time get `now_ns`, floored to the unit, as in InfluxDB.
     """
     unit = unit_ns or 1
-    decoded = decode_regular(body, unit, find, known)
-    if decoded is None:
-        decoded = decode_fields(body, unit, find)
+    decoded = None
+    if len(body) >= _SHORTEST_LINE_BYTES * body.count(b"\n"):  # else most lines are empty
+        decoded = decode_regular(body, unit, find, known) or decode_fields(body, unit, find)
     if decoded is None:
         decoded = decode_lines(body, unit, now_ns // unit)
     if unit_ns is None:

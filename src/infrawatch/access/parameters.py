@@ -1,0 +1,78 @@
+"""Query parameters: a name that is not declared is refused, where else it would be ignored."""
+
+from collections import Counter
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import HTTPConnection
+
+from infrawatch.access.needs import Needs
+from infrawatch.problems import ParameterProblem, to_answer
+
+_SHOWN_CHARACTERS = 50
+_MOST_TOLD = 100
+"""Those a name resembles take a while to find, and a URL may hold ten thousand."""
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    422: to_answer("A parameter does not fit, or there is none of that name.", ParameterProblem)
+}
+
+
+def include_declared(app: FastAPI, router: APIRouter) -> None:
+    """Include routes of ours, which answer nobody something else than they asked: `?stpe=5m`.
+
+    Not for foreign protocols, probes and identity providers: they say what we have no use for.
+    """
+    app.include_router(router, dependencies=[Depends(_refuse_undeclared)], responses=_RESPONSES)
+
+
+async def _refuse_undeclared(connection: HTTPConnection) -> None:
+    """Refuse names that the route does not declare, or that are there twice.
+
+    Raises:
+        RequestValidationError
+        Unauthenticated, Forbidden, LimitExceeded: whoever may not ask is told that first.
+    """
+    if not connection.scope["query_string"]:
+        return
+    asked = Counter(name for name, _ in connection.query_params.multi_items())
+    dependants = list(_flattened(connection.scope["route"].dependant))
+    declared = {one.alias for dependant in dependants for one in dependant.query_params}
+    undeclared = [name for name in asked if name not in declared]
+    wrong = [_undeclared(name, declared) for name in undeclared[:_MOST_TOLD]]
+    wrong += [_repeated(name) for name in declared if asked[name] > 1]
+    if not wrong:
+        return
+    for call in dict.fromkeys(one.call for one in dependants):
+        if isinstance(call, Needs):
+            await call(connection)
+    raise RequestValidationError(wrong)
+
+
+def _flattened(dependant: Dependant) -> Iterator[Dependant]:
+    yield dependant
+    for one in dependant.dependencies:
+        yield from _flattened(one)
+
+
+def _undeclared(name: str, declared: set[str]) -> dict[str, Any]:
+    shown = name[:_SHOWN_CHARACTERS]
+    if near := get_close_matches(shown, declared):
+        hint = f"did you mean {' or '.join(near)}?"
+    elif declared:
+        hint = f"there are {', '.join(sorted(declared))}"
+    else:
+        hint = "this takes none"
+    return _flaw("unknown_parameter", shown, f"no such parameter; {hint}")
+
+
+def _repeated(name: str) -> dict[str, Any]:
+    return _flaw("repeated_parameter", name, "it is there more than once: send one")
+
+
+def _flaw(code: str, name: str, detail: str) -> dict[str, Any]:
+    return {"type": code, "loc": ("query", name), "msg": detail}
