@@ -31,6 +31,7 @@ from infrawatch.health import CountRequests, Health
 from infrawatch.ingest import router as ingest
 from infrawatch.ingest.admission import Admit, UnderWay
 from infrawatch.ingest.bounds import TimeBounds
+from infrawatch.ingest.endpoint import ShortWay
 from infrawatch.ingest.intake import Intake, Rules
 from infrawatch.ingest.protocols import collectd, vm_import
 from infrawatch.ingest.protocols.exposition import router as exposition
@@ -112,6 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.trusted_proxies = [str(one) for one in settings.trusted_proxies]
     for media_type in ("application/x-ndjson", "text/csv"):  # those it does not know
         add_compress_type(media_type)
+    app.add_middleware(ShortWay, routers=_ROUTERS)
     app.add_middleware(CompressMiddleware, minimum_size=1_000, zstd_level=1, gzip_level=1)
     is_off = settings.authentication == "off"
     browsers.install(app, telemetry, settings.cors_origins, is_loopback_only=is_off)
