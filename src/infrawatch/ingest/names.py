@@ -5,6 +5,7 @@ Valid in Prometheus 3 and OpenTelemetry; queried as `{"http.server.duration","se
 
 import re
 from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 from infrawatch.ingest.schemas import MAX_LABELS
@@ -16,6 +17,9 @@ MAX_VALUE_CHARACTERS = 4_096
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")  # jsonb has neither NUL nor lone surrogates
+
+_NEVER = frozenset({"", METRIC_LABEL})
+"""What no label is called."""
 
 _NAME = "a name is not empty and has no control characters"
 _VALUE = "a label's value has no NUL and no lone surrogates"
@@ -33,9 +37,23 @@ def to_series_name(metric: str, pairs: Iterable[tuple[str, str]]) -> SeriesName 
 
     Labels with empty values are left out: in Prometheus they mean the same as no label.
     """
-    labels = sorted((name, value) for name, value in pairs if value)
-    flaw = _find_flaw(metric, labels)
+    labels = sorted([pair for pair in pairs if pair[1]])
+    flaw = None if _is_plain(metric, labels) else _find_flaw(metric, labels)
     return SeriesName(metric, Labels(tuple(labels))) if flaw is None else flaw
+
+
+def _is_plain(metric: str, labels: list[tuple[str, str]]) -> bool:
+    """Whether all texts together look so good that nobody need look at each."""
+    names = [name for name, _ in labels]
+    texts = [metric, *chain.from_iterable(labels)]
+    return (
+        bool(metric)
+        and len(names) <= MAX_LABELS
+        and len(set(names)) == len(names)
+        and not _NEVER.intersection(names)
+        and max(map(len, texts)) <= MAX_NAME_CHARACTERS
+        and "".join(texts).isprintable()  # neither control characters nor surrogates are
+    )
 
 
 def _find_flaw(metric: str, labels: list[tuple[str, str]]) -> Flaw | None:

@@ -3,6 +3,7 @@
 import hashlib
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple, NewType, Self
 
 Labels = NewType("Labels", tuple[tuple[str, str], ...])
@@ -51,14 +52,22 @@ class SeriesName(NamedTuple):
     def place(self) -> str:
         """Where the series comes from: the label that says so, else the metric."""
         labels = dict(self.labels)
-        return next((labels[name] for name in _PLACE_LABELS if name in labels), self.metric)
+        for name in _PLACE_LABELS:
+            if name in labels:
+                return labels[name]
+        return self.metric
 
     def shard(self) -> int:
         """0 to 63: a stable hash of the place.
 
         One agent's series share a shard, so that its samples are written and read together.
         """
-        return hashlib.blake2b(self.place().encode(), digest_size=1).digest()[0] % SHARDS
+        return _shard_of_place(self.place())
+
+
+@lru_cache(maxsize=4096)  # many series of few places come together
+def _shard_of_place(place: str) -> int:
+    return hashlib.blake2b(place.encode(), digest_size=1).digest()[0] % SHARDS
 
 
 def shard_of(series_id: int) -> int:

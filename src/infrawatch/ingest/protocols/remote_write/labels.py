@@ -17,13 +17,16 @@ MAX_PAIRS = MAX_LABELS + 1
 
 TOO_MANY = Flaw("too_many_labels", f"at most {MAX_LABELS} labels")
 
+_BROKEN = "surrogateescape"
+"""How what is not UTF-8 is read: as lone surrogates, which are refused wherever they stand."""
+
 _SHOWN_CHARACTERS = 120
 """Enough to tell one series from another, short enough for a sender's log."""
 
 
 def read_name(pairs: Pairs) -> SeriesName | Flaw:
     """The canonical name of a series, in whatever order its labels came, or its first flaw."""
-    labels = [(to_text(name), to_text(value)) for name, value in pairs]
+    labels = [(name.decode(errors=_BROKEN), value.decode(errors=_BROKEN)) for name, value in pairs]
     metrics = [value for name, value in labels if name == METRIC_LABEL]
     if not metrics:
         return Flaw("invalid_metric", "the label __name__, which names the metric, is missing")
@@ -41,8 +44,8 @@ def describe(pairs: Pairs) -> str:
 
 
 def to_text(text: bytes) -> str:
-    """What is not UTF-8 becomes lone surrogates, which are refused wherever they stand."""
-    return text.decode(errors="surrogateescape")
+    """As UTF-8; what is none becomes lone surrogates."""
+    return text.decode(errors=_BROKEN)
 
 
 def _quoted(text: bytes) -> str:
