@@ -31,6 +31,8 @@ ROUTES = {
         ("/write", b"precision=", None),
         ("/v1/samples", b"partial=true", {"precision": "ms", "partial": True, "dry_run": False}),
         ("/v1/samples", b"partial=perhaps", None),
+        ("/v1/samples", b"partial=true&dryrun=true", None),
+        ("/v1/samples", b"partial=true&partial=true", None),
     ],
 )
 def test_a_query_says_the_same_every_time(path: str, query: bytes, said: Arguments | None) -> None:

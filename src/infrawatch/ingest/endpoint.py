@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import lru_cache
 from inspect import signature
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request
@@ -42,6 +42,9 @@ class IngestRoute(APIRoute):
     asked only what a query says, once for each (docs/decisions/0011).
     """
 
+    is_foreign: ClassVar[bool] = False
+    """Whether a query may say what is not declared, as those of foreign protocols do."""
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         fields = self.dependant.query_params
@@ -62,7 +65,10 @@ class IngestRoute(APIRoute):
         if not query:
             return {}
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-        return self._read(tuple(pair for pair in pairs if pair[0] in self._names))
+        said = tuple(pair for pair in pairs if pair[0] in self._names)
+        if not self.is_foreign and len(pairs) > len(dict(said)):
+            return None
+        return self._read(said)
 
     async def answer(self, request: Request, arguments: Arguments) -> Response:
         """Ask the endpoint."""
@@ -80,9 +86,11 @@ class IngestRoute(APIRoute):
 
 
 def answering_with(to_answer: ToAnswer) -> type[APIRoute]:
-    """Routes whose errors are answered in a protocol's own shape instead of as problems."""
+    """Routes of a foreign protocol, whose errors are answered in its shape, not as problems."""
 
     class Route(IngestRoute):
+        is_foreign = True
+
         @override
         def to_answer(self, request: Request, error: InfraWatchError) -> Response:
             return to_answer(request, error)
