@@ -12,20 +12,16 @@ from itertools import chain, repeat
 from typing import NamedTuple
 from uuid import UUID
 
-import numpy as np
-
 from infrawatch.access.limiter import UNLIMITED, Budget
 from infrawatch.errors import DeadlineExceeded, InvalidCursor, QueryTooBroad
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.samples import Columns, is_stale
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange
-from infrawatch.query.across import Across
-from infrawatch.query.aggregate import aggregate, lookback_us, series_in
-from infrawatch.query.functions import Function
-from infrawatch.query.grouping import Ranges, to_ranges
-from infrawatch.query.rolled import aggregate_buckets, find_resolution, is_rolled_up
-from infrawatch.query.steps import Steps
+from infrawatch.query.aggregate import lookback_us
+from infrawatch.query.grouping import Ranges
+from infrawatch.query.ranges import RangeQuestion, from_buckets, from_stored
+from infrawatch.query.rolled import find_resolution, is_rolled_up
 from infrawatch.store.buckets import Buckets
 from infrawatch.store.database import Database
 from infrawatch.store.metadata import Metadata
@@ -83,15 +79,6 @@ class Ends(NamedTuple):
     series: Series
     first_us: int | None
     last_us: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class RangeQuestion:
-    selector: Selector
-    steps: Steps
-    function: Function
-    by: tuple[str, ...] = ()
-    across: Across | None = None
 
 
 class Reader:
@@ -210,15 +197,14 @@ class Reader:
             buckets = await _read_buckets(snapshot, list(known), question)
             if buckets is not None:
                 return await _computed(
-                    len(buckets.times_us), partial(_from_buckets, known, buckets, question)
+                    len(buckets.times_us), partial(from_buckets, known, buckets, question)
                 )
             before_us = lookback_us(question.function, steps.step_us)
             span = TimeRange(max(steps.span.start_us - before_us, 0), steps.span.end_us)
-            columns = await snapshot.samples.read(list(known), span)
+            stored = await snapshot.samples.fetch(list(known), span)
             needs_deltas = lookback_us(question.function, 0) > 0
             deltas = await _find_deltas(snapshot, series) if needs_deltas else set()
-        found = Found(known, columns)
-        return await _computed(len(columns), partial(_from_samples, found, deltas, question))
+        return await _computed(len(stored), partial(from_stored, known, stored, deltas, question))
 
     async def _select(self, asker: Asker, snapshot: Snapshot, selector: Selector) -> list[Series]:
         most = self.limits_of(asker).series
@@ -279,22 +265,7 @@ async def _computed(numbers: int, work: Callable[[], Ranges]) -> Ranges:
     return await asyncio.to_thread(work) if numbers > _OFF_LOOP_SAMPLES else work()
 
 
-def _from_buckets(
-    series: Mapping[int, Series], buckets: Buckets, question: RangeQuestion
-) -> Ranges:
-    rows = [series[series_id] for series_id in np.unique(buckets.series_ids).tolist()]
-    table = aggregate_buckets(buckets, question.steps, question.function)
-    return to_ranges(rows, table, question.steps, by=question.by, across=question.across)
-
-
 async def _find_deltas(snapshot: Snapshot, series: Sequence[Series]) -> set[str]:
     """The metrics of which each sample is what was added."""
     metadata = await snapshot.metadata.list(sorted({one.metric for one in series}))
     return {metric for metric, said in metadata.items() if said.temporality == "delta"}
-
-
-def _from_samples(found: Found, deltas: set[str], question: RangeQuestion) -> Ranges:
-    rows = [found.series[series_id] for series_id in series_in(found.columns).tolist()]
-    is_delta = np.fromiter((one.metric in deltas for one in rows), np.bool_, len(rows))
-    table = aggregate(found.columns, question.steps, question.function, is_delta=is_delta)
-    return to_ranges(rows, table, question.steps, by=question.by, across=question.across)

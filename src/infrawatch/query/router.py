@@ -24,7 +24,8 @@ from infrawatch.query import encoding, schemas
 from infrawatch.query.across import Across
 from infrawatch.query.formats import FORMATS, wanted_format
 from infrawatch.query.functions import Function
-from infrawatch.query.plan import Asker, RangeQuestion, Reader
+from infrawatch.query.plan import Asker, Reader
+from infrawatch.query.ranges import RangeQuestion
 from infrawatch.query.rolled import from_whole_bucket
 from infrawatch.query.schemas import Precision
 from infrawatch.query.steps import Steps

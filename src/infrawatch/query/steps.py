@@ -1,5 +1,6 @@
 """The steps of a span, and tables with one column for each of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -84,6 +85,13 @@ class Table(NamedTuple):
     def blank(cls, rows: int, columns: int) -> Self:
         """A table without any answer."""
         return cls(np.full((rows, columns), np.nan), np.ones((rows, columns), np.bool_))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Table]") -> "Table":
+        """The rows of all parts, one after the other; there is at least one part."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def rows(self, which: slice) -> Self:
         """Some neighbouring rows: a view, so what is written there is written here."""

@@ -14,7 +14,7 @@ from infrawatch.store.chunk_rows import (
     from_row,
     to_copy,
 )
-from infrawatch.store.codec import MAX_SAMPLES, WINDOW_US, Chunks, decode
+from infrawatch.store.codec import MAX_SAMPLES, WINDOW_US, Chunks, blocks, decode
 from infrawatch.store.connections import to_driver
 from infrawatch.store.head_rows import HEAD_COLUMNS, HEAD_FIELDS, HEAD_OF_WANTED
 from infrawatch.store.statements import Statement
@@ -87,17 +87,18 @@ class ChunkRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def read(self, ids: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
-        """Samples in the span that are in chunks, a part at a time.
+    async def read(
+        self, ids: Int64s, span: TimeRange
+    ) -> AsyncGenerator[tuple[Chunks, Columns], None]:
+        """Chunks of closed windows that touch the span, and what the head has in it by generation.
 
-        What comes later wins: closed windows first, then the head by generation.
+        Of some series after the other, by id; what is in the head came later.
         """
         start, size = 0, _first_size(span)
         while start < len(ids):
             part = ids[start : start + size]
             closed, head = await self._select(_READ, part, span)
-            yield decode(closed, span)
-            yield head
+            yield closed, head
             found = len(closed) + len(head) // MAX_SAMPLES
             start += size
             size = min(_GROWTH * size, _CHUNKS_AT_ONCE * len(part) // max(found, 1)) or 1
@@ -107,7 +108,8 @@ class ChunkRepository:
         size = _CHUNKS_AT_ONCE // 2
         for start in range(0, len(ids), size):
             closed, head = await self._select(_READ_NEWEST, ids[start : start + size], span)
-            yield decode(closed, span)
+            for block in blocks(closed):
+                yield decode(block, span)
             yield head
 
     async def find_ends(self, ids: Int64s) -> tuple[Int64s, Int64s, Int64s]:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infrawatch.model.samples import Columns, Int64s
+from infrawatch.model.samples import Columns, Int64s, series_bounds
 from infrawatch.model.timerange import US, TimeRange
 from infrawatch.store.chunk_times import ChunkTimes, decode_times, encode_times
 from infrawatch.store.chunk_values import RAW, ChunkValues, decode_values, encode_values
 from infrawatch.store.packing import words_in
-from infrawatch.store.ragged import Positions, Runs
+from infrawatch.store.ragged import Bools, Positions, Runs
 
 WINDOW_US = 2 * 3600 * US
 """Windows begin at multiples of this since the epoch, so that none spans midnight."""
@@ -45,6 +45,11 @@ class Chunks:
     def __len__(self) -> int:
         return len(self.series_ids)
 
+    def are_within(self, span: TimeRange) -> Bools:
+        """Which chunks lie in the span as a whole."""
+        is_within: Bools = (self.starts_us >= span.start_us) & (self.ends_us < span.end_us)
+        return is_within
+
 
 def encode(columns: Columns) -> Chunks:
     """Cut samples, sorted by (series, time) and unique, into a chunk for each series and window.
@@ -68,32 +73,36 @@ def decode(chunks: Chunks, span: TimeRange | None = None) -> Columns:
 
     Only those in the span, if there is one.
     """
-    total = int(chunks.counts.sum())
-    decoded = Columns(np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total))
-    end = 0
-    for block in _blocks(chunks):
-        samples = _decoded(block)
-        if span is not None and not _is_within(block, span):
-            samples = samples.within(span)
-        start, end = end, end + len(samples)
-        for column, part in zip(decoded, samples, strict=True):
-            column[start:end] = part
-    return decoded.picked(slice(end))
+    samples = Columns(
+        np.repeat(chunks.series_ids, chunks.counts),
+        decode_times(chunks.times, chunks.starts_us, chunks.counts),
+        decode_values(chunks.values, chunks.counts),
+    )
+    if span is None or chunks.are_within(span).all():
+        return samples
+    return samples.within(span)
 
 
-def _blocks(chunks: Chunks) -> Iterator[Chunks]:
-    """The same chunks in order, cut into parts of about `BLOCK_SAMPLES`; none is empty."""
-    return _split(chunks, _cuts_between(chunks.counts))
+def blocks(chunks: Chunks) -> Iterator[Chunks]:
+    """The same chunks in order, cut between series into parts of about `BLOCK_SAMPLES`.
 
-
-def _cuts_between(counts: Int64s) -> Positions:
-    """Before which runs of so many samples there is another `BLOCK_SAMPLES`."""
-    blocks = np.arange(BLOCK_SAMPLES, int(counts.sum()), BLOCK_SAMPLES)
-    return np.unique(np.searchsorted(np.cumsum(counts), blocks))
+    None is empty. Chunks that do not come by series stay together.
+    """
+    if len(chunks) == 0:
+        return iter(())
+    ids = chunks.series_ids
+    if (ids[1:] < ids[:-1]).any():
+        return iter((chunks,))
+    ends = series_bounds(ids)[1:]
+    samples = np.cumsum(chunks.counts)[ends - 1]
+    enough = np.searchsorted(samples, np.arange(BLOCK_SAMPLES, samples[-1], BLOCK_SAMPLES))
+    cuts = np.unique(ends[enough])
+    return _split(chunks, cuts[cuts < len(chunks)])
 
 
 def _split(chunks: Chunks, cuts: Positions) -> Iterator[Chunks]:
-    if len(chunks) == 0:
+    if len(cuts) == 0:
+        yield chunks
         return
     times, values, counts = chunks.times, chunks.values, chunks.counts
 
@@ -117,18 +126,6 @@ def _split(chunks: Chunks, cuts: Positions) -> Iterator[Chunks]:
     for (ids, starts_us, ends_us, counts), time, value in parts:
         packed = ChunkTimes._make(time), ChunkValues._make(value)
         yield Chunks(ids, starts_us, ends_us, counts, *packed)
-
-
-def _decoded(chunks: Chunks) -> Columns:
-    return Columns(
-        np.repeat(chunks.series_ids, chunks.counts),
-        decode_times(chunks.times, chunks.starts_us, chunks.counts),
-        decode_values(chunks.values, chunks.counts),
-    )
-
-
-def _is_within(chunks: Chunks, span: TimeRange) -> bool:
-    return bool(chunks.starts_us.min() >= span.start_us and chunks.ends_us.max() < span.end_us)
 
 
 def cut(columns: Columns) -> Runs:

@@ -6,20 +6,21 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infrawatch.errors import QueryTooBroad
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange, from_us
 from infrawatch.store.chunks import ChunkRepository
+from infrawatch.store.codec import Chunks
 from infrawatch.store.journal import JOINED
 from infrawatch.store.journal_rows import from_packed
 from infrawatch.store.statements import Statement
+from infrawatch.store.stored import Stored, check_total
 from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
 
 EVER = TimeRange(0, FAR_FUTURE_US)
 
 _OFF_LOOP_SAMPLES = 200_000
-"""Sorting as many takes about ten milliseconds; more would keep other requests waiting."""
+"""Unpacking as many takes about ten milliseconds; more would keep other requests waiting."""
 
 _BUFFERED_ROWS = 50
 """A row can hold a megabyte."""
@@ -62,20 +63,31 @@ class SampleRepository:
         Raises:
             QueryTooBroad: there are more than `max_samples`.
         """
+        stored = await self.fetch(ids, span)
+        if len(stored) > _OFF_LOOP_SAMPLES:
+            return await asyncio.to_thread(stored.samples)
+        return stored.samples()
+
+    async def fetch(self, ids: Sequence[int] | Int64s, span: TimeRange) -> Stored:
+        """The same, as it is stored; to unpack and sort it is for the caller.
+
+        Raises:
+            QueryTooBroad: there are more than `max_samples` for sure.
+        """
         wanted = np.unique(np.asarray(ids, np.int64))
-        parts: list[Columns] = []
+        closed: list[Chunks] = []
+        recent: list[Columns] = []
         total = 0
-        async for part in self._tiers(self._chunks.read(wanted, span), wanted, span):
-            parts.append(part)
+        async for chunks, head in self._chunks.read(wanted, span):
+            closed.append(chunks)
+            recent.append(head)
+            total += len(head) + int(chunks.counts[chunks.are_within(span)].sum())
+            check_total(total, self._max_samples)
+        async for part in self._journal(wanted, span):
+            recent.append(part)
             total += len(part)
-            if total > self._max_samples:
-                raise QueryTooBroad(
-                    f"more than {self._max_samples} samples would have to be read: ask for a "
-                    "shorter span or fewer series, or raise INFRAWATCH_READ_MAX_SAMPLES"
-                )
-        if total > _OFF_LOOP_SAMPLES:
-            return await asyncio.to_thread(_merged, parts)
-        return _merged(parts)
+            check_total(total, self._max_samples)
+        return Stored(span, closed, Columns.joined(recent), self._max_samples)
 
     async def find_last(self, ids: Sequence[int] | Int64s, span: TimeRange) -> Columns:
         """The sample with the latest time of each series that has one in the span, by series.
@@ -84,7 +96,7 @@ class SampleRepository:
         """
         wanted = np.unique(np.asarray(ids, np.int64))
         times_us, values = np.full(len(wanted), -1), np.empty(len(wanted))
-        async for part in self._tiers(self._chunks.read_newest(wanted, span), wanted, span):
+        async for part in self._newest(wanted, span):
             ordered = latest_arrivals(part)
             last = ordered.picked(series_bounds(ordered.series_ids)[1:] - 1)
             places = np.searchsorted(wanted, last.series_ids)
@@ -108,11 +120,9 @@ class SampleRepository:
         found = zip(wanted.tolist(), first.tolist(), last.tolist(), strict=True)
         return {series_id: (start, end) for series_id, start, end in found if end >= 0}
 
-    async def _tiers(
-        self, chunks: AsyncGenerator[Columns, None], wanted: Int64s, span: TimeRange
-    ) -> AsyncGenerator[Columns, None]:
+    async def _newest(self, wanted: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
         """Samples in the span, of chunks and then of the journal: what comes later wins."""
-        async for part in chunks:
+        async for part in self._chunks.read_newest(wanted, span):
             yield part
         async for part in self._journal(wanted, span):
             yield part
@@ -137,7 +147,3 @@ class SampleRepository:
 def _picked(sent: Sequence[bytes], wanted: Int64s, span: TimeRange) -> Columns:
     part = from_packed(sent).within(span)
     return part.picked(is_among(part.series_ids, wanted))
-
-
-def _merged(parts: Sequence[Columns]) -> Columns:
-    return latest_arrivals(Columns.joined(parts))
