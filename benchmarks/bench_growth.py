@@ -14,8 +14,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import httpx
-
 from benchmarks.bench_ingest import serving
 from benchmarks.bench_store import (
     CHUNKS,
@@ -24,10 +22,11 @@ from benchmarks.bench_store import (
     ROUNDS_A_PASS,
     Bench,
     Matrix,
-    ask,
+    find_series,
     measured,
     median_s,
 )
+from benchmarks.driver import Line
 from benchmarks.workload import STEP_S, Workload
 from infrawatch.model.samples import Int64s
 from infrawatch.model.timerange import from_us
@@ -109,12 +108,9 @@ async def _hour_s(bench: Bench, end_us: int) -> float:
         "start": str(end_us / 1e6 - 3_600),
         "end": str(end_us / 1e6),
     }
-    async with (
-        serving(bench.url) as (_, address),
-        httpx.AsyncClient(base_url=address, timeout=60) as client,
-    ):
-        asked = client.build_request("GET", "/v1/range", params=wanted)
-        return await median_s(partial(ask, client, asked))
+    async with serving(bench.url) as (_, address), Line.to(address) as line:
+        assert await find_series(line, "/v1/range", wanted)
+        return await median_s(partial(line.ask, "/v1/range", wanted))
 
 
 if __name__ == "__main__":

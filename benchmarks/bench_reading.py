@@ -16,12 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import numpy as np
 
 from benchmarks.bench_ingest import JSON, serving
-from benchmarks.bench_store import Bench, Matrix, ask, measured, show
-from benchmarks.driver import drive
+from benchmarks.bench_store import Bench, Matrix, find_series, measured, show
+from benchmarks.driver import Line, drive
 from benchmarks.workload import W1, Batch, Workload
 
 HOSTS = 1_000
@@ -118,12 +117,14 @@ async def _asked(
     """How long each answer took, one after the other, until nothing is sent any more."""
     took_s: dict[Question, list[float]] = {one: [] for one in questions}
     span = {"start": "-15m", "end": "now", "step": "30s", "fn": "avg"}
-    async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+    wanted = {question: {"match": question.match, **span} for question in questions}
+    async with Line.to(address) as line:
+        for question in questions:
+            assert await find_series(line, "/v1/range", wanted[question])
         while not sending.done():
             for question in questions:
-                wanted = {"match": question.match, **span}
                 started = time.perf_counter()
-                await ask(client, client.build_request("GET", "/v1/range", params=wanted))
+                await line.ask("/v1/range", wanted[question])
                 took_s[question].append(time.perf_counter() - started)
     return took_s
 

@@ -1,15 +1,17 @@
-"""A cheap sender: keeps one request in flight on each connection, and notes how long each took.
+"""Cheap clients: one keeps a request in flight on each connection, one asks for answers.
 
-It reads no more of HTTP than the status and length of an answer: on a small machine the sender must
+They read no more of HTTP than the status and length of an answer: on a small machine a client must
 not take from the server what is to be measured.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
-from urllib.parse import urlsplit
+from typing import Self
+from urllib.parse import urlencode, urlsplit
 
 from typing_extensions import override
 
@@ -76,6 +78,37 @@ def is_complete(received: bytes) -> bool:
         return False
     length = head.lower().partition(_LENGTH)[2].partition(b"\r\n")[0]
     return len(body) >= int(length or 0)
+
+
+class Line:
+    """A connection to ask for answers, one after the other, as large as a browser gets them."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    @asynccontextmanager
+    async def to(cls, address: str) -> AsyncGenerator[Self, None]:
+        parts = urlsplit(address)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.close()
+
+    async def ask(
+        self, path: str, parameters: Mapping[str, str], *, encodings: str = "gzip, br, zstd"
+    ) -> bytes:
+        """The body of an answer that is a success and says how long it is."""
+        fields = f"Host: localhost\r\nAccept-Encoding: {encodings}\r\n\r\n"
+        self._writer.write(f"GET {path}?{urlencode(parameters)} HTTP/1.1\r\n{fields}".encode())
+        head = await self._reader.readuntil(_HEAD_END)
+        length = head.lower().partition(_LENGTH)[2].partition(b"\r\n")[0]
+        body = await self._reader.readexactly(int(length or 0))
+        if not head.startswith(b"HTTP/1.1 200 ") or not body:
+            raise ConnectionError((head + body).decode(errors="replace"))
+        return body
 
 
 class _Sender(asyncio.Protocol):
