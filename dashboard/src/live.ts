@@ -1,5 +1,6 @@
 /** The live side: one WebSocket for the page, subscriptions that resume, and how it is going. */
 
+import { serverNow } from "./api";
 import { subprotocols } from "./session";
 import type { components } from "./wire";
 
@@ -29,23 +30,31 @@ export interface Follower {
   onProblem(detail: string): void;
 }
 
-export type LinkState = "connecting" | "live" | "behind" | "filled" | "stale";
+export type LinkState = "connecting" | "live" | "behind" | "stalled" | "filled" | "stale";
 
 export interface Link {
   state: LinkState;
   detail: string;
+  /** For how long it has been so, or nothing has come; said while it lasts. */
+  lastsMs?: number;
 }
 
 interface Subscription {
   follower: Follower;
   cursor: string | null;
   waitsSince: number | null;
+  /** When its newest sample came; 0 while there is none. */
+  sampleAt: number;
 }
 
 /** Heartbeats come every 5 s when nothing else does, so two of them are missing. */
 const BEHIND_MS = 11_000;
 /** Then the line is dead, though nobody said so: a cable that was pulled sends no goodbye. */
 const DEAD_MS = 16_000;
+/** The server asks its database every second: then that does not answer. */
+const STALLED_MS = 4_000;
+/** Agents send every 5 s, so three times nothing came that should have. */
+const QUIET_MS = 15_000;
 /** Without a line for longer than this, what is on the screen is old. */
 const STALE_MS = 10_000;
 const SNAPSHOT_PATIENCE_MS = 3_000;
@@ -54,6 +63,8 @@ const FIRST_WAIT_MS = 250;
 const LONGEST_WAIT_MS = 10_000;
 
 const LIVE: Link = { state: "live", detail: "Every sample arrives as it is committed." };
+const QUIET = "Connected, and the server's database answers, but nothing new comes in of what is shown here.";
+const STALLED = "The server's database does not answer: nothing new can be stored or shown. Senders keep what they have.";
 
 export class LiveClient {
   private socket: WebSocket | null = null;
@@ -65,6 +76,8 @@ export class LiveClient {
   private retry: number | undefined;
   private turn = 0;
   private lastFrameAt = 0;
+  /** Since when the server's database has not said what was committed; null while it does. */
+  private stalledSince: number | null = null;
   private downSince: number | null = Date.now();
   private fills: string | null = null;
   private filled: Link = LIVE;
@@ -80,6 +93,7 @@ export class LiveClient {
   start(): void {
     this.attempts = 0;
     this.downSince = Date.now();
+    this.check();
     void this.connect();
   }
 
@@ -96,7 +110,7 @@ export class LiveClient {
   /** Begin to follow; the returned function ends it. */
   follow(follower: Follower): () => void {
     const id = `s${++this.numbers}`;
-    const subscription: Subscription = { follower, cursor: null, waitsSince: Date.now() };
+    const subscription: Subscription = { follower, cursor: null, waitsSince: Date.now(), sampleAt: 0 };
     this.subscriptions.set(id, subscription);
     this.subscribe(id, subscription);
     return () => {
@@ -174,10 +188,17 @@ export class LiveClient {
   }
 
   private take(frame: Frame): void {
-    if (frame.type === "heartbeat") {
-      for (const one of this.subscriptions.values()) if (one.waitsSince === null) one.cursor = frame.cursor;
-      return;
-    }
+    if (frame.type === "heartbeat") this.beat(frame);
+    else this.tell(frame);
+    this.check();
+  }
+
+  private beat(frame: Schemas["Heartbeat"]): void {
+    this.stalledSince = frame.age_ms > STALLED_MS ? Date.now() - frame.age_ms : null;
+    for (const one of this.subscriptions.values()) if (one.waitsSince === null) one.cursor = frame.cursor;
+  }
+
+  private tell(frame: Exclude<Frame, Schemas["Heartbeat"]>): void {
     const subscription = this.subscriptions.get(frame.id ?? "");
     if (!subscription) return;
     const { follower } = subscription;
@@ -192,11 +213,13 @@ export class LiveClient {
       case "snapshot":
         subscription.waitsSince = null;
         subscription.cursor = frame.cursor;
+        this.heard(subscription, newestTime(frame.samples) + Date.now() - serverNow());
         follower.onSnapshot(frame.samples);
         break;
       case "update":
         subscription.waitsSince = null;
         subscription.cursor = frame.cursor;
+        this.heard(subscription, Object.keys(frame.samples).length ? Date.now() : 0);
         follower.onUpdate(frame.samples);
         break;
       case "gap":
@@ -207,7 +230,12 @@ export class LiveClient {
       case "error":
         this.refused(frame.id ?? "", subscription, frame.problem);
     }
-    this.check();
+  }
+
+  /** Samples of a snapshot came when they were taken, those of an update come now. */
+  private heard(subscription: Subscription, at: number): void {
+    this.stalledSince = null;
+    subscription.sampleAt = Math.max(subscription.sampleAt, Math.min(at, Date.now()));
   }
 
   private refused(id: string, subscription: Subscription, problem: Schemas["Problem"]): void {
@@ -230,7 +258,8 @@ export class LiveClient {
       socket.close();
     }
     const link = this.judge();
-    if (link.state === this.link.state && link.detail === this.link.detail) return;
+    const isSame = link.state === this.link.state && link.detail === this.link.detail;
+    if (isSame && seconds(link) === seconds(this.link)) return;
     this.link = link;
     for (const watcher of this.watchers) watcher(link);
   }
@@ -242,6 +271,8 @@ export class LiveClient {
         return { state: "stale", detail: "No connection: what you see is old. Trying again." };
       return { state: "connecting", detail: "Connecting to the server." };
     }
+    if (this.subscriptions.size > 0 && this.stalledSince !== null)
+      return { state: "stalled", detail: STALLED, lastsMs: Date.now() - this.stalledSince };
     const waits = [...this.subscriptions.values()].map((one) => one.waitsSince);
     const oldest = Math.min(...waits.filter((at) => at !== null));
     if (Date.now() - oldest > SNAPSHOT_PATIENCE_MS)
@@ -253,13 +284,22 @@ export class LiveClient {
       this.filledUntil = Date.now() + SHOW_FILLED_MS;
       this.fills = null;
     }
-    return Date.now() < this.filledUntil ? this.filled : LIVE;
+    if (Date.now() < this.filledUntil) return this.filled;
+    const sampleAt = Math.max(...[...this.subscriptions.values()].map((one) => one.sampleAt));
+    const quietMs = sampleAt > 0 ? Date.now() - sampleAt : 0;
+    return quietMs < QUIET_MS ? LIVE : { state: "live", detail: QUIET, lastsMs: quietMs };
   }
 
   private secondsDown(): number {
     return Math.max(1, Math.round((Date.now() - (this.downSince ?? Date.now())) / 1000));
   }
 }
+
+const seconds = (link: Link): number => Math.floor((link.lastsMs ?? 0) / 1000);
+
+/** 0 where there are none. */
+const newestTime = (samples: Samples): number =>
+  Object.values(samples).reduce((newest, pairs) => Math.max(newest, pairs[pairs.length - 1]?.[0] ?? 0), 0);
 
 const GAPS: Record<Schemas["Gap"]["reason"], string> = {
   slow_viewer: "This browser was too slow for a moment.",

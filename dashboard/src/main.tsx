@@ -14,6 +14,7 @@ import { linkTo, type Route, useRoute } from "./route";
 import { askWhoIAm, isSignedOut, signOut, useSession } from "./session";
 import { SignIn } from "./signin";
 import { switchTheme, theme, watchTheme } from "./theme";
+import { ago } from "./units";
 
 const VIEWS = [
   { name: "Overview", path: [] },
@@ -101,6 +102,7 @@ const STATES: Record<LinkState, string> = {
   connecting: "Connecting",
   live: "Live",
   behind: "Behind",
+  stalled: "Stalled",
   filled: "Gap filled",
   stale: "Stale",
 };
@@ -111,9 +113,14 @@ function LinkPill() {
   return (
     <span class={`pill ${link.state}`} role="status" title={link.detail}>
       <i aria-hidden="true" />{STATES[link.state]}<span class="unseen">. {link.detail}</span>
+      {/* It changes every second, which nobody wants to have read out. */}
+      {link.lastsMs !== undefined && <span class="lasts" aria-hidden="true">{lasts(link)}</span>}
     </span>
   );
 }
+
+const lasts = ({ state, lastsMs = 0 }: Link): string =>
+  state === "stalled" ? `for ${Math.round(lastsMs / 1000)} s` : `last data ${ago(lastsMs)}`;
 
 function ThemeSwitch() {
   const [now, setNow] = useState(theme);

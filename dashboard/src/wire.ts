@@ -91,6 +91,11 @@ export interface components {
              * @description Opaque; pass it on as `resume`.
              */
             cursor: string;
+            /**
+             * Age Ms
+             * @description How old the cursor is. The database is asked every second or more often, so more than a few seconds says that it is away or hangs, and nothing can be newer.
+             */
+            age_ms: number;
         };
         /** LabelName */
         LabelName: {

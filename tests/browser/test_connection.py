@@ -1,5 +1,6 @@
 """The line between page and server: what it shows when there is none, and what it missed."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 
@@ -9,7 +10,7 @@ from browsing import page_of
 from database_proxy import Road, proxied
 from hosts import send, series
 from httpx import AsyncClient
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, WebSocketRoute, expect
 from pushing import Batch, now_ms
 from serving_live import live_server
 
@@ -112,3 +113,51 @@ async def test_a_server_that_stays_away_makes_the_page_stale(
         await expect(page.get_by_role("status")).to_contain_text("Connecting")
         await page.clock.fast_forward(NOTICED_MS)
         await expect(page.get_by_role("status")).to_contain_text("Stale")
+
+
+class _Between:
+    """Passes frames on; what heartbeats tell of the database is for the test to choose."""
+
+    def __init__(self) -> None:
+        self._beat = {"type": "heartbeat", "cursor": "", "age_ms": 0}
+        self._page: WebSocketRoute | None = None
+
+    def stand(self, page: WebSocketRoute) -> None:
+        self._page = page
+        server = page.connect_to_server()
+        page.on_message(server.send)
+        server.on_message(lambda said: self._tell(json.loads(said)))
+
+    def beat(self, silent_ms: int) -> None:
+        """Tell now, and from now on, for how long the database has been silent."""
+        self._beat["age_ms"] = silent_ms
+        self._tell(self._beat)
+
+    def _tell(self, frame: dict[str, object]) -> None:
+        assert self._page is not None
+        self._beat["cursor"] = frame.get("cursor", self._beat["cursor"])
+        is_beat = frame["type"] == "heartbeat"
+        self._page.send(json.dumps(self._beat if is_beat else frame))
+
+
+async def test_a_database_that_hangs_is_told_apart_from_senders_that_are_silent(
+    browser: Browser, empty_server: str
+) -> None:
+    between = _Between()
+    async with page_of(browser, empty_server) as page, AsyncClient(base_url=empty_server) as client:
+        await send(client, _level(1))
+        await page.clock.install()
+        await page.route_web_socket("**/v1/live", between.stand)
+        await page.goto("/#/explore?match=water_level&fn=max")
+        await _shows(page, "1")
+        pill = page.get_by_role("status")
+        await expect(pill).to_contain_text("Live")
+        between.beat(silent_ms=6_000)
+        await expect(pill).to_have_text(re.compile(r"Stalled.*does not answer.*for \d+ s"))
+        await page.clock.fast_forward(8_000)
+        between.beat(silent_ms=0)
+        await expect(pill).to_contain_text("Live")
+        await page.clock.fast_forward(8_000)
+        await expect(pill).to_have_text(re.compile(r"Live.*nothing new.*last data \d+ s ago"))
+        await send(client, _level(2))
+        await expect(pill).to_contain_text("Live. Every sample arrives as it is committed.")

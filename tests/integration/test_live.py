@@ -145,6 +145,7 @@ async def test_a_heartbeat_says_how_far_everything_was_sent(server: str, viewer:
     cursor = await push(server, "n", [(now, 1)])
     heartbeat = await viewer.next("heartbeat")
     assert picture.cursor == heartbeat["cursor"]
+    assert heartbeat["age_ms"] >= 0
     async with AsyncClient(base_url=server) as client:
         answer = await client.get("/v1/latest", params={"match": "n", "wait_for": cursor})
         assert answer.json()["series"]

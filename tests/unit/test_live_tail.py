@@ -7,12 +7,14 @@ from datetime import timedelta
 from uuid import UUID
 
 import numpy as np
+from pydantic_core import from_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 from told_server import eventually
 from typing_extensions import override
 
 from infrawatch.errors import StoreUnavailable
 from infrawatch.live.hub import Hub, Start
+from infrawatch.live.subscription import heartbeat_frame
 from infrawatch.live.tail import Tail
 from infrawatch.live.topic import TopicKey
 from infrawatch.model.samples import Columns
@@ -95,3 +97,11 @@ async def test_lag_grows_while_the_database_cannot_be_asked() -> None:
         earlier = tail.lag_s()
         await eventually(lambda: tail.lag_s() > earlier)
         running.cancel()
+
+
+async def test_a_heartbeat_says_how_long_ago_the_database_was_asked_and_answered() -> None:
+    hub, _ = hub_and_tail(Away())
+    hub.know(1, asyncio.get_running_loop().time() - 7)
+    assert from_json(heartbeat_frame(hub))["age_ms"] >= 7_000
+    hub.know(2, asyncio.get_running_loop().time())
+    assert from_json(heartbeat_frame(hub))["age_ms"] < 7_000

@@ -52,13 +52,14 @@ class Hub:
         self._last_at_us: dict[int, int] = {}
         self.seqs: dict[int, int] = {}
         self.at_us = 0
+        self._known_at_s = 0.0
         self._activity = asyncio.Event()
         self._is_closed = False
 
     def start(self, start: Start) -> None:
         """Begin where the writers stand in a snapshot of the database."""
         self.seqs = dict(start.positions.seqs)
-        self.at_us = start.positions.at_us
+        self.know(start.positions.at_us, asyncio.get_running_loop().time())
         self._last_at_us = dict.fromkeys(start.active, self.at_us)
         self._seen = start.series_ids
         self._recent.clear()
@@ -135,6 +136,17 @@ class Hub:
         if self._index is None:
             self._index = Index([topic for topic in topics if not topic.is_loading])
         self._publish(self._index, entry, self.position())
+
+    def know(self, at_us: int, asked_at_s: float) -> None:
+        """Take note that nothing is missing of what was committed until a time of the database.
+
+        It was asked at a time of the event loop.
+        """
+        self.at_us, self._known_at_s = at_us, asked_at_s
+
+    def unknown_s(self) -> float:
+        """For how long the database has not said what was committed, by this machine's clock."""
+        return asyncio.get_running_loop().time() - self._known_at_s
 
     def skip(self, writer: int, seq: int) -> None:
         """Go on after entries of a writer that nobody can bring any more."""

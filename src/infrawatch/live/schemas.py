@@ -151,6 +151,14 @@ class Heartbeat(Frame):
 
     type: Literal["heartbeat"] = "heartbeat"
     cursor: CursorText
+    age_ms: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="How old the cursor is. The database is asked every second or more often, "
+            "so more than a few seconds says that it is away or hangs, and nothing can be newer.",
+        ),
+    ]
 
 
 ClientFrame = Annotated[Subscribe | Unsubscribe, Field(discriminator="type")]

@@ -111,7 +111,8 @@ class Subscription:
 
 def heartbeat_frame(hub: Hub) -> str:
     """Says how far everything has been sent, to a viewer for whom nothing waits."""
-    return schemas.Heartbeat(cursor=hub.position().text).model_dump_json()
+    age_ms = round(hub.unknown_s() * 1000)
+    return schemas.Heartbeat(cursor=hub.position().text, age_ms=age_ms).model_dump_json()
 
 
 class _Teller:

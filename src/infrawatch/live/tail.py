@@ -50,7 +50,6 @@ class Tail:
         self._arrived = asyncio.Event()
         self._starting = asyncio.Lock()
         self._is_behind = False
-        self._checked_at = 0.0
         self._lag_s = 0.0
 
     def offer(self, entry: Entry) -> None:
@@ -72,7 +71,7 @@ class Tail:
         """
         if not self._hub.is_active:
             return 0.0
-        return max(self._lag_s, asyncio.get_running_loop().time() - self._checked_at - self._poll_s)
+        return max(self._lag_s, self._hub.unknown_s() - self._poll_s)
 
     async def start(self) -> None:
         """Let the hub know where the writers stand; a viewer takes its snapshot afterwards.
@@ -87,7 +86,6 @@ class Tail:
                 since_us = await WriterRepository(connection).under_way_since()
             async with self._database.reading() as connection:
                 start = await self._read_start(JournalRepository(connection), since_us)
-            self._checked_at = asyncio.get_running_loop().time()
             self._lag_s = 0.0
             self._hub.start(start)
 
@@ -162,8 +160,7 @@ class Tail:
             await asyncio.sleep(RETRY_S)
             return
         if not self._is_behind:
-            hub.at_us = positions.at_us
-            self._checked_at = started
+            hub.know(positions.at_us, started)
 
     async def _catch_up(self, journal: JournalRepository, behind: Mapping[int, int]) -> None:
         """Apply what was committed since the last time that nothing was missing."""
