@@ -16,10 +16,10 @@ from sqlalchemy import text
 from stored import named, store
 
 from infrawatch.errors import Overloaded
-from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import TimeRange
 from infrawatch.store.database import Database
 from infrawatch.store.samples import SampleRepository
+from infrawatch.store.stored import Stored
 
 SECOND = 1_000_000
 START = 1_790_000_000
@@ -107,14 +107,14 @@ async def test_a_question_of_many_selectors_reads_no_more_than_one_may(
     told = [((START + n) * SECOND, 1.0) for n in range(400)]
     await store(database, {named("up"): told})
     reads: list[int] = []
-    read = SampleRepository.read
+    fetch = SampleRepository.fetch
 
-    async def counting(self: SampleRepository, ids: Sequence[int], span: TimeRange) -> Columns:
-        columns = await read(self, ids, span)
-        reads.append(len(columns))
-        return columns
+    async def counting(self: SampleRepository, ids: Sequence[int], span: TimeRange) -> Stored:
+        stored = await fetch(self, ids, span)
+        reads.append(len(stored))
+        return stored
 
-    monkeypatch.setattr(SampleRepository, "read", counting)
+    monkeypatch.setattr(SampleRepository, "fetch", counting)
     selectors = [f'up{{host!="{n}"}}' for n in range(20)]
     async with asking(database_url, read_max_samples=1_000) as client:
         query: dict[str, Any] = {

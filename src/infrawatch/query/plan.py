@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from itertools import chain, repeat
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from infrawatch.access.limiter import UNLIMITED, Budget
@@ -27,6 +27,7 @@ from infrawatch.store.database import Database
 from infrawatch.store.metadata import Metadata
 from infrawatch.store.reading import Snapshot
 from infrawatch.store.series import Series
+from infrawatch.store.stored import check_total
 
 MAX_STEPS = 11_000
 """As in Prometheus (web/api/v1): a point per pixel of any screen, with room to spare."""
@@ -34,8 +35,15 @@ MAX_STEPS = 11_000
 _OFF_LOOP_SAMPLES = 200_000
 """About ten milliseconds of numpy; more than that would keep other requests waiting."""
 
+_LARGE_AT_ONCE = 2
+"""Of answers that are made off the loop: as many keep two processors busy, and samples take thirty
+times as much memory when they are unpacked and sorted."""
+
 _PAUSES_S = (0.02, 0.04, 0.08, 0.16, 0.32)
 """After which `wait_for` looks again: an acknowledged write is visible after the first at most."""
+
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,7 @@ class Reader:
         self._database = database
         self._epoch = epoch
         self._limits = limits
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def series(
         self, asker: Asker, selector: Selector, *, limit: int, after: int
@@ -140,7 +149,8 @@ class Reader:
         """
         async with self._snapshot(asker) as snapshot:
             series = await self._select(asker, snapshot, selector)
-            columns = await snapshot.samples.read([one.id for one in series], span)
+            stored = await snapshot.samples.fetch([one.id for one in series], span)
+        columns = await self._computed(len(stored), stored.samples)
         return Found({one.id: one for one in series}, columns)
 
     async def find(
@@ -156,12 +166,9 @@ class Reader:
         async with self._snapshot(asker) as snapshot:
             for selector, span in spans.items():
                 series = await self._select(asker, snapshot, selector)
-                columns = await snapshot.samples.read([one.id for one in series], span)
-                if (total := total + len(columns)) > most:
-                    raise QueryTooBroad(
-                        f"more than {most} samples would have to be read: ask for a shorter span "
-                        "or fewer series, or raise INFRAWATCH_READ_MAX_SAMPLES"
-                    )
+                stored = await snapshot.samples.fetch([one.id for one in series], span)
+                columns = await self._computed(len(stored), stored.samples)
+                check_total(total := total + len(columns), most)
                 deltas = await _find_deltas(snapshot, series)
                 found[selector] = Found({one.id: one for one in series}, columns, deltas)
         return found
@@ -196,7 +203,7 @@ class Reader:
             known = {one.id: one for one in series}
             buckets = await _read_buckets(snapshot, list(known), question)
             if buckets is not None:
-                return await _computed(
+                return await self._computed(
                     len(buckets.times_us), partial(from_buckets, known, buckets, question)
                 )
             before_us = lookback_us(question.function, steps.step_us)
@@ -204,7 +211,15 @@ class Reader:
             stored = await snapshot.samples.fetch(list(known), span)
             needs_deltas = lookback_us(question.function, 0) > 0
             deltas = await _find_deltas(snapshot, series) if needs_deltas else set()
-        return await _computed(len(stored), partial(from_stored, known, stored, deltas, question))
+        answer = partial(from_stored, known, stored, deltas, question)
+        return await self._computed(len(stored), answer)
+
+    async def _computed(self, numbers: int, work: Callable[[], _Answer]) -> _Answer:
+        """Do some arithmetic, beside the event loop if it takes long; few of these at once."""
+        if numbers <= _OFF_LOOP_SAMPLES:
+            return work()
+        async with self._large:
+            return await asyncio.to_thread(work)
 
     async def _select(self, asker: Asker, snapshot: Snapshot, selector: Selector) -> list[Series]:
         most = self.limits_of(asker).series
@@ -258,11 +273,6 @@ async def _read_buckets(
     if is_rolled_up(question.function):
         return await snapshot.rolled.read_outlived(ids, steps.span, steps.step_us)
     return None
-
-
-async def _computed(numbers: int, work: Callable[[], Ranges]) -> Ranges:
-    """Do some arithmetic, beside the event loop if it takes long."""
-    return await asyncio.to_thread(work) if numbers > _OFF_LOOP_SAMPLES else work()
 
 
 async def _find_deltas(snapshot: Snapshot, series: Sequence[Series]) -> set[str]:
