@@ -123,8 +123,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RateLimitHeaders)
     app.add_middleware(RequestIds)
     for router in _ROUTERS:
-        include = include_declared if router in _OURS else FastAPI.include_router
-        include(app, router)
+        (include_declared if router in _OURS else FastAPI.include_router)(app, router)
     web.install(app)
     _describe(app, settings)
     return app
@@ -150,6 +149,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             replay_window=settings.replay_window,
         )
         health = _health(database, plumbing, telemetry)
+        most = Limits(settings.read_max_series, settings.read_max_samples, settings.read_deadline)
         runs = (*plumbing.runs, *upkeep.runs, *access.runs, health.run)
         endless = [tasks.create_task(vital(run())) for run in runs]
         settle()
@@ -158,7 +158,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
                 access=access,
                 epoch=epoch,
                 intake=_intake(settings, database, writer, telemetry, access.limiter),
-                reader=Reader(database, epoch, _limits(settings)),
+                reader=Reader(database, epoch, most),
                 live=plumbing.live,
                 health=health,
                 max_body_bytes=settings.max_body_bytes,
@@ -257,10 +257,6 @@ def _intake(
             settings.write_deadline,
         ),
     )
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(settings.read_max_series, settings.read_max_samples, settings.read_deadline)
 
 
 def _retentions(settings: Settings) -> Mapping[Partitioned, timedelta | None]:
