@@ -169,11 +169,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
 
 
 def _live_options(settings: Settings) -> LiveOptions:
-    return LiveOptions(
-        replay_window=settings.replay_window,
-        max_series=settings.read_max_series,
-        redis_url=_redis_url(settings),
-    )
+    return LiveOptions(settings.replay_window, settings.read_max_series, _redis_url(settings))
 
 
 def _redis_url(settings: Settings) -> str | None:
