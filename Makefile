@@ -43,7 +43,7 @@ setup:
 
 test:
 	@$(SETUP) dev
-	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --reruns 1 $(ARGS)
+	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --reruns 1 $(ARGS)
 
 chaos:
 	@$(SETUP) dev
