@@ -15,6 +15,7 @@ from infrawatch.errors import InvalidSelector
 from infrawatch.model.labels import SeriesName, to_labels
 from infrawatch.model.selector import METRIC_LABEL, Matcher, Operator, Selector, parse_selector
 from infrawatch.store.database import Database
+from infrawatch.store.known import KnownSeries
 from infrawatch.store.series import SeriesRepository
 
 TEXTS = ("", "a", "b", "ab", "A", "a.b", "a|b", "é", "a\nb", 'say "a"', "back\\slash", "100%", ":x")
@@ -181,6 +182,25 @@ async def test_a_page_holds_nobody_elses_series(database: Database, database_url
         assert page == await repository.select(Selector(()), limit=1_000)
 
     assert len(page) == 800
+
+
+async def test_series_that_are_known_are_found_like_others_by_those_whose_they_are(
+    database: Database, database_url: str
+) -> None:
+    execute(database_url, "INSERT INTO tenants (id, name) VALUES (7, 'theirs')")
+    known, selector = KnownSeries(), parse_selector('up{env="production"}')
+    for round_ in range(3):
+        for tenant in (1, 7):
+            name = named("up", env="production", n=f"{tenant}.{round_}")
+            await store(database, {name: []}, tenant_id=tenant)
+            async with database.reading() as connection:
+                found = await SeriesRepository(connection, tenant, known).select(selector, limit=9)
+                anew = await SeriesRepository(connection, tenant).select(selector, limit=9)
+
+            theirs = {f"{tenant}.{n}" for n in range(round_ + 1)}
+            assert {one.labels["n"] for one in found} == theirs
+            assert found == anew
+    assert len(known) == 6
 
 
 async def test_matchers_select_as_they_do_in_prometheus(

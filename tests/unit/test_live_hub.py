@@ -22,7 +22,7 @@ from infrawatch.model.samples import Columns
 from infrawatch.model.selector import parse_selector
 from infrawatch.model.timerange import US
 from infrawatch.store.journal import Entry
-from infrawatch.store.series import Series
+from infrawatch.store.known import Series
 from infrawatch.store.writers import Positions
 
 EPOCH = UUID(int=1)

@@ -14,7 +14,7 @@ from infrawatch.live.update import Batch, Own, Part, Share, Update, joined
 from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.selector import Selector
 from infrawatch.store.journal import Entry
-from infrawatch.store.series import Series
+from infrawatch.store.known import Series
 
 MAX_MISSED_SAMPLES = 1_000_000
 """24 MB, while a snapshot is read; entries are shared by the topics that wait for one."""

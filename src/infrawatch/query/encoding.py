@@ -14,13 +14,16 @@ from infrawatch.model.wire import WireValue, to_wire_times, to_wire_values
 from infrawatch.query.grouping import Group, Ranges
 from infrawatch.query.plan import Found
 from infrawatch.query.steps import Table
-from infrawatch.store.series import Series
+from infrawatch.store.known import Series
 
 _PIECE_BYTES = 1 << 16
 """Answers are sent in pieces of about this size: few enough, and no client waits for the whole."""
 
 _BLOCK_SAMPLES = 2_000
 """Samples that are Python objects at one time; about a piece of JSON, however long a series is."""
+
+_BLOCK_ROWS = 200
+"""Rows that are written at one time: with a step or two each, most of that is their names."""
 
 Block = list[tuple[int, WireValue]]
 
@@ -45,24 +48,24 @@ def encode_csv(found: Found, precision: str) -> Iterator[bytes]:
 def encode_ranges(ranges: Ranges, precision: str) -> Iterator[bytes]:
     """Like `encode_json`; a step without samples is null."""
     begins = to_wire_times(ranges.steps.begins_us, precision)
-    # All rows have the same times; what is written of them once, each row fills in with values.
-    row = b",".join(b"[%d,%%b]" % begin for begin in begins)
-    rows = zip(ranges.groups, _range_values(ranges.table), strict=True)
-    return in_pieces(_in_envelope(_series_object(group, [row % values]) for group, values in rows))
+    # All rows have the same times: what is written of them once is filled in with values.
+    row = b',"samples":[' + b",".join(b"[%d,%%b]" % begin for begin in begins) + b"]}"
+    at_once = max(1, min(_BLOCK_ROWS, _BLOCK_SAMPLES // max(len(begins), 1)))
+    yield b'{"series":['
+    for first in range(0, len(ranges.groups), at_once):
+        which = slice(first, first + at_once)
+        heads = (_head(group).replace(b"%", b"%%") for group in ranges.groups[which])
+        rows = b",".join(head + row for head in heads)
+        yield (b"," if first else b"") + rows % _written(ranges.table.rows(which))
+    yield b"]}"
 
 
-def _range_values(table: Table) -> Iterator[tuple[bytes, ...]]:
-    """Of each row of a table what stands in JSON for its values; made for many rows at once."""
-    rows, steps = table.values.shape
-    at_once = max(1, _BLOCK_SAMPLES // max(steps, 1))
-    for first in range(0, rows, at_once):
-        values, empty = table.rows(slice(first, first + at_once))
-        wire = to_wire_values(np.where(empty, 0.0, values).reshape(-1))
-        for place in np.flatnonzero(empty).tolist():
-            wire[place] = None
-        written = to_json(wire)[1:-1].split(b",")
-        for start in range(0, len(wire), steps):
-            yield tuple(written[start : start + steps])
+def _written(table: Table) -> tuple[bytes, ...]:
+    """What stands in JSON for the values of a table, row by row."""
+    wire = to_wire_values(np.where(table.empty, 0.0, table.values).reshape(-1))
+    for place in np.flatnonzero(table.empty).tolist():
+        wire[place] = None
+    return tuple(to_json(wire)[1:-1].split(b","))
 
 
 def _series_objects(found: Found, precision: str) -> Iterator[Iterator[bytes]]:
@@ -84,14 +87,19 @@ def _series_blocks(found: Found, precision: str) -> Iterator[tuple[Series, Itera
 
 
 def _series_object(group: Group, samples: Iterable[bytes]) -> Iterator[bytes]:
+    yield _head(group) + b',"samples":['
+    yield from _with_commas(samples)
+    yield b"]}"
+
+
+def _head(group: Group) -> bytes:
+    """A series object without its end, where its samples belong."""
     named = {
         "id": None if group.id is None else str(group.id),
         "metric": group.metric,
         "labels": group.labels,
     }
-    yield to_json(named)[:-1] + b',"samples":['
-    yield from _with_commas(samples)
-    yield b"]}"
+    return to_json(named)[:-1]
 
 
 def _in_envelope(objects: Iterator[Iterator[bytes]]) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ import numpy as np
 from infrawatch.model.selector import METRIC_LABEL
 from infrawatch.query.across import Across, combine
 from infrawatch.query.steps import Steps, Table
-from infrawatch.store.series import Series
+from infrawatch.store.known import Series
 
 _Key = tuple[str, ...]
 """What a series says for each label of `by`."""

@@ -24,9 +24,9 @@ from infrawatch.query.ranges import RangeQuestion, from_buckets, from_stored
 from infrawatch.query.rolled import find_resolution, is_rolled_up
 from infrawatch.store.buckets import Buckets
 from infrawatch.store.database import Database
+from infrawatch.store.known import KnownSeries, Series
 from infrawatch.store.metadata import Metadata
 from infrawatch.store.reading import Snapshot
-from infrawatch.store.series import Series
 from infrawatch.store.stored import check_total
 
 MAX_STEPS = 11_000
@@ -97,6 +97,7 @@ class Reader:
         self._epoch = epoch
         self._limits = limits
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._known = KnownSeries()
 
     async def series(
         self, asker: Asker, selector: Selector, *, limit: int, after: int
@@ -248,7 +249,7 @@ class Reader:
             async with asyncio.timeout(deadline_s):
                 for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
                     async with self._database.reading() as connection:
-                        snapshot = Snapshot.on(connection, asker.tenant_id, most)
+                        snapshot = Snapshot.on(connection, asker.tenant_id, most, self._known)
                         if awaited is None or await snapshot.writers.has_reached(awaited):
                             awaited = None
                             yield snapshot

@@ -14,7 +14,7 @@ from infrawatch.query.grouping import Ranges, to_ranges
 from infrawatch.query.rolled import aggregate_buckets
 from infrawatch.query.steps import Steps, Table
 from infrawatch.store.buckets import Buckets
-from infrawatch.store.series import Series
+from infrawatch.store.known import Series
 from infrawatch.store.stored import Stored
 
 

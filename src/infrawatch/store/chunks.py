@@ -137,9 +137,11 @@ class ChunkRepository:
         """What is closed, and the samples of the head in the span."""
         spanned = {"start": from_us(span.start_us), "end": from_us(span.end_us)}
         [fields] = await statement.fetch(self._connection, {**to_wanted(ids), **spanned})
-        head = head_rows.from_row(fields[CHUNK_FIELDS_SENT:])
-        samples = head.picked(is_among(head.series_ids, ids))
-        return from_row(fields[:CHUNK_FIELDS_SENT]), samples.within(span)
+        closed, head = from_row(fields[:CHUNK_FIELDS_SENT]), fields[CHUNK_FIELDS_SENT:]
+        if head[0] is None:
+            return closed, Columns.empty()
+        samples = head_rows.from_row(head)
+        return closed, samples.picked(is_among(samples.series_ids, ids)).within(span)
 
 
 def _first_size(span: TimeRange) -> int:

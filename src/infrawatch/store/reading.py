@@ -5,6 +5,7 @@ from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infrawatch.store.known import KnownSeries
 from infrawatch.store.metadata import MetadataRepository
 from infrawatch.store.rolled import RolledRepository
 from infrawatch.store.samples import SampleRepository
@@ -23,9 +24,16 @@ class Snapshot:
     writers: WriterRepository
 
     @classmethod
-    def on(cls, connection: AsyncConnection, tenant_id: int, max_samples: int) -> Self:
+    def on(
+        cls,
+        connection: AsyncConnection,
+        tenant_id: int,
+        max_samples: int,
+        known: KnownSeries | None = None,
+    ) -> Self:
+        """Read on that connection; series that are `known` are not asked for their names."""
         return cls(
-            SeriesRepository(connection, tenant_id),
+            SeriesRepository(connection, tenant_id, known),
             SampleRepository(connection, max_samples=max_samples),
             RolledRepository(connection, max_samples=max_samples),
             MetadataRepository(connection, tenant_id),

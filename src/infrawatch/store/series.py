@@ -1,12 +1,11 @@
 """Series: names become ids, selectors become series."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from itertools import starmap
-from typing import Any, NamedTuple
 
-from pydantic_core import from_json, to_json
+import numpy as np
+from pydantic_core import to_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,9 +13,10 @@ from infrawatch.model.labels import SeriesName, shard_of
 from infrawatch.model.samples import Int64s
 from infrawatch.model.selector import METRIC_LABEL, Selector, to_predicate
 from infrawatch.store.conditions import split
-from infrawatch.store.copy import from_joined_elements
+from infrawatch.store.copy import from_joined_elements, to_array_text
 from infrawatch.store.journal import UNCOMPACTED
-from infrawatch.store.statements import Statement
+from infrawatch.store.known import KnownSeries, Series
+from infrawatch.store.selections import NAMED, PAGE, ids_of, named_of, next_of, to_series
 from infrawatch.store.wanted import BLOCK_BITS
 
 # One index descent per wanted series; shard and fingerprint together are the unique key.
@@ -41,20 +41,15 @@ RETURNING fingerprint, id
 """)
 
 
-class Series(NamedTuple):
-    """A stored series."""
-
-    id: int
-    metric: str
-    labels: Mapping[str, str]
-
-
 class SeriesRepository:
     """The series of one tenant."""
 
-    def __init__(self, connection: AsyncConnection, tenant_id: int) -> None:
+    def __init__(
+        self, connection: AsyncConnection, tenant_id: int, known: KnownSeries | None = None
+    ) -> None:
         self._connection = connection
         self._tenant_id = tenant_id
+        self._known = KnownSeries() if known is None else known
 
     async def resolve(self, names: Sequence[SeriesName]) -> list[int]:
         """The id of each name, in order; creates the series that are missing.
@@ -90,18 +85,17 @@ class SeriesRepository:
     async def select(self, selector: Selector, *, limit: int, after: int = 0) -> list[Series]:
         """At most `limit` of the series a selector means, by id, with ids above `after`."""
         conditions, parameters, rest = split(selector)
-        most = {} if rest.matchers else {"limit": limit}
-        statement = _select(conditions, is_limited=bool(most))
-        wanted = {"tenant": self._tenant_id, "after": after, **parameters, **most}
+        wanted = {"tenant": self._tenant_id, "after": after, **parameters}
+        if not rest.matchers:
+            asked = wanted | {"limit": limit}
+            [[sent]] = await ids_of(conditions).fetch(self._connection, asked)
+            return await self._name(from_joined_elements(sent or b""))
         found: list[Series] = []
-        if most:  # all of it is wanted, and a stream asks PostgreSQL twice as often
-            for page in await statement.fetch(self._connection, wanted):
-                found += _to_series(page)
-            return found
+        statement = named_of(conditions)
         accepts = to_predicate(rest)
         async with aclosing(statement.stream(self._connection, wanted, at_once=1)) as pages:
             async for page in pages:
-                found += [one for one in _to_series(page) if accepts(one.metric, one.labels)]
+                found += [one for one in to_series(page) if accepts(one.metric, one.labels)]
                 if len(found) >= limit:
                     break
         return found[:limit]
@@ -109,19 +103,32 @@ class SeriesRepository:
     async def page(self, selector: Selector, *, limit: int, after: int) -> list[Series]:
         """The same, for about the price of a page where a good part of all series is meant."""
         conditions, parameters, rest = split(selector)
-        statement, accepts = _next(conditions), to_predicate(rest)
+        statement, accepts = next_of(conditions), to_predicate(rest)
         wanted = {"tenant": self._tenant_id, "after": after, "size": _PROBED, **parameters}
         found: list[Series] = []
         while True:
             [(last, size, *page)] = await statement.fetch(self._connection, wanted)
-            hits = [one for one in _to_series(page) if accepts(one.metric, one.labels)]
+            hits = [one for one in to_series(page) if accepts(one.metric, one.labels)]
             found += hits
             if len(found) >= limit or size < wanted["size"]:
                 return found[:limit]
             if len(hits) * _GOOD_PART < size:
                 others = await self.select(selector, limit=limit - len(found), after=last)
                 return found + others
-            wanted |= {"after": last, "size": _PAGE}
+            wanted |= {"after": last, "size": PAGE}
+
+    async def _name(self, ids: Int64s) -> list[Series]:
+        """Series of this tenant, in the order of their ids; those that are not known are read."""
+        wanted: list[int] = ids.tolist()
+        series = self._known.find(wanted)
+        missing = [series_id for series_id in wanted if series_id not in series]
+        if missing:
+            asked = {"ids": to_array_text(np.array(missing))}
+            for page in await NAMED.fetch(self._connection, asked):
+                found = {one.id: one for one in to_series(page)}
+                self._known.keep(found, len(page[-1]))
+                series |= found
+        return [series[series_id] for series_id in wanted]
 
     async def count_labels(self) -> dict[str, int]:
         """Every label name, `__name__` included, and how many series have it."""
@@ -177,15 +184,6 @@ async def find_names(connection: AsyncConnection, ids: Sequence[int]) -> list[tu
     return [(row.tenant_id, Series(row.id, row.metric, json.loads(row.labels))) for row in rows]
 
 
-def _to_series(page: Sequence[Any]) -> Iterator[Series]:
-    ids, metrics, labels = page
-    if ids is None:
-        return iter(())
-    return starmap(
-        Series, zip(from_joined_elements(ids).tolist(), metrics, from_json(labels), strict=True)
-    )
-
-
 def _place_of(new: tuple[bytes, SeriesName]) -> tuple[int, str, bytes]:
     """Series of one place get ids next to each other, so that their samples share rows."""
     mark, name = new
@@ -198,54 +196,10 @@ def _without(
     return {mark: name for mark, name in names.items() if mark not in known}
 
 
-_PAGE = 2_000
-"""Of the longest label sets there may be, so many still fit into a string."""
-
 _PROBED = 128
 """Series that tell, in a fifth of a millisecond, whether it pays to go through all by their ids."""
 
 _GOOD_PART = 8
-
-_SENT = """
-substr(array_send(array_agg(id)), 21), array_agg(metric), '[' || string_agg(labels, ',') || ']'
-"""
-"""Series as one row, whose labels are one JSON document: one by one they take ten times as long."""
-
-
-def _next(conditions: str) -> Statement:
-    """Where the next so many series end, whoever has them; how many they are; and those meant."""
-    return Statement.of(f"""
-WITH next AS MATERIALIZED (
-    SELECT id, tenant_id, metric, labels FROM series WHERE id > :after ORDER BY id LIMIT :size
-)
-SELECT (SELECT max(id) FROM next), (SELECT count(*) FROM next), {_SENT}
-FROM (
-    SELECT id, metric, CAST(labels AS text) AS labels FROM next
-    WHERE tenant_id = :tenant {conditions} ORDER BY id
-) AS meant
-""")
-
-
-def _select(conditions: str, *, is_limited: bool) -> Statement:
-    """What conditions mean, a page of it in each row.
-
-    It is looked up first: before a LIMIT it does not know, PostgreSQL would rather look at each
-    series of all, in order of their ids.
-    """
-    materialized = "MATERIALIZED" if conditions else "NOT MATERIALIZED"
-    return Statement.of(f"""
-WITH meant AS {materialized} (
-    SELECT id, metric, labels FROM series WHERE tenant_id = :tenant AND id > :after {conditions}
-)
-SELECT {_SENT}
-FROM (
-    SELECT id, metric, CAST(labels AS text) AS labels,
-        (row_number() OVER (ORDER BY id) - 1) / {_PAGE} AS page
-    FROM meant ORDER BY id {"LIMIT :limit" if is_limited else ""}
-) AS selected
-GROUP BY page ORDER BY page
-""")
-
 
 _ALL_IDS = text("""
 SELECT substr(array_send(array_agg(id ORDER BY id)), 21) FROM series
