@@ -53,19 +53,24 @@ class Buckets(NamedTuple):
     @classmethod
     def of(cls, columns: Columns, bucket_us: int) -> Self:
         """Roll up samples that are sorted by (series, time) and unique."""
-        samples = columns.picked(~is_stale(columns.values))
-        starts_us = samples.times_us // bucket_us * bucket_us
-        runs = Runs.beginning(_changes(samples.series_ids, starts_us))
+        is_gone = is_stale(columns.values)
+        samples = columns.picked(~is_gone) if is_gone.any() else columns
+        runs = cls.runs_of(samples, bucket_us)
         with np.errstate(over="ignore", invalid="ignore"):
             return cls(
                 samples.series_ids[runs.starts],
-                starts_us[runs.starts],
+                samples.times_us[runs.starts] // bucket_us * bucket_us,
                 runs.counts.astype(np.float64),
                 _sums(samples.values, runs),
                 np.minimum.reduceat(samples.values, runs.starts),
                 np.maximum.reduceat(samples.values, runs.starts),
                 samples.values[runs.lasts],
             )
+
+    @staticmethod
+    def runs_of(columns: Columns, bucket_us: int) -> Runs:
+        """Which samples share a bucket, of some that come by series, each in order of time."""
+        return Runs.beginning(_changes(columns.series_ids, columns.times_us // bucket_us))
 
     def coarser(self, bucket_us: int) -> "Buckets":
         """The buckets of a multiple of their length that these come to."""

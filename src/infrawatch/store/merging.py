@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple, Self
 
@@ -93,6 +94,11 @@ class Blocks(NamedTuple):
     numbers: Sequence[int]
     starts_at: Sequence[datetime]
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Blocks]") -> Self:
+        """All parts one after the other."""
+        return cls(*(list(chain.from_iterable(one)) for one in zip(*parts, strict=True)))
+
     @property
     def last(self) -> tuple[int, int, datetime]:
         """Where the next part begins."""
@@ -126,7 +132,7 @@ class Windows(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What there is of some windows: what was closed, and the head and what arrives, which win."""
+    """What is removed of some windows: what was closed, and the head, which wins."""
 
     windows: Windows
     closed: Chunks
@@ -159,19 +165,22 @@ class MergeRepository:
         found = (await self._connection.execute(_NEXT_BLOCKS, wanted | bounds)).one()
         return Blocks(*(one or () for one in found))
 
-    async def take(self, blocks: Blocks, arriving: HeadSamples | None = None) -> Taken:
+    async def take(self, blocks: Blocks, arriving: Sequence[HeadSamples] = ()) -> Taken:
         """Remove these windows from the head, and what is closed already of the series in them.
 
-        What arrives of the same windows joins them.
+        Series may be in what arrives of the windows alone.
         """
         wanted = {"shards": blocks.shards, "blocks": blocks.numbers, "windows": blocks.starts_at}
         rows = (await self._connection.execute(_TAKE_HEAD, wanted)).all()
         # Of a series later generations come later, so that they win.
         rows = sorted(rows, key=itemgetter(0))
         head = from_head([b"".join(row[field] for row in rows) for field in (1, 2, 3)])
-        if arriving is not None:
-            head = HeadSamples.joined([head, arriving])
-        windows = Windows.of(head.series_ids, head.times_us[head.runs.starts], WINDOW_US)
+        parts = [head, *arriving]
+        windows = Windows.of(
+            np.concatenate([part.series_ids for part in parts]),
+            np.concatenate([part.times_us[part.runs.starts] for part in parts]),
+            WINDOW_US,
+        )
         answer = await self._connection.execute(_TAKE_CLOSED, windows.to_parameters())
         return Taken(windows, from_row(answer.one()), head)
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +17,9 @@ from infrawatch.store.compaction import Backlog, CompactionRepository
 from infrawatch.store.copy import Piece
 from infrawatch.store.database import Database
 from infrawatch.store.head_rows import to_copy
-from infrawatch.store.merging import MergeRepository
-from infrawatch.upkeep.closing import Compacted, close
-from infrawatch.upkeep.fullness import Full, joined, split
+from infrawatch.store.merging import Blocks, MergeRepository
+from infrawatch.upkeep import fullness
+from infrawatch.upkeep.closing import Arriving, Compacted, close
 
 PASS_SAMPLES = 2_000_000
 """What one pass takes: a second of work, and 50 MB of columns."""
@@ -59,7 +59,7 @@ class _Sorted(NamedTuple):
     """What becomes of some samples: rows of the head, or chunks; how many series each shard has."""
 
     rows: list[Piece]
-    full: list[Full]
+    full: list[Arriving]
     samples: int
     series: Int64s
 
@@ -95,8 +95,9 @@ async def compact(database: Database, shards: Sequence[int]) -> Compacted:
         if rows := [piece for part in parts for piece in part.rows]:
             await ChunkRepository(connection).append_head(rows)
         chunks = 0
-        for full in joined([one for part in parts for one in part.full]):
-            chunks += (await close(connection, full.blocks, full.samples)).chunks
+        for full in _together([one for part in parts for one in part.full]):
+            blocks = Blocks.joined([one.blocks for one in full])
+            chunks += (await close(connection, blocks, full)).chunks
         series = sum((part.series for part in parts), np.zeros(SHARDS, np.int64))
         active = {shard: int(series[shard]) for shard in held}
         await compaction.advance(active, cut=cut, generation=generation)
@@ -180,6 +181,13 @@ def _as_many(backlogs: Sequence[Backlog]) -> list[int]:
     return [one.shard for one in backlogs[: max(fitting, 1)]]
 
 
+def _together(parts: Sequence[Arriving]) -> list[list[Arriving]]:
+    """The same, as many in one list as are closed in one go."""
+    totals = accumulate(len(part.samples.counts) for part in parts)
+    by_total = groupby(zip(totals, parts, strict=True), lambda one: one[0] // fullness.MOST_WINDOWS)
+    return [[part for _, part in some] for _, some in by_total]
+
+
 def _is_due(backlog: Backlog) -> bool:
     enough = SAMPLES_PER_SERIES * backlog.active_series
     return backlog.age_s >= MOST_AGE_S or (0 < enough <= backlog.samples)
@@ -188,10 +196,10 @@ def _is_due(backlog: Backlog) -> bool:
 def _sorted(columns: Columns, generation: int) -> _Sorted:
     samples = latest_by_shard(columns)
     ids = samples.series_ids[series_bounds(samples.series_ids)[:-1]]
-    full, others = split(samples)
+    full, others = fullness.split(samples)
     return _Sorted(
         list(to_copy(others, generation)) if len(others) > 0 else [],
-        full,
+        [Arriving.of(one) for one in full],
         len(columns),
         np.bincount(ids & (SHARDS - 1), minlength=SHARDS),
     )

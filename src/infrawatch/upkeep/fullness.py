@@ -1,16 +1,14 @@
 """Which windows a pass closes at once: those of which it brings a good part by itself."""
 
-from collections.abc import Iterator, Sequence
-from itertools import chain, groupby
-from operator import itemgetter
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from infrawatch.model.labels import SHARDS
+from infrawatch.model.labels import SHARD_BITS, SHARDS
 from infrawatch.model.samples import Columns, Int64s
 from infrawatch.model.timerange import from_us
-from infrawatch.store.buckets import FIVE_MINUTES
+from infrawatch.store.buckets import FIVE_MINUTES, Buckets
 from infrawatch.store.codec import WINDOW_US
 from infrawatch.store.head_rows import HeadSamples
 from infrawatch.store.merging import Blocks
@@ -29,27 +27,37 @@ _WINDOW_BITS = 32
 
 
 class Full(NamedTuple):
-    """Windows of blocks, and what arrived of them: a run for each series and window."""
+    """Windows of blocks, and what arrived of them, in runs of one series and window."""
 
     blocks: Blocks
-    samples: HeadSamples
+    samples: Columns
+    runs: Runs
+
+    def to_runs(self) -> HeadSamples:
+        return HeadSamples(
+            self.samples.series_ids[self.runs.starts],
+            self.runs.counts,
+            self.samples.times_us,
+            self.samples.values,
+        )
 
 
 class Split(NamedTuple):
-    """Samples of windows that are full, and all others."""
+    """Samples of windows that are full, some windows at a time, and all others."""
 
     full: list[Full]
     others: Columns
 
 
-class _Pieces(NamedTuple):
-    """Samples in runs of one series and window; `group_of` numbers the window of a block of each.
+class _Windows(NamedTuple):
+    """Samples in runs of one series and window; of each in how many buckets it has any.
 
-    Of each group: its first run, and how many there are.
+    `group_of` numbers the window of its block, and of these groups there are a first run each, and
+    how many there are.
     """
 
-    samples: Columns
     runs: Runs
+    buckets: Int64s
     group_of: Int64s
     firsts: Int64s
     sizes: Int64s
@@ -57,62 +65,52 @@ class _Pieces(NamedTuple):
 
 def split(samples: Columns) -> Split:
     """Divide samples that are sorted by (shard, series, time) and unique."""
-    pieces = _pieces(samples)
-    is_first = np.ones(len(samples), np.int64)
-    is_first[1:] = np.diff(samples.times_us // FIVE_MINUTES.bucket_us) != 0
-    is_first[pieces.runs.starts] = 1
-    buckets = np.add.reduceat(is_first, pieces.runs.starts)
-    is_full = np.bincount(pieces.group_of, buckets) >= FULL_BUCKETS * pieces.sizes
-    is_other = ~pieces.runs.spread(is_full[pieces.group_of])
-    others = samples if is_other.all() else samples.picked(is_other)
-    return Split(list(_full(pieces, np.flatnonzero(is_full))), others)
-
-
-def joined(parts: Sequence[Full]) -> Iterator[Full]:
-    """The same in fewer parts, as many together as are closed in one go."""
-    totals = np.cumsum([len(part.samples.counts) for part in parts])
-    for _, some in groupby(zip(totals // MOST_WINDOWS, parts, strict=True), itemgetter(0)):
-        blocks, samples = zip(*(part for _, part in some), strict=True)
-        columns = zip(*blocks, strict=True)
-        yield Full(
-            Blocks(*map(list, map(chain.from_iterable, columns))), HeadSamples.joined(samples)
-        )
-
-
-def _pieces(samples: Columns) -> _Pieces:
-    ids, windows = samples.series_ids, samples.times_us // WINDOW_US
-    is_first = np.ones(len(samples), np.bool_)
-    is_first[1:] = (ids[1:] != ids[:-1]) | (windows[1:] != windows[:-1])
-    runs = Runs.beginning(is_first)
-    blocks = block_of(ids[runs.starts]) * SHARDS + (ids[runs.starts] & (SHARDS - 1))
-    changes = np.append(0, np.cumsum(np.diff(blocks) != 0))
-    keys = changes << _WINDOW_BITS | windows[runs.starts]
-    _, firsts, group_of, sizes = np.unique(
-        keys, return_index=True, return_inverse=True, return_counts=True
+    windows = _windows(samples)
+    runs, buckets, group_of, _, sizes = windows
+    is_full = np.bincount(group_of, buckets) >= FULL_BUCKETS * sizes
+    if not is_full.any():
+        return Split([], samples)
+    is_other = runs.spread(~is_full[group_of])
+    return Split(
+        list(_full(samples, windows, np.flatnonzero(is_full))),
+        samples.picked(is_other) if is_other.any() else Columns.empty(),
     )
-    return _Pieces(samples, runs, group_of, firsts, sizes)
 
 
-def _full(pieces: _Pieces, groups: Int64s) -> Iterator[Full]:
+def _windows(samples: Columns) -> _Windows:
+    buckets = Buckets.runs_of(samples, FIVE_MINUTES.bucket_us)
+    ids, windows = samples.series_ids[buckets.starts], samples.times_us[buckets.starts] // WINDOW_US
+    is_first = np.ones(len(ids), np.bool_)
+    is_first[1:] = (ids[1:] != ids[:-1]) | (windows[1:] != windows[:-1])
+    parts = Runs.beginning(is_first)
+    starts = buckets.starts[parts.starts]
+    ids, windows = ids[parts.starts], windows[parts.starts]
+    blocks = block_of(ids) << SHARD_BITS | ids & (SHARDS - 1)
+    changes = np.append(0, np.cumsum(np.diff(blocks) != 0))
+    _, firsts, group_of, sizes = np.unique(
+        changes << _WINDOW_BITS | windows,
+        return_index=True,
+        return_inverse=True,
+        return_counts=True,
+    )
+    runs = Runs(starts, np.diff(starts, append=len(samples)))
+    return _Windows(runs, parts.counts, group_of, firsts, sizes)
+
+
+def _full(samples: Columns, windows: _Windows, groups: Int64s) -> Iterator[Full]:
     """These groups, some at a time."""
-    samples, runs, group_of, firsts, sizes = pieces
+    runs, _, group_of, firsts, sizes = windows
     ends = np.cumsum(sizes[groups])
     for some in np.split(groups, np.flatnonzero(np.diff(ends // MOST_WINDOWS)) + 1):
-        if len(some) == 0:
-            continue
-        which = np.isin(group_of, some)
-        part = samples if which.all() else samples.picked(runs.spread(which))
         heads = samples.picked(runs.starts[firsts[some]])
-        yield Full(
-            Blocks(
-                (heads.series_ids & (SHARDS - 1)).tolist(),
-                block_of(heads.series_ids).tolist(),
-                [from_us(one) for one in (heads.times_us // WINDOW_US * WINDOW_US).tolist()],
-            ),
-            HeadSamples(
-                samples.series_ids[runs.starts[which]],
-                runs.counts[which],
-                part.times_us,
-                part.values,
-            ),
+        blocks = Blocks(
+            (heads.series_ids & (SHARDS - 1)).tolist(),
+            block_of(heads.series_ids).tolist(),
+            [from_us(one) for one in (heads.times_us // WINDOW_US * WINDOW_US).tolist()],
         )
+        which = np.isin(group_of, some)
+        if which.all():
+            yield Full(blocks, samples, runs)
+        else:
+            part = samples.picked(runs.spread(which))
+            yield Full(blocks, part, Runs.of(runs.counts[which]))
