@@ -154,7 +154,7 @@ class Bench:
         await compaction.compact_until(self.database, datetime.now(UTC))
 
     async def compact_all(self) -> None:
-        await self.compact()
+        await compaction.compact_until(self.database, datetime.now(UTC), everything=True)
         await compaction.merge_until(self.database, compaction.EVERYTHING)
         await empty_all_slots(self.database)
 

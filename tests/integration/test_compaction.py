@@ -122,7 +122,8 @@ async def test_random_work_in_random_order_leaves_exactly_the_last_arrivals(
                 )
             case 3:
                 monkeypatch.setattr(fullness, "FULL_BUCKETS", chance.choice((1, 6, 25)))
-                await compaction.compact(database, chance.sample(ALL_SHARDS, 40))
+                shards, is_all = chance.sample(ALL_SHARDS, 40), chance.random() < 0.2
+                await compaction.compact(database, shards, everything=is_all)
             case 4:
                 until = from_us(newest_us - chance.randrange(0, 40) * HOUR_US)
                 for shard in {one % 64 for one in series_ids}:

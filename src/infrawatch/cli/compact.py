@@ -43,7 +43,7 @@ async def _compact(data_dir: DataDir, *, is_all: bool) -> None:
 
 
 async def _make_small(database: Database, *, is_all: bool) -> None:
-    compacted = await compaction.compact_until(database, datetime.now(UTC))
+    compacted = await compaction.compact_until(database, datetime.now(UTC), everything=is_all)
     print(f"{compacted.samples} samples compacted into open windows and {compacted.chunks} chunks.")
     until = compaction.EVERYTHING if is_all else compaction.closed_until()
     merged = await compaction.merge_until(database, until)

@@ -70,12 +70,14 @@ def due(backlogs: Sequence[Backlog]) -> list[int]:
     return _as_many([one for one in backlogs if is_too_much or _is_due(one)])
 
 
-async def compact(database: Database, shards: Sequence[int]) -> Compacted:
+async def compact(
+    database: Database, shards: Sequence[int], *, everything: bool = False
+) -> Compacted:
     """Copy what these shards have in the journal, those that nobody else has.
 
-    Windows of which it has a good part are closed at once, with all there is of them; the rest goes
-    into the head. One transaction: what it wrote and up to where it read become visible together.
-    The journal itself is left alone.
+    Windows of which it has a good part are closed at once, with all there is of them; or all of
+    which it has anything, if `everything` is to be. The rest goes into the head. One transaction:
+    what it wrote and up to where it read become visible together. The journal itself is left alone.
 
     Raises:
         Unavailable: nothing has changed; try again later.
@@ -88,8 +90,9 @@ async def compact(database: Database, shards: Sequence[int]) -> Compacted:
         held = [one.shard for one in locked]
         cut = await compaction.cut(held, most_samples=PASS_SAMPLES)
         generation = 1 + max(one.generation for one in locked)
+        least_buckets = 1 if everything else fullness.FULL_BUCKETS
         parts = [
-            await asyncio.to_thread(_sorted, columns, generation)
+            await asyncio.to_thread(_sorted, columns, generation, least_buckets)
             async for columns in compaction.read(held, cut, at_least=BLOCK_SAMPLES)
         ]
         if rows := [piece for part in parts for piece in part.rows]:
@@ -128,8 +131,12 @@ async def merge(database: Database, shards: range, until: datetime) -> Compacted
         after = blocks.last
 
 
-async def compact_until(database: Database, moment: datetime) -> Compacted:
+async def compact_until(
+    database: Database, moment: datetime, *, everything: bool = False
+) -> Compacted:
     """Compact whatever arrived until a moment, or is there now, due or not.
+
+    What it finds is closed at once if `everything` is to be, as `merge_until` would do afterwards.
 
     Raises:
         Unavailable: the passes so far are done; try again later.
@@ -139,7 +146,7 @@ async def compact_until(database: Database, moment: datetime) -> Compacted:
     # After the clock was set back, what is there arrived later than now.
     moment = max([moment, *(one.began_at for one in backlogs)])
     while waiting := [one for one in backlogs if one.began_at <= moment]:
-        passed = await compact(database, _as_many(waiting))
+        passed = await compact(database, _as_many(waiting), everything=everything)
         if passed.samples == 0:
             await asyncio.sleep(TRY_AGAIN_S)  # somebody else is at it
         done = done.plus(passed)
@@ -193,10 +200,10 @@ def _is_due(backlog: Backlog) -> bool:
     return backlog.age_s >= MOST_AGE_S or (0 < enough <= backlog.samples)
 
 
-def _sorted(columns: Columns, generation: int) -> _Sorted:
+def _sorted(columns: Columns, generation: int, least_buckets: int) -> _Sorted:
     samples = latest_by_shard(columns)
     ids = samples.series_ids[series_bounds(samples.series_ids)[:-1]]
-    full, others = fullness.split(samples)
+    full, others = fullness.split(samples, least_buckets)
     return _Sorted(
         list(to_copy(others, generation)) if len(others) > 0 else [],
         [Arriving.of(one) for one in full],

@@ -63,11 +63,14 @@ class _Windows(NamedTuple):
     sizes: Int64s
 
 
-def split(samples: Columns) -> Split:
-    """Divide samples that are sorted by (shard, series, time) and unique."""
+def split(samples: Columns, least_buckets: int) -> Split:
+    """Divide samples that are sorted by (shard, series, time) and unique.
+
+    Full are windows of blocks in which a series that is there has so many buckets on average.
+    """
     windows = _windows(samples)
     runs, buckets, group_of, _, sizes = windows
-    is_full = np.bincount(group_of, buckets) >= FULL_BUCKETS * sizes
+    is_full = np.bincount(group_of, buckets) >= least_buckets * sizes
     if not is_full.any():
         return Split([], samples)
     is_other = runs.spread(~is_full[group_of])
