@@ -97,7 +97,7 @@ async def world_in(directory: Path) -> AsyncGenerator[World, None]:
 
 
 def to_table(outcomes: dict[str, Outcome]) -> str:
-    """Markdown, as the README shows it."""
+    """Markdown, as docs/guarantees.md shows it."""
     head = ("scenario", "rounds", "acknowledged", "missing", "doubled", "500s", "recovery s")
     rows = [head, ("---", *["--:"] * 6), *(_to_row(*pair) for pair in outcomes.items())]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

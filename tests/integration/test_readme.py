@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 README_PAGE = "README.md"
 README = (ROOT / README_PAGE).read_text(encoding="utf-8")
 DOC_PAGES = [f"docs/{one.name}" for one in sorted(ROOT.glob("docs/*.md"))]
-PAGES = (README_PAGE, "docs/quickstart.md", "docs/querying.md")
+PAGES = (README_PAGE, "docs/quickstart.md", "docs/querying.md", "docs/pushing.md")
 
 ALL_SETTINGS: Sequence[type[BaseSettings]] = (Settings, AgentSettings, LogSettings)
 

@@ -186,7 +186,7 @@ def test_of_one_series_only_its_shard_is_read(many_series: str) -> None:
     assert read < 10_000  # of 115,200 samples
 
 
-async def test_the_queries_in_the_readme_have_answers(
+async def test_the_queries_in_the_documentation_have_answers(
     database: Database, database_url: str
 ) -> None:
     hour_s = now_us() // SECOND // 3_600 * 3_600 - 1_800
@@ -197,10 +197,8 @@ async def test_the_queries_in_the_readme_have_answers(
         named("node_load1", instance="web-1"): [*week_ago, *samples],
     }
     await store(database, names)
-    readme = Path(__file__).parents[2] / "README.md"
-    [queries] = re.findall(
-        r"^```sql\n(.*?)^```", readme.read_text("utf-8"), re.DOTALL | re.MULTILINE
-    )
+    page = Path(__file__).parents[2] / "docs" / "querying.md"
+    [queries] = re.findall(r"^```sql\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     talkers, weeks = queries.rstrip().removesuffix(";").split(";\n")
     assert execute(database_url, talkers) == "web-1|0.08333333333333333"
     assert execute(database_url, weeks).endswith("|150|2.5")

@@ -1,4 +1,4 @@
-"""The README tells of every scenario there is, and of none that there is not."""
+"""The documentation tells of every scenario there is, and of none that there is not."""
 
 import re
 from pathlib import Path
@@ -7,12 +7,12 @@ from chaos.catalogue import CRASHES, SCENARIOS
 from chaos.ledger import Found
 from chaos.world import Outcome, to_table
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guarantees.md"
 ROW = re.compile(r"(?m)^\| (.*?) \| ([\d,]+) \| ([\d,]+) \| (\d+) \| (\d+) \| (\d+) \| (.*) \|$")
 
 
-def test_the_readme_has_a_row_for_each_scenario_and_nothing_is_missing() -> None:
-    rows = ROW.findall(README.read_text("utf-8"))
+def test_the_page_has_a_row_for_each_scenario_and_nothing_is_missing() -> None:
+    rows = ROW.findall(PAGE.read_text("utf-8"))
 
     assert [name for name, *_ in rows] == [*(one.name for one in SCENARIOS), CRASHES]
     assert {(missing, doubled, errors) for _, _, _, missing, doubled, errors, _ in rows} == {
