@@ -46,7 +46,8 @@ async def started(
     )
     try:
         async with asyncio.timeout(READY_WITHIN_S):
-            yield Up(process, await _read_until(process, re.compile(ready)))
+            said = await _read_until(process, re.compile(ready))
+        yield Up(process, said)
     finally:
         if process.returncode is None:
             process.terminate()

@@ -107,6 +107,14 @@ function changed(method: string, url: string, body?: unknown, key?: string): Pro
   return answered(url, undefined, { method, headers, body: JSON.stringify(body) });
 }
 
+/** The header counts whole seconds, and an answer that took long, as over a laptop's sleep, tells an old time. */
+function noteServerTime(date: string, askedAt: number): void {
+  const tookMs = Date.now() - askedAt;
+  if (tookMs < 0 || tookMs > 3_000) return;
+  const offsetMs = Date.parse(date) - Date.now();
+  clockOffsetMs = Math.abs(offsetMs) > 3_000 ? offsetMs : 0;
+}
+
 let tellRefused = (): void => {};
 
 /** Be told when the server does not know who is asking. */
@@ -115,6 +123,7 @@ export function whenRefused(told: () => void): void {
 }
 
 async function answered(url: string, signal?: AbortSignal, how: RequestInit = {}): Promise<Response> {
+  const askedAt = Date.now();
   let response: Response;
   try {
     response = await fetch(url, signal ? { ...how, signal } : how);
@@ -122,9 +131,7 @@ async function answered(url: string, signal?: AbortSignal, how: RequestInit = {}
     if (signal?.aborted) throw error;
     throw new Problem("The server cannot be reached. Is it running?", 0);
   }
-  const offsetMs = Date.parse(response.headers.get("date") ?? "") - Date.now();
-  // The header counts whole seconds and travelled for a while.
-  clockOffsetMs = Math.abs(offsetMs) > 3_000 ? offsetMs : 0;
+  noteServerTime(response.headers.get("date") ?? "", askedAt);
   if (response.ok) return response;
   if (response.status === 401) tellRefused();
   const said = (await response.json().catch(() => null)) as { detail?: string; error?: string } | null;
