@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from infrawatch.model.samples import (
     STALE_NAN_BITS,
     Columns,
+    is_among,
     is_stale,
     latest_arrivals,
     series_bounds,
@@ -83,3 +84,13 @@ def test_only_prometheus_own_nan_is_a_stale_marker() -> None:
     values = np.array(patterns, np.int64).view(np.float64)
 
     assert is_stale(values).tolist() == [True, False, False, False, False]
+
+
+@given(
+    st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 50), max_size=60),
+    st.sets(st.integers(0, 50), max_size=40),
+)
+def test_what_is_wanted_is_told_from_the_rest(ids: list[int], wanted: set[int]) -> None:
+    found = is_among(np.array(ids, np.int64), np.array(sorted(wanted), np.int64))
+
+    assert found.tolist() == [series_id in wanted for series_id in ids]

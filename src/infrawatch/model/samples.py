@@ -16,6 +16,9 @@ Float64s = NDArray[np.float64]
 _NUMBER_BITS = 63 - SHARD_BITS
 _ID_BITS = 2**63 - 1
 
+_COMPARED = 16
+"""Ids that are looked for one by one, for less than it takes to look for all by halving."""
+
 STALE_NAN_BITS = 0x7FF0000000000002
 """Prometheus' stale marker (model/value/value.go): the series ended here. Kept bit for bit."""
 
@@ -112,8 +115,11 @@ def series_bounds(series_ids: Int64s) -> NDArray[np.intp]:
 
 def is_among(series_ids: Int64s, wanted: Int64s) -> NDArray[np.bool_]:
     """Where a column holds one of the wanted ids, which come in ascending order."""
-    if len(wanted) == 0:
-        return np.zeros(len(series_ids), np.bool_)
+    if len(wanted) <= _COMPARED:
+        is_wanted = np.zeros(len(series_ids), np.bool_)
+        for series_id in wanted:
+            is_wanted |= series_ids == series_id
+        return is_wanted
     places = np.searchsorted(wanted, series_ids)
     places[places == len(wanted)] = 0
     return np.equal(wanted[places], series_ids)

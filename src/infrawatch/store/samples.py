@@ -136,14 +136,15 @@ class SampleRepository:
         if is_few := len(wanted) <= _FEW * len(shards):
             statement = _JOURNAL_OF_FEW
             asked |= to_wanted(wanted)
+        of_shard = {int(shard): wanted[wanted & (SHARDS - 1) == shard] for shard in shards}
         if is_few or len(shards) <= _FEW:  # a stream asks PostgreSQL twice as often
-            for _, *sent in await statement.fetch(self._connection, asked):
-                yield _picked(sent, wanted, span)
+            for shard, *sent in await statement.fetch(self._connection, asked):
+                yield _picked(sent, of_shard[shard], span)
             return
-        async for _, *sent in statement.stream(self._connection, asked, at_once=_BUFFERED_ROWS):
-            yield _picked(sent, wanted, span)
+        async for shard, *sent in statement.stream(self._connection, asked, at_once=_BUFFERED_ROWS):
+            yield _picked(sent, of_shard[shard], span)
 
 
 def _picked(sent: Sequence[bytes], wanted: Int64s, span: TimeRange) -> Columns:
-    part = from_packed(sent).within(span)
-    return part.picked(is_among(part.series_ids, wanted))
+    part = from_packed(sent)
+    return part.picked(is_among(part.series_ids, wanted)).within(span)
