@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from browsing import page_of
 from database_proxy import Road, proxied
-from hosts import send, series
+from hosts import host, send, series
 from httpx import AsyncClient
 from playwright.async_api import Browser, Page, WebSocketRoute, expect
 from pushing import Batch, now_ms
@@ -113,6 +113,23 @@ async def test_a_server_that_stays_away_makes_the_page_stale(
         await expect(page.get_by_role("status")).to_contain_text("Connecting")
         await page.clock.fast_forward(NOTICED_MS)
         await expect(page.get_by_role("status")).to_contain_text("Stale")
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_on_a_machine_whose_clock_is_wrong_the_newest_is_shown_all_the_same(
+    browser: Browser, empty_server: str, hours: int
+) -> None:
+    async with page_of(browser, empty_server) as page, AsyncClient(base_url=empty_server) as client:
+        await page.clock.install(time=(now_ms() + hours * 3_600_000) / 1_000)
+        await send(client, _level(1), *host("here", times=[now_ms()]))
+        await page.goto("/")
+        card = page.locator(".card", has_text="here")
+        await expect(card.locator(".badge")).to_have_text("up")
+        await expect(card).to_contain_text(re.compile(r"Seen(just now|\d+ s ago)"))
+        await page.goto("/#/explore?match=water_level&fn=max")
+        await _shows(page, "1")
+        await send(client, _level(2))
+        await _shows(page, "2")
 
 
 class _Between:
