@@ -1,7 +1,7 @@
 """Every format that is taken: where it is sent, a good body of it, and what reads it."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import cramjam
@@ -15,7 +15,7 @@ from pushing import now_ms
 
 from infrawatch.ingest import native
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.naming import read_names
+from infrawatch.ingest.naming import Names, reading_names
 from infrawatch.ingest.protocols import collectd, vm_import
 from infrawatch.ingest.protocols.exposition import reading as exposition
 from infrawatch.ingest.protocols.influx import reading as influx
@@ -105,6 +105,11 @@ def _exposition(host: str) -> bytes:
 def _import(host: str) -> bytes:
     one = {"metric": {"__name__": "up", "host": host}, "values": [1.5], "timestamps": [now_ms()]}
     return (json.dumps(one) + "\n").encode()
+
+
+def read_names(decoded: Decoded, ids: Sequence[int | None]) -> Names:
+    """The names of all series without an id, at once."""
+    return {place: name for part in reading_names(decoded, ids) for place, name in part.items()}
 
 
 def read_whole(decoded: Decoded) -> None:

@@ -1,7 +1,7 @@
 """A million distinct series against a limit of ten thousand: what it costs, and who notices."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import psutil
 import pytest
@@ -30,10 +30,10 @@ def lines() -> Iterator[bytes]:
         yield b"".join(b"flood,n=%d v=1 %d000000\n" % (number, now_ms()) for number in numbers)
 
 
-async def flood(client: AsyncClient) -> dict[int, int]:
+async def flood(client: AsyncClient, bodies: Sequence[bytes]) -> dict[int, int]:
     """Send all of them; how often which status was answered."""
     statuses: dict[int, int] = {}
-    for body in lines():
+    for body in bodies:
         answer = await client.post("/write", content=body)
         statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
     return statuses
@@ -52,10 +52,11 @@ async def test_a_million_series_against_a_limit_of_ten_thousand(database_url: st
         AsyncClient(base_url=server.url, timeout=120, headers=bearing(flooding)) as attacker,
         AsyncClient(base_url=server.url, timeout=120, headers=bearing(healthy)) as client,
     ):
+        bodies = list(lines())  # who makes them meanwhile keeps the other waiting, too
         process = psutil.Process(server.process.pid)
         _, alone = await push_during(client, asyncio.sleep(10))
         rss, cpu_s = process.memory_info().rss, sum(process.cpu_times()[:2])
-        statuses, beside = await push_during(client, flood(attacker))
+        statuses, beside = await push_during(client, flood(attacker, bodies))
         more_bytes = process.memory_info().rss - rss
         cpu_s = sum(process.cpu_times()[:2]) - cpu_s
         labels = (await attacker.get("/v1/labels", params={"match": "flood_v"})).json()["labels"]

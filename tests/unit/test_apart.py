@@ -12,6 +12,10 @@ from infrawatch.ingest.apart import MOST_WAITING, THREADS, Apart
 DEADLINE_S = 20
 
 
+def nobody(_tenant_id: int) -> bool:
+    return False
+
+
 class Gates:
     """Work that counts itself and ends when it is let go."""
 
@@ -32,7 +36,7 @@ class Gates:
 
 
 async def test_one_of_a_tenant_works_so_many_wait_and_the_next_is_told_to_come_back() -> None:
-    apart, gates = Apart(), Gates()
+    apart, gates = Apart(nobody), Gates()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
         works = [tasks.create_task(apart.run(1, gates.work)) for _ in range(1 + MOST_WAITING)]
         await eventually(lambda: gates.running == 1)
@@ -46,7 +50,7 @@ async def test_one_of_a_tenant_works_so_many_wait_and_the_next_is_told_to_come_b
 
 
 async def test_what_one_tenant_sends_keeps_no_other_waiting() -> None:
-    apart, flood, others = Apart(), Gates(), Gates()
+    apart, flood, others = Apart(nobody), Gates(), Gates()
     others.let_go.set()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
         works = [tasks.create_task(apart.run(1, flood.work)) for _ in range(1 + MOST_WAITING)]
@@ -58,7 +62,7 @@ async def test_what_one_tenant_sends_keeps_no_other_waiting() -> None:
 
 
 async def test_no_more_work_than_there_are_threads_whoever_sends_it() -> None:
-    apart, gates = Apart(), Gates()
+    apart, gates = Apart(nobody), Gates()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
         for tenant_id in range(3 * THREADS):
             tasks.create_task(apart.run(tenant_id, gates.work))
@@ -69,7 +73,7 @@ async def test_no_more_work_than_there_are_threads_whoever_sends_it() -> None:
 
 
 async def test_work_that_nobody_waits_for_any_more_still_keeps_its_thread() -> None:
-    apart, gates = Apart(), Gates()
+    apart, gates = Apart(nobody), Gates()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
         works = [tasks.create_task(apart.run(one, gates.work)) for one in range(THREADS)]
         waits = tasks.create_task(apart.run(0, gates.work))
@@ -93,7 +97,27 @@ async def test_only_what_is_large_is_read_apart() -> None:
     def where(_body: bytes) -> int:
         return threading.get_ident()
 
-    apart = Apart()
+    apart = Apart(nobody)
 
     assert await apart.decode(1, where, 3, b"abc") == threading.get_ident()
     assert await apart.decode(1, where, 3, b"abcd") != threading.get_ident()
+
+
+async def test_what_a_flooded_tenant_sends_is_read_apart_sooner_and_then_rests() -> None:
+    apart = Apart(lambda tenant_id: tenant_id == 1)
+    here = threading.get_ident()
+
+    def decode(body: bytes) -> int:
+        assert body
+        return threading.get_ident()
+
+    read_by = {
+        (tenant_id, size): await apart.decode(tenant_id, decode, 1_000_000, size * b"x")
+        for tenant_id in (1, 2)
+        for size in (1_000, 100_000)
+    }
+    again = await apart.decode(1, decode, 1_000_000, 100_000 * b"x")
+
+    assert read_by.pop((1, 100_000)) != here
+    assert set(read_by.values()) == {here}
+    assert again != here, "its turn comes again"

@@ -1,7 +1,6 @@
 """Work that can wait is done a piece at a time, rests, and is done in the end."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -46,12 +45,13 @@ async def test_batches_take_turns() -> None:
     turn = asyncio.Lock()
     done: list[str] = []
 
-    def parts(name: str) -> Iterator[dict[str, int]]:
-        for number in range(3):
-            done.append(name)
-            yield {f"{name}{number}": number}
+    async def work(name: str) -> None:
+        batch = Unhurried(turn)
+        for _ in range(3):
+            async with batch.piece():
+                done.append(name)
 
     async with asyncio.TaskGroup() as tasks:
-        collected = [tasks.create_task(Unhurried(turn).collect(parts(name))) for name in ("a", "b")]
+        for name in ("a", "b"):
+            tasks.create_task(work(name))
     assert done == ["a", "b"] * 3
-    assert collected[0].result() == {"a0": 0, "a1": 1, "a2": 2}

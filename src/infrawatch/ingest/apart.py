@@ -7,6 +7,7 @@ from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 from infrawatch.errors import Overloaded
+from infrawatch.ingest.unhurried import RESTS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -16,6 +17,12 @@ THREADS = 2
 
 MOST_WAITING = 32
 """Of one tenant. Each has a body in memory, of up to 64 MiB."""
+
+_FLOODED_BYTES = 64 * 1024
+"""Most of what a flooded tenant sends is refused: more than about two milliseconds of reading for
+that are not for everybody to wait for."""
+
+_LONGEST_REST_S = 0.1
 
 
 class _Tenant:
@@ -28,10 +35,11 @@ class Apart:
     """Runs what would hold up the loop; when too much waits, it says so at once.
 
     A tenant has one thread at a time: two would read what it sends hardly faster, and leave none to
-    others. Those that wait have theirs in turn.
+    others. Those that wait have theirs in turn; of a flooded tenant, after a rest.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_flooded: Callable[[int], bool]) -> None:
+        self._is_flooded = is_flooded
         self._free = asyncio.Semaphore(THREADS)
         self._tenants: defaultdict[int, _Tenant] = defaultdict(_Tenant)
 
@@ -46,11 +54,14 @@ class Apart:
         tenant = self._tenants[tenant_id]
         await self._have_turn(tenant)
 
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+
         def free(_done: object) -> None:
             self._free.release()
-            tenant.turn.release()
+            rest_s = RESTS * (loop.time() - started_s) if self._is_flooded(tenant_id) else 0.0
+            loop.call_later(min(rest_s, _LONGEST_REST_S), tenant.turn.release)
 
-        loop = asyncio.get_running_loop()
         working = loop.run_in_executor(None, partial(work, *args, **kwargs))
         # A thread goes on when nobody waits for it any more, and is not free before its end.
         working.add_done_callback(free)
@@ -70,6 +81,8 @@ class Apart:
         Raises:
             Overloaded: too much of the tenant waits already; nothing was done.
         """
+        if self._is_flooded(tenant_id):
+            limit_bytes = min(limit_bytes, _FLOODED_BYTES)
         if len(body) > limit_bytes:
             return await self.run(tenant_id, decode, body, *args, **kwargs)
         return decode(body, *args, **kwargs)

@@ -1,7 +1,7 @@
 """The way every batch takes, whatever its format: bounds → series → commit."""
 
 import asyncio
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -17,11 +17,10 @@ from infrawatch.ingest.bounds import Bools, TimeBounds, to_us
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.layouts import Layouts
-from infrawatch.ingest.naming import read_names, reading_names
+from infrawatch.ingest.naming import Names, reading_names
 from infrawatch.ingest.resolver import Resolver
 from infrawatch.ingest.series_cache import SeriesCache, Space
 from infrawatch.ingest.series_room import Asked, SeriesRoom
-from infrawatch.ingest.unhurried import Unhurried
 from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.ingest.writer import Commit, GroupWriter
 from infrawatch.model.labels import SeriesName
@@ -89,7 +88,7 @@ class Intake:
         self._deadline_s = rules.deadline.total_seconds()
         self._series_room = SeriesRoom(database)
         self._resolver = Resolver(database, cache, telemetry)
-        self.apart = Apart()
+        self.apart = Apart(self._series_room.is_flooded)
         self._known_metadata: dict[tuple[int, str], Metadata] = {}
 
     @property
@@ -157,33 +156,30 @@ class Intake:
         column = self._cache.find_column(space, decoded.keys)
         return self._cache.find(space, decoded.keys) if column is None else column
 
-    async def _name(
-        self, principal: Principal, decoded: Decoded, ids: Ids
-    ) -> dict[int, SeriesName]:
+    async def _name(self, principal: Principal, decoded: Decoded, ids: Ids) -> Names:
         """The names of series that are not in the cache; what may not be stored gets verdicts."""
         if isinstance(ids, np.ndarray) or None not in ids:
             return {}
-        tenant_id = principal.tenant_id
+        tenant_id, most = principal.tenant_id, self._limiter.max_series(principal)
+        if most is None:
+            parts = await self._read_names(tenant_id, decoded, ids)
+            return {place: name for part in parts for place, name in part.items()}
         async with self._series_room.turn(tenant_id) as unhurried:
-            names = await self._read_names(tenant_id, decoded, ids, unhurried)
-            most = self._limiter.max_series(principal) if names else None
-            if most is None:
-                return names
-            asked = Asked(tenant_id, decoded, names)
+            parts = (
+                reading_names(decoded, ids)
+                if unhurried
+                else await self._read_names(tenant_id, decoded, ids)
+            )
+            asked = Asked(tenant_id, decoded, parts)
             return await self._series_room.keep_within(most, asked, unhurried)
 
     async def _read_names(
-        self,
-        tenant_id: int,
-        decoded: Decoded,
-        ids: Sequence[int | None],
-        unhurried: Unhurried | None,
-    ) -> dict[int, SeriesName]:
-        if unhurried:
-            return await unhurried.collect(reading_names(decoded, ids))
-        if ids.count(None) > _OFF_LOOP_NAMES:
-            return await self.apart.run(tenant_id, read_names, decoded, ids)
-        return read_names(decoded, ids)
+        self, tenant_id: int, decoded: Decoded, ids: Sequence[int | None]
+    ) -> Iterator[Names]:
+        reading = reading_names(decoded, ids)
+        if ids.count(None) <= _OFF_LOOP_NAMES:
+            return reading
+        return iter(await self.apart.run(tenant_id, list, reading))
 
     def _which_are_named(
         self, decoded: Decoded, ids: Ids, names: Mapping[int, SeriesName]

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Container, Iterable, Mapping
+from collections.abc import AsyncGenerator, Container, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from itertools import chain, islice
 from time import monotonic
 from typing import NamedTuple
 
 from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.naming import Names
 from infrawatch.ingest.unhurried import Unhurried
 from infrawatch.ingest.verdicts import MAX_SHOWN, Verdict
 from infrawatch.model.labels import SeriesName
@@ -25,6 +25,9 @@ COUNT_SOON_S = 5.0
 
 CALM_AFTER_S = 60.0
 """Senders come again sooner."""
+
+_LOOKED_AT = 1_000
+"""New series of a batch whose labels are compared; most floods differ in one throughout."""
 
 TOO_MANY_SERIES = "too_many_series"
 
@@ -47,11 +50,11 @@ class _Count:
 
 
 class Asked(NamedTuple):
-    """The series of a batch that are not known, by their place in it."""
+    """The series of a batch that are not known, by their place in it, a millisecond's at a time."""
 
     tenant_id: int
     decoded: Decoded
-    names: Mapping[int, SeriesName]
+    parts: Iterator[Names]
 
 
 class SeriesRoom:
@@ -61,13 +64,18 @@ class SeriesRoom:
     grant a little more.
 
     Names of a tenant that was refused new series lately are read and looked up unhurriedly, one
-    batch of it after the other, taking turns with other such tenants: most are refused again.
+    batch of it after the other, taking turns with other such tenants: most are refused again. Of
+    those that are, nothing is kept but their number: what a batch holds is freed all at once.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._counts: defaultdict[int, _Count] = defaultdict(_Count)
         self._turn = asyncio.Lock()
+
+    def is_flooded(self, tenant_id: int) -> bool:
+        """Whether a tenant was refused new series lately."""
+        return tenant_id in self._counts and self._counts[tenant_id].is_flooded()
 
     @asynccontextmanager
     async def turn(self, tenant_id: int) -> AsyncGenerator[Unhurried | None, None]:
@@ -87,26 +95,29 @@ class SeriesRoom:
         Raises:
             StoreUnavailable: they cannot be looked up or counted now.
         """
-        new = await self._find_new(asked, unhurried)
-        granted = await self._grant(asked.tenant_id, len(new.places), most)
-        if granted == len(new.places):
-            return dict(asked.names)
-        self._counts[asked.tenant_id].refused_at = monotonic()
-        refused = set(chain.from_iterable(list(new.places.values())[granted:]))
-        _refuse(asked.decoded, sorted(refused), new.explained(most))
-        return {place: name for place, name in asked.names.items() if place not in refused}
+        newcomers, kept = _Newcomers(asked.decoded), dict[int, SeriesName]()
+        while part := await _next_part(asked.parts, unhurried):
+            async with unhurried.piece() if unhurried else nullcontext():
+                new = await self._find_new(asked.tenant_id, part)
+                met = newcomers.meet(new)
+                newcomers.let_in(met, await self._grant(asked.tenant_id, len(met), most))
+                kept |= newcomers.sort(part, new)
+        if newcomers.refuse(most):
+            self._counts[asked.tenant_id].refused_at = monotonic()
+        return kept
 
-    async def _find_new(self, asked: Asked, unhurried: Unhurried | None) -> "_New":
-        new, every = _New(), iter(asked.names.items())
-        while part := list(islice(every, _AT_ONCE)):
-            names = list(dict.fromkeys(name for _, name in part))
-            piece = unhurried.piece() if unhurried else nullcontext()
-            async with piece, self._database.reading() as connection:
-                found = await SeriesRepository(connection, asked.tenant_id).find(names)
-                new.learn(part, {n for n, known in zip(names, found, strict=True) if known is None})
-        return new
+    async def _find_new(
+        self, tenant_id: int, part: Mapping[int, SeriesName]
+    ) -> Mapping[SeriesName, None]:
+        """Those that are not stored, in order."""
+        names = list(dict.fromkeys(part.values()))
+        async with self._database.reading() as connection:
+            found = await SeriesRepository(connection, tenant_id).find(names)
+        return dict.fromkeys(n for n, known in zip(names, found, strict=True) if known is None)
 
     async def _grant(self, tenant_id: int, wanted: int, most: int) -> int:
+        if not wanted:
+            return 0
         count = self._counts[tenant_id]
         async with count.counting:
             has_room = count.series + wanted <= most
@@ -120,39 +131,77 @@ class SeriesRoom:
         return granted
 
 
-class _New:
-    """Series of a batch that are not stored, in order, and where each is; `learn` takes them in."""
+async def _next_part(parts: Iterator[Names], unhurried: Unhurried | None) -> Names:
+    """As many names as are looked up at once; none at the end."""
+    together: Names = {}
+    while len(together) < _AT_ONCE:
+        async with unhurried.piece() if unhurried else nullcontext():
+            part = next(parts, None)
+        if part is None:
+            break
+        together |= part
+    return together
 
-    def __init__(self) -> None:
-        self.places: defaultdict[SeriesName, list[int]] = defaultdict(list)
+
+class _Newcomers:
+    """Series of a batch that are not stored: who is let in, and what is said of the others."""
+
+    def __init__(self, decoded: Decoded) -> None:
+        self._decoded = decoded
+        self._is_let_in: dict[int, bool] = {}  # by hash, for names take long to be freed
         self._values: defaultdict[str, set[str]] = defaultdict(set)
+        self._shown: list[int] = []
+        self._others = self._others_samples = 0
 
-    def learn(self, part: Iterable[tuple[int, SeriesName]], new: Container[SeriesName]) -> None:
-        """Take in those of a part of the batch that are `new`."""
-        for place, name in part:
-            if name not in new:
-                continue
-            self.places[name].append(place)
-            self._values[METRIC_LABEL].add(name.metric)
-            for label, value in name.labels:
-                self._values[label].add(value)
+    def meet(self, new: Mapping[SeriesName, None]) -> Sequence[SeriesName]:
+        """Those of a part that were in none before."""
+        return [name for name in new if hash(name) not in self._is_let_in]
 
-    def explained(self, most: int) -> str:
+    def let_in(self, met: Sequence[SeriesName], granted: int) -> None:
+        """Let the first of them in."""
+        for number, name in enumerate(met):
+            self._is_let_in[hash(name)] = number < granted
+            if len(self._is_let_in) <= _LOOKED_AT:
+                self._values[METRIC_LABEL].add(name.metric)
+                for label, value in name.labels:
+                    self._values[label].add(value)
+
+    def sort(
+        self, part: Mapping[int, SeriesName], new: Container[SeriesName]
+    ) -> dict[int, SeriesName]:
+        """Those of a part that are stored or were let in."""
+        kept = {}
+        for place, name in part.items():
+            if name not in new or self._is_let_in[hash(name)]:
+                kept[place] = name
+            elif len(self._shown) < MAX_SHOWN:
+                self._shown.append(place)
+            else:
+                self._others += 1
+                self._others_samples += int(self._decoded.counts[place])
+        return kept
+
+    def refuse(self, most: int) -> bool:
+        """Add verdicts on the others; tells whether there are any."""
+        verdicts = self._decoded.verdicts
+        why = self._explained(most) if self._shown else ""
+        for place in self._shown:
+            index, locator = self._decoded.locate(place, 0)
+            samples = int(self._decoded.counts[place])
+            verdicts.add(Verdict(index, locator, TOO_MANY_SERIES, why, samples))
+        if self._others:
+            verdicts.count_only(
+                TOO_MANY_SERIES, verdicts=self._others, samples=self._others_samples
+            )
+        return bool(self._shown)
+
+    def _explained(self, most: int) -> str:
         """Why there is no room; the label with the most values mostly is the reason."""
         label = max(self._values, key=lambda one: len(self._values[one]))
+        number = len(self._is_let_in)
+        told = f"{number}" if number <= _LOOKED_AT else f"the first {_LOOKED_AT} of {number}"
         return (
-            f"the tenant may have {most} active series and has them; of {len(self.places)} new "
-            f"ones here the label {label} differs most ({len(self._values[label])} values): leave "
-            "it out, or have `infrawatch limits set --active-series` raised"
+            f"the tenant may have {most} active series and has them; of {told} new ones here the "
+            f"label {label} differs most ({len(self._values[label])} values): leave it out, or "
+            "have `infrawatch limits set --active-series` raised"
         )
-
-
-def _refuse(decoded: Decoded, places: list[int], why: str) -> None:
-    shown = MAX_SHOWN - len(decoded.verdicts.shown)
-    for number in places[:shown]:
-        samples = int(decoded.counts[number])
-        index, locator = decoded.locate(number, 0)
-        decoded.verdicts.add(Verdict(index, locator, TOO_MANY_SERIES, why, samples))
-    if rest := places[shown:]:
-        samples = int(decoded.counts[rest].sum())
-        decoded.verdicts.count_only(TOO_MANY_SERIES, verdicts=len(rest), samples=samples)

@@ -1,13 +1,9 @@
 """Work that can wait: done on the loop a piece at a time, with a rest for everybody else."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Hashable, Iterator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import TypeVar
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
 
 RESTS = 3
 """For how many times as long as a piece took nothing more is done: a quarter of a core in all."""
@@ -40,13 +36,3 @@ class Unhurried:
             rest_s = min(RESTS * (monotonic() - started), LONGEST_REST_S, self._left_s)
             self._left_s -= rest_s
             await asyncio.sleep(rest_s)
-
-    async def collect(self, parts: Iterator[Mapping[K, V]]) -> dict[K, V]:
-        """Put together what comes in parts, each of them a piece of work."""
-        together: dict[K, V] = {}
-        while True:
-            async with self.piece():
-                part = next(parts, None)
-            if part is None:
-                return together
-            together |= part
