@@ -140,6 +140,16 @@ def test_a_home_that_cannot_be_made_names_the_option(tmp_path: Path) -> None:
         pytest.fail("a directory inside a file")
 
 
+@pytest.mark.parametrize("name", ["file", "file/home"])
+def test_a_file_in_the_place_of_a_home_is_told(temporary_root: Path, name: str) -> None:
+    (temporary_root / "file").touch()
+    with (
+        pytest.raises(CannotStart, match="--data-dir"),
+        Home.resolve(temporary_root / name).locked(),
+    ):
+        pytest.fail("a file is no home")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: needs root, to have no access to lose")
 def test_what_strangers_cannot_reach_has_its_home_elsewhere(temporary_root: Path) -> None:
     closed = temporary_root / "somebody's home"

@@ -36,6 +36,9 @@ class Home:
         As root the server runs as an unprivileged user. If that user cannot pass the directories
         above `data_dir` (a root's home, say), their permissions stay as they are and the home is
         under /var/lib/infrawatch instead.
+
+        Raises:
+            CannotStart: a file is in its place.
         """
         asked = data_dir.expanduser().resolve()
         if os.geteuid() != 0:
@@ -45,6 +48,11 @@ class Home:
             return cls(asked, Account.owning(cluster), asked)
         account = Account.unprivileged()
         above = next(one for one in (asked, *asked.parents) if one.exists())
+        if not above.is_dir():
+            raise CannotStart(
+                f"The data directory {asked} cannot be made: {above} is a file. "
+                "Choose another with --data-dir."
+            )
         if account.may_reach(above):
             return cls(asked, account, asked)
         name = hashlib.sha256(os.fsencode(asked)).hexdigest()[:12]
