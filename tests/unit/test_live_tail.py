@@ -19,6 +19,7 @@ from infrawatch.live.tail import Tail
 from infrawatch.live.topic import TopicKey
 from infrawatch.model.samples import Columns
 from infrawatch.model.selector import parse_selector
+from infrawatch.store.connections import Lender
 from infrawatch.store.database import Database, create_engine
 from infrawatch.store.journal import Entry
 from infrawatch.store.writers import Positions
@@ -33,7 +34,7 @@ class Away(Database):
 
     def __init__(self) -> None:
         engine = create_engine("postgresql://nowhere")
-        super().__init__(engine, engine)
+        super().__init__(Lender(engine, pool_size=1), engine)
         self.asked = 0
 
     @override

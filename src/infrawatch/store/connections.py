@@ -1,7 +1,10 @@
 """Connections to PostgreSQL over a road that can fall silent without a word."""
 
+import asyncio
 import socket
 from asyncio import BaseTransport
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from math import inf
 from time import monotonic
 
@@ -85,6 +88,58 @@ async def connect(
             raise
         connected = await asyncpg.connect(*where, timeout=timeout - FIRST_TRY_S, **how)
     return connected
+
+
+class Lender:
+    """Lends connections of a pool, and keeps the last one at hand for who comes next.
+
+    To return it to the pool and to get it from there takes longer than to send a group.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, pool_size: int) -> None:
+        self._engine = engine
+        self._pool_size = pool_size
+        self._lent = 0
+        self._at_hand: AsyncConnection | None = None
+        self._returned_s = -inf
+
+    @property
+    def lent(self) -> int:
+        """How many connections are in use."""
+        return self._lent
+
+    @asynccontextmanager
+    async def lending(self) -> AsyncGenerator[AsyncConnection, None]:
+        """A connection without a transaction; after an error the pool looks at it."""
+        connection = await self._take()
+        self._lent += 1
+        is_good = False
+        try:
+            yield connection
+            is_good = True
+        finally:
+            self._lent -= 1
+            # Others wait for the pool, so its last one goes back.
+            if is_good and self._at_hand is None and self._lent + 1 < self._pool_size:
+                self._at_hand, self._returned_s = connection, monotonic()
+            else:
+                await asyncio.shield(connection.close())
+
+    async def close(self) -> None:
+        """Return what is at hand."""
+        connection, self._at_hand = self._at_hand, None
+        if connection is not None:
+            await asyncio.shield(connection.close())
+
+    async def _take(self) -> AsyncConnection:
+        connection = self._at_hand
+        if connection is not None:
+            is_proven = monotonic() - self._returned_s < UNPROVEN_S
+            if is_proven and not to_driver(connection).is_closed():
+                self._at_hand = None
+                return connection
+            await self.close()
+        return await self._engine.connect()
 
 
 def hand_out_proven(engine: AsyncEngine) -> None:

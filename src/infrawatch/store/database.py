@@ -22,7 +22,13 @@ from infrawatch.errors import (
     StoreRefusal,
     StoreUnavailable,
 )
-from infrawatch.store.connections import SERVER_SETTINGS, connect, hand_out_proven, to_driver
+from infrawatch.store.connections import (
+    SERVER_SETTINGS,
+    Lender,
+    connect,
+    hand_out_proven,
+    to_driver,
+)
 
 CONNECT_TIMEOUT_S = 5.0
 """A server that does not answer by then is as good as down; senders keep their samples."""
@@ -109,7 +115,7 @@ class Database:
     of samples waiting for a connection.
     """
 
-    def __init__(self, writing: AsyncEngine, reading: AsyncEngine) -> None:
+    def __init__(self, writing: Lender, reading: AsyncEngine) -> None:
         self._writing = writing
         self._reading = reading
 
@@ -149,9 +155,11 @@ class Database:
                 "idle_in_transaction_session_timeout": _milliseconds(read_deadline * 2),
             },
         )
+        lender = Lender(writing, pool_size=write_pool_size)
         try:
-            yield cls(writing, reading)
+            yield cls(lender, reading)
         finally:
+            await lender.close()
             await writing.dispose()
             await reading.dispose()
 
@@ -166,7 +174,11 @@ class Database:
             DeadlineExceeded: a statement took too long; nothing was stored.
         """
         with _driver_errors_are_ours():
-            async with self._writing.begin() as connection, _dropped_if_given_up(connection):
+            async with (
+                self._writing.lending() as connection,
+                connection.begin(),
+                _dropped_if_given_up(connection),
+            ):
                 yield connection
 
     @asynccontextmanager
@@ -180,7 +192,7 @@ class Database:
             DeadlineExceeded: the statement took too long; nothing was stored.
         """
         with _driver_errors_are_ours():
-            async with self._writing.connect() as connection, _dropped_if_given_up(connection):
+            async with self._writing.lending() as connection, _dropped_if_given_up(connection):
                 yield connection
 
     @asynccontextmanager
@@ -202,10 +214,9 @@ class Database:
 
     def connections(self) -> Mapping[str, int]:
         """How many connections of each pool are in use now."""
-        pools = {"write": self._writing.pool, "read": self._reading.pool}
-        return {
-            name: pool.checkedout() for name, pool in pools.items() if isinstance(pool, QueuePool)
-        }
+        pool = self._reading.pool
+        assert isinstance(pool, QueuePool)
+        return {"write": self._writing.lent, "read": pool.checkedout()}
 
 
 @asynccontextmanager

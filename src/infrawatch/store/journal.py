@@ -11,6 +11,7 @@ from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import from_us
 from infrawatch.store.bits import to_sent
+from infrawatch.store.connections import to_driver
 from infrawatch.store.journal_rows import Group, from_packed
 from infrawatch.store.writers import Fenced
 
@@ -123,8 +124,7 @@ class JournalRepository:
             Fenced: someone closed this writer, or its last commit was not `seq - 1`; or it was past
                 `not_after` by that clock when its turn came, and now the writer is closed.
         """
-        driver = (await self.connection.get_raw_connection()).driver_connection
-        assert driver is not None
+        driver = to_driver(self.connection)
         # What goes past SQLAlchemy is in its transaction only if it has opened that by executing.
         assert driver.is_in_transaction() == self.connection.in_transaction()
         at_us: int | None = await driver.fetchval(
