@@ -126,10 +126,9 @@ class Lender:
                 await asyncio.shield(connection.close())
 
     async def close(self) -> None:
-        """Return what is at hand."""
-        connection, self._at_hand = self._at_hand, None
-        if connection is not None:
-            await asyncio.shield(connection.close())
+        """Close the pool, and what is at hand."""
+        await self._return()
+        await self._engine.dispose()
 
     async def _take(self) -> AsyncConnection:
         connection = self._at_hand
@@ -138,8 +137,13 @@ class Lender:
             if is_proven and not to_driver(connection).is_closed():
                 self._at_hand = None
                 return connection
-            await self.close()
+            await self._return()
         return await self._engine.connect()
+
+    async def _return(self) -> None:
+        connection, self._at_hand = self._at_hand, None
+        if connection is not None:
+            await asyncio.shield(connection.close())
 
 
 def hand_out_proven(engine: AsyncEngine) -> None:

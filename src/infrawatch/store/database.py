@@ -160,7 +160,6 @@ class Database:
             yield cls(lender, reading)
         finally:
             await lender.close()
-            await writing.dispose()
             await reading.dispose()
 
     @asynccontextmanager
