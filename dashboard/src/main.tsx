@@ -114,13 +114,16 @@ function LinkPill() {
     <span class={`pill ${link.state}`} role="status" title={link.detail}>
       <i aria-hidden="true" />{STATES[link.state]}<span class="unseen">. {link.detail}</span>
       {/* It changes every second, which nobody wants to have read out. */}
-      {link.lastsMs !== undefined && <span class="lasts" aria-hidden="true">{lasts(link)}</span>}
+      {link.lastsMs !== undefined && <Lasts state={link.state} ms={link.lastsMs} />}
     </span>
   );
 }
 
-const lasts = ({ state, lastsMs = 0 }: Link): string =>
-  state === "stalled" ? `for ${Math.round(lastsMs / 1000)} s` : `last data ${ago(lastsMs)}`;
+function Lasts({ state, ms }: { state: LinkState; ms: number }) {
+  const time = ago(ms).replace(" ago", "");
+  const [before, after] = state === "stalled" ? ["for ", ""] : ["last data ", " ago"];
+  return <span class="lasts" aria-hidden="true"><span class="words">{before}</span>{time}<span class="words">{after}</span></span>;
+}
 
 function ThemeSwitch() {
   const [now, setNow] = useState(theme);
