@@ -109,3 +109,21 @@ def test_pages_link_to_files_that_exist(page: str) -> None:
     linked = re.findall(r"\]\((?!http|#)([^)#]+)[^)]*\)", text)
 
     assert [path for path in linked if not (ROOT / page).parent.joinpath(path).exists()] == []
+
+
+def test_the_way_of_a_sample_leads_past_functions_that_exist() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(\w+(?:/\w+)*\.py)`((?: `[\w.]+`,?)+)", page)
+    missing = [
+        f"{path}: {name}"
+        for path, names in named
+        for name in re.findall(r"\w+", names)
+        if not re.search(
+            rf"^ *(?:class|(?:async )?def) {name}\b",
+            (ROOT / "src/infrawatch" / path).read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+    ]
+
+    assert len(named) > 10
+    assert missing == []
