@@ -88,6 +88,12 @@ def temporary_root() -> Iterator[Path]:
     shutil.rmtree(root, ignore_errors=True)
 
 
+@pytest.fixture
+def data_dir(temporary_root: Path) -> Path:
+    """A directory that is not there yet, another one at each try of a test."""
+    return temporary_root / uuid.uuid4().hex
+
+
 @pytest.fixture(scope="session")
 def postgres(temporary_root: Path) -> Iterator[str]:
     """The URL of the maintenance database of a server that only we use.

@@ -19,11 +19,6 @@ from infrawatch.embedded.binaries import find_binaries
 EVERYTHING = {"match": "kept", "start": "-1h"}
 
 
-@pytest.fixture
-def data_dir(temporary_root: Path, request: pytest.FixtureRequest) -> Path:
-    return temporary_root / str(request.node.name)
-
-
 async def run(program: str, *arguments: str | Path) -> None:
     command = [str(find_binaries().program(program)), *map(str, arguments)]
     await asyncio.to_thread(subprocess.run, command, check=True)
@@ -52,6 +47,7 @@ def database_url(data_dir: Path) -> str:
     return infrawatch("database-url", "--data-dir", data_dir).stdout.strip()
 
 
+@pytest.mark.timeout(480)  # ten programs start, one after the other
 async def test_a_dump_brings_everything_back(data_dir: Path, tmp_path: Path) -> None:
     dump = tmp_path / "infrawatch.dump"
     async with up(data_dir / "old", "--no-agent") as old, up(data_dir / "new", "--no-agent"):

@@ -19,8 +19,8 @@ from infrawatch.live import bus
 
 
 @pytest.fixture
-async def redis_url(temporary_root: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    async with valkey_running(temporary_root / str(request.node.name)) as url:
+async def redis_url(data_dir: Path) -> AsyncIterator[str]:
+    async with valkey_running(data_dir) as url:
         yield url
 
 

@@ -24,11 +24,6 @@ from infrawatch.embedded.processes import launch
 from infrawatch.errors import CannotStart
 
 
-@pytest.fixture
-def data_dir(temporary_root: Path, request: pytest.FixtureRequest) -> Path:
-    return temporary_root / str(request.node.name)
-
-
 async def test_it_is_a_postgresql_18_that_only_this_machine_reaches(data_dir: Path) -> None:
     async with postgres_running(data_dir) as postgres:
         url = postgres.endpoint.url()

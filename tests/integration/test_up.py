@@ -16,11 +16,6 @@ from conftest import execute
 from told_server import eventually
 
 
-@pytest.fixture
-def data_dir(temporary_root: Path, request: pytest.FixtureRequest) -> Path:
-    return temporary_root / str(request.node.name)
-
-
 async def test_up_brings_a_server_a_database_and_metrics_of_this_machine(data_dir: Path) -> None:
     async with up(data_dir) as running:
         assert f"{running.url}/docs" in running.said

@@ -14,11 +14,6 @@ from infrawatch.embedded.home import HomeInUse
 from infrawatch.embedded.valkey import valkey_running
 
 
-@pytest.fixture
-def data_dir(temporary_root: Path, request: pytest.FixtureRequest) -> Path:
-    return temporary_root / str(request.node.name)
-
-
 async def test_it_answers_redis_clients(data_dir: Path) -> None:
     async with valkey_running(data_dir) as url, Redis.from_url(url) as client:
         await client.set("key", "value")
