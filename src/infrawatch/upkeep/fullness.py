@@ -68,6 +68,9 @@ def split(samples: Columns, least_buckets: int) -> Split:
 
     Full are windows of blocks in which a series that is there has so many buckets on average.
     """
+    # Samples in so many buckets have all but the first and the last of these between them.
+    if np.ptp(samples.times_us) <= (least_buckets - 2) * FIVE_MINUTES.bucket_us:
+        return Split([], samples)
     windows = _windows(samples)
     runs, buckets, group_of, _, sizes = windows
     is_full = np.bincount(group_of, buckets) >= least_buckets * sizes
