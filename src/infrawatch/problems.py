@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import get_contextvars
 
@@ -202,13 +204,24 @@ async def _routing(request: Request, error: Exception) -> Response:
         return to_response(TooLarge(str(error.detail)))
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "_").replace("-", "_")
-    headers = error.headers or {}
+    headers = dict(error.headers or {})
     detail = str(error.detail)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and "Allow" in headers:
+        headers["Allow"] = _find_methods(request) or headers["Allow"]
         detail = f"{request.method} is not for {request.url.path[:200]}: use {headers['Allow']}"
     response = _problem(error.status_code, code, detail)
     response.headers.update(headers)
     return response
+
+
+def _find_methods(request: Request) -> str:
+    """Of all routes of a path; the first of them, which was asked, knows only its own."""
+    found = [
+        route.methods or ()
+        for route in iter_route_contexts(request.app.routes)
+        if route.matches(request.scope)[0] is Match.PARTIAL
+    ]
+    return ", ".join(sorted({method for methods in found for method in methods}))
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
