@@ -66,11 +66,14 @@ async def crash_again_and_again(directory: Path, rounds: int, seed: int) -> int:
                     missing = sorted(sent.items() - found.items())[:5]
                     unexpected = sorted(found.items() - sent.items())[:5]
                     assert (missing, unexpected) == ([], []), (
-                        f"{find.func.__name__} in round {number} of seed {seed}"
+                        f"{find.func.__name__} in round {number} of seed {seed}: "
+                        f"missing {missing}, unexpected {unexpected}"
                     )
                 rolled_up = await _succeeding(partial(_count, database, _ROLLED_UP))
                 assert rolled_up == len(sent), f"round {number} of seed {seed}"
-            assert await _count(database, _CLOSED) > 0
+            async with asyncio.timeout(PATIENCE_S):  # crashes may have left it no time before
+                while not await _succeeding(partial(_count, database, _CLOSED)):
+                    await asyncio.sleep(0.05)
     return len(sent)
 
 
