@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
 
+import httpx
 import psutil
 
 from benchmarks.bench_ingest import at_rest, cpu_s, serving
@@ -90,7 +91,7 @@ class Peer:
         )
         tree = psutil.Process(process.pid)
         try:
-            await _listening(port)
+            await _ready(port)
             if self.name == "InfluxDB":
                 await _create_influx_database(port)
             yield Running(
@@ -251,13 +252,14 @@ async def _create_influx_database(port: int) -> None:
     await process.wait()
 
 
-async def _listening(port: int) -> None:
-    async with asyncio.timeout(STARTS_WITHIN_S):
+async def _ready(port: int) -> None:
+    """Wait until a server listens, and does not say that it has only just begun (Prometheus)."""
+    async with asyncio.timeout(STARTS_WITHIN_S), httpx.AsyncClient() as client:
         while True:
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                return
+            with contextlib.suppress(httpx.TransportError):
+                answer = await client.get(f"http://127.0.0.1:{port}/-/ready")
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    return
             await asyncio.sleep(0.05)
 
 

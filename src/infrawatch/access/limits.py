@@ -47,13 +47,18 @@ class LimitBook:
         return [held for one in holders if (held := self._held.get(one)) is not None]
 
     async def run(self) -> None:
-        """Read what changed, for ever."""
+        """Read what changed, for ever; an outage is told once."""
+        is_away = False
         while True:
             try:
                 async with asyncio.timeout(READ_DEADLINE_S):
                     await self.read()
             except (TimeoutError, Unavailable) as error:
-                log.warning("limits_cannot_be_read", error=type(error).__name__)
+                if not is_away:
+                    log.warning("limits_cannot_be_read", error=type(error).__name__)
+                is_away = True
+            else:
+                is_away = False
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def read(self) -> None:

@@ -27,7 +27,9 @@ Rate = Annotated[float | None, Field(ge=1e-3, le=1e9, examples=[1000])]
 class LimitsIn(Wire):
     """All limits of a tenant or key; one that is left out is none."""
 
-    tenant: Annotated[Name | None, Field(description="Yours if left out.")] = None
+    tenant: Annotated[
+        Name | None, Field(description="Yours if left out.", examples=["default"])
+    ] = None
     key_id: KeyId = None
     requests_per_s: Rate = None
     samples_per_s: Rate = None

@@ -27,7 +27,9 @@ class Wire(BaseModel):
 class KeyIn(Wire):
     name: Name
     scopes: Scopes
-    tenant: Annotated[Name | None, Field(description="Another tenant; for operators.")] = None
+    tenant: Annotated[
+        Name | None, Field(description="Another tenant; for operators.", examples=["default"])
+    ] = None
     expires_in: Annotated[
         str | None, Field(max_length=50, description="`90d`; without it, never.")
     ] = None
