@@ -17,6 +17,7 @@ from stored import named, store
 
 from infrawatch.errors import Overloaded
 from infrawatch.model.timerange import TimeRange
+from infrawatch.query import plan
 from infrawatch.store.database import Database
 from infrawatch.store.samples import SampleRepository
 from infrawatch.store.stored import Stored
@@ -125,6 +126,21 @@ async def test_a_question_of_many_selectors_reads_no_more_than_one_may(
         assert answer.status_code == 422, answer.text
         assert "more than 1000 samples" in answer.json()["error"]
     assert len(reads) == 3
+
+
+async def test_a_large_question_waits_for_others_no_longer_than_its_deadline(
+    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(database, {named("up"): [(START * SECOND, 1.0)]})
+    monkeypatch.setattr(plan, "_OFF_LOOP_SAMPLES", 0)
+    monkeypatch.setattr(plan, "_LARGE_AT_ONCE", 0)  # as if others never ended
+
+    async with asking(database_url, read_deadline=timedelta(seconds=0.5)) as client:
+        for path in ("/v1/samples", "/v1/range"):
+            answer = await client.get(path, params=SPAN)
+            assert answer.status_code == 503
+            assert answer.json()["code"] == "deadline_exceeded"
+            assert "Retry-After" in answer.headers
 
 
 async def test_too_many_steps_are_refused_with_what_to_do(

@@ -216,11 +216,22 @@ class Reader:
         return await self._computed(len(stored), answer)
 
     async def _computed(self, numbers: int, work: Callable[[], _Answer]) -> _Answer:
-        """Do some arithmetic, beside the event loop if it takes long; few of these at once."""
+        """Do some arithmetic, beside the event loop if it takes long; few of these at once.
+
+        Raises:
+            DeadlineExceeded: others did all the time.
+        """
         if numbers <= _OFF_LOOP_SAMPLES:
             return work()
-        async with self._large:
+        try:
+            async with asyncio.timeout(self._limits.deadline.total_seconds()):
+                await self._large.acquire()
+        except TimeoutError:
+            raise self._too_late("other large questions are not answered") from None
+        try:
             return await asyncio.to_thread(work)
+        finally:
+            self._large.release()
 
     async def _select(self, asker: Asker, snapshot: Snapshot, selector: Selector) -> list[Series]:
         most = self.limits_of(asker).series
@@ -243,10 +254,9 @@ class Reader:
         awaited = asker.wait_for
         if awaited is not None and awaited.epoch != self._epoch:
             raise InvalidCursor("the cursor comes from another database")
-        deadline_s = self._limits.deadline.total_seconds()
         most = self.limits_of(asker).samples
         try:
-            async with asyncio.timeout(deadline_s):
+            async with asyncio.timeout(self._limits.deadline.total_seconds()):
                 for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
                     async with self._database.reading() as connection:
                         snapshot = Snapshot.on(connection, asker.tenant_id, most, self._known)
@@ -257,10 +267,13 @@ class Reader:
                     await asyncio.sleep(pause_s)
         except TimeoutError:
             what = "there is no answer" if awaited is None else "the write of wait_for is not here"
-            raise DeadlineExceeded(
-                f"{what} within INFRAWATCH_READ_DEADLINE ({deadline_s:g} s): ask for less, or try "
-                "again"
-            ) from None
+            raise self._too_late(what) from None
+
+    def _too_late(self, what: str) -> DeadlineExceeded:
+        deadline_s = self._limits.deadline.total_seconds()
+        return DeadlineExceeded(
+            f"{what} within INFRAWATCH_READ_DEADLINE ({deadline_s:g} s): ask for less, or try again"
+        )
 
 
 async def _read_buckets(
