@@ -42,7 +42,7 @@ class Picture:
                 self.snapshots += 1
             case "gap":
                 self.gaps.append(frame["reason"])
-        self.cursor = frame.get("cursor", self.cursor)
+        self.cursor = frame.get("cursor") or self.cursor
         self.coalesced += frame.get("coalesced", 0)
         told: dict[str, list[tuple[int, Value]]] = frame.get("samples", {})
         for series_id, samples in told.items():

@@ -195,7 +195,7 @@ export class LiveClient {
 
   private beat(frame: Schemas["Heartbeat"]): void {
     this.stalledSince = frame.age_ms > STALLED_MS ? Date.now() - frame.age_ms : null;
-    for (const one of this.subscriptions.values()) if (one.waitsSince === null) one.cursor = frame.cursor;
+    for (const one of this.subscriptions.values()) if (one.waitsSince === null) one.cursor = frame.cursor ?? one.cursor;
   }
 
   private tell(frame: Exclude<Frame, Schemas["Heartbeat"]>): void {

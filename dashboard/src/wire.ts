@@ -88,12 +88,12 @@ export interface components {
             type: "heartbeat";
             /**
              * Cursor
-             * @description Opaque; pass it on as `resume`.
+             * @description As in `update`, for every subscription of the connection; null while one of them waits for its first samples: then keep those you have.
              */
-            cursor: string;
+            cursor: string | null;
             /**
              * Age Ms
-             * @description How old the cursor is. The database is asked every second or more often, so more than a few seconds says that it is away or hangs, and nothing can be newer.
+             * @description How long ago the database said what was committed. It is asked every second or more often, so more than a few seconds says that it is away or hangs, and nothing can be newer.
              */
             age_ms: number;
         };

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from conftest import execute
+from database_proxy import Road, proxied
 from httpx import AsyncClient
 from serving_live import live_server
 from stored import STALE, named, store
-from viewing import Viewing, metric, now_ms, push, until, viewing
+from viewing import Picture, Viewing, metric, now_ms, push, until, viewing
 from websockets.exceptions import ConnectionClosed
 
+from infrawatch.live import viewer as viewer_module
 from infrawatch.live.state import AT_ONCE, State, StateReader
 from infrawatch.live.viewer import (
     CLOSE_BAD_FRAMES,
@@ -154,6 +156,29 @@ async def test_a_heartbeat_says_how_far_everything_was_sent(server: str, viewer:
     resumed = await again.subscribe("n", id="n", resume=heartbeat["cursor"])
     assert resumed.values() == []
     assert resumed.gaps == []
+
+
+async def test_heartbeats_go_on_while_the_database_keeps_a_snapshot_waiting(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewer_module, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(viewer_module, "CHECK_S", 0.1)
+    async with (
+        proxied(database_url) as road,
+        live_server(road.url) as url,
+        viewing(url) as viewer,
+        viewing(url) as another,
+    ):
+        road.close()
+        picture = viewer.pictures["a"] = Picture()
+        await viewer.send({"type": "subscribe", "id": "a", "match": "m"})
+        beats = [await viewer.next("heartbeat", "snapshot") for _ in range(3)]
+        assert [beat.get("cursor", "snapshot") for beat in beats] == [None] * 3
+        assert beats[0]["age_ms"] < beats[2]["age_ms"] < 60_000
+
+        road.road = Road.OPEN
+        await viewer.until(lambda: picture.cursor is not None)
+        assert (await another.subscribe("m", resume=picture.cursor)).gaps == []
 
 
 @pytest.mark.parametrize(

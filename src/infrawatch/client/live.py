@@ -87,7 +87,7 @@ class _Error(Answer):
 
 class _Heartbeat(Answer):
     type: Literal["heartbeat"]
-    cursor: str
+    cursor: str | None
 
 
 _Frame = _Names | _Samples | _Gap | _Error | _Heartbeat
@@ -159,7 +159,7 @@ class _Following:
             case _Gap():
                 self._gap = frame.reason
             case _Heartbeat():
-                self.cursor = frame.cursor
+                self.cursor = frame.cursor or self.cursor
             case _Error():
                 raise _to_error(frame.problem)
             case _Samples():

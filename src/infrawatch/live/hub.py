@@ -94,6 +94,8 @@ class Hub:
         self, key: TopicKey, delivery: Delivery
     ) -> Generator[tuple[Topic, Mailbox], None, None]:
         """A mailbox on a topic; the last one to leave takes the topic along."""
+        if not (self._topics or self.is_active):
+            self._known_at_s = asyncio.get_running_loop().time()  # nobody asked before
         topic = self._topics.get(key)
         if topic is None:
             topic = self._topics[key] = Topic(key)

@@ -150,13 +150,20 @@ class Heartbeat(Frame):
     """Nothing new; everything up to the cursor has been sent."""
 
     type: Literal["heartbeat"] = "heartbeat"
-    cursor: CursorText
+    cursor: Annotated[
+        str | None,
+        Field(
+            description="As in `update`, for every subscription of the connection; null while one "
+            "of them waits for its first samples: then keep those you have."
+        ),
+    ]
     age_ms: Annotated[
         int,
         Field(
             ge=0,
-            description="How old the cursor is. The database is asked every second or more often, "
-            "so more than a few seconds says that it is away or hangs, and nothing can be newer.",
+            description="How long ago the database said what was committed. It is asked every "
+            "second or more often, so more than a few seconds says that it is away or hangs, and "
+            "nothing can be newer.",
         ),
     ]
 

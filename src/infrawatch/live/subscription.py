@@ -53,6 +53,8 @@ class Subscription:
         self._topic = topic
         self._mailbox = mailbox
         self._is_waiting = False
+        self.is_beginning = False
+        """Whether the database is asked for the state it begins with, which may take long."""
 
     @property
     def is_idle(self) -> bool:
@@ -85,7 +87,11 @@ class Subscription:
         self, teller: "_Teller", resume: Cursor | None, lost: Reason | None
     ) -> tuple[deque[str], Mapping[int, int]]:
         """The frames of a state, and the seqs it stands at; it begins anew if something is lost."""
-        state = await self._states.read(self._wish, resume)
+        self.is_beginning = True
+        try:
+            state = await self._states.read(self._wish, resume)
+        finally:
+            self.is_beginning = False
         self._hub.learn(self._topic, state.series)
         frames = deque([teller.all_series()] if lost is None else [])
         samples_json = await asyncio.to_thread(encode_samples, state.columns)
@@ -109,10 +115,11 @@ class Subscription:
         return teller.news(self._mailbox.take(), seqs)
 
 
-def heartbeat_frame(hub: Hub) -> str:
-    """Says how far everything has been sent, to a viewer for whom nothing waits."""
+def heartbeat_frame(hub: Hub, *, is_complete: bool = True) -> str:
+    """Says how far everything has been sent; without a cursor while something is still to come."""
     age_ms = round(hub.unknown_s() * 1000)
-    return schemas.Heartbeat(cursor=hub.position().text, age_ms=age_ms).model_dump_json()
+    cursor = hub.position().text if is_complete else None
+    return schemas.Heartbeat(cursor=cursor, age_ms=age_ms).model_dump_json()
 
 
 class _Teller:

@@ -140,7 +140,7 @@ class Viewer:
             await self._complain(error, wish.id)
 
     async def _beat(self) -> None:
-        """Tell a viewer for whom nothing waits how far everything is known.
+        """Tell a viewer for whom nothing waits that the line stands, and how far all is known.
 
         Raises:
             TimeoutError: the viewer does not take what it is sent.
@@ -157,9 +157,17 @@ class Viewer:
             if clock() < due or not self._subscriptions:
                 continue
             due += HEARTBEAT_S
-            if all(one.is_idle for one in self._subscriptions):
+            if (beat := self._find_heartbeat()) is not None:
                 async with asyncio.timeout(SEND_DEADLINE_S):  # here nobody else is watching
-                    await self._send(heartbeat_frame(self._live.hub))
+                    await self._send(beat)
+
+    def _find_heartbeat(self) -> str | None:
+        """What there is to say to a viewer whom nothing else is sent now."""
+        if all(one.is_idle for one in self._subscriptions):
+            return heartbeat_frame(self._live.hub)
+        if self._sending.locked() or not any(one.is_beginning for one in self._subscriptions):
+            return None
+        return heartbeat_frame(self._live.hub, is_complete=False)
 
     async def _complain(self, error: InfraWatchError, subscription_id: str | None) -> None:
         await self._send(error_frame(error, subscription_id))
