@@ -15,9 +15,9 @@ from infrawatch.errors import DeadlineExceeded
 from infrawatch.ingest.apart import Apart
 from infrawatch.ingest.bounds import Bools, TimeBounds, to_us
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.layouts import Layouts
 from infrawatch.ingest.naming import Names, reading_names
+from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.resolver import Resolver
 from infrawatch.ingest.series_cache import SeriesCache, Space
 from infrawatch.ingest.series_room import Asked, SeriesRoom
@@ -40,7 +40,7 @@ _METADATA_REMEMBERED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class WriteOptions:
     """What a sender asked for: keep the good part of a bad batch; only say what would happen."""
 
     partial: bool = True
@@ -100,12 +100,12 @@ class Intake:
         """What decoders ask which keys of a tenant's series are known already."""
         return partial(self._cache.find, Space(principal.tenant_id, format_name))
 
-    def known_heads(self, principal: Principal, format_name: str) -> KnownHeads:
+    def known_prefixes(self, principal: Principal, format_name: str) -> KnownPrefixes:
         """What decoders of text ask how bodies before this one began, piece by piece."""
-        return KnownHeads(self._cache.layouts, Space(principal.tenant_id, format_name))
+        return KnownPrefixes(self._cache.layouts, Space(principal.tenant_id, format_name))
 
     async def take(
-        self, decoded: Decoded, principal: Principal, format_name: str, wishes: Wishes
+        self, decoded: Decoded, principal: Principal, format_name: str, options: WriteOptions
     ) -> Outcome:
         """Store what is good of a batch, all of it or (without `partial`) nothing.
 
@@ -116,10 +116,10 @@ class Intake:
         """
         try:
             async with asyncio.timeout(self._deadline_s):
-                outcome = await self._take(decoded, principal, format_name, wishes)
+                outcome = await self._take(decoded, principal, format_name, options)
         except TimeoutError:
             raise DeadlineExceeded("storing takes too long; send the batch again") from None
-        if not wishes.dry_run:
+        if not options.dry_run:
             self._telemetry.accepted.labels(format_name).inc(outcome.accepted)
             if decoded.exemplars:
                 self._telemetry.exemplars.labels(format_name).inc(decoded.exemplars)
@@ -128,17 +128,17 @@ class Intake:
         return outcome
 
     async def _take(
-        self, decoded: Decoded, principal: Principal, format_name: str, wishes: Wishes
+        self, decoded: Decoded, principal: Principal, format_name: str, options: WriteOptions
     ) -> Outcome:
         space = Space(principal.tenant_id, format_name)
         ids = self._find_ids(space, decoded)
         names = await self._name(principal, decoded, ids)
         kept = self._bounds.check(decoded, self._which_are_named(decoded, ids, names))
         verdicts = decoded.verdicts
-        if verdicts and not wishes.partial:
+        if verdicts and not options.partial:
             return Outcome(0, verdicts, None)
         accepted = len(decoded.times) if kept is None else int(np.count_nonzero(kept))
-        if wishes.dry_run:
+        if options.dry_run:
             return Outcome(accepted, verdicts, None, kept)
         await self._limiter.admit_samples(principal, accepted)
         with self._writer.room_for(accepted):

@@ -12,8 +12,8 @@ from infrawatch.errors import MalformedBody
 from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, Locate, NameOf
 from infrawatch.ingest.explain import explain
-from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.not_json import line_problem, malformed
+from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.regular import (
     batch_too_large,
     decode_regular,
@@ -48,7 +48,7 @@ class _Item:
 
 
 def decode_json(
-    body: bytes, precision: str, find: Find, known: KnownHeads | None = None
+    body: bytes, precision: str, find: Find, known: KnownPrefixes | None = None
 ) -> Decoded:
     """Read `{"series": [...]}`.
 
@@ -71,7 +71,7 @@ def decode_json(
 
 
 def decode_ndjson(
-    body: bytes, precision: str, _find: Find, _known: KnownHeads | None = None
+    body: bytes, precision: str, _find: Find, _known: KnownPrefixes | None = None
 ) -> Decoded:
     """Read one series object a line; empty lines are passed over, lines count from 1.
 

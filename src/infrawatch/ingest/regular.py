@@ -1,10 +1,10 @@
 """JSON batches as most encoders write them: names stay bytes, only the numbers are read.
 
-In such a body every series object is `{"metric"`, its head, `,"samples":[`, what is inside, `]}`.
-Heads repeat from batch to batch, so they are the keys of their series: one that was read and
-checked once is only looked up. That more than halves the cost of a scrape.
+In such a body every series object is `{"metric"`, its descriptor, `,"samples":[`, what is inside,
+`]}`. Descriptors repeat from batch to batch, so they are the keys of their series: one that was
+read and checked once is only looked up. That more than halves the cost of a scrape.
 
-Why this reads what is there, and refuses what is not JSON: a head is by itself, between
+Why this reads what is there, and refuses what is not JSON: a descriptor is by itself, between
 `{"metric"` and `}`, a valid object without samples, which Pydantic says. All insides together, with
 a comma between two, are read as `[time,value]` after `[time,value]`, with nothing else in between;
 and where one inside ends there ends a sample. What is written otherwise, though right, takes the
@@ -23,8 +23,8 @@ from pydantic import ValidationError
 from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, NameOf
-from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits, windows
+from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Float64s, Int64s
 from infrawatch.store.metadata import Metadata
@@ -36,7 +36,7 @@ _FORMS = (
     (b'{"series":[{"metric"', b']},{"metric"', b',"samples":['),
     (b'{"series": [{"metric"', b']}, {"metric"', b', "samples": ['),
 )
-"""How a body begins, what lies between two series, and between head and inside: as compact
+"""How a body begins, what lies between two series, and between descriptor and inside: as compact
 encoders write it, and as Python's json does by default."""
 
 
@@ -46,18 +46,18 @@ _MANY_KEYS = 2 * schemas.MAX_LABELS
 
 
 def decode_regular(
-    body: bytes, unit_ns: int, find: Find, known: KnownHeads | None = None
+    body: bytes, unit_ns: int, find: Find, known: KnownPrefixes | None = None
 ) -> Decoded | None:
     """Read a body of the regular form; None when it is of another form, or something is wrong."""
     split = _split(body)
     if split is None:
         return None
     series, separator = split
-    heads = known and known.recall(len(series), series[0].rpartition(separator)[0])
-    rests = heads and heads.cut_off(series)
-    if heads and rests:
-        return _to_decoded(heads.keys, rests, {}, unit_ns, heads.ids)
-    # From the right: insides are mostly shorter than heads.
+    prefixes = known and known.recall(len(series), series[0].rpartition(separator)[0])
+    rests = prefixes and prefixes.stripped(series)
+    if prefixes and rests:
+        return _to_decoded(prefixes.keys, rests, {}, unit_ns, prefixes.ids)
+    # From the right: insides are mostly shorter than descriptors.
     keys, _, insides = zip(*map(bytes.rpartition, series, repeat(separator)), strict=True)
     ids = find(keys)
     new = [n for n, series_id in enumerate(ids) if series_id is None]
@@ -73,7 +73,7 @@ def decode_regular(
 
 
 def _to_decoded(
-    heads: Sequence[bytes],
+    descriptors: Sequence[bytes],
     insides: Sequence[bytes],
     checked: Mapping[int, Mapping[str, Any]],
     unit_ns: int,
@@ -84,8 +84,8 @@ def _to_decoded(
         return None
     counts, times, values = samples
     return Decoded(
-        keys=heads,
-        name_of=_namer(heads, checked),
+        keys=descriptors,
+        name_of=_namer(descriptors, checked),
         locate=lambda n, sample: (n, f"/series/{n}/samples/{sample}/0"),
         counts=counts,
         times=times,
@@ -104,15 +104,15 @@ def is_flooded(text: bytes) -> bool:
     return text.count(b":") > _MANY_KEYS * (1 + text.count(b"{"))
 
 
-def _read(head: bytes) -> Mapping[str, Any]:
-    return schemas.HEAD.validate_json(b'{"metric"' + head + b"}")
+def _read(descriptor: bytes) -> Mapping[str, Any]:
+    return schemas.DESCRIPTOR.validate_json(b'{"metric"' + descriptor + b"}")
 
 
-def _namer(heads: Sequence[bytes], checked: Mapping[int, Mapping[str, Any]]) -> NameOf:
+def _namer(descriptors: Sequence[bytes], checked: Mapping[int, Mapping[str, Any]]) -> NameOf:
     def name_of(number: int) -> SeriesName:
-        # The cache may have forgotten since what it knew: such a head was checked back then.
-        head = checked.get(number) or _read(heads[number])
-        return SeriesName.of(head["metric"], head.get("labels", {}))
+        # The cache may have forgotten since what it knew: such a descriptor was checked back then.
+        descriptor = checked.get(number) or _read(descriptors[number])
+        return SeriesName.of(descriptor["metric"], descriptor.get("labels", {}))
 
     return name_of
 

@@ -1,7 +1,7 @@
 """POST /v1/samples: the native formats, and how their senders are answered."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -13,8 +13,8 @@ from infrawatch.ingest import native
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.endpoint import IngestRoute, intake_of
-from infrawatch.ingest.heads import KnownHeads
-from infrawatch.ingest.intake import Outcome, Wishes
+from infrawatch.ingest.intake import Outcome, WriteOptions
+from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Receipt, Refusal
 from infrawatch.ingest.verdicts import Verdicts, counted
 from infrawatch.model.cursor import Cursor
@@ -28,13 +28,22 @@ _OFF_LOOP_BYTES = 1024 * 1024
 """Reading this much takes 10 ms, 50 if all of it is wrong; more is read in a thread."""
 
 Precision = Literal["s", "ms", "us", "ns"]
-Decode = Callable[[bytes, str, Find, KnownHeads | None], Decoded]
 
-_DECODERS: dict[str, Decode] = {
-    "application/json": native.decode_json,
-    "application/x-ndjson": native.decode_ndjson,
-    "application/ndjson": native.decode_ndjson,
-    "application/jsonl": native.decode_ndjson,
+
+class _Format(NamedTuple):
+    """How a body is read, and whether its errors are told by line."""
+
+    decode: Callable[[bytes, str, Find, KnownPrefixes | None], Decoded]
+    has_lines: bool
+
+
+_JSON = _Format(native.decode_json, has_lines=False)
+_NDJSON = _Format(native.decode_ndjson, has_lines=True)
+_FORMATS = {
+    "application/json": _JSON,
+    "application/x-ndjson": _NDJSON,
+    "application/ndjson": _NDJSON,
+    "application/jsonl": _NDJSON,
 }
 
 
@@ -84,24 +93,25 @@ async def write_samples(  # two of the six are the framework's
     values the later arrival wins.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    decode = _DECODERS.get(content_type)
-    if decode is None:
+    read_as = _FORMATS.get(content_type)
+    if read_as is None:
         raise UnsupportedContent(
             f"Content-Type {content_type[:50]!r} is not read here: use application/json or "
             "application/x-ndjson"
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
-    intake, wishes = intake_of(request), Wishes(partial=partial, dry_run=dry_run)
-    find, known = intake.finder(principal, FORMAT), intake.known_heads(principal, FORMAT)
+    intake, options = intake_of(request), WriteOptions(partial=partial, dry_run=dry_run)
+    find, known = intake.finder(principal, FORMAT), intake.known_prefixes(principal, FORMAT)
     decoded = await intake.apart.decode(
-        principal.tenant_id, decode, _OFF_LOOP_BYTES, body, precision, find, known
+        principal.tenant_id, read_as.decode, _OFF_LOOP_BYTES, body, precision, find, known
     )
-    outcome = await intake.take(decoded, principal, FORMAT, wishes)
-    has_lines = decode is native.decode_ndjson
-    return _to_answer(outcome, wishes, request.state.epoch, has_lines=has_lines)
+    outcome = await intake.take(decoded, principal, FORMAT, options)
+    return _to_answer(outcome, options, request.state.epoch, has_lines=read_as.has_lines)
 
 
-def _to_answer(outcome: Outcome, wishes: Wishes, epoch: UUID, *, has_lines: bool) -> Response:
+def _to_answer(
+    outcome: Outcome, options: WriteOptions, epoch: UUID, *, has_lines: bool
+) -> Response:
     verdicts, commit = outcome.verdicts, outcome.commit
     counts = {"accepted": outcome.accepted, "rejected": verdicts.rejected_samples}
     if verdicts:
@@ -109,7 +119,7 @@ def _to_answer(outcome: Outcome, wishes: Wishes, epoch: UUID, *, has_lines: bool
             "errors": _to_refusals(verdicts, has_lines=has_lines),
             "errors_left_out": verdicts.total - len(verdicts.shown),
         }
-        if not wishes.partial:
+        if not options.partial:
             error = BatchRejected(
                 f"{counted(verdicts.total, 'error')}, nothing was stored; "
                 "?partial=true stores the good part"
@@ -120,7 +130,7 @@ def _to_answer(outcome: Outcome, wishes: Wishes, epoch: UUID, *, has_lines: bool
     receipt = {
         **counts,
         "cursor": commit and Cursor(epoch, commit.at_us, {commit.writer: commit.seq}).to_text(),
-        **({"dry_run": True} if wishes.dry_run else {}),
+        **({"dry_run": True} if options.dry_run else {}),
         **refusals,
     }
     model = PartialReceipt if verdicts else Receipt

@@ -62,7 +62,7 @@ _SamplesOfOne = Annotated[
 _STRICT = ConfigDict(extra="forbid")
 
 
-class _HeadIn(TypedDict, total=False):
+class _DescriptorIn(TypedDict, total=False):
     """What names a series, and what is said of its metric."""
 
     __pydantic_config__ = _STRICT  # type: ignore[misc]  # pydantic reads it off the class
@@ -76,7 +76,7 @@ class _HeadIn(TypedDict, total=False):
     help: Text
 
 
-class SeriesIn(_HeadIn):
+class SeriesIn(_DescriptorIn):
     """Samples of one series, each `[time, value]`; times are integers in units of `precision`."""
 
     samples: Annotated[list[Sample], Field(min_length=1, max_length=MAX_BATCH_SAMPLES)]
@@ -114,7 +114,7 @@ class _BatchShape(TypedDict):
     ]
 
 
-class _Outline(_HeadIn):
+class _Outline(_DescriptorIn):
     """`SeriesIn`, whose samples are looked at one by one."""
 
     samples: Annotated[list[object], Field(min_length=1)]
@@ -182,7 +182,7 @@ METRIC: TypeAdapter[str] = TypeAdapter(MetricName)
 SAMPLE: TypeAdapter[tuple[int, float]] = TypeAdapter(Sample)
 BATCH_SHAPE = TypeAdapter(_BatchShape)
 SERIES_SHAPE = TypeAdapter(_SeriesShape)
-HEAD = TypeAdapter(_HeadIn)
+DESCRIPTOR = TypeAdapter(_DescriptorIn)
 NAME = TypeAdapter(_Name)
 ENVELOPE = TypeAdapter(_Envelope)
 

@@ -20,7 +20,7 @@ from infrawatch.errors import MalformedBody, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.endpoint import answering_with, intake_of
-from infrawatch.ingest.intake import Wishes
+from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.names import Flaw, to_series_name
 from infrawatch.ingest.not_json import malformed
 from infrawatch.ingest.protocols import plain_text
@@ -112,7 +112,7 @@ async def write_collectd(request: Request, principal: MayWrite) -> Response:
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake = intake_of(request)
     decoded = await intake.apart.decode(principal.tenant_id, decode, _OFF_LOOP_BYTES, body)
-    return plain_text.stored([await intake.take(decoded, principal, FORMAT, Wishes())])
+    return plain_text.stored([await intake.take(decoded, principal, FORMAT, WriteOptions())])
 
 
 class _Place(NamedTuple):

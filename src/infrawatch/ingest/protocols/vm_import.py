@@ -23,7 +23,7 @@ from infrawatch.errors import BatchTooLarge, InvalidInput
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.endpoint import answering_with, intake_of
-from infrawatch.ingest.intake import Wishes
+from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.names import Flaw, to_series_name
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.schemas import Time
@@ -96,7 +96,7 @@ async def import_lines(
     labels = _read_labels(extra_label)
     intake = intake_of(request)
     decoded = await intake.apart.decode(principal.tenant_id, decode, _OFF_LOOP_BYTES, body, labels)
-    return plain_text.stored([await intake.take(decoded, principal, FORMAT, Wishes())])
+    return plain_text.stored([await intake.take(decoded, principal, FORMAT, WriteOptions())])
 
 
 class _Series(NamedTuple):

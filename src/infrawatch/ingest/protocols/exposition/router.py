@@ -13,7 +13,7 @@ from infrawatch.access.principal import Principal
 from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.endpoint import answering_with, intake_of
-from infrawatch.ingest.intake import Outcome, Wishes
+from infrawatch.ingest.intake import Outcome, WriteOptions
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.exposition.reading import decode
 from infrawatch.ingest.protocols.extra_labels import ExtraLabels, read_extra_labels
@@ -146,4 +146,4 @@ async def _write(request: Request, principal: Principal, labels: Mapping[str, st
     decoded = await intake.apart.decode(
         principal.tenant_id, decode, _OFF_LOOP_BYTES, body, now_us() // 1000, labels
     )
-    return await intake.take(decoded, principal, FORMAT, Wishes())
+    return await intake.take(decoded, principal, FORMAT, WriteOptions())

@@ -3,7 +3,7 @@
 import numpy as np
 
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.heads import KnownHeads
+from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.protocols.influx.fields import decode_fields
 from infrawatch.ingest.protocols.influx.lines import decode_lines
 from infrawatch.ingest.protocols.influx.regular import decode_regular
@@ -20,7 +20,7 @@ _BOUNDS_S = (5 * _NS_PER_S, 5_000 * _NS_PER_S, 5_000_000 * _NS_PER_S)
 
 
 def decode(
-    body: bytes, unit_ns: int | None, now_ns: int, find: Find, known: KnownHeads | None = None
+    body: bytes, unit_ns: int | None, now_ns: int, find: Find, known: KnownPrefixes | None = None
 ) -> Decoded:
     """Read a body of line protocol; all that is wrong with it becomes verdicts.
 

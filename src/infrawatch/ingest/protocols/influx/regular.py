@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits, windows
+from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.protocols.influx import grammar
 from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName
@@ -29,7 +29,7 @@ _END = b"="
 
 
 def decode_regular(
-    body: bytes, unit_ns: int, find: Find, known: KnownHeads | None = None
+    body: bytes, unit_ns: int, find: Find, known: KnownPrefixes | None = None
 ) -> Decoded | None:
     """Read a body of the regular form; None when it is of another form, or something is wrong."""
     lines = body.split(b"\n")
@@ -38,13 +38,13 @@ def decode_regular(
     first = lines[0].rpartition(_END)[0] if lines else b""
     if not grammar.KEY.fullmatch(first):
         return None
-    heads = known and known.recall(len(lines), first)
-    rests = heads and heads.cut_off(lines)
-    if heads and rests:
+    prefixes = known and known.recall(len(lines), first)
+    rests = prefixes and prefixes.stripped(lines)
+    if prefixes and rests:
         numbers = _read_numbers(rests)
         if numbers is None:
             return None
-        return _to_decoded(heads.keys, heads.firsts, numbers, unit_ns, heads.ids)
+        return _to_decoded(prefixes.keys, prefixes.firsts, numbers, unit_ns, prefixes.ids)
     parts = [line.rpartition(_END) for line in lines]
     numbers = _read_numbers(list(map(itemgetter(2), parts)))
     if numbers is None:

@@ -10,7 +10,7 @@ from infrawatch.access.needs import MayWrite
 from infrawatch.access.principal import Principal
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.endpoint import answering_with, intake_of
-from infrawatch.ingest.intake import Outcome, Wishes
+from infrawatch.ingest.intake import Outcome, WriteOptions
 from infrawatch.ingest.protocols.influx import answers, preliminaries
 from infrawatch.ingest.protocols.influx.reading import decode
 from infrawatch.model.timerange import now_us
@@ -92,7 +92,7 @@ async def write_v1(
     2^53 become the nearest float64; true is 1, false 0. Strings are refused by name, and what is
     good is stored. Lines without a time are of this moment.
     """
-    outcome, body = await _write(request, principal, _UNIT_NS[precision], Wishes())
+    outcome, body = await _write(request, principal, _UNIT_NS[precision], WriteOptions())
     return answers.refused_v1(outcome, body) if outcome.verdicts else answers.stored()
 
 
@@ -109,7 +109,7 @@ async def write_v2(
     precision: Annotated[PrecisionV2, Query(description="Unit of the times.")] = "ns",
 ) -> Response:
     """Store line protocol as InfluxDB 2 does; `POST /write` says what becomes of it."""
-    outcome, body = await _write(request, principal, _UNIT_NS[precision], Wishes())
+    outcome, body = await _write(request, principal, _UNIT_NS[precision], WriteOptions())
     return answers.refused_v2(outcome, body) if outcome.verdicts else answers.stored()
 
 
@@ -135,8 +135,8 @@ async def write_v3(
     The answer is sent after the commit, whatever `no_sync` says.
     """
     unit_ns = None if precision == "auto" else _UNIT_NS[precision]
-    wishes = Wishes(partial=accept_partial)
-    outcome, body = await _write(request, principal, unit_ns, wishes)
+    options = WriteOptions(partial=accept_partial)
+    outcome, body = await _write(request, principal, unit_ns, options)
     if outcome.verdicts:
         return answers.refused_v3(outcome, body, is_partial=accept_partial)
     return answers.stored()
@@ -146,16 +146,16 @@ async def _write(
     request: Request,
     principal: Principal,
     unit_ns: int | None,
-    wishes: Wishes,
+    options: WriteOptions,
 ) -> tuple[Outcome, bytes]:
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake = intake_of(request)
-    find, known = intake.finder(principal, FORMAT), intake.known_heads(principal, FORMAT)
+    find, known = intake.finder(principal, FORMAT), intake.known_prefixes(principal, FORMAT)
     limit_bytes = _OFF_LOOP_BYTES if body.count(b"\n") <= _OFF_LOOP_LINES else 0
     decoded = await intake.apart.decode(
         principal.tenant_id, decode, limit_bytes, body, unit_ns, now_us() * 1000, find, known
     )
-    return await intake.take(decoded, principal, FORMAT, wishes), body
+    return await intake.take(decoded, principal, FORMAT, options), body
 
 
 router = APIRouter()

@@ -8,7 +8,7 @@ from infrawatch.errors import NotFound, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.endpoint import answering_with, intake_of
-from infrawatch.ingest.intake import Wishes
+from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.protocols.otlp.answers import Encoding, encoding_of, to_answer, to_error
 from infrawatch.ingest.protocols.otlp.decode import Metrics, decode
 from infrawatch.ingest.protocols.otlp.json_form import to_protobuf
@@ -51,7 +51,7 @@ async def write_metrics(request: Request, principal: MayWrite) -> Response:
     metrics = await intake.apart.decode(
         principal.tenant_id, _read, _OFF_LOOP_BYTES, body, encoding, find
     )
-    outcome = await intake.take(metrics, principal, FORMAT, Wishes(partial=True))
+    outcome = await intake.take(metrics, principal, FORMAT, WriteOptions(partial=True))
     return to_answer(metrics, outcome, encoding)
 
 

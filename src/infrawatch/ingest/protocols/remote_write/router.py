@@ -16,7 +16,7 @@ from infrawatch.errors import InfraWatchError, UnsupportedContent
 from infrawatch.ingest.bodies import read_body, read_snappy_body
 from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.endpoint import answering_with, intake_of
-from infrawatch.ingest.intake import Wishes
+from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.batch import Batch
@@ -110,13 +110,15 @@ async def write(request: Request, principal: MayWrite) -> Response:
         batch = await intake.apart.decode(
             principal.tenant_id, version.decode, _OFF_LOOP_BYTES, body, find
         )
-    outcomes = [await intake.take(batch.decoded, principal, version.format, Wishes())]
+    outcomes = [await intake.take(batch.decoded, principal, version.format, WriteOptions())]
     if is_new:
         steady.learn(body, batch, find)
     written = _Written(samples=outcomes[0].accepted)
     if batch.has_histograms:
         decoded, lasts = await intake.apart.run(principal.tenant_id, to_classics, batch)
-        outcome = await intake.take(decoded, principal, f"{version.format}_histograms", Wishes())
+        outcome = await intake.take(
+            decoded, principal, f"{version.format}_histograms", WriteOptions()
+        )
         stored = len(lasts) if outcome.kept is None else np.count_nonzero(outcome.kept[lasts])
         outcomes.append(outcome)
         written = written._replace(histograms=int(stored))

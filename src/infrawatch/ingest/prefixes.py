@@ -23,13 +23,13 @@ _FEWEST = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Heads:
+class Prefixes:
     """What the pieces of a body began with, and whose they were.
 
     Series n is named by `keys[n]` and had the pieces from `firsts[n]` to `firsts[n + 1]`.
     """
 
-    heads: Sequence[bytes]
+    prefixes: Sequence[bytes]
     joined_bytes: int
     keys: Sequence[bytes]
     ids: Int64s
@@ -37,37 +37,37 @@ class Heads:
 
     @classmethod
     def of(cls, keys: Sequence[bytes], end: bytes, firsts: Positions, ids: Int64s) -> Self:
-        """Heads that are each the key of their series, and then `end`."""
+        """Prefixes that are each the key of their series, and then `end`."""
         counts = np.diff(firsts).tolist()
-        heads = [
-            head
+        prefixes = [
+            prefix
             for key, count in zip(keys, counts, strict=True)
-            for head in count * [key + end]  # one object for all pieces of a series
+            for prefix in count * [key + end]  # one object for all pieces of a series
         ]
-        return cls(heads, sum(map(len, heads)), keys, ids, firsts)
+        return cls(prefixes, sum(map(len, prefixes)), keys, ids, firsts)
 
-    def cut_off(self, pieces: Sequence[bytes]) -> list[bytes] | None:
-        """What is left of as many pieces without their heads; None if one begins otherwise."""
-        rests = list(map(bytes.removeprefix, pieces, self.heads))  # leaves others whole
+    def stripped(self, pieces: Sequence[bytes]) -> list[bytes] | None:
+        """What is left of as many pieces without their prefixes; None if one begins otherwise."""
+        rests = list(map(bytes.removeprefix, pieces, self.prefixes))  # leaves others whole
         is_each = sum(map(len, pieces)) == self.joined_bytes + sum(map(len, rests))
         return rests if is_each else None
 
     @property
     def held_bytes(self) -> int:
         keys = 2 * sum(KEY_BYTES + len(key) for key in self.keys)
-        return keys + _POINTER_BYTES * len(self.heads) + self.ids.nbytes + self.firsts.nbytes
+        return keys + _POINTER_BYTES * len(self.prefixes) + self.ids.nbytes + self.firsts.nbytes
 
 
-class KnownHeads:
-    """The heads that senders of one tenant and format repeat."""
+class KnownPrefixes:
+    """The prefixes that senders of one tenant and format repeat."""
 
     def __init__(self, layouts: Layouts, space: Space) -> None:
         self._layouts = layouts
         self._space = space
 
-    def recall(self, pieces: int, first: bytes) -> Heads | None:
+    def recall(self, pieces: int, first: bytes) -> Prefixes | None:
         """What so many pieces began with of which the first began so."""
-        return self._layouts.find(self._place(pieces, first), Heads)
+        return self._layouts.find(self._place(pieces, first), Prefixes)
 
     def learn(
         self,
@@ -79,7 +79,7 @@ class KnownHeads:
         """Remember a body that was read otherwise, if the like of it keeps coming."""
         place = self._place(int(firsts[-1]), keys[0])
         if firsts[-1] >= _FEWEST and self._layouts.is_worth_it(place) and None not in ids:
-            self._layouts.add(place, Heads.of(keys, end, firsts, np.array(ids, np.int64)))
+            self._layouts.add(place, Prefixes.of(keys, end, firsts, np.array(ids, np.int64)))
 
     def _place(self, pieces: int, first: bytes) -> Place:
         return self._space, pieces, first
