@@ -19,8 +19,8 @@ from infrawatch.agent.collectors import (
     processes,
     sensors,
 )
+from infrawatch.agent.once_per_minute import OncePerMinute
 from infrawatch.agent.readings import Collector, Reading, counter, gauge
-from infrawatch.agent.seldom import Seldom
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +88,7 @@ class Collection:
     def __init__(self, collectors: Mapping[str, Collector]) -> None:
         self._collectors = collectors
         self._failures: Counter[str] = Counter()
-        self._seldom = Seldom()
+        self._once_per_minute = OncePerMinute()
 
     def run(self) -> list[Reading]:
         """Read everything once. A collector that fails contributes nothing, and is counted."""
@@ -107,7 +107,7 @@ class Collection:
             readings = list(self._collectors[name]())
         except Exception as error:  # noqa: BLE001  # whatever it is, the others go on
             self._failures[name] += 1
-            if self._seldom(name):
+            if self._once_per_minute(name):
                 log.warning("collector_failed", collector=name, error=repr(error))
             readings = []
             is_success = False

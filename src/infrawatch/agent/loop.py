@@ -14,7 +14,7 @@ import structlog
 
 from infrawatch.agent.batches import MAX_LABEL_CHARACTERS, Encoder
 from infrawatch.agent.collect import Collection, host_collectors
-from infrawatch.agent.own import read_agent
+from infrawatch.agent.self_metrics import read_agent
 from infrawatch.agent.send import Sender
 from infrawatch.agent.spool import Spool
 from infrawatch.client.url import public_url

@@ -6,7 +6,7 @@ from time import monotonic
 _PAUSE_S = 60.0
 
 
-class Seldom:
+class OncePerMinute:
     """True when something has not been said within the last minute; asking counts as saying."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from infrawatch.agent.batches import MAX_SAMPLES, count_refused, halves, merged
-from infrawatch.agent.seldom import Seldom
+from infrawatch.agent.once_per_minute import OncePerMinute
 from infrawatch.agent.spool import Batch, Spool
 from infrawatch.client.connection import Client
 from infrawatch.client.key_file import read_key
@@ -53,7 +53,7 @@ class Sender:
         self._url = url
         self._key_file = key_file
         self._arrived = asyncio.Event()
-        self._seldom = Seldom()
+        self._once_per_minute = OncePerMinute()
         self._failures = 0
         self._most_batches = 1
         self._most_samples = MAX_SAMPLES
@@ -130,7 +130,7 @@ class Sender:
 
     def _log_refused(self, refused: Mapping[str, int], details: Mapping[str, str]) -> None:
         for code, samples in refused.items():
-            if self._seldom(code):
+            if self._once_per_minute(code):
                 detail = details.get(code, "")
                 log.warning("samples_refused", code=code, samples=samples, detail=detail)
 
@@ -141,6 +141,6 @@ class Sender:
         pause_s = random.uniform(0, ceiling_s)  # noqa: S311  # spreads agents, hides nothing
         if isinstance(error, ServerUnavailable) and error.retry_after is not None:
             pause_s += min(error.retry_after.total_seconds(), _LONGEST_ASKED_S)
-        if self._seldom(type(error).__name__):
+        if self._once_per_minute(type(error).__name__):
             log.warning("cannot_send", error=str(error), pause_s=round(pause_s, 1))
         return pause_s

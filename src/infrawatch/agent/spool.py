@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 import structlog
 
 from infrawatch.agent.batches import Body
-from infrawatch.agent.seldom import Seldom
+from infrawatch.agent.once_per_minute import OncePerMinute
 from infrawatch.errors import CannotStart
 
 log = structlog.get_logger(__name__)
@@ -107,7 +107,7 @@ class Spool:
         self._connection = connection
         self._limit_bytes = limit_bytes
         self._lock = Lock()
-        self._seldom = Seldom()
+        self._once_per_minute = OncePerMinute()
         self._held: list[Batch] = []
         self._held_ever = 0
         self._stored = Usage(*connection.execute(_SUMS).fetchone())
@@ -227,11 +227,11 @@ class Spool:
             losses[DROPPED] += dropped.samples
             self._connection.execute(_INSERT, body)
         self._stored += _usage_of(*body) - dropped
-        if dropped.samples and self._seldom(DROPPED):
+        if dropped.samples and self._once_per_minute(DROPPED):
             log.warning("spool_full", limit_bytes=self._limit_bytes, dropped=dropped.samples)
 
     def _hold(self, body: Body, error: sqlite3.Error) -> None:
-        if self._seldom(str(error)):
+        if self._once_per_minute(str(error)):
             log.error("spool_failed", error=str(error), hint="the newest batches stay in memory")
         held = [*self._held, self._in_memory(body)]
         self._unrecorded[DROPPED] += sum(batch.samples for batch in held[:-_HELD_BATCHES])
