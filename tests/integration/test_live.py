@@ -14,7 +14,7 @@ from viewing import Picture, Viewing, metric, now_ms, push, until, viewing
 from websockets.exceptions import ConnectionClosed
 
 from infrawatch.live import viewer as viewer_module
-from infrawatch.live.state import AT_ONCE, State, StateReader
+from infrawatch.live.initial_state import AT_ONCE, InitialState, InitialStateReader
 from infrawatch.live.viewer import (
     CLOSE_BAD_FRAMES,
     CLOSE_NOT_ADMITTED,
@@ -248,15 +248,15 @@ async def test_a_connection_has_so_many_subscriptions_and_no_more(viewer: Viewin
 async def test_a_connection_that_floods_keeps_nobody_else_waiting(
     server: str, viewer: Viewing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = StateReader._read
+    read = InitialStateReader._read
     may_go_on = asyncio.Event()
 
-    async def slow(*of: Any) -> State:
+    async def slow(*of: Any) -> InitialState:
         if "flood" in str(of):
             await may_go_on.wait()
         return await read(*of)
 
-    monkeypatch.setattr(StateReader, "_read", slow)
+    monkeypatch.setattr(InitialStateReader, "_read", slow)
     for number in range(2 * AT_ONCE):
         await viewer.send({"type": "subscribe", "id": str(number), "match": "flood"})
     async with viewing(server) as other:
@@ -270,11 +270,11 @@ async def test_the_next_snapshot_is_read_when_the_one_before_was_taken(
     server: str, viewer: Viewing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a viewer that takes nothing has a hundred of them in memory."""
-    read, send = StateReader._read, Viewer._send
+    read, send = InitialStateReader._read, Viewer._send
     reads: list[str] = []
     may_go_on = asyncio.Event()
 
-    async def noting(*of: Any) -> State:
+    async def noting(*of: Any) -> InitialState:
         reads.append(str(of))
         return await read(*of)
 
@@ -283,7 +283,7 @@ async def test_the_next_snapshot_is_read_when_the_one_before_was_taken(
             await may_go_on.wait()
         await send(to, frame)
 
-    monkeypatch.setattr(StateReader, "_read", noting)
+    monkeypatch.setattr(InitialStateReader, "_read", noting)
     monkeypatch.setattr(Viewer, "_send", stuck)
     for number in range(5):
         await viewer.send({"type": "subscribe", "id": f"big{number}", "match": "big"})

@@ -13,7 +13,7 @@ from infrawatch.live.bus import pack, unpack
 from infrawatch.live.mailbox import MAX_SAMPLES, MAX_UPDATES, SHARED_UPDATES, Mailbox
 from infrawatch.live.schemas import SERVER_FRAME
 from infrawatch.live.schemas import Update as UpdateFrame
-from infrawatch.live.subscription import _Teller
+from infrawatch.live.subscription import _FrameBuilder
 from infrawatch.live.topic import Topic, TopicKey
 from infrawatch.live.update import (
     FEW,
@@ -128,13 +128,13 @@ def test_an_update_is_within_a_snapshot_that_has_all_of_it() -> None:
 
 def test_what_a_snapshot_has_is_left_out_until_something_comes_that_it_has_not() -> None:
     topic = Topic(TopicKey(1, parse_selector("m")))
-    teller = _Teller("a", topic)
+    frame_builder = _FrameBuilder("a", topic)
     seqs = {1: 6, 2: 5}
     had = update(5, samples(1), writer=2)
-    assert list(teller.news([had], seqs)) == []
+    assert list(frame_builder.news([had], seqs)) == []
 
     earlier = update(7, samples(0), writer=1)  # arrived before `had`, and was committed after it
-    [frame] = teller.news([had, earlier, had], seqs)
+    [frame] = frame_builder.news([had, earlier, had], seqs)
     assert SERVER_FRAME.validate_json(frame).samples == {"1": [(0, 1.0)]}  # type: ignore[union-attr]
 
 

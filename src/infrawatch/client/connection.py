@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeVar
 import httpx
 from pydantic import ValidationError
 
-from infrawatch.client.live import LiveUpdate, Wish, follow
+from infrawatch.client.live import LiveUpdate, SubscriptionOptions, follow
 from infrawatch.client.series import Answer, Found, Receipt, Sample, Series
 from infrawatch.client.url import LATER, is_loopback, parse_url, public_url, to_headers
 from infrawatch.errors import InvalidInput, RequestRefused, ServerUnavailable
@@ -151,7 +151,7 @@ class Client:
             RequestRefused: the selector or `since` is wrong, or this key may not read.
             ServerUnavailable: there is no server; once there was one, we wait for it.
         """
-        return follow(self._address, self._headers, Wish(match, since, every))
+        return follow(self._address, self._headers, SubscriptionOptions(match, since, every))
 
     async def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:

@@ -45,7 +45,7 @@ class LiveUpdate(NamedTuple):
     gap: str | None = None
 
 
-class Wish(NamedTuple):
+class SubscriptionOptions(NamedTuple):
     match: str
     since: str | None
     every: timedelta | None
@@ -95,10 +95,10 @@ _FRAME: TypeAdapter[_Frame] = TypeAdapter(Annotated[_Frame, Field(discriminator=
 
 
 async def follow(
-    url: httpx.URL, headers: Mapping[str, str], wish: Wish
+    url: httpx.URL, headers: Mapping[str, str], options: SubscriptionOptions
 ) -> AsyncGenerator[LiveUpdate, None]:
     """Updates for ever; see `Client.live`."""
-    following = _Following(wish)
+    following = _Following(options)
     pause_s = FIRST_PAUSE_S
     while True:
         try:
@@ -129,17 +129,17 @@ async def follow(
 class _Following:
     """What is known of a subscription, whichever connection it has."""
 
-    def __init__(self, wish: Wish) -> None:
-        self._wish = wish
+    def __init__(self, options: SubscriptionOptions) -> None:
+        self._options = options
         self._names: dict[str, _Name] = {}
         self._gap: str | None = None
         self.cursor: str | None = None
 
     def subscribe(self) -> str:
-        wish = self._wish
-        every_ms = None if wish.every is None else wish.every // timedelta(milliseconds=1)
-        optional = {"since": wish.since, "resume": self.cursor, "every_ms": every_ms}
-        frame = {"type": "subscribe", "id": _SUBSCRIPTION, "match": wish.match}
+        options = self._options
+        every_ms = None if options.every is None else options.every // timedelta(milliseconds=1)
+        optional = {"since": options.since, "resume": self.cursor, "every_ms": every_ms}
+        frame = {"type": "subscribe", "id": _SUBSCRIPTION, "match": options.match}
         return to_json(frame | {name: one for name, one in optional.items() if one}).decode()
 
     def read(self, text: str | bytes) -> LiveUpdate | None:

@@ -12,10 +12,10 @@ import structlog
 
 from infrawatch.errors import DeadlineExceeded, QueryTooBroad, Unavailable
 from infrawatch.live.mailbox import MAX_SAMPLES, Reason
+from infrawatch.live.options import SubscriptionOptions
 from infrawatch.live.recent import unreplaced
 from infrawatch.live.tail import SLACK_US, Tail
 from infrawatch.live.update import Position
-from infrawatch.live.wish import Wish
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.samples import Columns, Int64s, is_among
 from infrawatch.model.timerange import FAR_FUTURE_US, US, TimeRange, now_us, parse_time
@@ -35,7 +35,7 @@ LATEST_US = 300 * US
 """Without `since` a snapshot has the last sample of each series within five minutes."""
 
 
-class State(NamedTuple):
+class InitialState(NamedTuple):
     """All from one snapshot of the database; `columns` are what was missed when it is resumed."""
 
     series: Sequence[Series]
@@ -45,7 +45,7 @@ class State(NamedTuple):
     lost: Reason | None = None
 
 
-class StateReader:
+class InitialStateReader:
     """Reads where subscriptions begin; one for a process."""
 
     def __init__(
@@ -64,7 +64,7 @@ class StateReader:
         self._max_series = max_series
         self._turns = asyncio.Semaphore(AT_ONCE)
 
-    async def read(self, wish: Wish, resume: Cursor | None) -> State:
+    async def read(self, options: SubscriptionOptions, resume: Cursor | None) -> InitialState:
         """Read it as often as it takes: a viewer outlives a restart of the database.
 
         Raises:
@@ -76,18 +76,20 @@ class StateReader:
                 async with self._turns:
                     await self._tail.start()
                     async with self._database.reading() as connection:
-                        return await self._read(JournalRepository(connection), wish, resume)
+                        return await self._read(JournalRepository(connection), options, resume)
             except DeadlineExceeded:
                 raise
             except Unavailable as error:
                 log.warning("live_snapshot_failed", reason=str(error))
             await asyncio.sleep(RETRY_S)
 
-    async def _read(self, journal: JournalRepository, wish: Wish, resume: Cursor | None) -> State:
-        snapshot = Snapshot.on(journal.connection, wish.tenant_id, MAX_SAMPLES)
+    async def _read(
+        self, journal: JournalRepository, options: SubscriptionOptions, resume: Cursor | None
+    ) -> InitialState:
+        snapshot = Snapshot.on(journal.connection, options.tenant_id, MAX_SAMPLES)
         seqs, at_us = await snapshot.writers.positions(self._window)
         position = Position(self._epoch, at_us, seqs)
-        series = await snapshot.series.select(wish.selector, limit=self._max_series + 1)
+        series = await snapshot.series.select(options.selector, limit=self._max_series + 1)
         if len(series) > self._max_series:
             raise QueryTooBroad(
                 f"the selector means more than {self._max_series} series: add a label to it, "
@@ -99,9 +101,9 @@ class StateReader:
             lost = await self._why_not(journal, resume)
             missed = None if lost else await _replayed(journal, resume, ids)
             if missed is not None:
-                return State(series, position, missed, is_resumed=True)
+                return InitialState(series, position, missed, is_resumed=True)
             lost = lost or "slow_viewer"
-        return State(series, position, await _samples(snapshot, wish, ids), lost=lost)
+        return InitialState(series, position, await _samples(snapshot, options, ids), lost=lost)
 
     async def _why_not(self, journal: JournalRepository, resume: Cursor) -> Reason | None:
         """Why the journal cannot tell what came after a cursor; None when it can."""
@@ -111,11 +113,11 @@ class StateReader:
         return "replay_window_passed" if resume.at_us < await journal.floor() else None
 
 
-async def _samples(snapshot: Snapshot, wish: Wish, ids: Int64s) -> Columns:
+async def _samples(snapshot: Snapshot, options: SubscriptionOptions, ids: Int64s) -> Columns:
     now = now_us()
-    if wish.since is None:
+    if options.since is None:
         return await snapshot.samples.find_last(ids, TimeRange(now - LATEST_US, FAR_FUTURE_US))
-    span = TimeRange(parse_time(wish.since, now=now), FAR_FUTURE_US)
+    span = TimeRange(parse_time(options.since, now=now), FAR_FUTURE_US)
     try:
         return await snapshot.samples.read(ids, span)
     except QueryTooBroad:

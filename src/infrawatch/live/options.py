@@ -10,7 +10,7 @@ from infrawatch.model.selector import Selector
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SubscriptionOptions:
     """A `subscribe` frame, or an SSE request, understood."""
 
     id: str

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from infrawatch.live.bus import Bus
 from infrawatch.live.hub import Hub
-from infrawatch.live.state import StateReader
+from infrawatch.live.initial_state import InitialStateReader
 from infrawatch.live.subscription import Live
 from infrawatch.live.tail import Tail
 from infrawatch.store.database import Database
@@ -29,7 +29,7 @@ class LiveOptions(NamedTuple):
     redis_url: str | None
 
 
-class Plumbing:
+class Pipeline:
     """The live side of one process. `runs` are its endless tasks; all are vital."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Plumbing:
         self._bus = (
             None if url is None else Bus(url, str(epoch), telemetry, self._hub, self._tail.offer)
         )
-        states = StateReader(
+        states = InitialStateReader(
             database, self._tail, epoch, replay_window=window, max_series=options.max_series
         )
         self.live = Live(self._hub, states)

@@ -10,13 +10,13 @@ from fastapi.responses import StreamingResponse
 from pydantic_core import from_json
 from starlette.requests import HTTPConnection
 
+from infrawatch.access.access import Access
 from infrawatch.access.needs import MayRead
-from infrawatch.access.plumbing import Access
 from infrawatch.access.principal import Principal
 from infrawatch.errors import Unauthenticated
+from infrawatch.live.options import SubscriptionOptions
 from infrawatch.live.subscription import Live
 from infrawatch.live.viewer import HEARTBEAT_S, NOT_ADMITTED, Viewer, error_frame
-from infrawatch.live.wish import Wish
 from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
 from infrawatch.model.selector import MAX_SELECTOR_CHARACTERS, parse_selector
 
@@ -57,7 +57,7 @@ async def follow_by_sse(
     last_event_id: Annotated[str | None, Header(max_length=MAX_CURSOR_CHARACTERS)] = None,
 ) -> StreamingResponse:
     """The frames of one subscription as server-sent events; event ids are cursors."""
-    wish = Wish(
+    options = SubscriptionOptions(
         "sse",
         principal.tenant_id,
         parse_selector(match),
@@ -66,7 +66,7 @@ async def follow_by_sse(
         heartbeat=timedelta(seconds=HEARTBEAT_S),
     )
     access: Access = request.state.access
-    events = _events(live, wish, access, principal)
+    events = _events(live, options, access, principal)
     first = await anext(events)  # an error in the question is still a problem answer
     return StreamingResponse(
         _chained(first, events),
@@ -76,17 +76,17 @@ async def follow_by_sse(
 
 
 async def _events(
-    live: Live, wish: Wish, access: Access, principal: Principal
+    live: Live, options: SubscriptionOptions, access: Access, principal: Principal
 ) -> AsyncGenerator[bytes, None]:
     """Frames as events; the last one is an error if the viewer's key is not good any more."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(access.limiter.viewing(principal))
-        subscription = stack.enter_context(live.subscribed(wish))
+        subscription = stack.enter_context(live.subscribed(options))
         frames = await stack.enter_async_context(aclosing(subscription.frames()))
         async for frame in frames:
             if not await access.gate.still_admits(principal):
                 error = Unauthenticated(NOT_ADMITTED, reason="withdrawn")
-                yield _to_event(error_frame(error, wish.id))
+                yield _to_event(error_frame(error, options.id))
                 return
             yield _to_event(frame)
 

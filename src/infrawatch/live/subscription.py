@@ -11,26 +11,27 @@ from pydantic_core import to_json
 
 from infrawatch.live import schemas
 from infrawatch.live.hub import Hub
+from infrawatch.live.initial_state import InitialState, InitialStateReader
 from infrawatch.live.mailbox import Mailbox, Reason
-from infrawatch.live.state import State, StateReader
+from infrawatch.live.options import SubscriptionOptions
 from infrawatch.live.topic import Topic, TopicKey
 from infrawatch.live.update import Update, encode_samples
-from infrawatch.live.wish import Wish
 from infrawatch.model.cursor import Cursor
 
 
 class Live:
     """Opens subscriptions; one for a process."""
 
-    def __init__(self, hub: Hub, states: StateReader) -> None:
+    def __init__(self, hub: Hub, states: InitialStateReader) -> None:
         self.hub = hub
         self._states = states
 
     @contextmanager
-    def subscribed(self, wish: Wish) -> Generator["Subscription", None, None]:
+    def subscribed(self, options: SubscriptionOptions) -> Generator["Subscription", None, None]:
         """A subscription, whose mailbox takes what comes from now on."""
-        with self.hub.joined(TopicKey(wish.tenant_id, wish.selector), wish.delivery) as seat:
-            yield Subscription(self.hub, self._states, wish, *seat)
+        key = TopicKey(options.tenant_id, options.selector)
+        with self.hub.joined(key, options.delivery) as (topic, mailbox):
+            yield Subscription(self.hub, self._states, options, topic, mailbox)
 
     def drain(self) -> None:
         """Let every subscription end, because the server stops."""
@@ -45,11 +46,16 @@ class Subscription:
     """
 
     def __init__(
-        self, hub: Hub, states: StateReader, wish: Wish, topic: Topic, mailbox: Mailbox
+        self,
+        hub: Hub,
+        states: InitialStateReader,
+        options: SubscriptionOptions,
+        topic: Topic,
+        mailbox: Mailbox,
     ) -> None:
         self._hub = hub
         self._states = states
-        self._wish = wish
+        self._options = options
         self._topic = topic
         self._mailbox = mailbox
         self._is_waiting = False
@@ -68,51 +74,51 @@ class Subscription:
             InvalidInput: the selector means too many series, or `since` is no time.
             DeadlineExceeded: the snapshot takes too long to read.
         """
-        teller = _Teller(self._wish.id, self._topic)
-        resume, lost = self._wish.resume, None
+        frame_builder = _FrameBuilder(self._options.id, self._topic)
+        resume, lost = self._options.resume, None
         while True:
             # Of a connection's snapshots one is in memory: none is read before that is sent.
-            async with self._wish.turn:
-                frames, seqs = await self._begin(teller, resume, lost)
+            async with self._options.turn:
+                frames, seqs = await self._begin(frame_builder, resume, lost)
                 while frames:
                     yield frames.popleft()
             while self._mailbox.is_whole:
-                for frame in await self._news(teller, seqs):
+                for frame in await self._news(frame_builder, seqs):
                     yield frame
             if self._mailbox.is_closed:
                 return
             resume, lost = None, self._mailbox.restart()
 
     async def _begin(
-        self, teller: "_Teller", resume: Cursor | None, lost: Reason | None
+        self, frame_builder: "_FrameBuilder", resume: Cursor | None, lost: Reason | None
     ) -> tuple[deque[str], Mapping[int, int]]:
         """The frames of a state, and the seqs it stands at; it begins anew if something is lost."""
         self.is_beginning = True
         try:
-            state = await self._states.read(self._wish, resume)
+            state = await self._states.read(self._options, resume)
         finally:
             self.is_beginning = False
         self._hub.learn(self._topic, state.series)
-        frames = deque([teller.all_series()] if lost is None else [])
+        frames = deque([frame_builder.all_series()] if lost is None else [])
         samples_json = await asyncio.to_thread(encode_samples, state.columns)
-        frames += teller.beginning(state._replace(lost=lost or state.lost), samples_json)
+        frames += frame_builder.beginning(state._replace(lost=lost or state.lost), samples_json)
         return frames, state.position.seqs
 
-    async def _news(self, teller: "_Teller", seqs: Mapping[int, int]) -> Iterable[str]:
+    async def _news(self, frame_builder: "_FrameBuilder", seqs: Mapping[int, int]) -> Iterable[str]:
         """Wait for what comes after a state that stands at `seqs`; gives its frames."""
         self._is_waiting = True
         try:
-            if self._wish.heartbeat is None:
+            if self._options.heartbeat is None:
                 await self._mailbox.wait()
             else:
-                async with asyncio.timeout(self._wish.heartbeat.total_seconds()):
+                async with asyncio.timeout(self._options.heartbeat.total_seconds()):
                     await self._mailbox.wait()
         except TimeoutError:
             return [heartbeat_frame(self._hub)]
         finally:
             self._is_waiting = False
-        await _until_tick(self._wish.every)
-        return teller.news(self._mailbox.take(), seqs)
+        await _until_tick(self._options.every)
+        return frame_builder.news(self._mailbox.take(), seqs)
 
 
 def heartbeat_frame(hub: Hub, *, is_complete: bool = True) -> str:
@@ -122,7 +128,7 @@ def heartbeat_frame(hub: Hub, *, is_complete: bool = True) -> str:
     return schemas.Heartbeat(cursor=cursor, age_ms=age_ms).model_dump_json()
 
 
-class _Teller:
+class _FrameBuilder:
     """Makes the frames of one subscription, and remembers which series it has told."""
 
     def __init__(self, subscription_id: str, topic: Topic) -> None:
@@ -134,7 +140,7 @@ class _Teller:
     def all_series(self) -> str:
         return schemas.Subscribed(id=self._id, series=self._untold()).model_dump_json()
 
-    def beginning(self, state: State, samples_json: str) -> Iterator[str]:
+    def beginning(self, state: InitialState, samples_json: str) -> Iterator[str]:
         """A gap if there is one, then the snapshot, or what was missed since the cursor."""
         self._is_past = False
         if state.lost is not None:

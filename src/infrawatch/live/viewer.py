@@ -13,8 +13,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from infrawatch.access.principal import Principal
 from infrawatch.errors import InfraWatchError, InvalidFrame, Unauthenticated
 from infrawatch.live import schemas
+from infrawatch.live.options import SubscriptionOptions
 from infrawatch.live.subscription import Live, Subscription, heartbeat_frame
-from infrawatch.live.wish import Wish
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.selector import parse_selector
 from infrawatch.problems import to_members
@@ -39,7 +39,7 @@ StillAdmits = Callable[[Principal], Awaitable[bool]]
 """Whether somebody who was let in still would be."""
 
 
-class _Hopeless(Exception):  # ends a connection, is no answer
+class _TooManyBadFrames(Exception):  # ends a connection, is no answer
     """The viewer sends one bad frame after the other."""
 
 
@@ -68,18 +68,18 @@ class Viewer:
         """Serve until the viewer leaves, takes nothing any more, or talks nonsense."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                beating = tasks.create_task(self._beat())
+                heartbeats = tasks.create_task(self._send_heartbeats())
                 try:
                     await self._listen(tasks)
                 finally:
-                    for task in (beating, *self._tasks.values()):
+                    for task in (heartbeats, *self._tasks.values()):
                         task.cancel()
         except* WebSocketDisconnect:
             pass
         except* TimeoutError:
             log.warning("viewer_takes_nothing")
             await self._close(CLOSE_STUCK, "you took nothing for 15 s; connect again and resume")
-        except* _Hopeless:
+        except* _TooManyBadFrames:
             await self._close(CLOSE_BAD_FRAMES, "too many bad frames")
         except* Unauthenticated:
             await self._close(CLOSE_NOT_ADMITTED, NOT_ADMITTED)
@@ -91,15 +91,15 @@ class Viewer:
                 raise WebSocketDisconnect(message.get("code", 1005))
             text = message.get("text")
             try:
-                self._obey(_read(text), tasks)
+                self._handle(_read(text), tasks)
                 self._bad_frames = 0
             except InfraWatchError as error:
-                await self._complain(error, _find_id(text))
+                await self._send_error(error, _find_id(text))
                 self._bad_frames += 1
                 if self._bad_frames >= MAX_BAD_FRAMES:
-                    raise _Hopeless from None
+                    raise _TooManyBadFrames from None
 
-    def _obey(
+    def _handle(
         self, frame: schemas.Subscribe | schemas.Unsubscribe, tasks: asyncio.TaskGroup
     ) -> None:
         if isinstance(frame, schemas.Unsubscribe):
@@ -110,11 +110,11 @@ class Viewer:
             raise InvalidFrame(f"there is a subscription {frame.id!r} already: unsubscribe first")
         if len(self._tasks) >= MAX_SUBSCRIPTIONS:
             raise InvalidFrame(f"a connection has at most {MAX_SUBSCRIPTIONS} subscriptions")
-        task = tasks.create_task(self._follow(self._to_wish(frame)))
+        task = tasks.create_task(self._follow(self._to_options(frame)))
         self._tasks[frame.id] = task
 
-    def _to_wish(self, frame: schemas.Subscribe) -> Wish:
-        return Wish(
+    def _to_options(self, frame: schemas.Subscribe) -> SubscriptionOptions:
+        return SubscriptionOptions(
             id=frame.id,
             tenant_id=self._principal.tenant_id,
             selector=parse_selector(frame.match),
@@ -125,9 +125,9 @@ class Viewer:
             turn=self._turn,
         )
 
-    async def _follow(self, wish: Wish) -> None:
+    async def _follow(self, options: SubscriptionOptions) -> None:
         try:
-            with self._live.subscribed(wish) as subscription:
+            with self._live.subscribed(options) as subscription:
                 self._subscriptions.add(subscription)
                 try:
                     async with aclosing(subscription.frames()) as frames:
@@ -136,10 +136,10 @@ class Viewer:
                 finally:
                     self._subscriptions.discard(subscription)
         except InfraWatchError as error:
-            self._tasks.pop(wish.id, None)
-            await self._complain(error, wish.id)
+            self._tasks.pop(options.id, None)
+            await self._send_error(error, options.id)
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         """Tell a viewer for whom nothing waits that the line stands, and how far all is known.
 
         Raises:
@@ -169,7 +169,7 @@ class Viewer:
             return None
         return heartbeat_frame(self._live.hub, is_complete=False)
 
-    async def _complain(self, error: InfraWatchError, subscription_id: str | None) -> None:
+    async def _send_error(self, error: InfraWatchError, subscription_id: str | None) -> None:
         await self._send(error_frame(error, subscription_id))
 
     async def _send(self, frame: str) -> None:
