@@ -1,6 +1,6 @@
 """Keys for tests, made as the command makes them."""
 
-from infrawatch.access.keys import KeyWish, create_key
+from infrawatch.access.keys import KeySpec, create_key
 from infrawatch.access.principal import DEFAULT_TENANT_ID, Scope
 from infrawatch.access.tenants import create_tenant
 from infrawatch.store.audit import Actor
@@ -19,7 +19,7 @@ async def a_key(
     name: str = "a test's",
 ) -> str:
     async with Database.open(database_url, write_pool_size=1) as database:
-        return (await create_key(database, KeyWish(tenant_id, name, scopes), TESTS)).text
+        return (await create_key(database, KeySpec(tenant_id, name, scopes), TESTS)).text
 
 
 def bearing(key: str) -> dict[str, str]:

@@ -20,10 +20,10 @@ from infrawatch.access import oidc_router as oidc
 from infrawatch.access import openapi as access_openapi
 from infrawatch.access import router as keys
 from infrawatch.access import session_router as session
+from infrawatch.access.access import Access, AccessOptions
 from infrawatch.access.issuer import OidcOptions
 from infrawatch.access.limiter import Limiter, RateLimitHeaders
 from infrawatch.access.parameters import include_declared
-from infrawatch.access.plumbing import Access, AccessOptions
 from infrawatch.access.proxies import ProxiedApp
 from infrawatch.access.request_ids import RequestIds
 from infrawatch.errors import CannotStart, StoreUnavailable
@@ -43,7 +43,7 @@ from infrawatch.ingest.series_cache import SeriesCache
 from infrawatch.ingest.writer import GroupWriter, OnCommitted
 from infrawatch.live import asyncapi
 from infrawatch.live import router as live
-from infrawatch.live.plumbing import LiveOptions, Plumbing
+from infrawatch.live.pipeline import LiveOptions, Pipeline
 from infrawatch.live.subscription import Live
 from infrawatch.model.timerange import now_us
 from infrawatch.query import router as query
@@ -140,8 +140,8 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
     ):
         async with database.reading() as connection:
             epoch = await get_epoch(connection)
-        plumbing = Plumbing(database, epoch, telemetry, _live_options(settings))
-        writer = _writer(settings, database, telemetry, plumbing.on_committed)
+        pipeline = Pipeline(database, epoch, telemetry, _live_options(settings))
+        writer = _writer(settings, database, telemetry, pipeline.on_committed)
         tasks.create_task(vital(writer.run(), may_end=True))  # once closed, and never before
         upkeep = Scheduler(
             upkeep_database,
@@ -149,9 +149,9 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             retentions=_retentions(settings),
             replay_window=settings.replay_window,
         )
-        health = _health(database, plumbing, telemetry)
+        health = _health(database, pipeline, telemetry)
         most = Limits(settings.read_max_series, settings.read_max_samples, settings.read_deadline)
-        runs = (*plumbing.runs, *upkeep.runs, *access.runs, health.run)
+        runs = (*pipeline.runs, *upkeep.runs, *access.runs, health.run)
         endless = [tasks.create_task(vital(run())) for run in runs]
         settle()
         try:
@@ -160,7 +160,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
                 epoch=epoch,
                 intake=_intake(settings, database, writer, telemetry, access.limiter),
                 reader=Reader(database, epoch, most),
-                live=plumbing.live,
+                live=pipeline.live,
                 health=health,
                 max_body_bytes=settings.max_body_bytes,
             )
@@ -264,7 +264,7 @@ def _retentions(settings: Settings) -> Mapping[Partitioned, timedelta | None]:
     }
 
 
-def _health(database: Database, plumbing: Plumbing, telemetry: Telemetry) -> Health:
+def _health(database: Database, pipeline: Pipeline, telemetry: Telemetry) -> Health:
     migrations.newest_revision()  # read now: an upgrade replaces files beneath a running server
 
     async def database_answers() -> None:
@@ -275,9 +275,9 @@ def _health(database: Database, plumbing: Plumbing, telemetry: Telemetry) -> Hea
     def refresh() -> None:
         for pool, connections in database.connections().items():
             telemetry.pool_connections.labels(pool).set(connections)
-        plumbing.refresh()
+        pipeline.refresh()
 
-    return Health(telemetry, {"database": database_answers}, refresh, plumbing.describe)
+    return Health(telemetry, {"database": database_answers}, refresh, pipeline.describe)
 
 
 def _describe(app: FastAPI, settings: Settings) -> None:

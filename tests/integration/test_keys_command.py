@@ -17,7 +17,7 @@ from pushing import push, series
 from viewing import until
 
 from infrawatch.access.credentials import ApiKey
-from infrawatch.access.keys import KeyWish, revoke_key
+from infrawatch.access.keys import KeySpec, revoke_key
 from infrawatch.access.principal import DEFAULT_TENANT_ID
 from infrawatch.access.provisioning import find_first_key, keep_key_file
 from infrawatch.access.tenants import create_tenant
@@ -86,11 +86,11 @@ async def test_last_use_is_recorded_soon_and_seldom(database_url: str, client: A
 
 async def test_a_key_in_a_file_is_made_once(database: Database, tmp_path: Path) -> None:
     file = tmp_path / "keys" / "agent.key"
-    wish = KeyWish(DEFAULT_TENANT_ID, "agent", ("write",))
+    spec = KeySpec(DEFAULT_TENANT_ID, "agent", ("write",))
 
-    assert await keep_key_file(database, file, wish, TESTS)
+    assert await keep_key_file(database, file, spec, TESTS)
     key = file.read_text().strip()
-    assert not await keep_key_file(database, file, wish, TESTS)
+    assert not await keep_key_file(database, file, spec, TESTS)
 
     assert KEY.fullmatch(key)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -98,16 +98,16 @@ async def test_a_key_in_a_file_is_made_once(database: Database, tmp_path: Path) 
 
     await revoke_key(database, key.split("_")[1], TESTS)
 
-    assert await keep_key_file(database, file, wish, TESTS), "one that was revoked is replaced"
+    assert await keep_key_file(database, file, spec, TESTS), "one that was revoked is replaced"
     assert file.read_text().strip() != key
 
 
 async def test_two_that_want_the_same_file_at_once_make_one_key(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
-    wish = KeyWish(DEFAULT_TENANT_ID, "agent", ("write",))
+    spec = KeySpec(DEFAULT_TENANT_ID, "agent", ("write",))
 
-    made = [keep_key_file(database, tmp_path / "agent.key", wish, TESTS) for _ in range(3)]
+    made = [keep_key_file(database, tmp_path / "agent.key", spec, TESTS) for _ in range(3)]
 
     assert sorted(await asyncio.gather(*made)) == [False, False, True]
     assert execute(database_url, "SELECT count(*) FROM api_keys") == "1"
@@ -117,10 +117,10 @@ async def test_a_key_that_cannot_be_written_is_not_made(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    wish = KeyWish(DEFAULT_TENANT_ID, "agent", ("write",))
+    spec = KeySpec(DEFAULT_TENANT_ID, "agent", ("write",))
 
     with pytest.raises(CannotStart, match="cannot be"):
-        await keep_key_file(database, tmp_path / "file" / "agent.key", wish, TESTS)
+        await keep_key_file(database, tmp_path / "file" / "agent.key", spec, TESTS)
 
     assert execute(database_url, "SELECT count(*) FROM api_keys") == "0"
 

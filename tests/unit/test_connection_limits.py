@@ -4,12 +4,12 @@ from asyncio import BaseTransport
 
 import pytest
 
-from infrawatch.cli.gate import Gate
+from infrawatch.cli.connection_limits import ConnectionLimits
 from infrawatch.settings import Settings
 
 
-def gate(**settings: object) -> Gate:
-    return Gate(Settings.model_validate({"max_connections_per_address": 1, **settings}))
+def limits(**settings: object) -> ConnectionLimits:
+    return ConnectionLimits(Settings.model_validate({"max_connections_per_address": 1, **settings}))
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def gate(**settings: object) -> Gate:
     ],
 )
 def test_what_is_one_sender_is_counted_together(addresses: tuple[str, str]) -> None:
-    one = gate()
+    one = limits()
 
     assert [one.admit(BaseTransport(), address) for address in addresses] == [None, "address"]
 
@@ -33,25 +33,25 @@ def test_what_is_one_sender_is_counted_together(addresses: tuple[str, str]) -> N
     "addresses", [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:0:1::1")]
 )
 def test_different_senders_are_not(addresses: tuple[str, str]) -> None:
-    one = gate()
+    one = limits()
 
     assert [one.admit(BaseTransport(), address) for address in addresses] == [None, None]
 
 
 def test_a_trusted_proxy_counts_for_the_total_only() -> None:
-    one = gate(trusted_proxies="10.0.0.0/8, ::1/128", max_connections=3)
+    one = limits(trusted_proxies="10.0.0.0/8, ::1/128", max_connections=3)
 
     assert [one.admit(BaseTransport(), "10.1.2.3") for _ in range(4)] == [None, None, None, "total"]
 
 
 def test_zero_is_any_number() -> None:
-    one = gate(max_connections_per_address=0)
+    one = limits(max_connections_per_address=0)
 
     assert {one.admit(BaseTransport(), "10.0.0.1") for _ in range(10_000)} == {None}
 
 
 def test_what_was_released_twice_or_never_admitted_is_not_counted() -> None:
-    one, admitted, refused = gate(), BaseTransport(), BaseTransport()
+    one, admitted, refused = limits(), BaseTransport(), BaseTransport()
 
     assert one.admit(admitted, "10.0.0.1") is None
     assert one.admit(refused, "10.0.0.1") == "address"

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.heads import KnownHeads
 from infrawatch.ingest.native import decode_json
+from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.protocols.influx.reading import decode as decode_lines
 from infrawatch.ingest.series_cache import SeriesCache, Space
 
@@ -24,7 +24,7 @@ Numbers = Sequence[tuple[int, float]]
 
 
 class Format(NamedTuple):
-    decode: Callable[[bytes, Find, KnownHeads | None], Decoded]
+    decode: Callable[[bytes, Find, KnownPrefixes | None], Decoded]
     to_body: Callable[[Numbers], bytes]
 
     def plainly(self, body: bytes) -> object:
@@ -69,7 +69,7 @@ class Sender:
         return self._cache.find(SPACE, keys)
 
     def send(self, body: bytes) -> Decoded:
-        decoded = self._decode(body, self.find, KnownHeads(self._cache.layouts, SPACE))
+        decoded = self._decode(body, self.find, KnownPrefixes(self._cache.layouts, SPACE))
         for number, key in enumerate(dict.fromkeys(decoded.keys)):
             if self.find([key]) == [None]:
                 self._cache.add(SPACE, key, number + 1)
@@ -81,7 +81,7 @@ def numbers_of(value: float) -> Numbers:
 
 
 @both_formats
-def test_the_second_of_its_kind_teaches_and_the_third_is_read_by_its_heads(sent: Format) -> None:
+def test_the_second_of_its_kind_teaches_and_the_third_is_read_by_its_prefixes(sent: Format) -> None:
     sender = Sender(sent)
     bodies = [sent.to_body(numbers_of(value)) for value in (0.5, 12.25, -3.0)]
 
@@ -93,7 +93,7 @@ def test_the_second_of_its_kind_teaches_and_the_third_is_read_by_its_heads(sent:
     assert decoded[-1].ids.tolist() == list(range(1, SERIES + 1))
 
 
-def test_several_lines_of_a_series_are_read_by_its_heads_too() -> None:
+def test_several_lines_of_a_series_are_read_by_its_prefixes_too() -> None:
     def body(value: int) -> bytes:
         return b"".join(b"cpu,host=%d idle=%d %d\n" % (n // 10, value, n) for n in range(20, 60))
 
@@ -107,7 +107,7 @@ def test_several_lines_of_a_series_are_read_by_its_heads_too() -> None:
 
 @both_formats
 @given(data=st.data())
-def test_a_body_that_differs_anywhere_is_read_as_without_heads(
+def test_a_body_that_differs_anywhere_is_read_as_without_prefixes(
     sent: Format, data: st.DataObject
 ) -> None:
     sender = Sender(sent)
@@ -128,7 +128,7 @@ def test_a_body_that_differs_anywhere_is_read_as_without_heads(
 
 @both_formats
 @given(data=st.data())
-def test_a_series_in_the_place_of_another_is_read_as_without_heads(
+def test_a_series_in_the_place_of_another_is_read_as_without_prefixes(
     sent: Format, data: st.DataObject
 ) -> None:
     sender = Sender(sent)

@@ -17,7 +17,7 @@ from infrawatch.store.keys import KeyRepository, NewKey, StoredKey
 log = structlog.get_logger()
 
 
-class KeyWish(NamedTuple):
+class KeySpec(NamedTuple):
     """What a key is to be."""
 
     tenant_id: int
@@ -55,22 +55,22 @@ class KeyChange:
         self._number = number
         self._acts = acts
 
-    async def create(self, wish: KeyWish, key: ApiKey) -> None:
+    async def create(self, spec: KeySpec, key: ApiKey) -> None:
         """Store a key; all that is kept of its secret is a digest."""
         await self._keys.add(
             NewKey(
                 id=key.id,
-                tenant_id=wish.tenant_id,
-                name=wish.name,
-                scopes=wish.scopes,
+                tenant_id=spec.tenant_id,
+                name=spec.name,
+                scopes=spec.scopes,
                 digest=key.digest,
                 created_by=str(self._actor),
-                expires_at=wish.expires_at,
+                expires_at=spec.expires_at,
             ),
             self._number,
         )
-        detail = {"name": wish.name, "scopes": list(wish.scopes), "expires_at": wish.expires_at}
-        await self._record(Act(wish.tenant_id, "key.created", key.id, detail))
+        detail = {"name": spec.name, "scopes": list(spec.scopes), "expires_at": spec.expires_at}
+        await self._record(Act(spec.tenant_id, "key.created", key.id, detail))
 
     async def revoke(self, key: StoredKey) -> None:
         """Let a key be good for nothing; one that is revoked already stays as it is."""
@@ -89,11 +89,11 @@ class KeyChange:
         self._acts.append(act)
 
 
-async def create_key(database: Database, wish: KeyWish, actor: Actor) -> ApiKey:
+async def create_key(database: Database, spec: KeySpec, actor: Actor) -> ApiKey:
     """Make a key, which is good at once; nobody can see its secret again."""
     key = ApiKey.generate()
     async with changing_keys(database, actor) as change:
-        await change.create(wish, key)
+        await change.create(spec, key)
     return key
 
 

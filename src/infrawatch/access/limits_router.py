@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 
+from infrawatch.access.access import Access
 from infrawatch.access.limits import put_limits, remove_limits
 from infrawatch.access.needs import MayAdministrate
-from infrawatch.access.plumbing import Access
 from infrawatch.access.principal import Principal
 from infrawatch.access.schemas import Name, Wire
 from infrawatch.access.small_bodies import SmallBodyRoute

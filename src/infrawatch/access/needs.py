@@ -8,7 +8,7 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 from typing_extensions import override
 
-from infrawatch.access.plumbing import Access
+from infrawatch.access.access import Access
 from infrawatch.access.principal import DEFAULT_TENANT_ID, EVERYBODY, Principal, Scope
 from infrawatch.errors import Forbidden
 

@@ -13,9 +13,9 @@ import structlog
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse
 
+from infrawatch.access.access import Access
 from infrawatch.access.cookies import drop_cookie, find_cookie, keep_cookie
 from infrawatch.access.issuer import Issuer
-from infrawatch.access.plumbing import Access
 from infrawatch.access.principal import Principal
 from infrawatch.access.session_router import TheAccess
 from infrawatch.access.tokens import Tokens

@@ -5,17 +5,17 @@ from pathlib import Path
 from uuid import uuid4
 
 from infrawatch.access.credentials import ApiKey
-from infrawatch.access.keys import KeyChange, KeyWish, changing_keys
+from infrawatch.access.keys import KeyChange, KeySpec, changing_keys
 from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
 from infrawatch.errors import CannotStart
 from infrawatch.store.audit import Actor
 from infrawatch.store.database import Database
 
-_FIRST_KEY = KeyWish(DEFAULT_TENANT_ID, "admin", SCOPES)
+_FIRST_KEY = KeySpec(DEFAULT_TENANT_ID, "admin", SCOPES)
 _AT_START = Actor("the server's start")
 
 
-async def keep_key_file(database: Database, path: Path, wish: KeyWish, actor: Actor) -> bool:
+async def keep_key_file(database: Database, path: Path, spec: KeySpec, actor: Actor) -> bool:
     """Let a file hold a good key of a name, tenant and scopes; True if it was made just now.
 
     A file that holds one stays as it is. One whose key was revoked, has expired or is of another
@@ -26,20 +26,20 @@ async def keep_key_file(database: Database, path: Path, wish: KeyWish, actor: Ac
     """
     async with changing_keys(database, actor) as change:
         held = _read(path)
-        if held is not None and await _is_good(change, held, wish):
+        if held is not None and await _is_good(change, held, spec):
             return False
-        await _make(change, path, wish)
+        await _make(change, path, spec)
     return True
 
 
-async def make_key_file(database: Database, path: Path, wish: KeyWish, actor: Actor) -> None:
+async def make_key_file(database: Database, path: Path, spec: KeySpec, actor: Actor) -> None:
     """Put a new key into a file, whatever was in it.
 
     Raises:
         CannotStart: the file cannot be written; no key was made.
     """
     async with changing_keys(database, actor) as change:
-        await _make(change, path, wish)
+        await _make(change, path, spec)
 
 
 async def find_first_key(database: Database, path: Path | None) -> ApiKey | None:
@@ -66,10 +66,10 @@ async def find_first_key(database: Database, path: Path | None) -> ApiKey | None
     return key
 
 
-async def _make(change: KeyChange, path: Path, wish: KeyWish) -> None:
+async def _make(change: KeyChange, path: Path, spec: KeySpec) -> None:
     """Within the transaction: a key that is in no file is not made."""
     key = ApiKey.generate()
-    await change.create(wish, key)
+    await change.create(spec, key)
     _write(path, key)
 
 
@@ -91,14 +91,14 @@ def _write(path: Path, key: ApiKey) -> None:
         raise CannotStart(f"The key cannot be written to {path}: {error.strerror}.") from None
 
 
-async def _is_good(change: KeyChange, held: ApiKey, wish: KeyWish) -> bool:
+async def _is_good(change: KeyChange, held: ApiKey, spec: KeySpec) -> bool:
     key = await change.find(held.id)
     return (
         key is not None
         and key.digest == held.digest
         and key.is_good
         and (key.tenant_id, key.name, set(key.scopes))
-        == (wish.tenant_id, wish.name, set(wish.scopes))
+        == (spec.tenant_id, spec.name, set(spec.scopes))
     )
 
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 
 from infrawatch.access import schemas
-from infrawatch.access.keys import KeyWish, create_key, revoke_key
+from infrawatch.access.access import Access
+from infrawatch.access.keys import KeySpec, create_key, revoke_key
 from infrawatch.access.needs import MayAdministrate, MayRead
-from infrawatch.access.plumbing import Access
 from infrawatch.access.principal import Principal
 from infrawatch.access.small_bodies import SmallBodyRoute
 from infrawatch.access.tickets import LIFE
@@ -63,8 +63,8 @@ async def make_key(
     """Make a key. The answer is the only time that its secret is shown; it is good at once."""
     expires_at = _to_expiry(key_in.expires_in)
     tenant_id = await _tenant_meant(principal, key_in.tenant, database)
-    wish = KeyWish(tenant_id, key_in.name, list(dict.fromkeys(key_in.scopes)), expires_at)
-    key = await create_key(database, wish, Actor(principal.name, principal.key_id))
+    spec = KeySpec(tenant_id, key_in.name, list(dict.fromkeys(key_in.scopes)), expires_at)
+    key = await create_key(database, spec, Actor(principal.name, principal.key_id))
     return schemas.KeyCreated(id=key.id, key=key.text)
 
 

@@ -11,10 +11,7 @@ MAX_NAME_CHARACTERS = 100
 
 NAME_PATTERN = r"^[\w.:@/+-](?:[\w .:@/+-]*[\w.:@/+-])?$"
 
-Name = Annotated[
-    str,
-    Field(max_length=MAX_NAME_CHARACTERS, pattern=NAME_PATTERN, examples=["agent of web-1"]),
-]
+Name = Annotated[str, Field(max_length=MAX_NAME_CHARACTERS, pattern=NAME_PATTERN)]
 Scopes = Annotated[list[Scope], Field(min_length=1, max_length=3, examples=[["write"]])]
 
 
@@ -25,7 +22,7 @@ class Wire(BaseModel):
 
 
 class KeyIn(Wire):
-    name: Name
+    name: Annotated[Name, Field(examples=["agent of web-1"])]
     scopes: Scopes
     tenant: Annotated[
         Name | None, Field(description="Another tenant; for operators.", examples=["default"])

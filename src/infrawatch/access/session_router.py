@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from infrawatch.access import schemas
+from infrawatch.access.access import Access
 from infrawatch.access.cookies import drop_cookie, is_from_own_page, keep_cookie
-from infrawatch.access.plumbing import Access
 from infrawatch.access.principal import Principal
 from infrawatch.access.refusals import origin_of
 from infrawatch.access.sessions import Begun

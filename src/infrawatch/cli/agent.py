@@ -7,9 +7,8 @@ import typer
 
 from infrawatch.agent.loop import AgentOptions, run
 from infrawatch.cli.options import KeyFile, Url, read_settings
-from infrawatch.cli.serving import run_until_stopped
-from infrawatch.settings import AgentSettings, LogSettings
-from infrawatch.telemetry import configure_logging
+from infrawatch.cli.running import run_until_stopped, set_up_logging
+from infrawatch.settings import AgentSettings
 
 Interval = Annotated[
     str | None, typer.Option(help="How often to collect: 5s, 1m [INFRAWATCH_INTERVAL; 5s]")
@@ -42,7 +41,6 @@ def agent(
     settings = read_settings(
         AgentSettings, url=url, key_file=key_file, interval=interval, spool_dir=spool_dir
     )
-    logs = read_settings(LogSettings)
     options = AgentOptions(
         url=settings.url,
         key_file=settings.key_file,
@@ -51,7 +49,7 @@ def agent(
         spool_dir=settings.spool_dir,
         spool_bytes=settings.spool_bytes,
     )
-    configure_logging(logs.log_format, logs.log_level)
+    set_up_logging()
     run_until_stopped(run(options))
 
 

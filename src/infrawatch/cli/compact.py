@@ -5,13 +5,11 @@ from typing import Annotated
 
 import typer
 
-from infrawatch.cli.database import check_schema, database_meant
-from infrawatch.cli.options import DataDir, read_settings
-from infrawatch.cli.serving import run_until_stopped
-from infrawatch.settings import LogSettings
+from infrawatch.cli.database import check_schema, chosen_database_url
+from infrawatch.cli.options import DataDir
+from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.store.chunks import ChunkRepository
 from infrawatch.store.database import Database
-from infrawatch.telemetry import configure_logging
 from infrawatch.upkeep import compaction
 from infrawatch.upkeep.slots import empty_all_slots
 
@@ -30,13 +28,12 @@ def compact(data_dir: DataDir = None, everything: Everything = False) -> None:
 
     A server does this by itself, some minutes after samples arrive.
     """
-    logs = read_settings(LogSettings)
-    configure_logging(logs.log_format, logs.log_level)
+    set_up_logging()
     run_until_stopped(_compact(data_dir, is_all=everything))
 
 
 async def _compact(data_dir: DataDir, *, is_all: bool) -> None:
-    async with database_meant(data_dir) as url:
+    async with chosen_database_url(data_dir) as url:
         await check_schema(url)
         async with Database.open(url, write_deadline=compaction.STATEMENT_DEADLINE) as database:
             await _make_small(database, is_all=is_all)

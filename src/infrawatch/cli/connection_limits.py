@@ -8,7 +8,7 @@ from infrawatch.access.sites import find_address, site_of
 from infrawatch.settings import Settings
 
 
-class Gate:
+class ConnectionLimits:
     """Which connections there are, and whether there may be one more.
 
     What comes from a trusted proxy stands for many senders, and counts for the total only.

@@ -14,8 +14,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from infrawatch.access.browsers import SECURITY_HEADERS
-from infrawatch.cli.gate import Gate
-from infrawatch.cli.heads import HeadersTooLarge, NotHttp, UrlTooLong, find_flaw
+from infrawatch.cli.connection_limits import ConnectionLimits
+from infrawatch.cli.request_heads import HeadersTooLarge, NotHttp, UrlTooLong, find_flaw
 from infrawatch.errors import DeadlineExceeded, InfraWatchError, Overloaded
 from infrawatch.problems import MEDIA_TYPE, RETRY_AFTER_S, to_members
 from infrawatch.telemetry import CONNECTIONS_LOGGER
@@ -51,14 +51,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     Viewers send little: after more than that, nothing is read for a while.
     """
 
-    def __init__(self, *, gate: Gate, **uvicorns: Any) -> None:
-        super().__init__(**uvicorns)
-        self._gate = gate
+    def __init__(self, *, limits: ConnectionLimits, **options: Any) -> None:
+        super().__init__(**options)
+        self._limits = limits
         self.logger = logging.getLogger(CONNECTIONS_LOGGER)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self._gate.release(self.transport)
+        self._limits.release(self.transport)
         super().connection_lost(exc)
 
     @override
@@ -117,10 +117,10 @@ class HttpProtocol(HttpToolsProtocol):
     time: a slow upload that goes on is served, one that stands still is not.
     """
 
-    def __init__(self, *, gate: Gate, **uvicorns: Any) -> None:
-        super().__init__(**uvicorns)
-        self._gate = gate
-        self._settings = gate.settings
+    def __init__(self, *, limits: ConnectionLimits, **options: Any) -> None:
+        super().__init__(**options)
+        self._limits = limits
+        self._settings = limits.settings
         self._awaited: Literal["head", "body"] | None = None
         self._ticks = 0
         self._head_bytes = self._header_bytes = self._body_bytes = 0
@@ -131,7 +131,7 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
-        reason = self._gate.admit(transport, self.client[0] if self.client else "")
+        reason = self._limits.admit(transport, self.client[0] if self.client else "")
         if reason is not None:
             self._refuse(reason, Overloaded("there are too many connections; try again later"))
             return
@@ -141,7 +141,7 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watching()
-        self._gate.release(self.transport)
+        self._limits.release(self.transport)
         super().connection_lost(exc)
 
     @override

@@ -19,7 +19,9 @@ from infrawatch.store.migrations import find_difference, find_revision
 
 
 @asynccontextmanager
-async def database_meant(data_dir: Path | None, *, may_be_new: bool = False) -> AsyncGenerator[str]:
+async def chosen_database_url(
+    data_dir: Path | None, *, may_be_new: bool = False
+) -> AsyncGenerator[str]:
     """The URL of the embedded database if `--data-dir` names one, else INFRAWATCH_DATABASE_URL.
 
     Without either it is the embedded one in the default place. The embedded PostgreSQL may be
@@ -29,7 +31,7 @@ async def database_meant(data_dir: Path | None, *, may_be_new: bool = False) -> 
         CannotStart: there is none, and it must not be a new one; or it cannot be had.
     """
     settings = read_settings(Settings, data_dir=data_dir)
-    url = find_own_url(settings) if data_dir is None else None
+    url = find_configured_url(settings) if data_dir is None else None
     if url is not None:
         yield url
     else:
@@ -41,12 +43,12 @@ async def database_meant(data_dir: Path | None, *, may_be_new: bool = False) -> 
 
 @asynccontextmanager
 async def migrated_database(data_dir: Path | None) -> AsyncGenerator[Database]:
-    """The database that `database_meant` means, for a command that needs our tables.
+    """The database that `chosen_database_url` means, for a command that needs our tables.
 
     Raises:
         CannotStart: it cannot be reached, or is not at the schema that this version speaks.
     """
-    async with database_meant(data_dir) as url:
+    async with chosen_database_url(data_dir) as url:
         await check_schema(url)
         async with Database.open(url, write_pool_size=1, read_pool_size=1) as database:
             yield database
@@ -63,7 +65,7 @@ async def check_schema(url: str) -> None:
         raise CannotStart(difference)
 
 
-def whoever_calls() -> Actor:
+def calling_user() -> Actor:
     """Who runs this command, for the audit trail."""
     try:
         user = getuser()
@@ -72,7 +74,7 @@ def whoever_calls() -> Actor:
     return Actor(f"{user} at {socket.gethostname()}")
 
 
-def find_own_url(settings: Settings) -> str | None:
+def find_configured_url(settings: Settings) -> str | None:
     """The URL of a PostgreSQL that is not the embedded one, if the user named one.
 
     Raises:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import typer
 from dotenv import dotenv_values
 
-from infrawatch.cli.database import find_own_url
+from infrawatch.cli.database import find_configured_url
 from infrawatch.cli.options import DataDir, read_settings
-from infrawatch.cli.serving import run_until_stopped
+from infrawatch.cli.running import run_until_stopped
 from infrawatch.embedded.endpoint import Endpoint
 from infrawatch.embedded.home import Home
 from infrawatch.errors import CannotStart, InfraWatchError, Unavailable
@@ -135,7 +135,7 @@ def _disks(settings: Settings) -> Iterator[Finding]:
 
 async def _database(settings: Settings) -> AsyncGenerator[Finding, None]:
     try:
-        url = find_own_url(settings)
+        url = find_configured_url(settings)
         endpoint = None if url else Endpoint.find(Home.resolve(settings.data_dir))
     except CannotStart as error:
         yield Finding(FAULT, "database", str(error))

@@ -5,8 +5,7 @@ from typing import Annotated
 import httpx
 import typer
 
-from infrawatch.cli.address import local_url
-from infrawatch.cli.options import read_settings
+from infrawatch.cli.options import local_url, read_settings
 from infrawatch.errors import CannotStart
 from infrawatch.settings import Settings
 

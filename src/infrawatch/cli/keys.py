@@ -9,32 +9,25 @@ from typing import Annotated, cast
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from infrawatch.access.keys import KeyWish, create_key, revoke_key
+from infrawatch.access.keys import KeySpec, create_key, revoke_key
 from infrawatch.access.principal import SCOPES, Scope
 from infrawatch.access.provisioning import keep_key_file, make_key_file
 from infrawatch.access.schemas import Name
-from infrawatch.cli.database import migrated_database, whoever_calls
-from infrawatch.cli.options import DataDir, read_settings
-from infrawatch.cli.serving import run_until_stopped
+from infrawatch.cli.database import calling_user, migrated_database
+from infrawatch.cli.options import DataDir
+from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.cli.tables import print_table, to_cell
 from infrawatch.durations import parse_duration
-from infrawatch.settings import LogSettings
 from infrawatch.store.database import Database
 from infrawatch.store.keys import KeyRepository, StoredKey
 from infrawatch.store.tenants import TenantRepository
-from infrawatch.telemetry import configure_logging
 
 keys = typer.Typer(
     help="Make, list and revoke API keys, beside a running server or without one.",
+    callback=set_up_logging,
     no_args_is_help=True,
     add_completion=False,
 )
-
-
-@keys.callback()
-def _keys() -> None:
-    logs = read_settings(LogSettings)
-    configure_logging(logs.log_format, logs.log_level)
 
 
 KeyName = Annotated[str, typer.Option("--name", help="What it is for: `agent of web-1`.")]
@@ -68,8 +61,8 @@ def create(  # noqa: PLR0913, PLR0917  # each is an option
     data_dir: DataDir = None,
 ) -> None:
     """Make a key and print it: once, for all that is stored is a digest. It is good at once."""
-    wish = KeyWish(0, _parse_name(name), _parse_scopes(scope), _parse_expires(expires))
-    run_until_stopped(_create(data_dir, tenant, wish, to_file, is_once=if_absent))
+    spec = KeySpec(0, parse_name(name, "--name"), _parse_scopes(scope), _parse_expires(expires))
+    run_until_stopped(_create(data_dir, tenant, spec, to_file, is_once=if_absent))
 
 
 @keys.command("list")
@@ -93,32 +86,32 @@ def revoke(
 
 
 async def _create(
-    data_dir: Path | None, tenant: str, wish: KeyWish, file: Path | None, *, is_once: bool
+    data_dir: Path | None, tenant: str, spec: KeySpec, file: Path | None, *, is_once: bool
 ) -> None:
     async with migrated_database(data_dir) as database:
         async with database.reading() as connection:
             tenant_id = (await TenantRepository(connection).get(tenant)).id
-        wish = wish._replace(tenant_id=tenant_id)
+        spec = spec._replace(tenant_id=tenant_id)
         if is_once and file is not None:
-            is_new = await keep_key_file(database, file, wish, whoever_calls())
+            is_new = await keep_key_file(database, file, spec, calling_user())
             _say(f"The key in {file} is {'new' if is_new else 'good already'}.")
             return
-        if is_once and await _has_good(database, wish):
-            _say(f"There is a key {wish.name!r} already; nothing was made.")
+        if is_once and await _has_good(database, spec):
+            _say(f"There is a key {spec.name!r} already; nothing was made.")
             return
         if file is not None:
-            await make_key_file(database, file, wish, whoever_calls())
+            await make_key_file(database, file, spec, calling_user())
             _say(f"The key is in {file}.")
             return
-        key = await create_key(database, wish, whoever_calls())
+        key = await create_key(database, spec, calling_user())
     _say(f"The key {key.id} of {tenant}, which nobody can show again:")
     print(key.text)
 
 
-async def _has_good(database: Database, wish: KeyWish) -> bool:
+async def _has_good(database: Database, spec: KeySpec) -> bool:
     async with database.reading() as connection:
-        found = await KeyRepository(connection).list(wish.tenant_id)
-    return any(key.name == wish.name and key.is_good for key in found)
+        found = await KeyRepository(connection).list(spec.tenant_id)
+    return any(key.name == spec.name and key.is_good for key in found)
 
 
 async def _list(data_dir: Path | None, tenant: str | None) -> None:
@@ -144,16 +137,21 @@ def _to_row(key: StoredKey) -> Sequence[str]:
 
 async def _revoke(data_dir: Path | None, key_id: str) -> None:
     async with migrated_database(data_dir) as database:
-        await revoke_key(database, key_id, whoever_calls())
+        await revoke_key(database, key_id, calling_user())
     _say(f"The key {key_id} is revoked.")
 
 
-def _parse_name(name: str) -> str:
+def parse_name(name: str, parameter: str) -> str:
+    """A name as keys and tenants may have it.
+
+    Raises:
+        BadParameter: it is not; `parameter` is what the message calls it.
+    """
     try:
         return TypeAdapter[str](Name).validate_python(name)
     except ValidationError:
         raise typer.BadParameter(
-            "a name has up to 100 letters, digits, blanks and . : @ / + - _", param_hint="--name"
+            "a name has up to 100 letters, digits, blanks and . : @ / + - _", param_hint=parameter
         ) from None
 
 

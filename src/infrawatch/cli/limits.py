@@ -6,27 +6,20 @@ from typing import Annotated
 import typer
 
 from infrawatch.access.limits import put_limits, remove_limits
-from infrawatch.cli.database import migrated_database, whoever_calls
-from infrawatch.cli.options import DataDir, read_settings
-from infrawatch.cli.serving import run_until_stopped
+from infrawatch.cli.database import calling_user, migrated_database
+from infrawatch.cli.options import DataDir
+from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.cli.tables import print_table
-from infrawatch.settings import LogSettings
 from infrawatch.store.database import Database
 from infrawatch.store.limits import Holder, LimitRepository, Limits
 from infrawatch.store.tenants import TenantRepository
-from infrawatch.telemetry import configure_logging
 
 limits = typer.Typer(
     help="Set and list limits of tenants and keys, beside a running server or without one.",
+    callback=set_up_logging,
     no_args_is_help=True,
     add_completion=False,
 )
-
-
-@limits.callback()
-def _limits() -> None:
-    logs = read_settings(LogSettings)
-    configure_logging(logs.log_format, logs.log_level)
 
 
 Tenant = Annotated[str, typer.Option(help="Whose limits.")]
@@ -74,12 +67,12 @@ def list_limits(data_dir: DataDir = None) -> None:
 
 async def _set(data_dir: Path | None, tenant: str, key: str | None, wanted: Limits) -> None:
     async with migrated_database(data_dir) as database:
-        await put_limits(database, await _holder(database, tenant, key), wanted, whoever_calls())
+        await put_limits(database, await _holder(database, tenant, key), wanted, calling_user())
 
 
 async def _clear(data_dir: Path | None, tenant: str, key: str | None) -> None:
     async with migrated_database(data_dir) as database:
-        await remove_limits(database, await _holder(database, tenant, key), whoever_calls())
+        await remove_limits(database, await _holder(database, tenant, key), calling_user())
 
 
 async def _list(data_dir: Path | None) -> None:

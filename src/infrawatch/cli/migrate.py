@@ -4,12 +4,10 @@ from typing import Annotated
 
 import typer
 
-from infrawatch.cli.database import database_meant, find_schema
-from infrawatch.cli.options import DataDir, read_settings
-from infrawatch.cli.serving import run_until_stopped
-from infrawatch.settings import LogSettings
+from infrawatch.cli.database import chosen_database_url, find_schema
+from infrawatch.cli.options import DataDir
+from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.store.migrations import move_to, newest_revision, upgrade
-from infrawatch.telemetry import configure_logging
 
 To = Annotated[
     str | None,
@@ -26,13 +24,12 @@ def migrate(data_dir: DataDir = None, to: To = None) -> None:
 
     Without --data-dir it is the database in INFRAWATCH_DATABASE_URL, if that is set.
     """
-    logs = read_settings(LogSettings)
-    configure_logging(logs.log_format, logs.log_level)
+    set_up_logging()
     run_until_stopped(_migrate(data_dir, to))
 
 
 async def _migrate(data_dir: DataDir, to: To) -> None:
-    async with database_meant(data_dir, may_be_new=True) as url:
+    async with chosen_database_url(data_dir, may_be_new=True) as url:
         await find_schema(url)  # or says in one sentence why it cannot be had
         if to is None:
             await upgrade(url)

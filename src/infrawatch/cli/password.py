@@ -7,24 +7,17 @@ from pathlib import Path
 import typer
 
 from infrawatch.access.passwords import check_length, remove_password, set_password
-from infrawatch.cli.database import migrated_database, whoever_calls
-from infrawatch.cli.options import DataDir, read_settings
-from infrawatch.cli.serving import run_until_stopped
+from infrawatch.cli.database import calling_user, migrated_database
+from infrawatch.cli.options import DataDir
+from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.errors import CannotStart, InvalidInput
-from infrawatch.settings import LogSettings
-from infrawatch.telemetry import configure_logging
 
 password = typer.Typer(
     help="Set or remove the administrator's password, with which one signs in to the dashboard.",
+    callback=set_up_logging,
     no_args_is_help=True,
     add_completion=False,
 )
-
-
-@password.callback()
-def _password() -> None:
-    logs = read_settings(LogSettings)
-    configure_logging(logs.log_format, logs.log_level)
 
 
 @password.command("set")
@@ -41,13 +34,13 @@ def remove(data_dir: DataDir = None) -> None:
 
 async def _set(data_dir: Path | None, chosen: str) -> None:
     async with migrated_database(data_dir) as database:
-        await set_password(database, chosen, whoever_calls())
+        await set_password(database, chosen, calling_user())
     print("The password is set; whoever signed in with another is signed out.")
 
 
 async def _remove(data_dir: Path | None) -> None:
     async with migrated_database(data_dir) as database:
-        await remove_password(database, whoever_calls())
+        await remove_password(database, calling_user())
     print("There is no password any more; whoever signed in with it is signed out.")
 
 

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from infrawatch.app import create_app
-from infrawatch.cli.database import check_schema, find_own_url
+from infrawatch.cli.database import check_schema, find_configured_url
 from infrawatch.cli.first_key import tell_first_key
 from infrawatch.cli.options import Host, Port, read_settings
-from infrawatch.cli.serving import listen, run_until_stopped, serving
+from infrawatch.cli.running import run_until_stopped, set_up_logging
+from infrawatch.cli.serving import listen, serving
 from infrawatch.cli.workers import working
 from infrawatch.errors import CannotStart
-from infrawatch.settings import LogSettings, Settings
-from infrawatch.telemetry import configure_logging
+from infrawatch.settings import Settings
 
 Workers = Annotated[
     int | None, typer.Option(help="Processes that share the port [INFRAWATCH_WORKERS; 1]")
@@ -32,13 +32,12 @@ def serve(
     The database has to be migrated already. Any number of these may share one database.
     """
     settings = read_settings(Settings, host=host, port=port, workers=workers)
-    logs = read_settings(LogSettings)
-    configure_logging(logs.log_format, logs.log_level)
+    set_up_logging()
     run_until_stopped(_serve(settings, listener))
 
 
 async def _serve(settings: Settings, inherited: int | None) -> None:
-    url = find_own_url(settings)
+    url = find_configured_url(settings)
     if url is None:
         raise CannotStart(
             "`infrawatch serve` needs INFRAWATCH_DATABASE_URL, such as "

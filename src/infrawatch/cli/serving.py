@@ -3,22 +3,20 @@
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncGenerator, Coroutine, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from signal import SIGINT, SIGTERM
+from importlib import import_module
 from typing import cast
 
 import structlog
 import uvicorn
-import uvloop
 from fastapi import FastAPI
 from typing_extensions import override
 
-from infrawatch.cli.address import local_url
+from infrawatch.cli.connection_limits import ConnectionLimits
 from infrawatch.cli.connections import HttpProtocol, WebSocketProtocol
-from infrawatch.cli.gate import Gate
-from infrawatch.cli.traced import trace_if_asked
+from infrawatch.cli.options import local_url
 from infrawatch.errors import CannotStart
 from infrawatch.runtime import allow_open_files
 from infrawatch.settings import Settings
@@ -34,16 +32,6 @@ _FRAME_BYTES = 512 * 1024
 _OTHER_FILES = 256
 
 log = structlog.get_logger()
-
-
-def run_until_stopped(work: Coroutine[object, object, None]) -> None:
-    """Run `work` to its end, or until Ctrl-C or SIGTERM.
-
-    Both cancel it, so what it opened is closed from the inside out. A second signal cuts short
-    what the first is waiting for.
-    """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_cancelled_by_signals(work))
 
 
 def listen(settings: Settings, *, is_shared: bool = False) -> socket.socket:
@@ -140,11 +128,11 @@ def _fitting(settings: Settings) -> Settings:
 
 
 def _configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    gate = Gate(_fitting(settings))
+    limits = ConnectionLimits(_fitting(settings))
     return uvicorn.Config(
         app,
-        http=cast(type[asyncio.Protocol], partial(HttpProtocol, gate=gate)),
-        ws=cast(type[asyncio.Protocol], partial(WebSocketProtocol, gate=gate)),
+        http=cast(type[asyncio.Protocol], partial(HttpProtocol, limits=limits)),
+        ws=cast(type[asyncio.Protocol], partial(WebSocketProtocol, limits=limits)),
         ws_max_size=_FRAME_BYTES,
         # A third more work for every frame and memory for every viewer, to save some bandwidth.
         ws_per_message_deflate=False,
@@ -159,10 +147,19 @@ def _configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-async def _cancelled_by_signals(work: Coroutine[object, object, None]) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (SIGINT, SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    with suppress(asyncio.CancelledError):
-        await work
+def trace_if_asked(app: FastAPI, settings: Settings) -> None:
+    """Send traces of an app to INFRAWATCH_TRACES_URL; nothing is loaded without it.
+
+    Raises:
+        CannotStart: OpenTelemetry is not installed.
+    """
+    if settings.traces_url is None:
+        return
+    try:
+        tracing = import_module("infrawatch.tracing")
+    except ImportError as error:
+        raise CannotStart(
+            f"INFRAWATCH_TRACES_URL needs {error.name}: pip install 'infrawatch[tracing]', or "
+            "unset it."
+        ) from None
+    tracing.trace(app, str(settings.traces_url))

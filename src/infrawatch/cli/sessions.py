@@ -8,26 +8,20 @@ from typing import Annotated
 import typer
 
 from infrawatch.access.sessions import end_session
-from infrawatch.cli.database import migrated_database, whoever_calls
+from infrawatch.cli.database import calling_user, migrated_database
 from infrawatch.cli.options import DataDir, read_settings
-from infrawatch.cli.serving import run_until_stopped
+from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.cli.tables import print_table, to_cell
-from infrawatch.settings import LogSettings, Settings
+from infrawatch.settings import Settings
 from infrawatch.store.sessions import SessionRepository
 from infrawatch.store.tenants import TenantRepository
-from infrawatch.telemetry import configure_logging
 
 sessions = typer.Typer(
     help="Show who is signed in to the dashboard, and sign them out.",
+    callback=set_up_logging,
     no_args_is_help=True,
     add_completion=False,
 )
-
-
-@sessions.callback()
-def _sessions() -> None:
-    logs = read_settings(LogSettings)
-    configure_logging(logs.log_format, logs.log_level)
 
 
 @sessions.command("list")
@@ -64,5 +58,5 @@ async def _list(data_dir: Path | None, idle: timedelta) -> None:
 
 async def _end(data_dir: Path | None, session_id: str) -> None:
     async with migrated_database(data_dir) as database:
-        await end_session(database, session_id, whoever_calls())
+        await end_session(database, session_id, calling_user())
     print(f"The session {session_id} is over.", file=sys.stderr)

@@ -8,17 +8,21 @@ from typing import Annotated
 import typer
 
 from infrawatch.access.sql_users import create_sql_user, drop_sql_user
-from infrawatch.cli.database import check_schema, database_meant, migrated_database, whoever_calls
-from infrawatch.cli.options import DataDir, read_settings
-from infrawatch.cli.serving import run_until_stopped
+from infrawatch.cli.database import (
+    calling_user,
+    check_schema,
+    chosen_database_url,
+    migrated_database,
+)
+from infrawatch.cli.options import DataDir
+from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.cli.tables import print_table, to_cell
-from infrawatch.settings import LogSettings
 from infrawatch.store.database import Database
 from infrawatch.store.sql_users import SqlUserRepository, to_user_url
-from infrawatch.telemetry import configure_logging
 
 sql_users = typer.Typer(
     help="Let people and BI tools read one tenant in SQL, and nothing else.",
+    callback=set_up_logging,
     no_args_is_help=True,
     add_completion=False,
 )
@@ -26,12 +30,6 @@ sql_users = typer.Typer(
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 Name = Annotated[str, typer.Option(help="Up to 40 letters a-z, digits and _.")]
-
-
-@sql_users.callback()
-def _sql_users() -> None:
-    logs = read_settings(LogSettings)
-    configure_logging(logs.log_format, logs.log_level)
 
 
 @sql_users.command()
@@ -57,10 +55,10 @@ def drop(name: Name, data_dir: DataDir = None) -> None:
 
 
 async def _create(data_dir: Path | None, name: str, tenant: str) -> None:
-    async with database_meant(data_dir) as url:
+    async with chosen_database_url(data_dir) as url:
         await check_schema(url)
         async with Database.open(url, write_pool_size=1, read_pool_size=1) as database:
-            password = await create_sql_user(database, name, tenant, whoever_calls())
+            password = await create_sql_user(database, name, tenant, calling_user())
     print(
         f"The SQL user {name} of {tenant}, whose password nobody can show again:", file=sys.stderr
     )
@@ -76,7 +74,7 @@ async def _list(data_dir: Path | None) -> None:
 
 async def _drop(data_dir: Path | None, name: str) -> None:
     async with migrated_database(data_dir) as database:
-        await drop_sql_user(database, name, whoever_calls())
+        await drop_sql_user(database, name, calling_user())
     print(f"The SQL user {name} is gone.", file=sys.stderr)
 
 

@@ -11,21 +11,21 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from infrawatch.access.keys import KeyWish
+from infrawatch.access.keys import KeySpec
 from infrawatch.access.principal import DEFAULT_TENANT_ID
 from infrawatch.access.provisioning import keep_key_file
 from infrawatch.agent.loop import AgentOptions, run
 from infrawatch.app import create_app
-from infrawatch.cli.database import whoever_calls
+from infrawatch.cli.database import calling_user
 from infrawatch.cli.first_key import tell_first_key
 from infrawatch.cli.options import DataDir, Host, Port, read_settings
-from infrawatch.cli.serving import listen, run_until_stopped, serving
+from infrawatch.cli.running import run_until_stopped, set_up_logging
+from infrawatch.cli.serving import listen, serving
 from infrawatch.embedded.home import Home
 from infrawatch.embedded.postgres import Postgres, postgres_running
-from infrawatch.settings import AgentSettings, LogSettings, Settings
+from infrawatch.settings import AgentSettings, Settings
 from infrawatch.store.database import Database
 from infrawatch.store.migrations import upgrade
-from infrawatch.telemetry import configure_logging
 
 NoAgent = Annotated[bool, typer.Option("--no-agent", help="Do not send this machine's metrics.")]
 
@@ -39,9 +39,8 @@ def up(
     Ctrl-C stops all of it.
     """
     settings = read_settings(Settings, host=host, port=port, data_dir=data_dir)
-    logs = read_settings(LogSettings)
     agent = None if no_agent else read_settings(AgentSettings)
-    configure_logging(logs.log_format, logs.log_level)
+    set_up_logging()
     run_until_stopped(_up(settings, agent))
 
 
@@ -76,9 +75,9 @@ async def _find_key_file(
     if agent.key_file is not None:
         return agent.key_file
     path = home.asked / "agent.key"
-    wish = KeyWish(DEFAULT_TENANT_ID, f"agent of {socket.gethostname()}"[:100], ("write",))
+    spec = KeySpec(DEFAULT_TENANT_ID, f"agent of {socket.gethostname()}"[:100], ("write",))
     async with Database.open(url, write_pool_size=1) as database:
-        await keep_key_file(database, path, wish, whoever_calls())
+        await keep_key_file(database, path, spec, calling_user())
     return path
 
 

@@ -9,13 +9,12 @@ from rich.live import Live
 from rich.table import Table
 
 from infrawatch.cli.options import KeyFile, Url, read_settings
-from infrawatch.cli.serving import run_until_stopped
+from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.client.connection import Client
 from infrawatch.client.key_file import read_key
 from infrawatch.client.live import LiveUpdate
 from infrawatch.client.series import Sample, Series
-from infrawatch.settings import AgentSettings, LogSettings
-from infrawatch.telemetry import configure_logging
+from infrawatch.settings import AgentSettings
 
 Match = Annotated[str, typer.Argument(help="Which series: node_load1, up{job='node'}, …")]
 Since = Annotated[
@@ -29,8 +28,7 @@ def watch(match: Match, url: Url = None, key_file: KeyFile = None, since: Since 
     In a terminal it is a table of the last samples; elsewhere every sample is a line.
     """
     settings = read_settings(AgentSettings, url=url, key_file=key_file)
-    logs = read_settings(LogSettings)
-    configure_logging(logs.log_format, logs.log_level)
+    set_up_logging()
     run_until_stopped(_watch(settings, match, since))
 
 

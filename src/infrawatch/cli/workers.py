@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
-from infrawatch.cli.address import local_url
+from infrawatch.cli.options import local_url
 from infrawatch.cli.serving import listen
 from infrawatch.embedded import launcher
 from infrawatch.embedded.processes import Keeper, become_ready

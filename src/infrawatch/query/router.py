@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
+from infrawatch.access.access import Access
 from infrawatch.access.needs import READ, MayRead
-from infrawatch.access.plumbing import Access
 from infrawatch.durations import parse_duration
 from infrawatch.errors import InvalidCursor, InvalidInput, InvalidTime
 from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor

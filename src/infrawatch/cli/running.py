@@ -1,0 +1,41 @@
+"""How commands run: logs as the settings say, and until they end or somebody stops them."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from signal import SIGINT, SIGTERM
+
+import uvloop
+
+from infrawatch.cli.options import read_settings
+from infrawatch.settings import LogSettings
+from infrawatch.telemetry import configure_logging
+
+
+def set_up_logging() -> None:
+    """Log as INFRAWATCH_LOG_FORMAT and INFRAWATCH_LOG_LEVEL say.
+
+    Raises:
+        CannotStart: one of them does not make sense.
+    """
+    logs = read_settings(LogSettings)
+    configure_logging(logs.log_format, logs.log_level)
+
+
+def run_until_stopped(work: Coroutine[object, object, None]) -> None:
+    """Run `work` to its end, or until Ctrl-C or SIGTERM.
+
+    Both cancel it, so what it opened is closed from the inside out. A second signal cuts short
+    what the first is waiting for.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_cancelled_by_signals(work))
+
+
+async def _cancelled_by_signals(work: Coroutine[object, object, None]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (SIGINT, SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await work
