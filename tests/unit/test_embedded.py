@@ -34,6 +34,20 @@ def test_a_stranger_may_not_pass_a_closed_directory(temporary_root: Path) -> Non
     assert STRANGER.may_reach(Path("/"))
 
 
+def test_a_home_that_its_account_may_not_enter_is_refused_with_what_to_do(
+    temporary_root: Path,
+) -> None:
+    closed = temporary_root / "closed home"
+    closed.mkdir(mode=0o700)
+    home = Home(closed, STRANGER, closed)
+
+    with (
+        pytest.raises(CannotStart, match=r"stranger, .* may not enter .*chmod a\+x"),
+        home.locked(),
+    ):
+        pass
+
+
 def test_an_owner_is_judged_by_the_bits_of_owners(tmp_path: Path) -> None:
     tmp_path.chmod(0o077)
     owner = Account.owning(tmp_path)

@@ -73,7 +73,7 @@ class Home:
 
         Raises:
             HomeInUse: another process holds it.
-            CannotStart: it cannot be made or written to.
+            CannotStart: it cannot be made or written to, or its account may not enter it.
         """
         try:
             self._create()
@@ -85,6 +85,7 @@ class Home:
             ) from error
         try:
             self._hold(lock)
+            self._check_account()
             yield
         finally:
             os.close(lock)
@@ -101,6 +102,14 @@ class Home:
             directory.mkdir(exist_ok=True)
             # Whatever the umask says, the account must be able to pass.
             directory.chmod(0o700 if self.account is None else 0o711)
+
+    def _check_account(self) -> None:
+        if self.account is not None and not self.account.may_reach(self.path):
+            raise CannotStart(
+                f"The user {self.account.name}, to whom {self.cluster} belongs, may not enter "
+                f"{self.path}: `chmod a+x` it and the directories above it, or choose another "
+                "with --data-dir."
+            )
 
     def _hold(self, lock: int) -> None:
         try:
