@@ -103,6 +103,20 @@ def test_the_examples_of_a_batch_are_accepted_when_pasted(
             assert answer.json()["accepted"] == 2
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/v1/keys"), ("PUT", "/v1/limits")])
+def test_the_examples_of_what_administrators_send_are_accepted_when_pasted(
+    url: str, document: dict[str, Any], method: str, path: str
+) -> None:
+    body = document["paths"][path][method.lower()]["requestBody"]["content"]["application/json"]
+    examples = resolve(document, body["schema"])["examples"]
+
+    assert examples
+    for example in examples:
+        answer = httpx.request(method, f"{url}{path}", json=example)
+        assert answer.is_success, answer.text
+    httpx.delete(f"{url}/v1/limits")  # the tests after this one share the server
+
+
 def test_the_document_describes_batches_with_the_models_that_check_them(
     document: dict[str, Any],
 ) -> None:

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from infrawatch.access.access import Access
 from infrawatch.access.limits import put_limits, remove_limits
@@ -21,15 +21,19 @@ from infrawatch.store.tenants import TenantRepository
 _INT32, _INT64 = 2**31, 2**63
 
 KeyId = Annotated[str | None, Field(pattern=r"^[a-z0-9]{4,32}$", description="One key; else all.")]
-Rate = Annotated[float | None, Field(ge=1e-3, le=1e9, examples=[1000])]
+Rate = Annotated[float | None, Field(ge=1e-3, le=1e9)]
 
 
 class LimitsIn(Wire):
     """All limits of a tenant or key; one that is left out is none."""
 
-    tenant: Annotated[
-        Name | None, Field(description="Yours if left out.", examples=["default"])
-    ] = None
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"tenant": "default", "samples_per_s": 50_000, "active_series": 100_000}]
+        }
+    )
+
+    tenant: Annotated[Name | None, Field(description="Yours if left out.")] = None
     key_id: KeyId = None
     requests_per_s: Rate = None
     samples_per_s: Rate = None

@@ -12,7 +12,7 @@ MAX_NAME_CHARACTERS = 100
 NAME_PATTERN = r"^[\w.:@/+-](?:[\w .:@/+-]*[\w.:@/+-])?$"
 
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARACTERS, pattern=NAME_PATTERN)]
-Scopes = Annotated[list[Scope], Field(min_length=1, max_length=3, examples=[["write"]])]
+Scopes = Annotated[list[Scope], Field(min_length=1, max_length=3)]
 
 
 class Wire(BaseModel):
@@ -22,10 +22,18 @@ class Wire(BaseModel):
 
 
 class KeyIn(Wire):
-    name: Annotated[Name, Field(examples=["agent of web-1"])]
+    """A key to make."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"name": "agent of web-1", "scopes": ["write"], "expires_in": "90d"}]
+        }
+    )
+
+    name: Name
     scopes: Scopes
     tenant: Annotated[
-        Name | None, Field(description="Another tenant; for operators.", examples=["default"])
+        Name | None, Field(description="Another tenant than yours; for operators.")
     ] = None
     expires_in: Annotated[
         str | None, Field(max_length=50, description="`90d`; without it, never.")

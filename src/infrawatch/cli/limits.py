@@ -79,15 +79,12 @@ async def _list(data_dir: Path | None) -> None:
     async with migrated_database(data_dir) as database, database.reading() as connection:
         found = await LimitRepository(connection).list()
     heads = ("TENANT", "KEY", *(name.upper() for name in Limits._fields))
-    rows = [
-        (
-            one.tenant,
-            one.holder.key_id or "-",
-            *("-" if n is None else f"{n:g}" for n in one.limits),
-        )
-        for one in found
-    ]
+    rows = [(one.tenant, one.holder.key_id or "-", *map(_to_cell, one.limits)) for one in found]
     print_table(heads, rows)
+
+
+def _to_cell(limit: float | None) -> str:
+    return "-" if limit is None else f"{limit:.12g}"
 
 
 async def _holder(database: Database, tenant: str, key: str | None) -> Holder:

@@ -48,7 +48,7 @@ class TenantRepository:
         row = (await self._connection.execute(_GET, {"name": name})).one_or_none()
         if row is None:
             raise NotFound(
-                f"there is no tenant {name!r}: create it with `infrawatch tenants create`"
+                f"there is no tenant {name!r}: `infrawatch tenants create {name}` makes it"
             )
         return Tenant(*row)
 
