@@ -5,14 +5,11 @@ from datetime import timedelta
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.verdicts import MAX_SHOWN, Verdict
-from infrawatch.model.samples import Int64s
+from infrawatch.model.samples import Bools, Int64s
 from infrawatch.model.timerange import FAR_FUTURE_US, duration_us, from_us
-
-Bools = NDArray[np.bool_]
 
 _UNITS = {
     1: "nanoseconds",

@@ -13,7 +13,7 @@ from infrawatch.access.limiter import Limiter
 from infrawatch.access.principal import Principal
 from infrawatch.errors import DeadlineExceeded
 from infrawatch.ingest.apart import Apart
-from infrawatch.ingest.bounds import Bools, TimeBounds, to_us
+from infrawatch.ingest.bounds import TimeBounds, to_us
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.layouts import Layouts
 from infrawatch.ingest.naming import Names, reading_names
@@ -24,7 +24,7 @@ from infrawatch.ingest.series_room import Asked, SeriesRoom
 from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.ingest.writer import Commit, GroupWriter
 from infrawatch.model.labels import SeriesName
-from infrawatch.model.samples import Columns, Int64s, latest_arrivals
+from infrawatch.model.samples import Bools, Columns, Int64s, latest_arrivals
 from infrawatch.store.database import Database
 from infrawatch.store.metadata import Metadata, MetadataRepository
 from infrawatch.telemetry import Telemetry

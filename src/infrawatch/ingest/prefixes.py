@@ -14,8 +14,7 @@ import numpy as np
 
 from infrawatch.ingest.layouts import KEY_BYTES, Layouts, Place
 from infrawatch.ingest.series_cache import Space
-from infrawatch.model.samples import Int64s
-from infrawatch.store.ragged import Positions
+from infrawatch.model.samples import Int64s, Positions
 
 _POINTER_BYTES = 8
 _FEWEST = 16

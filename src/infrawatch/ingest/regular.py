@@ -17,7 +17,6 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from infrawatch.errors import BatchTooLarge
@@ -26,10 +25,8 @@ from infrawatch.ingest.decoded import Decoded, Find, NameOf
 from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits, windows
 from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.model.labels import SeriesName
-from infrawatch.model.samples import Float64s, Int64s
+from infrawatch.model.samples import Float64s, Int64s, Positions
 from infrawatch.store.metadata import Metadata
-
-Positions = NDArray[np.intp]
 
 _END = b"]}]}"
 _FORMS = (

@@ -12,6 +12,10 @@ from infrawatch.model.timerange import TimeRange
 
 Int64s = NDArray[np.int64]
 Float64s = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+Positions = NDArray[np.intp]
+"""Places in another array, as numpy's own indexes."""
 
 _NUMBER_BITS = 63 - SHARD_BITS
 _ID_BITS = 2**63 - 1

@@ -6,7 +6,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from infrawatch.query.steps import Positions, Table
+from infrawatch.model.samples import Positions
+from infrawatch.query.steps import Table
 
 
 class Across(StrEnum):

@@ -5,12 +5,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from infrawatch.model.samples import Columns, Int64s, series_bounds
+from infrawatch.model.samples import Bools, Columns, Int64s, Positions, series_bounds
 from infrawatch.model.timerange import US
 from infrawatch.query.counters import Gains
 from infrawatch.query.functions import RUN_FUNCTIONS, Function
 from infrawatch.query.runs import Placed, Runs
-from infrawatch.query.steps import Answers, Bools, Positions, Steps, Table
+from infrawatch.query.steps import Answers, Steps, Table
 
 _COUNTER_LOOKBACK_US = 5 * 60 * US
 """How long before the span a counter may have been heard last: Prometheus' default lookback."""

@@ -4,11 +4,11 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from infrawatch.model.samples import Float64s, Int64s
+from infrawatch.model.samples import Bools, Float64s, Int64s, Positions
 from infrawatch.model.timerange import US
 from infrawatch.query.functions import total
 from infrawatch.query.runs import Placed, Runs
-from infrawatch.query.steps import Answers, Bools, Positions, Steps
+from infrawatch.query.steps import Answers, Steps
 
 
 class Gains(NamedTuple):

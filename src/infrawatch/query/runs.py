@@ -4,8 +4,16 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from infrawatch.model.samples import Columns, Float64s, Int64s, is_stale, series_bounds
-from infrawatch.query.steps import Bools, Positions, Steps
+from infrawatch.model.samples import (
+    Bools,
+    Columns,
+    Float64s,
+    Int64s,
+    Positions,
+    is_stale,
+    series_bounds,
+)
+from infrawatch.query.steps import Steps
 
 
 class Placed(NamedTuple):

@@ -5,13 +5,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from infrawatch.model.samples import Float64s, Int64s
+from infrawatch.model.samples import Bools, Float64s, Int64s, Positions
 from infrawatch.model.timerange import TimeRange
-
-Bools = NDArray[np.bool_]
-Positions = NDArray[np.intp]
 
 _WRAP = 1 << 64
 """Distances are unsigned and modulo 2^64: two int64 can lie further apart than int64 counts."""

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from infrawatch.model.samples import Int64s
+from infrawatch.model.samples import Bools, Int64s
 from infrawatch.store import copy
-from infrawatch.store.ragged import Bools
 
 _HEAD = struct.Struct(">ii")
 """Of a `bit varying`: its length in bytes, with the length in bits that follows."""

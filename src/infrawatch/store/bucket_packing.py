@@ -15,11 +15,11 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from infrawatch.model.samples import Float64s, Int64s
+from infrawatch.model.samples import Float64s, Int64s, Positions
 from infrawatch.store.buckets import ROW_BUCKETS, Buckets
 from infrawatch.store.chunk_values import POWERS, RAW, to_integers
 from infrawatch.store.packing import bits_for, pack, unpack, words_in
-from infrawatch.store.ragged import Positions, Runs
+from infrawatch.store.ragged import Runs
 
 FUNCTIONS = 5
 """count, sum, min, max and last, in this order."""

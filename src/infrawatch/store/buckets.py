@@ -5,9 +5,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from infrawatch.model.samples import Columns, Float64s, Int64s, is_stale
+from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions, is_stale
 from infrawatch.model.timerange import US
-from infrawatch.store.ragged import Bools, Positions, Runs
+from infrawatch.store.ragged import Runs
 
 _EXPONENTS = (0, 3, 6)
 """Values with so many decimals are added as integers: almost all that anybody measures."""

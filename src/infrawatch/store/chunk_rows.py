@@ -5,14 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from infrawatch.model.labels import SHARDS
-from infrawatch.model.samples import Int64s
+from infrawatch.model.samples import Bools, Int64s
 from infrawatch.store import copy
 from infrawatch.store.chunk_times import ChunkTimes
 from infrawatch.store.chunk_values import RAW, ChunkValues
 from infrawatch.store.codec import Chunks
 from infrawatch.store.copy_rows import Arrays, Fields, joined
 from infrawatch.store.packing import words_in
-from infrawatch.store.ragged import Bools
 
 _ALWAYS = {
     "shard": ">i2",

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infrawatch.model.samples import Int64s
+from infrawatch.model.samples import Int64s, Positions
 from infrawatch.store.packing import bits_for, pack, unpack
-from infrawatch.store.ragged import Positions, Runs
+from infrawatch.store.ragged import Runs
 
 _TOO_MANY = 64
 """More than any offset within a window has, so a grid that asks for it is not chosen."""

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infrawatch.model.samples import Float64s, Int64s
+from infrawatch.model.samples import Bools, Float64s, Int64s
 from infrawatch.store.packing import bits_for, pack, unpack
-from infrawatch.store.ragged import Bools, Runs
+from infrawatch.store.ragged import Runs
 
 RAW = -1
 """The exponent of a chunk whose values are stored as they are."""

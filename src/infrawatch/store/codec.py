@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infrawatch.model.samples import Columns, Int64s, series_bounds
+from infrawatch.model.samples import Bools, Columns, Int64s, Positions, series_bounds
 from infrawatch.model.timerange import US, TimeRange
 from infrawatch.store.chunk_times import ChunkTimes, decode_times, encode_times
 from infrawatch.store.chunk_values import RAW, ChunkValues, decode_values, encode_values
 from infrawatch.store.packing import words_in
-from infrawatch.store.ragged import Bools, Positions, Runs
+from infrawatch.store.ragged import Runs
 
 WINDOW_US = 2 * 3600 * US
 """Windows begin at multiples of this since the epoch, so that none spans midnight."""

@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from infrawatch.model.samples import Int64s
+from infrawatch.model.samples import Bools, Int64s
 from infrawatch.store import copy
-from infrawatch.store.ragged import Bools, Runs
+from infrawatch.store.ragged import Runs
 
 _UNIT = np.dtype(np.uint32)
 """Every part of a row is so many bytes long, or a multiple of it."""

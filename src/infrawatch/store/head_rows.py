@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from infrawatch.model.labels import SHARDS
-from infrawatch.model.samples import Columns, Float64s, Int64s, series_bounds
+from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions, series_bounds
 from infrawatch.store import copy
 from infrawatch.store.bits import from_bits, to_bits, to_head, to_odd, to_sent
 from infrawatch.store.codec import WINDOW_US, cut
-from infrawatch.store.ragged import Bools, Positions, Runs
+from infrawatch.store.ragged import Runs
 from infrawatch.store.wanted import BLOCKS_OF_WANTED, block_of
 
 HEAD_COLUMNS = (

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.model.labels import SHARDS
-from infrawatch.model.samples import Columns, Float64s, Int64s
+from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions
 from infrawatch.store import copy
 from infrawatch.store.bits import are_odd, from_bits
-from infrawatch.store.ragged import Bools, Positions, Runs
+from infrawatch.store.ragged import Runs
 
 Sent = NDArray[np.signedinteger]
 """64-bit numbers, the highest byte first, as they travel."""

@@ -6,8 +6,8 @@ Number i of a run lies in word `i / lanes`, `i % lanes * bits` above the lowest 
 
 import numpy as np
 
-from infrawatch.model.samples import Int64s
-from infrawatch.store.ragged import Positions, Runs
+from infrawatch.model.samples import Int64s, Positions
+from infrawatch.store.ragged import Runs
 
 _BITS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 21, 31, 62])
 """The most for each number of lanes, but 31 for 32 and 62 for 64: PostgreSQL's integers have a

@@ -5,10 +5,8 @@ from typing import NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from infrawatch.model.samples import Int64s
+from infrawatch.model.samples import Bools, Int64s, Positions
 
-Bools = NDArray[np.bool_]
-Positions = NDArray[np.intp]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _PROBES = 8

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from infrawatch.model.labels import SHARDS
-from infrawatch.model.samples import Int64s
+from infrawatch.model.samples import Int64s, Positions
 from infrawatch.store import copy
 from infrawatch.store.bucket_packing import FUNCTIONS, PackedBuckets
 from infrawatch.store.buckets import ROW_BUCKETS
 from infrawatch.store.copy_rows import Arrays, Fields, joined
-from infrawatch.store.ragged import Positions, Runs
+from infrawatch.store.ragged import Runs
 from infrawatch.store.wanted import block_of
 
 _FACTS = 6

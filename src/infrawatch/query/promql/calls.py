@@ -13,12 +13,11 @@ import re2
 from numpy.typing import NDArray
 
 from infrawatch.errors import CannotEvaluate
-from infrawatch.model.samples import Float64s
+from infrawatch.model.samples import Bools, Float64s
 from infrawatch.model.selector import compiled
 from infrawatch.query.promql.answers import Value
 from infrawatch.query.promql.histograms import histogram_quantile
 from infrawatch.query.promql.vectors import Labels, Vector
-from infrawatch.query.steps import Bools
 
 _REFERENCE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
 """What Go's `Regexp.Expand` replaces."""

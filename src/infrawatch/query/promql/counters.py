@@ -6,10 +6,9 @@ Source: Prometheus, promql/functions.go. `query/counters.py` answers the same qu
 
 import numpy as np
 
-from infrawatch.model.samples import Float64s
+from infrawatch.model.samples import Bools, Float64s
 from infrawatch.model.timerange import US
 from infrawatch.query.promql.samples import Answers, Windows
-from infrawatch.query.steps import Bools
 
 _FAR = 1.1
 """A window's edge that is this many intervals from the samples lies outside of the series."""

@@ -5,10 +5,9 @@ Source: Prometheus, promql/quantile.go, bucketQuantile.
 
 import numpy as np
 
-from infrawatch.model.samples import Float64s
+from infrawatch.model.samples import Bools, Float64s
 from infrawatch.model.selector import METRIC_LABEL
 from infrawatch.query.promql.vectors import Groups, Labels, Vector, key_of, without
-from infrawatch.query.steps import Bools
 
 _BUCKET = "le"
 

@@ -10,10 +10,9 @@ import numpy as np
 import promql_parser as promql
 
 from infrawatch.errors import CannotEvaluate, QueryTooBroad
-from infrawatch.model.samples import Float64s
+from infrawatch.model.samples import Bools, Float64s, Positions
 from infrawatch.model.selector import METRIC_LABEL
 from infrawatch.query.promql.vectors import Groups, Key, Labels, Vector, key_of, within, without
-from infrawatch.query.steps import Bools, Positions
 
 _ARITHMETIC: Mapping[str, Callable[[Float64s, Float64s], Float64s]] = MappingProxyType(
     {

@@ -8,9 +8,16 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from infrawatch.errors import QueryTooBroad
-from infrawatch.model.samples import Columns, Float64s, Int64s, is_stale, series_bounds
+from infrawatch.model.samples import (
+    Bools,
+    Columns,
+    Float64s,
+    Int64s,
+    Positions,
+    is_stale,
+    series_bounds,
+)
 from infrawatch.query.promql.vectors import Labels, Vector
-from infrawatch.query.steps import Bools, Positions
 from infrawatch.store.ragged import Runs
 
 _BLOCK_SAMPLES = 1 << 17

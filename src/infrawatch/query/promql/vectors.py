@@ -7,9 +7,8 @@ from typing import Self
 import numpy as np
 
 from infrawatch.errors import CannotEvaluate
-from infrawatch.model.samples import Float64s
+from infrawatch.model.samples import Bools, Float64s, Positions
 from infrawatch.model.selector import METRIC_LABEL
-from infrawatch.query.steps import Bools, Positions
 
 Labels = Mapping[str, str]
 """What a row is called: `__name__` is one of them, and none is empty."""

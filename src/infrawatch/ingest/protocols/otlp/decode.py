@@ -7,7 +7,6 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from infrawatch.errors import MalformedBody
-from infrawatch.ingest.bounds import Bools
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.otlp.distribution_points import DistributionPoints
@@ -17,6 +16,7 @@ from infrawatch.ingest.protocols.otlp.target_infos import TargetInfos
 from infrawatch.ingest.protocols.otlp.wire import Message, MetricsData, has_more_messages
 from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName
+from infrawatch.model.samples import Bools
 from infrawatch.store.metadata import Metadata
 
 _CHECKED_BYTES = 4 * 1024 * 1024

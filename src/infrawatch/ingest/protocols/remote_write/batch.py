@@ -16,9 +16,8 @@ from infrawatch.ingest.protocols.remote_write.samples import (
 )
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
-from infrawatch.model.samples import Int64s
+from infrawatch.model.samples import Int64s, Positions
 from infrawatch.store.metadata import Metadata
-from infrawatch.store.ragged import Positions
 
 MS_NS = 1_000_000
 

@@ -13,7 +13,7 @@ from infrawatch.ingest.protocols.remote_write.histograms import Classic, Part, r
 from infrawatch.ingest.protocols.remote_write.labels import Pairs, describe, read_name
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
-from infrawatch.store.ragged import Positions
+from infrawatch.model.samples import Positions
 
 _ROOM_BYTES = 64 * 1024 * 1024
 _SAMPLE_BYTES = 300

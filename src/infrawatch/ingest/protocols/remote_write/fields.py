@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.ingest.protocols.remote_write.samples import Samples
-from infrawatch.model.samples import Float64s, Int64s
-from infrawatch.store.ragged import Bools, Positions, Runs
+from infrawatch.model.samples import Bools, Float64s, Int64s, Positions
+from infrawatch.store.ragged import Runs
 
 Words = NDArray[np.uint64]
 

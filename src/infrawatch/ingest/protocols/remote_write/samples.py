@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infrawatch.model.samples import Float64s, Int64s
-from infrawatch.store.ragged import Bools, Positions, Runs
+from infrawatch.model.samples import Bools, Float64s, Int64s, Positions
+from infrawatch.store.ragged import Runs
 
 
 class Samples(NamedTuple):

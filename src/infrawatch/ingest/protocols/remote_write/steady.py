@@ -22,8 +22,8 @@ from infrawatch.ingest.protocols.remote_write.fields import FORMS, Fields, Wire,
 from infrawatch.ingest.protocols.remote_write.messages import parse
 from infrawatch.ingest.protocols.remote_write.samples import Samples
 from infrawatch.ingest.series_cache import Space
-from infrawatch.model.samples import Int64s
-from infrawatch.store.ragged import Bools, Positions, Runs
+from infrawatch.model.samples import Bools, Int64s, Positions
+from infrawatch.store.ragged import Runs
 
 _MORE = 0x80
 """Set in every byte of a varint but its last."""

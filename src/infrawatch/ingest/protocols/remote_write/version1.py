@@ -39,8 +39,8 @@ from infrawatch.ingest.protocols.remote_write.metadata import read_metric, to_me
 from infrawatch.ingest.protocols.remote_write.samples import Piece, Samples
 from infrawatch.ingest.protocols.remote_write.steady import Kind, size_of_fields
 from infrawatch.ingest.verdicts import Verdict, Verdicts
+from infrawatch.model.samples import Positions
 from infrawatch.store.metadata import Metadata
-from infrawatch.store.ragged import Positions
 
 _SERIES_TAG = _LABEL_TAG = 0x0A
 
