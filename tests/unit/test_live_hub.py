@@ -23,7 +23,7 @@ from infrawatch.model.selector import parse_selector
 from infrawatch.model.timerange import US
 from infrawatch.store.journal import Entry
 from infrawatch.store.known import Series
-from infrawatch.store.writers import Positions
+from infrawatch.store.writers import WriterPositions
 
 EPOCH = UUID(int=1)
 START_US = 1_000 * US
@@ -64,7 +64,9 @@ class Stored:
 
 def hub_of(stored: Stored, seqs: Mapping[int, int] | None = None, *known: int) -> Hub:
     hub = Hub(EPOCH, stored.names_of, timedelta(minutes=10))
-    hub.start(Start(Positions(seqs or {}, START_US), seqs or {}, np.array(known, np.int64), []))
+    hub.start(
+        Start(WriterPositions(seqs or {}, START_US), seqs or {}, np.array(known, np.int64), [])
+    )
     return hub
 
 
@@ -167,7 +169,7 @@ async def test_the_last_to_leave_takes_the_topic_along() -> None:
 
 async def test_the_position_names_the_writers_of_the_replay_window_only() -> None:
     hub = Hub(EPOCH, Stored({}).names_of, timedelta(minutes=10))
-    hub.start(Start(Positions({1: 5, 2: 9}, START_US), [2], np.empty(0, np.int64), []))
+    hub.start(Start(WriterPositions({1: 5, 2: 9}, START_US), [2], np.empty(0, np.int64), []))
     assert hub.position().seqs == {2: 9}
     await hub.apply(entry(3, 1, at_us=START_US + US))
     assert hub.position().seqs == {2: 9, 3: 1}

@@ -22,7 +22,7 @@ from infrawatch.model.selector import parse_selector
 from infrawatch.store.connections import Lender
 from infrawatch.store.database import Database, create_engine
 from infrawatch.store.journal import Entry
-from infrawatch.store.writers import Positions
+from infrawatch.store.writers import WriterPositions
 
 POLL = timedelta(milliseconds=10)
 WINDOW = timedelta(minutes=10)
@@ -82,7 +82,7 @@ async def test_without_viewers_nothing_is_read_and_nothing_kept() -> None:
 async def test_when_the_last_viewer_has_left_it_stops() -> None:
     database = Away()
     hub, tail = hub_and_tail(database)
-    hub.start(Start(Positions({}, 1), [], np.empty(0, np.int64), []))
+    hub.start(Start(WriterPositions({}, 1), [], np.empty(0, np.int64), []))
     running = asyncio.ensure_future(tail.run())
     await eventually(lambda: not hub.is_active)
     running.cancel()
@@ -91,7 +91,7 @@ async def test_when_the_last_viewer_has_left_it_stops() -> None:
 
 async def test_lag_grows_while_the_database_cannot_be_asked() -> None:
     hub, tail = hub_and_tail(Away())
-    hub.start(Start(Positions({}, 1), [], np.empty(0, np.int64), []))
+    hub.start(Start(WriterPositions({}, 1), [], np.empty(0, np.int64), []))
     with hub.joined(TopicKey(1, parse_selector("m")), "lossless"):
         running = asyncio.ensure_future(tail.run())
         await eventually(lambda: tail.lag_s() > 0)

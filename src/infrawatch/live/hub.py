@@ -17,7 +17,7 @@ from infrawatch.model.samples import Int64s, is_among
 from infrawatch.model.timerange import duration_us
 from infrawatch.store.journal import Entry
 from infrawatch.store.known import Series
-from infrawatch.store.writers import Positions
+from infrawatch.store.writers import WriterPositions
 
 NamesOf = Callable[[Sequence[int]], Awaitable[Sequence[tuple[int, Series]]]]
 """Reads series by id, whatever their tenant: (tenant id, series)."""
@@ -26,7 +26,7 @@ NamesOf = Callable[[Sequence[int]], Awaitable[Sequence[tuple[int, Series]]]]
 class Start(NamedTuple):
     """All from one snapshot: `active` are the writers that committed within the replay window."""
 
-    positions: Positions
+    positions: WriterPositions
     active: Collection[int]
     series_ids: Int64s
     """Of all series there are, ascending."""

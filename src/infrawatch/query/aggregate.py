@@ -9,7 +9,7 @@ from infrawatch.model.samples import Bools, Columns, Int64s, Positions, series_b
 from infrawatch.model.timerange import US
 from infrawatch.query.counters import Gains
 from infrawatch.query.functions import RUN_FUNCTIONS, Function
-from infrawatch.query.runs import Placed, Runs
+from infrawatch.query.runs import Placed, runs_of
 from infrawatch.query.steps import Answers, Steps, Table
 
 _COUNTER_LOOKBACK_US = 5 * 60 * US
@@ -77,5 +77,5 @@ def _answers(samples: Placed, steps: Steps, function: Function, is_delta: Bools)
     if function is Function.RATE:
         return Gains.of(samples, steps, is_delta).rate()
     inside = samples.inside()
-    runs = Runs.of(inside.cells)
+    runs = runs_of(inside.cells)
     return Answers(inside.cells[runs.starts], RUN_FUNCTIONS[function](inside.values, runs))

@@ -7,8 +7,9 @@ import numpy as np
 from infrawatch.model.samples import Bools, Float64s, Int64s, Positions
 from infrawatch.model.timerange import US
 from infrawatch.query.functions import total
-from infrawatch.query.runs import Placed, Runs
+from infrawatch.query.runs import Placed, runs_of
 from infrawatch.query.steps import Answers, Steps
+from infrawatch.store.ragged import are_first
 
 
 class Gains(NamedTuple):
@@ -48,9 +49,8 @@ class Gains(NamedTuple):
 
     @classmethod
     def _between(cls, samples: Placed) -> Self:
-        runs = Runs.of(samples.cells)
-        is_first = np.ones(len(samples.rows), np.bool_)
-        np.not_equal(samples.rows[1:], samples.rows[:-1], out=is_first[1:])
+        runs = runs_of(samples.cells)
+        is_first = are_first(samples.rows)
         amounts = np.diff(samples.values, prepend=0.0)
         np.copyto(amounts, samples.values, where=amounts < 0)
         amounts[is_first] = -0.0  # to which adding anything leaves it as it is
@@ -66,7 +66,7 @@ class Gains(NamedTuple):
     @classmethod
     def _reported(cls, samples: Placed, steps: Steps) -> Self:
         inside = samples.inside()
-        runs = Runs.of(inside.cells)
+        runs = runs_of(inside.cells)
         cells = inside.cells[runs.starts]
         indexes = cells % steps.count
         return cls(

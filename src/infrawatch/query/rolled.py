@@ -9,9 +9,10 @@ import numpy as np
 from infrawatch.model.samples import Float64s, series_bounds
 from infrawatch.model.timerange import US, TimeRange
 from infrawatch.query.functions import Function
-from infrawatch.query.runs import Runs
+from infrawatch.query.runs import runs_of
 from infrawatch.query.steps import Answers, Steps, Table
 from infrawatch.store.buckets import RESOLUTIONS, Buckets, Resolution
+from infrawatch.store.ragged import Runs
 
 _PAYS_OFF_US = 6 * 3600 * US
 """Within less, most is in windows that are not rolled up yet."""
@@ -73,7 +74,7 @@ def aggregate_buckets(buckets: Buckets, steps: Steps, function: Function) -> Tab
     table = Table.blank(len(bounds) - 1, steps.count)
     rows = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     cells = rows * steps.count + steps.indexes_of(buckets.times_us)
-    runs = Runs.of(cells)
+    runs = runs_of(cells)
     with np.errstate(over="ignore", invalid="ignore"):
         table.fill(Answers(cells[runs.starts], _ANSWERS[function](buckets, runs)))
     return table

@@ -14,6 +14,7 @@ from infrawatch.model.samples import (
     series_bounds,
 )
 from infrawatch.query.steps import Steps
+from infrawatch.store.ragged import Runs, are_first
 
 
 class Placed(NamedTuple):
@@ -52,24 +53,6 @@ class Placed(NamedTuple):
         return self.picked(self.cells >= 0)
 
 
-class Runs(NamedTuple):
-    """Neighbours that share a cell: where each run starts, how many it has (never none)."""
-
-    starts: Positions
-    counts: Positions
-
-    @classmethod
-    def of(cls, cells: Positions) -> Self:
-        """Find the runs of equal neighbours."""
-        if len(cells) == 0:
-            return cls(np.empty(0, np.intp), np.empty(0, np.intp))
-        starts = np.append(0, np.flatnonzero(cells[1:] != cells[:-1]) + 1)
-        return cls(starts, np.diff(starts, append=len(cells)))
-
-    @property
-    def lasts(self) -> Positions:
-        return self.starts + self.counts - 1
-
-    def spread(self, per_run: Float64s) -> Float64s:
-        """Say for each member what is given for its run."""
-        return np.repeat(per_run, self.counts)
+def runs_of(cells: Positions) -> Runs:
+    """The runs of equal neighbours."""
+    return Runs.beginning(are_first(cells))

@@ -7,7 +7,7 @@ import numpy as np
 
 from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions, is_stale
 from infrawatch.model.timerange import US
-from infrawatch.store.ragged import Runs
+from infrawatch.store.ragged import Runs, are_first
 
 _EXPONENTS = (0, 3, 6)
 """Values with so many decimals are added as integers: almost all that anybody measures."""
@@ -70,12 +70,12 @@ class Buckets(NamedTuple):
     @staticmethod
     def runs_of(columns: Columns, bucket_us: int) -> Runs:
         """Which samples share a bucket, of some that come by series, each in order of time."""
-        return Runs.beginning(_changes(columns.series_ids, columns.times_us // bucket_us))
+        return Runs.beginning(are_first(columns.series_ids, columns.times_us // bucket_us))
 
     def coarser(self, bucket_us: int) -> "Buckets":
         """The buckets of a multiple of their length that these come to."""
         starts_us = self.times_us // bucket_us * bucket_us
-        runs = Runs.beginning(_changes(self.series_ids, starts_us))
+        runs = Runs.beginning(are_first(self.series_ids, starts_us))
         with np.errstate(over="ignore", invalid="ignore"):
             return Buckets(
                 self.series_ids[runs.starts],
@@ -105,15 +105,7 @@ class Buckets(NamedTuple):
 
     def runs_within(self, length_us: int) -> Runs:
         """Neighbours of one series in one such length of time, counted from the epoch."""
-        return Runs.beginning(_changes(self.series_ids, self.times_us // length_us))
-
-
-def _changes(series_ids: Int64s, times_us: Int64s) -> Bools:
-    """Where one of both differs from the entry before."""
-    is_first = np.ones(len(series_ids), np.bool_)
-    np.not_equal(series_ids[1:], series_ids[:-1], out=is_first[1:])
-    is_first[1:] |= times_us[1:] != times_us[:-1]
-    return is_first
+        return Runs.beginning(are_first(self.series_ids, self.times_us // length_us))
 
 
 def _sums(values: Float64s, runs: Runs) -> Float64s:

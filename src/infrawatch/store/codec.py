@@ -12,7 +12,7 @@ from infrawatch.model.timerange import US, TimeRange
 from infrawatch.store.chunk_times import ChunkTimes, decode_times, encode_times
 from infrawatch.store.chunk_values import RAW, ChunkValues, decode_values, encode_values
 from infrawatch.store.packing import words_in
-from infrawatch.store.ragged import Runs
+from infrawatch.store.ragged import Runs, are_first
 
 WINDOW_US = 2 * 3600 * US
 """Windows begin at multiples of this since the epoch, so that none spans midnight."""
@@ -133,10 +133,7 @@ def cut(columns: Columns) -> Runs:
 
     A window of more than `MAX_SAMPLES` becomes several of about the same size.
     """
-    windows = columns.times_us // WINDOW_US
-    is_first = np.ones(len(columns), np.bool_)
-    np.not_equal(columns.series_ids[1:], columns.series_ids[:-1], out=is_first[1:])
-    is_first[1:] |= windows[1:] != windows[:-1]
+    is_first = are_first(columns.series_ids, columns.times_us // WINDOW_US)
     runs = Runs.beginning(is_first)
     if runs.counts.max(initial=0) <= MAX_SAMPLES:
         return runs

@@ -12,7 +12,7 @@ from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions
 from infrawatch.store import copy
 from infrawatch.store.bits import from_bits, to_bits, to_head, to_odd, to_sent
 from infrawatch.store.codec import WINDOW_US, cut
-from infrawatch.store.ragged import Runs
+from infrawatch.store.ragged import Runs, are_first
 from infrawatch.store.wanted import BLOCKS_OF_WANTED, block_of
 
 HEAD_COLUMNS = (
@@ -240,8 +240,7 @@ def _steps(times_us: Int64s, runs: Runs) -> Int64s:
 def _rows(parts: _Runs) -> list[_Row]:
     """Neighbours that share all keys, as many as a row takes."""
     _, runs, keys, steps_us = parts
-    is_first = np.ones(len(runs.starts), np.bool_)
-    is_first[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    is_first = are_first(*keys)
     uneven = np.where(steps_us < 0, runs.counts, 0)
     sizes = 8 * (_RUN + runs.counts + uneven)
     bytes_until, samples, times = (

@@ -10,7 +10,7 @@ from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions
 from infrawatch.store import copy
 from infrawatch.store.bits import are_odd, from_bits
-from infrawatch.store.ragged import Runs
+from infrawatch.store.ragged import Runs, are_first
 
 Sent = NDArray[np.signedinteger]
 """64-bit numbers, the highest byte first, as they travel."""
@@ -150,8 +150,7 @@ class _Told(NamedTuple):
 def _find_runs(columns: Columns) -> Runs | None:
     """Neighbours of one series, as far apart from each other; None if most samples have none."""
     series_ids, times_us, _ = columns
-    is_first = np.ones(len(columns), np.bool_)
-    np.not_equal(series_ids[1:], series_ids[:-1], out=is_first[1:])
+    is_first = are_first(series_ids)
     if 2 * np.count_nonzero(is_first) >= len(columns):
         return None
     distances = np.diff(times_us)

@@ -18,6 +18,7 @@ from infrawatch.store.chunk_rows import CHUNK_FIELDS, from_row
 from infrawatch.store.codec import MAX_SAMPLES, WINDOW_US, Chunks
 from infrawatch.store.head_rows import HEAD_ROW, HeadSamples
 from infrawatch.store.head_rows import from_row as from_head
+from infrawatch.store.ragged import are_first
 
 _LOCK = text("""
 SELECT shard FROM shards WHERE shard BETWEEN :first AND :last ORDER BY shard FOR UPDATE
@@ -117,8 +118,7 @@ class Windows(NamedTuple):
         starts_us = times_us // length_us * length_us
         order = np.lexsort((starts_us, ids))
         ids, starts_us = ids[order], starts_us[order]
-        is_first = np.ones(len(ids), np.bool_)
-        is_first[1:] = (ids[1:] != ids[:-1]) | (starts_us[1:] != starts_us[:-1])
+        is_first = are_first(ids, starts_us)
         return cls(ids[is_first], starts_us[is_first])
 
     def to_parameters(self) -> dict[str, object]:

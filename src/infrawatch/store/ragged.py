@@ -13,6 +13,19 @@ _PROBES = 8
 """Numbers of a run that are looked at first: so many random ones hardly ever share a divisor."""
 
 
+def are_first(*columns: Int64s) -> Bools:
+    """Where an entry differs from the one before in any of the columns; the first does.
+
+    There is one column at least, and all are of one length.
+    """
+    first, *others = columns
+    is_first = np.ones(len(first), np.bool_)
+    np.not_equal(first[1:], first[:-1], out=is_first[1:])
+    for column in others:
+        is_first[1:] |= column[1:] != column[:-1]
+    return is_first
+
+
 class Runs(NamedTuple):
     """Run i holds the `counts[i]` numbers from `starts[i]` on.
 

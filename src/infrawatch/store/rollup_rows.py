@@ -10,7 +10,7 @@ from infrawatch.store import copy
 from infrawatch.store.bucket_packing import FUNCTIONS, PackedBuckets
 from infrawatch.store.buckets import ROW_BUCKETS
 from infrawatch.store.copy_rows import Arrays, Fields, joined
-from infrawatch.store.ragged import Runs
+from infrawatch.store.ragged import Runs, are_first
 from infrawatch.store.wanted import block_of
 
 _FACTS = 6
@@ -94,8 +94,7 @@ def from_row(fields: Sequence[bytes | None]) -> PackedBuckets:
 
 def _rows(keys: Int64s, numbers: Int64s) -> Runs:
     """Neighbours that share all keys, as many as a row takes."""
-    is_first = np.ones(len(numbers), np.bool_)
-    is_first[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    is_first = are_first(*keys)
     ends = np.cumsum(8 * (_FACTS + numbers))
     runs = Runs.beginning(is_first)
     # Counted from the first of those with these keys, so that neighbours do not move the cuts.

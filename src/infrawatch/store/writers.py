@@ -56,7 +56,7 @@ class Registered(NamedTuple):
     at: datetime
 
 
-class Positions(NamedTuple):
+class WriterPositions(NamedTuple):
     """The seq of each writer's last commit, and the database's clock in µs."""
 
     seqs: Mapping[int, int]
@@ -84,12 +84,12 @@ class WriterRepository:
         """Remove writers that have not committed for so long; a live one takes a new number."""
         await self._connection.execute(_FORGET, {"silence": silence})
 
-    async def positions(self, window: timedelta | None = None) -> Positions:
+    async def positions(self, window: timedelta | None = None) -> WriterPositions:
         """How far the writers are, all or those that committed lately, in this snapshot."""
         rows = (await self._connection.execute(_POSITIONS, {"window": window})).all()
         if not rows:
-            return Positions({}, int((await self._connection.execute(_CLOCK)).scalar_one()))
-        return Positions({writer: seq for writer, seq, _ in rows}, rows[0][2])
+            return WriterPositions({}, int((await self._connection.execute(_CLOCK)).scalar_one()))
+        return WriterPositions({writer: seq for writer, seq, _ in rows}, rows[0][2])
 
     async def under_way_since(self) -> int:
         """Whatever is not visible in a later snapshot arrives, or arrived, after this, in µs.

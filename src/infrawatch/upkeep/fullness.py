@@ -12,7 +12,7 @@ from infrawatch.store.buckets import FIVE_MINUTES, Buckets
 from infrawatch.store.codec import WINDOW_US
 from infrawatch.store.head_rows import HeadSamples
 from infrawatch.store.merging import Blocks
-from infrawatch.store.ragged import Runs
+from infrawatch.store.ragged import Runs, are_first
 from infrawatch.store.wanted import block_of
 
 FULL_BUCKETS = 6
@@ -86,9 +86,7 @@ def split(samples: Columns, least_buckets: int) -> Split:
 def _windows(samples: Columns) -> _Windows:
     buckets = Buckets.runs_of(samples, FIVE_MINUTES.bucket_us)
     ids, windows = samples.series_ids[buckets.starts], samples.times_us[buckets.starts] // WINDOW_US
-    is_first = np.ones(len(ids), np.bool_)
-    is_first[1:] = (ids[1:] != ids[:-1]) | (windows[1:] != windows[:-1])
-    parts = Runs.beginning(is_first)
+    parts = Runs.beginning(are_first(ids, windows))
     starts = buckets.starts[parts.starts]
     ids, windows = ids[parts.starts], windows[parts.starts]
     blocks = block_of(ids) << SHARD_BITS | ids & (SHARDS - 1)

@@ -14,7 +14,6 @@ from infrawatch.model.timerange import US
 from infrawatch.query.functions import sorted_within_runs
 from infrawatch.query.promql import counters
 from infrawatch.query.promql.samples import Answers, WindowFunction, Windows
-from infrawatch.query.runs import Runs
 
 
 def quantile(wanted: Float64s, windows: Windows) -> Answers:
@@ -22,9 +21,7 @@ def quantile(wanted: Float64s, windows: Windows) -> Answers:
     runs = windows.runs
     is_nan = np.isnan(windows.values)
     nans = np.add.reduceat(is_nan, runs.starts, dtype=np.int64)
-    ordered = sorted_within_runs(
-        np.where(is_nan, -np.inf, windows.values), Runs(runs.starts, runs.counts)
-    )
+    ordered = sorted_within_runs(np.where(is_nan, -np.inf, windows.values), runs)
     ordered[np.flatnonzero(runs.indexes() < runs.spread(nans))] = np.nan
     return _present(between_ranks(ordered, runs.starts, runs.counts, wanted[windows.columns]))
 
