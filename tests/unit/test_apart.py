@@ -6,8 +6,9 @@ import threading
 import pytest
 from told_server import eventually
 
-from infrawatch.errors import Overloaded
+from infrawatch.errors import MalformedBody, Overloaded
 from infrawatch.ingest.apart import MOST_WAITING, THREADS, Apart
+from infrawatch.ingest.haste import be_brief
 
 DEADLINE_S = 20
 
@@ -93,30 +94,42 @@ async def test_work_that_nobody_waits_for_any_more_still_keeps_its_thread() -> N
     assert gates.most == THREADS
 
 
-async def test_only_what_is_large_is_read_apart() -> None:
-    def where(_body: bytes) -> int:
+async def test_only_what_takes_long_is_read_apart() -> None:
+    def where(body: bytes, *, in_haste: bool = False) -> int:
+        be_brief(in_haste=in_haste, is_long=len(body) > 3)
         return threading.get_ident()
 
     apart = Apart(nobody)
 
-    assert await apart.decode(1, where, 3, b"abc") == threading.get_ident()
-    assert await apart.decode(1, where, 3, b"abcd") != threading.get_ident()
+    assert await apart.read(1, where, b"abc") == threading.get_ident()
+    assert await apart.read(1, where, b"abcd") != threading.get_ident()
+
+
+async def test_what_is_wrong_with_a_body_is_told_wherever_it_is_read() -> None:
+    def refuse(body: bytes, *, in_haste: bool = False) -> None:
+        be_brief(in_haste=in_haste, is_long=len(body) > 3)
+        raise MalformedBody("no body at all")
+
+    for body in (b"abc", b"abcd"):
+        with pytest.raises(MalformedBody):
+            await Apart(nobody).read(1, refuse, body)
 
 
 async def test_what_a_flooded_tenant_sends_is_read_apart_sooner_and_then_rests() -> None:
     apart = Apart(lambda tenant_id: tenant_id == 1)
     here = threading.get_ident()
 
-    def decode(body: bytes) -> int:
+    def where(body: bytes, *, in_haste: bool = False) -> int:
         assert body
+        assert in_haste == (threading.get_ident() == here)
         return threading.get_ident()
 
     read_by = {
-        (tenant_id, size): await apart.decode(tenant_id, decode, 1_000_000, size * b"x")
+        (tenant_id, size): await apart.read(tenant_id, where, size * b"x")
         for tenant_id in (1, 2)
         for size in (1_000, 100_000)
     }
-    again = await apart.decode(1, decode, 1_000_000, 100_000 * b"x")
+    again = await apart.read(1, where, 100_000 * b"x")
 
     assert read_by.pop((1, 100_000)) != here
     assert set(read_by.values()) == {here}

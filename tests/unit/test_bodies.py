@@ -1,6 +1,7 @@
 """Request bodies: whole, inflated, and never larger than their bound."""
 
 import gzip
+import threading
 import zlib
 from collections.abc import Callable
 from random import Random
@@ -164,6 +165,26 @@ async def test_what_a_body_inflates_to_is_counted_from_before_until_the_end(
 
     assert held[0] >= len(compress(PLAIN)), "a buffer, as large as may be needed"
     assert sum(held) == len(PLAIN)
+
+
+@EVERY_ENCODING
+async def test_what_a_small_body_inflates_to_decides_on_where_that_is_done(
+    encoding: str, compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_INFLATED_OFF_LOOP_BYTES", 64 * 1024)
+    inflate, here = bodies._INFLATE[encoding], threading.get_ident()
+    inflated_by: list[int] = []
+
+    def watched(body: bytes, buffer: bytearray) -> int:
+        inflated_by.append(threading.get_ident())
+        return inflate(body, buffer)
+
+    monkeypatch.setitem(bodies._INFLATE, encoding, watched)
+    for plain in (PLAIN, bytes(2**20)):
+        body = compress(plain)
+        assert len(body) < 2_000
+        assert await read_body(request(body, encoding=encoding), max_bytes=2**20) == plain
+        assert (inflated_by[-1] == here) == (plain is PLAIN)
 
 
 @EVERY_ENCODING

@@ -3,10 +3,12 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from infrawatch.errors import Overloaded
+from infrawatch.ingest.haste import Read, TakesLong
 from infrawatch.ingest.unhurried import RESTS
 
 P = ParamSpec("P")
@@ -67,25 +69,16 @@ class Apart:
         working.add_done_callback(free)
         return await asyncio.shield(working)
 
-    async def decode(
-        self,
-        tenant_id: int,
-        decode: Callable[Concatenate[bytes, P], T],
-        limit_bytes: int,
-        body: bytes,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """Decode a body: here if it is no larger than the limit, else in a thread.
+    async def read(self, tenant_id: int, read: Read[T], body: bytes) -> T:
+        """Read a body: here if that does not take long, else in a thread.
 
         Raises:
             Overloaded: too much of the tenant waits already; nothing was done.
         """
-        if self._is_flooded(tenant_id):
-            limit_bytes = min(limit_bytes, _FLOODED_BYTES)
-        if len(body) > limit_bytes:
-            return await self.run(tenant_id, decode, body, *args, **kwargs)
-        return decode(body, *args, **kwargs)
+        if not (len(body) > _FLOODED_BYTES and self._is_flooded(tenant_id)):
+            with suppress(TakesLong):
+                return read(body, in_haste=True)
+        return await self.run(tenant_id, read, body)
 
     async def _have_turn(self, tenant: _Tenant) -> None:
         if tenant.waiting >= MOST_WAITING:

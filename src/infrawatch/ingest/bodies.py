@@ -11,13 +11,15 @@ from infrawatch.errors import MalformedBody, TooLarge, UnsupportedContent
 from infrawatch.ingest.admission import HOLD, Hold
 
 _OFF_LOOP_BYTES = 256 * 1024
-"""Inflating this much takes about a millisecond; larger bodies are inflated in a thread."""
+_INFLATED_OFF_LOOP_BYTES = 4 * 1024 * 1024
+"""Inflating this much, to so much, takes a few milliseconds; more is inflated in a thread."""
 
 _SNAPPY_OFF_LOOP_BYTES = 2 * 1024 * 1024
 """Inflated; snappy says beforehand how much that is, and takes about a millisecond for it."""
 
-_FIRST_GUESS = 16
-"""Metrics compress about tenfold; a buffer this many times the body nearly always suffices."""
+_GUESSES = (16, 256)
+"""Metrics compress about tenfold; a buffer so many times the body nearly always suffices. One that
+holds the largest body takes 40 ms to make, whatever is in it."""
 
 Inflate = Callable[[bytes, bytearray], int]
 
@@ -41,9 +43,10 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
             f"Content-Encoding {encoding[:50]!r} is not read here: use gzip, zstd, deflate or br"
         )
     hold: Hold = request.scope[HOLD]
-    for size in dict.fromkeys((min(max_bytes, _FIRST_GUESS * len(body)), max_bytes)):
+    guesses = (min(max_bytes, times * len(body)) for times in _GUESSES)
+    for size in dict.fromkeys((*guesses, max_bytes)):
         hold(size)
-        if len(body) > _OFF_LOOP_BYTES:
+        if len(body) > _OFF_LOOP_BYTES or size > _INFLATED_OFF_LOOP_BYTES:
             inflated = await asyncio.to_thread(_inflate_up_to, size, body, inflate)
         else:
             inflated = _inflate_up_to(size, body, inflate)

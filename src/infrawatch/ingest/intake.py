@@ -33,7 +33,8 @@ Ids = list[int | None] | Int64s
 """A series' id each: a list while some may be missing, an array once it is known that none is."""
 
 _OFF_LOOP_NAMES = 1_000
-"""Reading the names of so many takes about 20 ms; more are read in a thread."""
+_OFF_LOOP_NAMES_BYTES = 128 * 1024
+"""Reading the names of so many, or so long ones, takes about 20 ms; more are read in a thread."""
 
 _METADATA_REMEMBERED = 100_000
 """Metrics whose metadata we know to be stored; past that we forget them all and start again."""
@@ -89,7 +90,7 @@ class Intake:
         self._series_room = SeriesRoom(database)
         self._resolver = Resolver(database, cache, telemetry)
         self.apart = Apart(self._series_room.is_flooded)
-        self._known_metadata: dict[tuple[int, str], Metadata] = {}
+        self._known_metadata: dict[tuple[int, str], int] = {}  # their hashes: texts may be long
 
     @property
     def layouts(self) -> Layouts:
@@ -177,7 +178,7 @@ class Intake:
         self, tenant_id: int, decoded: Decoded, ids: Sequence[int | None]
     ) -> Iterator[Names]:
         reading = reading_names(decoded, ids)
-        if ids.count(None) <= _OFF_LOOP_NAMES:
+        if _are_few(decoded.keys, ids):
             return reading
         return iter(await self.apart.run(tenant_id, list, reading))
 
@@ -211,7 +212,7 @@ class Intake:
         news = {
             metric: said
             for metric, said in metadata.items()
-            if known.get((tenant_id, metric)) != said
+            if known.get((tenant_id, metric)) != hash(said)
         }
         if not news:
             return
@@ -219,7 +220,7 @@ class Intake:
             await MetadataRepository(connection, tenant_id).put(news)
         if len(known) > _METADATA_REMEMBERED:
             known.clear()
-        known |= {(tenant_id, metric): said for metric, said in news.items()}
+        known |= {(tenant_id, metric): hash(said) for metric, said in news.items()}
 
     def _to_columns(self, ids: Ids, decoded: Decoded, kept: Bools | None) -> Columns:
         if isinstance(ids, list):
@@ -234,3 +235,10 @@ class Intake:
         if decoded.unit_ns < 1000:  # noqa: PLR2004  # finer than what is stored
             self._telemetry.folded.inc(len(columns) - len(latest_arrivals(columns)))
         return columns
+
+
+def _are_few(keys: Sequence[Hashable], ids: Sequence[int | None]) -> bool:
+    """Whether the names of series without an id are read in a moment."""
+    new = [key for key, series_id in zip(keys, ids, strict=True) if series_id is None]
+    texts = (key for key in new if isinstance(key, bytes | str))
+    return len(new) <= _OFF_LOOP_NAMES and sum(map(len, texts)) <= _OFF_LOOP_NAMES_BYTES

@@ -1,19 +1,21 @@
 """POST /v1/samples: the native formats, and how their senders are answered."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from infrawatch.access.needs import MayWrite
+from infrawatch.access.principal import Principal
 from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest import native
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.endpoint import IngestRoute, intake_of
-from infrawatch.ingest.intake import Outcome, WriteOptions
+from infrawatch.ingest.haste import Read
+from infrawatch.ingest.intake import Intake, Outcome, WriteOptions
 from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Receipt, Refusal
 from infrawatch.ingest.verdicts import Verdicts, counted
@@ -24,16 +26,27 @@ router = APIRouter(prefix="/v1", route_class=IngestRoute, tags=["ingest"])
 
 FORMAT = "native"
 
-_OFF_LOOP_BYTES = 1024 * 1024
-"""Reading this much takes 10 ms, 50 if all of it is wrong; more is read in a thread."""
-
 Precision = Literal["s", "ms", "us", "ns"]
+
+
+class Decode(Protocol):
+    """One of the native decoders."""
+
+    def __call__(
+        self,
+        body: bytes,
+        precision: str,
+        find: Find,
+        known: KnownPrefixes | None,
+        *,
+        in_haste: bool = False,
+    ) -> Decoded: ...
 
 
 class _Format(NamedTuple):
     """How a body is read, and whether its errors are told by line."""
 
-    decode: Callable[[bytes, str, Find, KnownPrefixes | None], Decoded]
+    decode: Decode
     has_lines: bool
 
 
@@ -101,12 +114,17 @@ async def write_samples(  # two of the six are the framework's
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake, options = intake_of(request), WriteOptions(partial=partial, dry_run=dry_run)
-    find, known = intake.finder(principal, FORMAT), intake.known_prefixes(principal, FORMAT)
-    decoded = await intake.apart.decode(
-        principal.tenant_id, read_as.decode, _OFF_LOOP_BYTES, body, precision, find, known
-    )
+    read = _with_all_known(read_as.decode, precision, intake, principal)
+    decoded = await intake.apart.read(principal.tenant_id, read, body)
     outcome = await intake.take(decoded, principal, FORMAT, options)
     return _to_answer(outcome, options, request.state.epoch, has_lines=read_as.has_lines)
+
+
+def _with_all_known(
+    decode: Decode, precision: Precision, intake: Intake, principal: Principal
+) -> Read[Decoded]:
+    find, known = intake.finder(principal, FORMAT), intake.known_prefixes(principal, FORMAT)
+    return partial(decode, precision=precision, find=find, known=known)
 
 
 def _to_answer(

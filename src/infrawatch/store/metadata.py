@@ -8,6 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.store.statements import Statement
 
+_PART = 1_000
+"""Metrics that are sent at a time: it takes two milliseconds to make parameters of them."""
+
 # Sorted by metric, so that two batches with the same metrics wait for each other in one direction.
 _PUT = text("""
 INSERT INTO metric_metadata (tenant_id, metric, type, unit, help, temporality)
@@ -45,12 +48,17 @@ class MetadataRepository:
     async def put(self, metadata: Mapping[str, Metadata]) -> None:
         """Store what each metric says of itself now; what was there is replaced."""
         metrics = sorted(metadata)
-        types, units, helps, temporalities = zip(*(metadata[one] for one in metrics), strict=True)
+        for start in range(0, len(metrics), _PART):
+            part = metrics[start : start + _PART]
+            await self._put({metric: metadata[metric] for metric in part})
+
+    async def _put(self, metadata: Mapping[str, Metadata]) -> None:
+        types, units, helps, temporalities = zip(*metadata.values(), strict=True)
         await self._connection.execute(
             _PUT,
             {
                 "tenant": self._tenant_id,
-                "metrics": metrics,
+                "metrics": list(metadata),
                 "types": list(types),
                 "units": list(units),
                 "helps": list(helps),

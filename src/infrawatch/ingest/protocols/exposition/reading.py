@@ -9,6 +9,7 @@ import numpy as np
 from pydantic_core import to_json
 
 from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.haste import be_brief
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.exposition import grammar
 from infrawatch.ingest.verdicts import Verdict, Verdicts
@@ -16,6 +17,9 @@ from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata
 
 _MS_NS = 1_000_000
+
+_OFF_LOOP_BYTES = 16 * 1024
+"""Reading this much takes a millisecond, 15 if it has two bytes a line."""
 
 _MAX_HELP_CHARACTERS = 1_024
 """As in the native format; help is for people, so a longer one is cut."""
@@ -62,12 +66,18 @@ class _Reading:
         self.verdicts.add(Verdict(line, f"line {line}", flaw.code, flaw.detail, samples))
 
 
-def decode(body: bytes, now_ms: int, extra_labels: Mapping[str, str]) -> Decoded:
+def decode(
+    body: bytes, now_ms: int, extra_labels: Mapping[str, str], *, in_haste: bool = False
+) -> Decoded:
     """Read a body; all that is wrong with it becomes verdicts, with lines counted from 1.
 
     Samples without a time get `now_ms`. NaN and infinities are values like others. `extra_labels`
     are put on every series and replace its labels of the same name.
+
+    Raises:
+        TakesLong: in haste only.
     """
+    be_brief(in_haste=in_haste, is_long=len(body) > _OFF_LOOP_BYTES)
     # No JSON has a NUL, so the first one tells the extra labels and the name apart.
     reading = _Reading(now_ms, to_json(dict(sorted(extra_labels.items()))) + b"\0")
     for number, line in enumerate(body.split(b"\n"), start=1):

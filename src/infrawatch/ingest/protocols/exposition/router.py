@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -23,9 +24,6 @@ FORMAT = "exposition"
 
 _CONTENT_TYPES = ("", "text/plain", "application/x-www-form-urlencoded", "application/octet-stream")
 """The format's own, none, and what curl says of a body it knows nothing about."""
-
-_OFF_LOOP_BYTES = 256 * 1024
-"""Reading this much takes about 10 ms; larger bodies are read in a thread."""
 
 _BASE64 = "@base64"
 
@@ -143,7 +141,6 @@ async def _write(request: Request, principal: Principal, labels: Mapping[str, st
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake = intake_of(request)
-    decoded = await intake.apart.decode(
-        principal.tenant_id, decode, _OFF_LOOP_BYTES, body, now_us() // 1000, labels
-    )
+    read = partial(decode, now_ms=now_us() // 1000, extra_labels=labels)
+    decoded = await intake.apart.read(principal.tenant_id, read, body)
     return await intake.take(decoded, principal, FORMAT, WriteOptions())

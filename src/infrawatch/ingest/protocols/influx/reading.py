@@ -3,6 +3,7 @@
 import numpy as np
 
 from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.haste import be_brief
 from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.protocols.influx.fields import decode_fields
 from infrawatch.ingest.protocols.influx.lines import decode_lines
@@ -15,23 +16,46 @@ _NS_PER_S = 1_000_000_000
 _SHORTEST_LINE_BYTES = len(b"m f=1 1\n")
 """With all that the regular forms have; lines that are shorter on average are not cut in pieces."""
 
+_OFF_LOOP_BYTES = 1024 * 1024
+_OFF_LOOP_LINES = 20_000
+"""Of the regular forms; reading this much takes from 3 ms up to 20."""
+
+_SINGLY_OFF_LOOP_BYTES = 64 * 1024
+_SINGLY_OFF_LOOP_LINES = 2_000
+"""Of all others, which are read line by line; reading this much takes from 5 ms up to 20."""
+
 _BOUNDS_S = (5 * _NS_PER_S, 5_000 * _NS_PER_S, 5_000_000 * _NS_PER_S)
 """Below the first, times are seconds; below the next milliseconds; then microseconds."""
 
 
 def decode(
-    body: bytes, unit_ns: int | None, now_ns: int, find: Find, known: KnownPrefixes | None = None
+    body: bytes,
+    unit_ns: int | None,
+    now_ns: int,
+    find: Find,
+    known: KnownPrefixes | None = None,
+    *,
+    in_haste: bool = False,
 ) -> Decoded:
     """Read a body of line protocol; all that is wrong with it becomes verdicts.
 
     Without `unit_ns` the magnitude of each time tells its unit, as in InfluxDB 3. Lines without a
     time get `now_ns`, floored to the unit, as in InfluxDB.
+
+    Raises:
+        TakesLong: in haste only.
     """
-    unit = unit_ns or 1
+    unit, lines = unit_ns or 1, body.count(b"\n")
+    is_long = len(body) > _OFF_LOOP_BYTES or lines > _OFF_LOOP_LINES
+    be_brief(in_haste=in_haste, is_long=is_long)
     decoded = None
-    if len(body) >= _SHORTEST_LINE_BYTES * body.count(b"\n"):  # else most lines are empty
-        decoded = decode_regular(body, unit, find, known) or decode_fields(body, unit, find)
+    if len(body) >= _SHORTEST_LINE_BYTES * lines:  # else most lines are empty
+        decoded = decode_regular(body, unit, find, known, in_haste=in_haste) or decode_fields(
+            body, unit, find, in_haste=in_haste
+        )
     if decoded is None:
+        is_long = len(body) > _SINGLY_OFF_LOOP_BYTES or lines > _SINGLY_OFF_LOOP_LINES
+        be_brief(in_haste=in_haste, is_long=is_long)
         decoded = decode_lines(body, unit, now_ns // unit)
     if unit_ns is None:
         decoded.times = _to_ns(decoded.times)

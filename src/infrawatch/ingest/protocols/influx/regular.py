@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.haste import find_briefly
 from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits, windows
 from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.protocols.influx import grammar
@@ -29,13 +30,20 @@ _END = b"="
 
 
 def decode_regular(
-    body: bytes, unit_ns: int, find: Find, known: KnownPrefixes | None = None
+    body: bytes,
+    unit_ns: int,
+    find: Find,
+    known: KnownPrefixes | None = None,
+    *,
+    in_haste: bool = False,
 ) -> Decoded | None:
-    """Read a body of the regular form; None when it is of another form, or something is wrong."""
-    lines = body.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    first = lines[0].rpartition(_END)[0] if lines else b""
+    """Read a body of the regular form; None when it is of another form, or something is wrong.
+
+    Raises:
+        TakesLong: in haste only.
+    """
+    lines = body.removesuffix(b"\n").split(b"\n")
+    first = lines[0].rpartition(_END)[0]
     if not grammar.KEY.fullmatch(first):
         return None
     prefixes = known and known.recall(len(lines), first)
@@ -50,7 +58,7 @@ def decode_regular(
     if numbers is None:
         return None
     keys, firsts = _to_runs(list(map(itemgetter(0), parts)))
-    ids = find(keys)
+    ids = find_briefly(find, keys, in_haste=in_haste)
     if not all(
         grammar.KEY.fullmatch(key)
         for key, series_id in zip(keys, ids, strict=True)

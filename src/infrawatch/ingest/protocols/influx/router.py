@@ -1,5 +1,6 @@
 """POST /write, /api/v2/write and /api/v3/write_lp: line protocol, one route a version."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -31,11 +32,6 @@ _UNIT_NS = {
     "m": 60 * 10**9,
     "h": 3600 * 10**9,
 }
-
-_OFF_LOOP_BYTES = 1024 * 1024
-_OFF_LOOP_LINES = 20_000
-"""Reading this much takes from 3 ms up to 30; larger bodies are read in a thread, and those of many
-short lines, which may each be wrong in another way."""
 
 v1 = APIRouter(route_class=answering_with(answers.failed_v1), tags=["ingest"])
 v2 = APIRouter(route_class=answering_with(answers.failed_v2), tags=["ingest"])
@@ -151,10 +147,8 @@ async def _write(
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake = intake_of(request)
     find, known = intake.finder(principal, FORMAT), intake.known_prefixes(principal, FORMAT)
-    limit_bytes = _OFF_LOOP_BYTES if body.count(b"\n") <= _OFF_LOOP_LINES else 0
-    decoded = await intake.apart.decode(
-        principal.tenant_id, decode, limit_bytes, body, unit_ns, now_us() * 1000, find, known
-    )
+    read = partial(decode, unit_ns=unit_ns, now_ns=now_us() * 1000, find=find, known=known)
+    decoded = await intake.apart.read(principal.tenant_id, read, body)
     return await intake.take(decoded, principal, FORMAT, options), body
 
 

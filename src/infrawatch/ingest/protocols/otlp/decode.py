@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.haste import be_brief
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.otlp.distribution_points import DistributionPoints
 from infrawatch.ingest.protocols.otlp.families import MAX_SAMPLES, Family, Scope, too_large
@@ -21,6 +22,12 @@ from infrawatch.store.metadata import Metadata
 
 _CHECKED_BYTES = 4 * 1024 * 1024
 """Bodies up to here take 200 MB at most, whatever they hold; larger ones are looked at first."""
+
+_OFF_LOOP_BYTES = 64 * 1024
+"""Reading this much takes a millisecond, 20 where all series are new."""
+
+_OFF_LOOP_PARTS = 2_000
+"""Resources, scopes, metrics and data points: of those, two bytes may be one, and take 6 µs."""
 
 _NO_POINT = -1
 _LATEST_NS = 2**63 - 1
@@ -45,13 +52,15 @@ class Metrics(Decoded):
         return len(np.unique(points[points != _NO_POINT]))
 
 
-def decode(body: bytes, find: Find) -> Metrics:
+def decode(body: bytes, find: Find, *, in_haste: bool = False) -> Metrics:
     """Read a serialised `ExportMetricsServiceRequest`.
 
     Raises:
         MalformedBody: it is not one.
         BatchTooLarge: more than a million metrics, data points or samples.
+        TakesLong: in haste only.
     """
+    be_brief(in_haste=in_haste, is_long=len(body) > _OFF_LOOP_BYTES)
     try:
         if len(body) > _CHECKED_BYTES and has_more_messages(body, MAX_SAMPLES):
             raise too_large()
@@ -61,13 +70,15 @@ def decode(body: bytes, find: Find) -> Metrics:
             "the body is not an ExportMetricsServiceRequest in protobuf's binary encoding; is the "
             "Content-Type right?"
         ) from None
-    return _Reading(request).to_metrics(find)
+    return _Reading(request, in_haste=in_haste).to_metrics(find)
 
 
 class _Reading:
     """One way through a request, and what names its series afterwards."""
 
-    def __init__(self, request: Message) -> None:
+    def __init__(self, request: Message, *, in_haste: bool) -> None:
+        self._in_haste = in_haste
+        self._parts = 0
         self._numbers = NumberPoints()
         self._distributions = DistributionPoints()
         self._infos = TargetInfos()
@@ -108,7 +119,12 @@ class _Reading:
             warnings=list(infos.warnings),
         )
 
+    def _count(self, parts: int = 1) -> None:
+        self._parts += parts
+        be_brief(in_haste=self._in_haste, is_long=self._parts > _OFF_LOOP_PARTS)
+
     def _add_resource(self, pointer: str, resource_metrics: Message) -> None:
+        self._count()
         encoded = resource_metrics.resource
         self._infos.add(
             pointer,
@@ -117,6 +133,7 @@ class _Reading:
             first_distribution=len(self._distributions.times),
         )
         for place, scope_metrics in enumerate(resource_metrics.scope_metrics):
+            self._count()
             scope = Scope.of(f"{pointer}/scopeMetrics/{place}", encoded, scope_metrics)
             for number, metric in enumerate(scope_metrics.metrics):
                 self._add_metric(scope, number, metric)
@@ -124,12 +141,14 @@ class _Reading:
     def _add_metric(self, scope: Scope, place: int, metric: Message) -> None:
         which = metric.WhichOneof("data")
         if which is None:
+            self._count()
             name = metric.name.decode(errors="replace")[:200]
             self._infos.warnings[f"metric {name!r} is of no kind that is known here"] = None
             return
         data = getattr(metric, which)
         points = data.data_points
         count = len(points)
+        self._count(1 + count)
         if count == 0:
             return
         if count + len(self._numbers.keys) > MAX_SAMPLES:

@@ -1,5 +1,7 @@
 """POST /v1/metrics: OTLP over HTTP; senders of traces and logs are told to send metrics only."""
 
+from functools import partial
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -8,6 +10,7 @@ from infrawatch.errors import NotFound, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.endpoint import answering_with, intake_of
+from infrawatch.ingest.haste import be_brief
 from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.protocols.otlp.answers import Encoding, encoding_of, to_answer, to_error
 from infrawatch.ingest.protocols.otlp.decode import Metrics, decode
@@ -22,8 +25,8 @@ FORMAT = "otlp"
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """What OpenTelemetry's SDKs send at most; INFRAWATCH_MAX_BODY_BYTES may be more."""
 
-_OFF_LOOP_BYTES = 64 * 1024
-"""Reading this much takes a millisecond, 20 where all series are new; more is read in a thread."""
+_JSON_OFF_LOOP_BYTES = 16 * 1024
+"""JSON of this size takes two milliseconds to become protobuf; more is read in a thread."""
 
 _HOW_TO_SEND_METRICS = (
     "only metrics are taken here: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT to this server's "
@@ -48,9 +51,8 @@ async def write_metrics(request: Request, principal: MayWrite) -> Response:
     intake = intake_of(request)
     find = intake.finder(principal, FORMAT)
     # What `find` reads are dicts, so it may be asked from there.
-    metrics = await intake.apart.decode(
-        principal.tenant_id, _read, _OFF_LOOP_BYTES, body, encoding, find
-    )
+    read = partial(_read, encoding=encoding, find=find)
+    metrics = await intake.apart.read(principal.tenant_id, read, body)
     outcome = await intake.take(metrics, principal, FORMAT, WriteOptions(partial=True))
     return to_answer(metrics, outcome, encoding)
 
@@ -62,5 +64,8 @@ async def refuse_signal(_principal: MayWrite) -> Response:
     return to_response(NotFound(_HOW_TO_SEND_METRICS))
 
 
-def _read(body: bytes, encoding: Encoding, find: Find) -> Metrics:
-    return decode(to_protobuf(body) if encoding == "application/json" else body, find)
+def _read(body: bytes, encoding: Encoding, find: Find, *, in_haste: bool = False) -> Metrics:
+    if encoding == "application/json":
+        be_brief(in_haste=in_haste, is_long=len(body) > _JSON_OFF_LOOP_BYTES)
+        body = to_protobuf(body)
+    return decode(body, find, in_haste=in_haste)

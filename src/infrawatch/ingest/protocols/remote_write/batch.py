@@ -30,6 +30,13 @@ somebody says otherwise; no more than a million may wait for their commit."""
 MAX_KEY_BYTES = 64 * 1024 * 1024
 """All keys of a request together: in 2.0 they are larger than what refers to their texts."""
 
+OFF_LOOP_BYTES = 1024 * 1024
+"""Of the usual form; decoding this much takes about three milliseconds."""
+
+_CAREFUL_OFF_LOOP_BYTES = 64 * 1024
+_CAREFUL_OFF_LOOP = 500
+"""Of another form; reading so many series takes about five."""
+
 ToPairs = Callable[[bytes], Pairs]
 """Reads the labels that a key stands for.
 
@@ -99,6 +106,13 @@ def to_known_batch(
     decoded = _to_decoded(series, samples)
     decoded.ids = ids
     return Batch(decoded, {}, to_pairs)
+
+
+def take_long(indexes: Sequence[int], series: Sequence[bytes]) -> bool:
+    """Whether it takes long to read some series of a request carefully."""
+    return len(indexes) > _CAREFUL_OFF_LOOP or (
+        sum(len(series[index]) for index in indexes) > _CAREFUL_OFF_LOOP_BYTES
+    )
 
 
 def gather(

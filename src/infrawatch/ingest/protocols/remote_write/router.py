@@ -4,8 +4,8 @@ Sources: "Prometheus Remote-Write 1.0 specification"; "Prometheus Remote-Write 2
 2.0-rc.4.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -25,15 +25,19 @@ from infrawatch.ingest.protocols.remote_write.steady import Kind, Steady
 from infrawatch.ingest.series_cache import Space
 
 _MEDIA_TYPE = "application/x-protobuf"
-_OFF_LOOP_BYTES = 1024 * 1024
-"""Decoding this much takes about three milliseconds; larger bodies are decoded in a thread."""
 
 _FIRST, _SECOND = "prometheus.WriteRequest", "io.prometheus.write.v2.Request"
 
 
+class Decode(Protocol):
+    """One of the versions' decoders."""
+
+    def __call__(self, body: bytes, find: Find, *, in_haste: bool = False) -> Batch: ...
+
+
 class _Version(NamedTuple):
     format: str
-    decode: Callable[[bytes, Find], Batch]
+    decode: Decode
     kind: Kind
     reports_written: bool
 
@@ -107,9 +111,8 @@ async def write(request: Request, principal: MayWrite) -> Response:
     batch = steady.read(body)
     is_new = batch is None
     if batch is None:
-        batch = await intake.apart.decode(
-            principal.tenant_id, version.decode, _OFF_LOOP_BYTES, body, find
-        )
+        read = partial(version.decode, find=find)
+        batch = await intake.apart.read(principal.tenant_id, read, body)
     outcomes = [await intake.take(batch.decoded, principal, version.format, WriteOptions())]
     if is_new:
         steady.learn(body, batch, find)

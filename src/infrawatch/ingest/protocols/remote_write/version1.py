@@ -5,17 +5,21 @@ bytes every time, and then its sample fields: so the label fields are the key of
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Find
+from infrawatch.ingest.haste import MOST_NEW, be_brief, find_briefly
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.remote_write.batch import (
     MAX_SERIES,
+    OFF_LOOP_BYTES,
     Batch,
     Careful,
     gather,
+    take_long,
     to_batch,
     too_large,
 )
@@ -51,13 +55,15 @@ _MAX_SIZE_BYTES = 4
 """A size with more bytes is larger than a body."""
 
 
-def decode(body: bytes, find: Find) -> Batch:
+def decode(body: bytes, find: Find, *, in_haste: bool = False) -> Batch:
     """Read a `prometheus.WriteRequest`.
 
     Raises:
         MalformedBody: it is none.
         BatchTooLarge: more than 50,000 series, or a million samples.
+        TakesLong: in haste only.
     """
+    be_brief(in_haste=in_haste, is_long=len(body) > OFF_LOOP_BYTES)
     try:
         request = parse(WRITE_REQUEST, body)
     except ValueError as error:
@@ -70,12 +76,14 @@ def decode(body: bytes, find: Find) -> Batch:
             "the body has neither series nor metadata; if it is remote write 2.0, send it with "
             "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request"
         )
+    be_brief(in_haste=in_haste, is_long=len(request.metadata) > MOST_NEW)
     verdicts = Verdicts()
-    keys, pieces, others = _read_known(series, find)
+    keys, pieces, others = _read_known(series, partial(find_briefly, find, in_haste=in_haste))
     irregular: Sequence[int] = ()
     if others.size:
         piece, irregular = _read_regular(series, others, keys)
         pieces.append(piece)
+    be_brief(in_haste=in_haste, is_long=take_long(irregular, series))
     careful = gather(lambda index: _read_carefully(series[index], index, verdicts), irregular, keys)
     metadata = _read_metadata(request.metadata, verdicts)
     return to_batch(keys, pieces, careful, to_pairs, metadata, verdicts)

@@ -12,13 +12,16 @@ import numpy as np
 
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Find
+from infrawatch.ingest.haste import be_brief
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.remote_write.batch import (
     MAX_KEY_BYTES,
     MAX_SERIES,
+    OFF_LOOP_BYTES,
     Batch,
     Careful,
     gather,
+    take_long,
     to_batch,
     too_large,
 )
@@ -56,17 +59,22 @@ _METADATA_TAG = 0x2A
 _MAX_SYMBOLS = 1_000_000
 """Many more than the series of a request can refer to in earnest."""
 
+_SYMBOLS_OFF_LOOP = 50_000
+"""It takes ten milliseconds to look at so many."""
+
 _END = b"\xff"
 """Ends each text in a key: UTF-8 does not use this byte."""
 
 
-def decode(body: bytes, _find: Find) -> Batch:
+def decode(body: bytes, find: Find, *, in_haste: bool = False) -> Batch:  # noqa: ARG001
     """Read an `io.prometheus.write.v2.Request`.
 
     Raises:
         MalformedBody: it is none.
         BatchTooLarge: more than 50,000 series, or a million samples.
+        TakesLong: in haste only.
     """
+    be_brief(in_haste=in_haste, is_long=len(body) > OFF_LOOP_BYTES)
     try:
         request = parse(REQUEST, body)
     except ValueError as error:
@@ -79,7 +87,8 @@ def decode(body: bytes, _find: Find) -> Batch:
             "the body has neither symbols nor series; remote write 1.0 is sent with "
             "Content-Type: application/x-protobuf"
         )
-    return _Reading(symbols, series).to_batch()
+    be_brief(in_haste=in_haste, is_long=len(symbols) > _SYMBOLS_OFF_LOOP)
+    return _Reading(symbols, series).to_batch(in_haste=in_haste)
 
 
 class _Reading:
@@ -92,7 +101,7 @@ class _Reading:
         self._metadata: dict[str, Metadata] = {}
         self._verdicts = Verdicts()
 
-    def to_batch(self) -> Batch:
+    def to_batch(self, *, in_haste: bool) -> Batch:
         wire = Wire.of(self._series)
         runs, fields, is_regular = _find_fields(wire)
         is_regular &= _END not in b"".join(self._symbols)
@@ -106,6 +115,7 @@ class _Reading:
         self._describe(regular, references, wire.ends - fields.ends)
         pieces = [Piece(regular, samples.picked(is_regular))]
         others = np.flatnonzero(~is_regular).tolist()
+        be_brief(in_haste=in_haste, is_long=take_long(others, self._series))
         careful = gather(self._read_carefully, others, self._keys)
         return to_batch(self._keys, pieces, careful, to_pairs, self._metadata, self._verdicts)
 
