@@ -147,21 +147,21 @@ function Table({ picture, unit, isRate }: { picture: Picture; unit: Unit; isRate
     return {
       line,
       last: values[values.length - 1],
-      least: values.reduce((a, b) => Math.min(a, b), Infinity),
+      min: values.reduce((a, b) => Math.min(a, b), Infinity),
       mean: values.reduce((a, b) => a + b, 0) / values.length,
-      most: values.reduce((a, b) => Math.max(a, b), -Infinity),
+      max: values.reduce((a, b) => Math.max(a, b), -Infinity),
     };
   });
   const cell = (value: number | undefined) => <td>{formatted(value, unit, isRate)}</td>;
   return (
     <div class="table" role="region" aria-label="Table of series" tabIndex={0}>
       <table>
-        <thead><tr><th scope="col">Series</th><th scope="col">Last</th><th scope="col">Least</th><th scope="col">Mean</th><th scope="col">Most</th></tr></thead>
+        <thead><tr><th scope="col">Series</th><th scope="col">Last</th><th scope="col">Min</th><th scope="col">Mean</th><th scope="col">Max</th></tr></thead>
         <tbody>
-          {rows.map(({ line, last, least, mean, most }) => (
+          {rows.map(({ line, last, min, mean, max }) => (
             <tr key={line.key}>
               <th scope="row" title={plainLabels(line.labels)}>{nameOf(line)}</th>
-              {cell(last)}{cell(least)}{cell(mean)}{cell(most)}
+              {cell(last)}{cell(min)}{cell(mean)}{cell(max)}
             </tr>
           ))}
         </tbody>

@@ -1,4 +1,4 @@
-/** How the taking in of samples goes: what an operator asks first. */
+/** How ingest is going: what an operator asks first. */
 
 import { useEffect, useState } from "preact/hooks";
 import { api, type LatestSample, serverNow } from "./api";
@@ -25,13 +25,18 @@ const AGENT_METRICS = '{__name__=~"infrawatch_agent_(info|spool_samples|dropped_
 
 /** What the codes of refused samples mean, for people who did not send them. */
 const REASONS: Record<string, string> = {
-  too_old: "older than the retention (INFRAWATCH_RETENTION)",
+  too_old: "older than INFRAWATCH_RETENTION or INFRAWATCH_MAX_PAST",
   too_far_in_future: "further ahead than INFRAWATCH_MAX_FUTURE; is the sender's clock right?",
   invalid_metric: "the name of the metric has characters that are not allowed",
   invalid_label_name: "the name of a label has characters that are not allowed",
   invalid_label_value: "the value of a label cannot be stored",
   too_many_labels: "more than 64 labels",
   too_long: "a name or a value is longer than allowed",
+  too_many_series: "the tenant has as many active series as its limit allows (infrawatch limits)",
+  too_many_new_series: "more series at once that are not known yet than a request may bring",
+  string_field: "text, which is no sample: make it a tag, or leave the field out",
+  malformed_line: "a line that is not written as its format wants it",
+  wrong_type: "a field or value of another type than expected",
   not_finite: "NaN or infinity, which JSON cannot say",
 };
 
@@ -137,7 +142,7 @@ function Protocols({ last, before }: { last: Reading; before: Reading }) {
     <div class="box">
       <h2>Protocols</h2>
       <table>
-        <thead><tr><th scope="col">Protocol</th><th scope="col">Now</th><th scope="col">Taken</th><th scope="col">Refused</th></tr></thead>
+        <thead><tr><th scope="col">Protocol</th><th scope="col">Now</th><th scope="col">Accepted</th><th scope="col">Refused</th></tr></thead>
         <tbody>
           {formats.map((format) => (
             <tr key={format}>
@@ -159,7 +164,7 @@ function Refused({ last }: { last: Reading }) {
   return (
     <div class="box">
       <h2>Refused</h2>
-      {refused.length === 0 ? <p class="hint">Every sample that was sent has been taken.</p> : (
+      {refused.length === 0 ? <p class="hint">Every sample that was sent has been accepted.</p> : (
         <table>
           <thead><tr><th scope="col">Code</th><th scope="col">Protocol</th><th scope="col">Samples</th></tr></thead>
           <tbody>

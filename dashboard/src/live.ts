@@ -25,7 +25,7 @@ export interface Follower {
   onSeries(series: SeriesName[]): void;
   onSnapshot(samples: Samples): void;
   onUpdate(samples: Samples): void;
-  /** Something is missing for good in what came over this line; a snapshot follows. */
+  /** Something is missing for good in what came over this connection; a snapshot follows. */
   onGap(): void;
   onProblem(detail: string): void;
 }
@@ -49,13 +49,13 @@ interface Subscription {
 
 /** Heartbeats come every 5 s when nothing else does, so two of them are missing. */
 const BEHIND_MS = 11_000;
-/** Then the line is dead, though nobody said so: a cable that was pulled sends no goodbye. */
+/** Then the connection is dead, though nobody said so: a cable that was pulled sends no goodbye. */
 const DEAD_MS = 16_000;
 /** The server asks its database every second: then that does not answer. */
 const STALLED_MS = 4_000;
 /** Agents send every 5 s, so three times nothing came that should have. */
 const QUIET_MS = 15_000;
-/** Without a line for longer than this, what is on the screen is old. */
+/** Without a connection for longer than this, what is on the screen is old. */
 const STALE_MS = 10_000;
 const SNAPSHOT_PATIENCE_MS = 3_000;
 const SHOW_FILLED_MS = 10_000;
@@ -85,11 +85,11 @@ export class LiveClient {
 
   constructor(private readonly url: string) {
     window.setInterval(() => this.check(), 500);
-    window.addEventListener("online", () => this.hurry());
+    window.addEventListener("online", () => this.reconnectNow());
     window.addEventListener("offline", () => this.socket?.close());
   }
 
-  /** Connect, and again whenever the line is lost. */
+  /** Connect, and again whenever the connection is lost. */
   start(): void {
     this.attempts = 0;
     this.downSince = Date.now();
@@ -119,7 +119,7 @@ export class LiveClient {
     };
   }
 
-  /** Be told how the line is, now and whenever that changes. */
+  /** Be told how the connection is, now and whenever that changes. */
   watch(watcher: (link: Link) => void): () => void {
     this.watchers.add(watcher);
     watcher(this.link);
@@ -159,12 +159,12 @@ export class LiveClient {
     this.socket = null;
     this.downSince ??= Date.now();
     const longest = Math.min(FIRST_WAIT_MS * 2 ** this.attempts++, LONGEST_WAIT_MS);
-    // Everybody lost the line at the same moment; they shall not all come back at the same one.
+    // Everybody lost the connection at the same moment; they shall not all come back at the same one.
     this.retry = window.setTimeout(() => void this.connect(), longest * (0.5 + Math.random() / 2));
     this.check();
   }
 
-  private hurry(): void {
+  private reconnectNow(): void {
     if (this.retry === undefined) return;
     window.clearTimeout(this.retry);
     void this.connect();
@@ -188,17 +188,17 @@ export class LiveClient {
   }
 
   private take(frame: Frame): void {
-    if (frame.type === "heartbeat") this.beat(frame);
-    else this.tell(frame);
+    if (frame.type === "heartbeat") this.takeHeartbeat(frame);
+    else this.dispatch(frame);
     this.check();
   }
 
-  private beat(frame: Schemas["Heartbeat"]): void {
+  private takeHeartbeat(frame: Schemas["Heartbeat"]): void {
     this.stalledSince = frame.age_ms > STALLED_MS ? Date.now() - frame.age_ms : null;
     for (const one of this.subscriptions.values()) if (one.waitsSince === null) one.cursor = frame.cursor ?? one.cursor;
   }
 
-  private tell(frame: Exclude<Frame, Schemas["Heartbeat"]>): void {
+  private dispatch(frame: Exclude<Frame, Schemas["Heartbeat"]>): void {
     const subscription = this.subscriptions.get(frame.id ?? "");
     if (!subscription) return;
     const { follower } = subscription;
@@ -257,14 +257,14 @@ export class LiveClient {
       this.lost();
       socket.close();
     }
-    const link = this.judge();
+    const link = this.currentLink();
     const isSame = link.state === this.link.state && link.detail === this.link.detail;
     if (isSame && seconds(link) === seconds(this.link)) return;
     this.link = link;
     for (const watcher of this.watchers) watcher(link);
   }
 
-  private judge(): Link {
+  private currentLink(): Link {
     if (this.downSince !== null) {
       const downMs = Date.now() - this.downSince;
       if (downMs > STALE_MS)

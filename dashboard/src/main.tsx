@@ -1,4 +1,4 @@
-/** The page: where to go, how the line to the server is, and the view in between. */
+/** The page: where to go, how the connection to the server is, and the view in between. */
 
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";

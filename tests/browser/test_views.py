@@ -167,7 +167,9 @@ async def test_ingest_shows_what_was_refused_and_why(
     assert (await client.post("/v1/samples", json={"series": [old]})).status_code == 422
     async with page_of(browser, server) as page:
         await page.goto("/#/ingest")
-        await expect(page.get_by_role("row", name=re.compile("too_old.*retention"))).to_be_visible()
+        await expect(
+            page.get_by_role("row", name=re.compile("too_old.*INFRAWATCH_RETENTION"))
+        ).to_be_visible()
         await expect(page.get_by_role("row", name=re.compile("^native"))).to_be_visible()
         await expect(page.get_by_role("figure", name=re.compile("^Samples per"))).to_be_visible()
 
