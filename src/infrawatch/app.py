@@ -47,7 +47,7 @@ from infrawatch.live.pipeline import LiveOptions, Pipeline
 from infrawatch.live.subscription import Live
 from infrawatch.model.timerange import now_us
 from infrawatch.query import router as query
-from infrawatch.query.plan import Limits, Reader
+from infrawatch.query.plan import Reader, ReadLimits
 from infrawatch.query.promql import router as promql
 from infrawatch.runtime import settle, stop, vital
 from infrawatch.settings import Settings
@@ -150,7 +150,9 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             replay_window=settings.replay_window,
         )
         health = _health(database, pipeline, telemetry)
-        most = Limits(settings.read_max_series, settings.read_max_samples, settings.read_deadline)
+        most = ReadLimits(
+            settings.read_max_series, settings.read_max_samples, settings.read_deadline
+        )
         runs = (*pipeline.runs, *upkeep.runs, *access.runs, health.run)
         endless = [tasks.create_task(vital(run())) for run in runs]
         settle()

@@ -84,7 +84,7 @@ class Readiness(BaseModel):
     details: dict[str, str]
 
 
-def _health(request: Request) -> Health:
+async def _health(request: Request) -> Health:  # plain functions get a thread each
     health: Health = request.state.health
     return health
 

@@ -23,14 +23,14 @@ from infrawatch.errors import (
 from infrawatch.model.samples import STALE_NAN_BITS, Columns
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.model.timerange import US
-from infrawatch.query.plan import Limits
+from infrawatch.query.plan import ReadLimits
 from infrawatch.query.promql.answers import Result, encode
 from infrawatch.query.promql.evaluation import Evaluation
 from infrawatch.query.promql.moments import Asked, find_spans
 from infrawatch.query.promql.parsing import parse_query
 from infrawatch.query.promql.samples import Samples
 
-LIMITS = Limits(series=100, samples=10_000, deadline=timedelta(minutes=1))
+LIMITS = ReadLimits(series=100, samples=10_000, deadline=timedelta(minutes=1))
 STALE = float(np.array([STALE_NAN_BITS], np.int64).view(np.float64)[0])
 
 Told = Mapping[str, Sequence[tuple[int, float]]]

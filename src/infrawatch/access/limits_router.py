@@ -2,12 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import ConfigDict, Field
 
-from infrawatch.access.access import Access
 from infrawatch.access.limits import put_limits, remove_limits
-from infrawatch.access.needs import MayAdministrate
+from infrawatch.access.needs import MayAdministrate, TheDatabase
 from infrawatch.access.principal import Principal
 from infrawatch.access.schemas import Name, Wire
 from infrawatch.access.small_bodies import SmallBodyRoute
@@ -66,14 +65,6 @@ router = APIRouter(
         503: to_answer("Try again after `Retry-After` seconds."),
     },
 )
-
-
-async def _database(request: Request) -> Database:  # FastAPI runs plain functions in a thread
-    access: Access = request.state.access
-    return access.database
-
-
-TheDatabase = Annotated[Database, Depends(_database)]
 
 
 @router.get("")

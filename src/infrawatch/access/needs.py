@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import Security
+from fastapi import Depends, Security
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
@@ -11,6 +11,7 @@ from typing_extensions import override
 from infrawatch.access.access import Access
 from infrawatch.access.principal import DEFAULT_TENANT_ID, EVERYBODY, Principal, Scope
 from infrawatch.errors import Forbidden
+from infrawatch.store.database import Database
 
 SCHEME: Final = "bearer"
 """The name of the security scheme; access/openapi.py adds the other forms to the document."""
@@ -52,3 +53,17 @@ MayWrite = Annotated[Principal, WRITE]
 MayRead = Annotated[Principal, READ]
 MayAdministrate = Annotated[Principal, ADMIN]
 MaySeeMetrics = Annotated[Principal, Security(_NeedsForMetrics("read"), scopes=["read"])]
+
+
+async def _access(connection: HTTPConnection) -> Access:  # plain functions get a thread each
+    access: Access = connection.state.access
+    return access
+
+
+async def _database(connection: HTTPConnection) -> Database:
+    access: Access = connection.state.access
+    return access.database
+
+
+TheAccess = Annotated[Access, Depends(_access)]
+TheDatabase = Annotated[Database, Depends(_database)]

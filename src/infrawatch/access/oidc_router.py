@@ -16,8 +16,8 @@ from starlette.responses import RedirectResponse
 from infrawatch.access.access import Access
 from infrawatch.access.cookies import drop_cookie, find_cookie, keep_cookie
 from infrawatch.access.issuer import Issuer
+from infrawatch.access.needs import TheAccess
 from infrawatch.access.principal import Principal
-from infrawatch.access.session_router import TheAccess
 from infrawatch.access.tokens import Tokens
 from infrawatch.errors import NotFound, ServerUnavailable, Unauthenticated
 from infrawatch.problems import to_answer

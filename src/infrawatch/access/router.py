@@ -3,12 +3,12 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 
 from infrawatch.access import schemas
 from infrawatch.access.access import Access
 from infrawatch.access.keys import KeySpec, create_key, revoke_key
-from infrawatch.access.needs import MayAdministrate, MayRead
+from infrawatch.access.needs import MayAdministrate, MayRead, TheDatabase
 from infrawatch.access.principal import Principal
 from infrawatch.access.small_bodies import SmallBodyRoute
 from infrawatch.access.tickets import LIFE
@@ -29,14 +29,6 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_class=SmallBodyRoute)
-
-
-async def _database(request: Request) -> Database:  # FastAPI runs plain functions in a thread
-    access: Access = request.state.access
-    return access.database
-
-
-TheDatabase = Annotated[Database, Depends(_database)]
 
 
 @router.get("/keys")

@@ -1,12 +1,13 @@
 """/v1/session: signing in and out, and who is signed in."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from infrawatch.access import schemas
 from infrawatch.access.access import Access
 from infrawatch.access.cookies import drop_cookie, is_from_own_page, keep_cookie
+from infrawatch.access.needs import TheAccess
 from infrawatch.access.principal import Principal
 from infrawatch.access.refusals import origin_of
 from infrawatch.access.sessions import Begun
@@ -26,14 +27,6 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_class=SmallBodyRoute)
-
-
-async def _access(request: Request) -> Access:  # FastAPI runs plain functions in a thread
-    access: Access = request.state.access
-    return access
-
-
-TheAccess = Annotated[Access, Depends(_access)]
 
 
 @router.get("/session")

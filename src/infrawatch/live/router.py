@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1", tags=["live"])
 SUBPROTOCOL = "infrawatch.v1"
 
 
-def _live(connection: HTTPConnection) -> Live:
+async def _live(connection: HTTPConnection) -> Live:  # plain functions get a thread each
     live: Live = connection.state.live
     return live
 

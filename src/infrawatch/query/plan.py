@@ -56,14 +56,14 @@ class Asker:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ReadLimits:
     """What one question may touch."""
 
     series: int
     samples: int
     deadline: timedelta
 
-    def within(self, budget: Budget) -> "Limits":
+    def within(self, budget: Budget) -> "ReadLimits":
         """These, or those of a budget where they are tighter."""
         return replace(
             self,
@@ -92,7 +92,7 @@ class Ends(NamedTuple):
 class Reader:
     """Answers questions; every answer comes from one snapshot of the database."""
 
-    def __init__(self, database: Database, epoch: UUID, limits: Limits) -> None:
+    def __init__(self, database: Database, epoch: UUID, limits: ReadLimits) -> None:
         self._database = database
         self._epoch = epoch
         self._limits = limits
@@ -174,7 +174,7 @@ class Reader:
                 found[selector] = Found({one.id: one for one in series}, columns, deltas)
         return found
 
-    def limits_of(self, asker: Asker) -> Limits:
+    def limits_of(self, asker: Asker) -> ReadLimits:
         """What one question of theirs may touch."""
         return self._limits.within(asker.budget)
 

@@ -13,7 +13,7 @@ from infrawatch.errors import CannotEvaluate, DeadlineExceeded, QueryTooBroad
 from infrawatch.model.samples import Float64s, Int64s, is_stale
 from infrawatch.model.selector import METRIC_LABEL, Operator, Selector, to_selector
 from infrawatch.model.timerange import US
-from infrawatch.query.plan import Limits
+from infrawatch.query.plan import ReadLimits
 from infrawatch.query.promql import aggregations, calls, operators
 from infrawatch.query.promql.answers import Value
 from infrawatch.query.promql.moments import Asked, length_us
@@ -25,7 +25,9 @@ from infrawatch.query.promql.vectors import Labels, Vector
 class Evaluation:
     """Evaluates the parts of one query; each at moments (µs) that may differ from part to part."""
 
-    def __init__(self, samples: Mapping[Selector, Samples], asked: Asked, limits: Limits) -> None:
+    def __init__(
+        self, samples: Mapping[Selector, Samples], asked: Asked, limits: ReadLimits
+    ) -> None:
         self._samples = samples
         self._asked = asked
         self._limits = limits

@@ -9,7 +9,7 @@ import promql_parser as promql
 from infrawatch.errors import InvalidQuery
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.query.aggregate import series_in
-from infrawatch.query.plan import Asker, Found, Limits, Reader
+from infrawatch.query.plan import Asker, Found, Reader, ReadLimits
 from infrawatch.query.promql.answers import Result
 from infrawatch.query.promql.evaluation import Evaluation
 from infrawatch.query.promql.moments import Asked, find_spans
@@ -42,7 +42,7 @@ def _evaluated(
     expression: promql.Expr,
     found: Mapping[Selector, Found],
     asked: Asked,
-    limits: Limits,
+    limits: ReadLimits,
     is_range: bool,  # noqa: FBT001  # to_thread takes no keywords that mypy could check
 ) -> Result:
     samples = {selector: _to_samples(one) for selector, one in found.items()}
