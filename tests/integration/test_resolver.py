@@ -20,6 +20,9 @@ from infrawatch.telemetry import Telemetry
 
 SPACE = Space(1, "some format")
 TRANSACTIONS = "SELECT count(DISTINCT xmin::text) FROM series"
+LOOKED_AT = text("""
+SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'series'
+""")
 METRICS = "SELECT string_agg(metric, ' ' ORDER BY metric) FROM series"
 
 
@@ -62,6 +65,21 @@ async def test_series_of_one_place_get_ids_next_to_each_other(
     told = execute(database_url, in_order).split()
     assert [host for host, _ in groupby(told)] == list(dict.fromkeys(told))
     assert sorted(told) == sorted(hosts)
+
+
+async def test_names_are_looked_up_alone_before_postgresql_has_counted_the_series(
+    database: Database,
+) -> None:
+    names = [named("up", n=str(number)) for number in range(5_000)]
+    async with database.writing() as connection:
+        ids = await SeriesRepository(connection, 1).resolve(names)
+
+    async with database.writing() as connection:
+        found = await SeriesRepository(connection, 1).find(names[:250])
+        looked_at = (await connection.execute(LOOKED_AT)).scalar_one()
+
+    assert found == ids[:250]
+    assert looked_at == 250
 
 
 async def test_series_of_other_tenants_or_formats_stay_apart(database: Database) -> None:

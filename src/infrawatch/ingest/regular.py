@@ -155,8 +155,8 @@ def _find_samples(text: bytearray, width: int) -> Positions | None:
     opening = np.append(0, closing[:-1] + 2)
     is_regular = (
         (closing - opening).min() > width
-        and text.count(b"[") == len(closing)
-        and text.count(b",") == 2 * len(closing)
+        and np.count_nonzero(octets == _OPENING) == len(closing)
+        and np.count_nonzero(octets == _COMMA) == 2 * len(closing)
         and (octets[opening] == _OPENING).all()
         and (octets[opening + width + 1] == _COMMA).all()
         and (octets[closing + 1] == _COMMA).all()

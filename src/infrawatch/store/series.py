@@ -19,13 +19,17 @@ from infrawatch.store.known import KnownSeries, Series
 from infrawatch.store.selections import NAMED, PAGE, ids_of, named_of, next_of, to_series
 from infrawatch.store.wanted import BLOCK_BITS
 
-# One index descent per wanted series; shard and fingerprint together are the unique key.
+# One index descent per wanted series; shard and fingerprint together are the unique key. As a plain
+# join PostgreSQL hashes all series of the tenant, until it has counted them: that is a minute after
+# a fleet has come (docs/decisions/0011).
 _FIND = text("""
-SELECT s.fingerprint, s.id
+SELECT wanted.fingerprint, s.id
 FROM unnest(CAST(:shards AS smallint[]), CAST(:fingerprints AS uuid[]))
     AS wanted (shard, fingerprint)
-JOIN series s ON s.tenant_id = :tenant AND s.shard = wanted.shard
-    AND s.fingerprint = wanted.fingerprint
+CROSS JOIN LATERAL (
+    SELECT id FROM series WHERE tenant_id = :tenant AND shard = wanted.shard
+        AND fingerprint = wanted.fingerprint OFFSET 0
+) AS s
 """)
 
 # Who else creates the same series wins or loses as a whole row; where all sort what they create,
