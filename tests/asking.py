@@ -1,6 +1,6 @@
 """Every question that the OpenAPI document allows, in a tenant's own words."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -155,3 +155,10 @@ def _remote_write(mark: str, value: int) -> tuple[str, bytes]:
             labels(f"{mark}_rw", who=mark) + sample(1, T_MS),
         )
     )
+
+
+def without(value: Any, names: Container[str]) -> Any:
+    """What JSON says, but for the members of these names, wherever they are."""
+    if isinstance(value, dict):
+        return {k: without(v, names) for k, v in value.items() if k not in names}
+    return [without(one, names) for one in value] if isinstance(value, list) else value

@@ -1,7 +1,8 @@
-"""Samples put straight into the store, past the API and its checks."""
+"""The store itself, past the API: samples put into it, and tables held."""
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 import numpy as np
 
@@ -44,3 +45,11 @@ async def store(
         async with database.committing() as connection:
             await JournalRepository(connection).append(writer, 1, columns)
     return dict(zip(names, ids, strict=True))
+
+
+@asynccontextmanager
+async def locked(database: Database, table: str = "writers") -> AsyncGenerator[None, None]:
+    """Nobody can write to the table meanwhile."""
+    async with database.writing() as connection:
+        await connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE MODE")
+        yield

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import uvicorn
+from database_proxy import DatabaseProxy, proxied
 from httpx import AsyncClient
 from pydantic import SecretStr
 from typing_extensions import override
@@ -78,6 +79,13 @@ async def server(database_url: str) -> AsyncIterator[str]:
 async def client(server: str) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(base_url=server, timeout=30) as client:
         yield client
+
+
+@pytest.fixture
+async def proxy(database_url: str) -> AsyncIterator[DatabaseProxy]:
+    """What stands between a server and its PostgreSQL, and can cut them off."""
+    async with proxied(database_url) as proxy:
+        yield proxy
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

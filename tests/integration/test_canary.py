@@ -5,7 +5,7 @@ import base64
 import os
 import re
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import psutil
 import pytest
 from commands import infrawatch
 from conftest import execute
-from database_proxy import DatabaseProxy, Road, proxied
+from database_proxy import DatabaseProxy, Road
 from dawdling import connection
 from formats import ENCODE, FORMATS
 from httpx import AsyncClient
@@ -77,12 +77,6 @@ async def watching(
     finally:
         process.terminate()
         await asyncio.wait_for(process.wait(), READY_WITHIN_S)
-
-
-@pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[DatabaseProxy]:
-    async with proxied(database_url) as proxy:
-        yield proxy
 
 
 async def test_no_secret_is_ever_told(

@@ -1,11 +1,10 @@
 """InfluxData's own client for Python, sending to us while PostgreSQL fails."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from database_proxy import DatabaseProxy, Road, proxied
+from database_proxy import DatabaseProxy, Road
 from httpx import AsyncClient
 from influxdb_client import InfluxDBClient, Point, WriteOptions, WritePrecision
 from influxdb_client.client.write_api import SYNCHRONOUS
@@ -16,12 +15,6 @@ from pushing import find_stored, now_ms
 from infrawatch.store.database import Database
 
 Row = tuple[dict[str, str], int, float]
-
-
-@pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[DatabaseProxy]:
-    async with proxied(database_url) as proxy:
-        yield proxy
 
 
 def points(count: int) -> list[Point]:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from conftest import execute
-from database_proxy import AtCommit, DatabaseProxy, Road, proxied
+from database_proxy import AtCommit, DatabaseProxy, Road
 from httpx import AsyncClient, Response
 from integration.conftest import serving
 from pushing import find_values, now_ms, push, series
+from stored import locked
 from structlog.testing import capture_logs
 
 from infrawatch.store.database import Database
@@ -40,12 +41,6 @@ async def impatient(url: str, **settings: Any) -> AsyncGenerator[AsyncClient, No
         AsyncClient(base_url=base_url, timeout=30) as client,
     ):
         yield client
-
-
-@pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[DatabaseProxy]:
-    async with proxied(database_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -167,14 +162,6 @@ async def test_a_road_that_falls_silent_in_the_middle_of_a_group_keeps_nobody_wa
     assert not proxy.is_silent_in_group, "a group was halved"
     await pushed_when_it_is_back(client, series("halved", [now, 3]))
     assert await find_values(database, "halved") == {now * 1_000: 3}
-
-
-@asynccontextmanager
-async def locked(database: Database, table: str) -> AsyncGenerator[None, None]:
-    """Nobody can write to the table meanwhile."""
-    async with database.writing() as connection:
-        await connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE MODE")
-        yield
 
 
 @pytest.mark.parametrize("table", ["writers", "journal", "series", "metric_metadata"])

@@ -15,6 +15,7 @@ from httpx import AsyncClient, Response
 from integration.conftest import serving
 from pushing import batch, find_count, find_values, now_ms, push, series
 from serving_process import serving_process
+from stored import locked
 
 from infrawatch.store.database import Database
 
@@ -37,14 +38,6 @@ async def pressed(database_url: str, **settings: Any) -> AsyncGenerator[AsyncCli
 async def client(database_url: str) -> AsyncIterator[AsyncClient]:
     async with pressed(database_url) as client:
         yield client
-
-
-@asynccontextmanager
-async def locked(database: Database, table: str = "writers") -> AsyncGenerator[None, None]:
-    """Nobody can write to the table meanwhile."""
-    async with database.writing() as connection:
-        await connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE MODE")
-        yield
 
 
 async def until(client: AsyncClient, name: str, expected: float) -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from database_proxy import AtCommit, DatabaseProxy, Road, proxied
+from database_proxy import AtCommit, DatabaseProxy, Road
 from httpx import AsyncClient
 from integration.conftest import serving
 from opentelemetry.exporter.otlp.proto.http import Compression
@@ -80,12 +80,6 @@ async def shop(url: str, compression: Compression) -> AsyncIterator[Shop]:
     provider = MeterProvider(metric_readers=[reader], resource=RESOURCE)
     yield Shop(provider, provider.get_meter("shop", "1.0"), exporter)
     await asyncio.to_thread(provider.shutdown)
-
-
-@pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[DatabaseProxy]:
-    async with proxied(database_url) as proxy:
-        yield proxy
 
 
 async def is_told_to_come_back(client: AsyncClient) -> bool:

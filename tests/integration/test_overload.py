@@ -7,9 +7,9 @@ from collections import Counter
 from time import monotonic
 
 from httpx import AsyncClient, Limits, Response
-from integration.test_ingest_pressure import locked
 from pushing import batch, find_count, find_values, now_ms, push, series
 from serving_process import serving_process
+from stored import locked
 
 from infrawatch.store.database import Database
 

@@ -1,7 +1,7 @@
 """Connections that died without a word, or with PostgreSQL: readers hardly notice."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from math import inf
@@ -9,7 +9,7 @@ from time import monotonic
 
 import pytest
 from conftest import execute
-from database_proxy import DatabaseProxy, proxied
+from database_proxy import DatabaseProxy
 from httpx import AsyncClient
 from integration.conftest import serving
 from keys import TESTS
@@ -32,12 +32,6 @@ END_ALL = """
 SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-
-
-@pytest.fixture
-async def proxy(database_url: str) -> AsyncIterator[DatabaseProxy]:
-    async with proxied(database_url) as proxy:
-        yield proxy
 
 
 @asynccontextmanager

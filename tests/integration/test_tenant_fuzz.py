@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
-from asking import EVERYTHING, SECRET, T_MS, Question, questions
+from asking import EVERYTHING, SECRET, T_MS, Question, questions, without
 from conftest import cloned
 from httpx import AsyncClient
 from integration.conftest import serving
@@ -293,7 +293,7 @@ async def written(world: World, request: dict[str, Any]) -> tuple[int, object]:
     answer = await world.client.request(**request)
     text = _MOMENT.sub("then", answer.text.replace(world.key_id, "our key"))
     try:
-        return answer.status_code, without_volatile(json.loads(text))
+        return answer.status_code, without(json.loads(text), VOLATILE)
     except ValueError:
         return answer.status_code, text
 
@@ -312,7 +312,7 @@ async def asked(world: World, method: str, path: str, query: dict[str, str]) -> 
     answer = await world.client.request(method, path, params=query)
     text = answer.text.replace(world.key_id, "our key")
     try:
-        return answer.status_code, without_volatile(json.loads(text))
+        return answer.status_code, without(json.loads(text), VOLATILE)
     except ValueError:
         return answer.status_code, text
 
@@ -327,15 +327,9 @@ async def watched(world: World, matches: list[str]) -> list[dict[str, Any]]:
                 {"type": "subscribe", "id": str(number), "match": match, "since": since}
             )
             while not frames or frames[-1]["type"] not in ("snapshot", "error"):
-                frames.append(without_volatile(await viewer.next()))
+                frames.append(without(await viewer.next(), VOLATILE))
             frames.append({"type": "next"})
     return frames
-
-
-def without_volatile(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: without_volatile(v) for k, v in value.items() if k not in VOLATILE}
-    return [without_volatile(one) for one in value] if isinstance(value, list) else value
 
 
 def assert_tells_nothing(answer: object, worlds: Worlds, question: object) -> None:
