@@ -23,6 +23,7 @@ from infrawatch.access import session_router as session
 from infrawatch.access.access import Access, AccessOptions
 from infrawatch.access.issuer import OidcOptions
 from infrawatch.access.limiter import Limiter, RateLimitHeaders
+from infrawatch.access.methods import HeadIsGet
 from infrawatch.access.parameters import include_declared
 from infrawatch.access.proxies import ProxiedApp
 from infrawatch.access.request_ids import RequestIds
@@ -123,6 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(CountRequests, telemetry=telemetry)
     app.add_middleware(RateLimitHeaders)
     app.add_middleware(RequestIds)
+    app.add_middleware(HeadIsGet)
     for router in _ROUTERS:
         (include_declared if router in _OURS else FastAPI.include_router)(app, router)
     web.install(app)

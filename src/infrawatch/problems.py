@@ -221,7 +221,8 @@ def _find_methods(request: Request) -> str:
         for route in iter_route_contexts(request.app.routes)
         if route.matches(request.scope)[0] is Match.PARTIAL
     ]
-    return ", ".join(sorted({method for methods in found for method in methods}))
+    every = {method for methods in found for method in methods}
+    return ", ".join(sorted(every | ({"HEAD"} if "GET" in every else set())))
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -161,6 +161,27 @@ async def test_heads_that_are_seldom_but_right_are_read(
         assert b"200 OK" in await one.rest()
 
 
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_who_offers_another_protocol_with_a_body_is_answered_in_this_one(
+    server: ServingProcess, *, is_cut: bool
+) -> None:
+    """As Java's HttpClient does with what it sends first."""
+    body = json.dumps(batch(series("offered"))).encode()
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n"
+    head = HEAD + offer + b"Content-Length: %d\r\n\r\n" % len(body)
+    last = HEALTHY.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    cut = len(head) - 20 if is_cut else len(head) + len(body)
+
+    async with asyncio.timeout(WITHIN_S), connection(server.url, (head + body)[:cut]) as one:
+        if is_cut:
+            assert await is_let_in(server, "127.0.0.1")  # so what there is was read
+        one.writer.write((head + body)[cut:] + head + body + last)
+        said = await one.rest()
+
+    assert said.count(b"HTTP/1.1 200 OK") == 3
+    assert said.count(b'"accepted":1') == 2
+
+
 async def test_a_trailer_is_no_header(server: ServingProcess) -> None:
     """Else it would say what a proxy in front, which looks at headers, does not let through."""
     rest = b"2\r\n{}\r\n0\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"  # as a header it is refused here

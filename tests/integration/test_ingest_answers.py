@@ -279,3 +279,26 @@ async def test_paths_and_methods_that_are_none_are_problems_too(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
     assert ("allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/livez", 200), ("/v1/labels", 200), ("/v1/series", 422), ("/", 200), ("/v1/nothing", 404)],
+)
+async def test_head_says_what_get_would_without_its_body(
+    shared_client: AsyncClient, path: str, status: int
+) -> None:
+    without = await shared_client.head(path)
+    answer = await shared_client.get(path)
+
+    assert without.status_code == answer.status_code == status
+    assert without.headers["content-type"] == answer.headers["content-type"]
+    assert without.content == b""
+    assert (await shared_client.put("/v1/samples")).headers["allow"] == "GET, HEAD, POST"
+
+
+async def test_errors_are_told_in_the_order_of_the_batch(shared_client: AsyncClient) -> None:
+    answer = await push(shared_client, series("m", [1, 1]), series("1m"), series("m", [2, 2]))
+
+    places = [one["pointer"].split("/")[2] for one in answer.json()["errors"]]
+    assert places == ["0", "1", "2"]

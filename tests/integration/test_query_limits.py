@@ -265,6 +265,14 @@ async def test_an_unknown_path_is_a_problem(client: AsyncClient) -> None:
         assert path in answer.json()["detail"]
 
 
+async def test_whose_proxy_swallows_the_upgrade_is_told(client: AsyncClient) -> None:
+    answer = await client.get("/v1/live")
+
+    assert (answer.status_code, answer.json()["code"]) == (426, "upgrade_required")
+    assert answer.headers["upgrade"] == "websocket"
+    assert "proxy" in answer.json()["detail"]
+
+
 async def test_a_method_that_does_not_fit_is_a_problem(client: AsyncClient) -> None:
     answer = await client.delete("/v1/samples")
 

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from typing_extensions import override
 from uvicorn._types import ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
 from infrawatch.access.browsers import SECURITY_HEADERS
 from infrawatch.cli.connection_limits import ConnectionLimits
+from infrawatch.cli.declined_offers import DecliningProtocol
 from infrawatch.cli.request_heads import HeadersTooLarge, NotHttp, UrlTooLong, find_flaw
 from infrawatch.errors import DeadlineExceeded, InfraWatchError, Overloaded
 from infrawatch.problems import MEDIA_TYPE, RETRY_AFTER_S, to_members
@@ -26,7 +27,6 @@ _TICK_S = 1.0
 Reason = Literal[
     "address", "body_deadline", "header_deadline", "header_size", "not_http", "total", "url_size"
 ]
-
 
 _MUCH_BYTES, _BYTES_PER_S = 16 * 1024, 256 * 1024
 """A frame of a byte takes as long as one of a kilobyte; of a socket 2 MiB are read at once."""
@@ -110,7 +110,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.abort()
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(DecliningProtocol):
     """uvicorn's, but it waits for a request's head and body only so long, and for so much.
 
     A head has to arrive within its deadline. So has a body, but every byte of it earns some more

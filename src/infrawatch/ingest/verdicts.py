@@ -25,7 +25,7 @@ class Verdict:
 
 
 class Verdicts:
-    """The verdicts on one batch: all are counted, the first hundred are kept."""
+    """The verdicts on one batch: all are counted, a hundred are kept, and told by their place."""
 
     def __init__(self) -> None:
         self.shown: list[Verdict] = []
@@ -56,7 +56,7 @@ class Verdicts:
         return self.total > 0
 
     def __iter__(self) -> Iterator[Verdict]:
-        return iter(self.shown)
+        return iter(sorted(self.shown, key=lambda one: one.index))
 
 
 def counted(number: int, noun: str) -> str:

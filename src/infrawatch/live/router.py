@@ -6,23 +6,29 @@ from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, WebSocket
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from pydantic_core import from_json
 from starlette.requests import HTTPConnection
 
 from infrawatch.access.access import Access
 from infrawatch.access.needs import MayRead
 from infrawatch.access.principal import Principal
-from infrawatch.errors import Unauthenticated
+from infrawatch.errors import InfraWatchError, Unauthenticated
 from infrawatch.live.options import SubscriptionOptions
 from infrawatch.live.subscription import Live
 from infrawatch.live.viewer import HEARTBEAT_S, NOT_ADMITTED, Viewer, error_frame
 from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
 from infrawatch.model.selector import MAX_SELECTOR_CHARACTERS, parse_selector
+from infrawatch.problems import to_response
 
 router = APIRouter(prefix="/v1", tags=["live"])
 
 SUBPROTOCOL = "infrawatch.v1"
+
+
+class UpgradeRequired(InfraWatchError):
+    code = "upgrade_required"
+    status = 426
 
 
 async def _live(connection: HTTPConnection) -> Live:  # plain functions get a thread each
@@ -41,6 +47,19 @@ async def follow(websocket: WebSocket, principal: MayRead, live: TheLive) -> Non
     async with access.limiter.viewing(principal):
         await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
         await Viewer(websocket, principal, live, access.gate.still_admits).serve()
+
+
+@router.get("/live", include_in_schema=False)
+async def refuse_what_is_no_websocket(_principal: MayRead) -> Response:
+    """Say what is missing: mostly a proxy does not pass it on."""
+    answer = to_response(
+        UpgradeRequired(
+            "a WebSocket is spoken here: let a proxy on the way pass on the headers Upgrade and "
+            "Connection, or ask for /v1/live/sse"
+        )
+    )
+    answer.headers.update({"Upgrade": "websocket", "Connection": "upgrade"})
+    return answer
 
 
 @router.get(

@@ -99,7 +99,7 @@ def parse_range(start: str, end: str, *, now: int) -> TimeRange:
 
 def _parse_rfc3339(text: str) -> int:
     try:
-        time = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text.upper())
         if time.tzinfo is None:
             raise InvalidTime(f"{text[:50]!r} has no zone; append Z for UTC")
         return to_us(time)

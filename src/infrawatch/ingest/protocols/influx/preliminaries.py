@@ -68,7 +68,6 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/ping", status_code=204, response_class=Response)
-@router.head("/ping", status_code=204, response_class=Response, include_in_schema=False)
 async def ping() -> Response:
     """Say that line protocol is spoken here."""
     return Response(status_code=204, headers={"X-Influxdb-Version": VERSION})
