@@ -104,6 +104,8 @@ class Settings(_Variables):
     header_deadline: Duration = timedelta(seconds=10)
     body_deadline: Duration = timedelta(seconds=10)
     body_min_bytes_per_s: Annotated[int, Field(ge=1)] = 1024
+    answer_deadline: Duration = timedelta(seconds=15)
+    answer_min_bytes_per_s: Annotated[int, Field(ge=1)] = 4096
     # Longer than the agents' and Prometheus' intervals, so that they keep their connections.
     keep_alive: Duration = timedelta(seconds=75)
     max_connections: Annotated[int, Field(ge=1)] = 10_000

@@ -46,7 +46,7 @@ class _Connections:
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self.connections_cut = Counter(
             "infrawatch_connections_cut",
-            "Connections closed before their request was read, by reason.",
+            "Connections closed before a request was read, or an answer taken, by reason.",
             ("reason",),
             registry=registry,
         )

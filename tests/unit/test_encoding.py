@@ -16,8 +16,8 @@ from infrawatch.model.samples import Columns, is_stale
 from infrawatch.model.timerange import TimeRange
 from infrawatch.query.encoding import encode_csv, encode_json, encode_ndjson, encode_ranges
 from infrawatch.query.formats import Encode, wanted_format
+from infrawatch.query.found import Packed
 from infrawatch.query.grouping import Group, Ranges
-from infrawatch.query.plan import Found
 from infrawatch.query.steps import Steps, Table
 from infrawatch.store.known import Series
 
@@ -29,7 +29,7 @@ histories = st.lists(st.tuples(st.integers(0, 2**52), values), min_size=1, max_s
 answers = st.dictionaries(st.integers(1, 2**63 - 1), st.tuples(texts, histories), max_size=4)
 
 
-def to_found(told: Mapping[int, tuple[str, Samples]]) -> Found:
+def to_packed(told: Mapping[int, tuple[str, Samples]]) -> Packed:
     series = {
         series_id: Series(series_id, "up", {"host": host}) for series_id, (host, _) in told.items()
     }
@@ -41,14 +41,15 @@ def to_found(told: Mapping[int, tuple[str, Samples]]) -> Found:
         np.array([row[1] for row in rows], np.int64),
         np.array([row[2] for row in rows], np.float64),
     )
-    return Found(series, columns)
+    return Packed(series, [columns], len(columns))
 
 
-def to_wire(found: Found) -> list[dict[str, object]]:
+def to_wire(found: Packed) -> list[dict[str, object]]:
     """What is to come out, said as plainly as can be."""
     series: dict[int, dict[str, object]] = {}
     samples: dict[int, list[list[object]]] = {}
-    for series_id, time_us, value in zip(*map(np.ndarray.tolist, found.columns), strict=True):
+    [columns] = found.blocks
+    for series_id, time_us, value in zip(*map(np.ndarray.tolist, columns), strict=True):
         one = found.series[series_id]
         series[series_id] = {"id": str(series_id), "metric": one.metric, "labels": one.labels}
         samples.setdefault(series_id, []).append([time_us, to_wire_value(value)])
@@ -63,20 +64,20 @@ def to_wire_value(value: float) -> object:
     return value if math.isfinite(value) else "+Inf" if value > 0 else "-Inf"
 
 
-@given(answers.map(to_found))
-def test_json_holds_every_series_and_sample(found: Found) -> None:
+@given(answers.map(to_packed))
+def test_json_holds_every_series_and_sample(found: Packed) -> None:
     assert json.loads(b"".join(encode_json(found, "us"))) == {"series": to_wire(found)}
 
 
-@given(answers.map(to_found))
-def test_ndjson_holds_the_same_a_series_a_line(found: Found) -> None:
+@given(answers.map(to_packed))
+def test_ndjson_holds_the_same_a_series_a_line(found: Packed) -> None:
     text = b"".join(encode_ndjson(found, "us")).decode()
 
     assert [json.loads(line) for line in text.split("\n")[:-1]] == to_wire(found)
 
 
-@given(answers.map(to_found))
-def test_csv_holds_the_same_a_sample_a_line(found: Found) -> None:
+@given(answers.map(to_packed))
+def test_csv_holds_the_same_a_sample_a_line(found: Packed) -> None:
     text = b"".join(encode_csv(found, "us")).decode()
 
     _, *rows = csv.reader(io.StringIO(text, newline=""))
@@ -92,7 +93,7 @@ def test_csv_holds_the_same_a_sample_a_line(found: Found) -> None:
 @pytest.mark.parametrize("encode", [encode_json, encode_ndjson, encode_csv])
 def test_one_long_series_comes_in_small_pieces(encode: Encode) -> None:
     count = 300_000
-    found = to_found({64: ("a", [(n, n / 7) for n in range(count)])})
+    found = to_packed({64: ("a", [(n, n / 7) for n in range(count)])})
 
     sizes = [len(piece) for piece in encode(found, "us")]
 

@@ -1,120 +1,42 @@
 """uvicorn's connections, but who dawdles or takes too many of them is cut off."""
 
 import asyncio
-import json
 import logging
-from http import HTTPStatus
 from math import ceil
 from typing import Any, Literal
 
 from typing_extensions import override
-from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame
 
-from infrawatch.access.browsers import SECURITY_HEADERS
 from infrawatch.cli.connection_limits import ConnectionLimits
 from infrawatch.cli.declined_offers import DecliningProtocol
+from infrawatch.cli.refusals import to_answer
 from infrawatch.cli.request_heads import HeadersTooLarge, NotHttp, UrlTooLong, find_flaw
+from infrawatch.cli.taking import Taking
 from infrawatch.errors import DeadlineExceeded, InfraWatchError, Overloaded
-from infrawatch.problems import MEDIA_TYPE, RETRY_AFTER_S, to_members
 from infrawatch.telemetry import CONNECTIONS_LOGGER
 
 _TICK_S = 1.0
 """Patience is counted in ticks of the loop, so while the loop itself was held up nobody is late."""
 
 Reason = Literal[
-    "address", "body_deadline", "header_deadline", "header_size", "not_http", "total", "url_size"
+    "address",
+    "answer_deadline",
+    "body_deadline",
+    "header_deadline",
+    "header_size",
+    "not_http",
+    "total",
+    "url_size",
 ]
-
-_MUCH_BYTES, _BYTES_PER_S = 16 * 1024, 256 * 1024
-"""A frame of a byte takes as long as one of a kilobyte; of a socket 2 MiB are read at once."""
-
-_MOST_FRAGMENTS = 1_000
-
-_NO_HANDSHAKE = (
-    "this is no WebSocket handshake: send GET without a body, with 128 headers of 8,192 bytes each "
-    "at the most; where no WebSocket is meant, leave the header Upgrade out"
-)
-
-
-class NoHandshake(InfraWatchError):
-    code = "no_handshake"
-    status = 400
-
-
-class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, but what a peer does not take is not waited for when nobody here is left.
-
-    uvicorn closes a connection when all has been sent, which is never if the peer does not read.
-    Viewers send little: after more than that, nothing is read for a while.
-    """
-
-    def __init__(self, *, limits: ConnectionLimits, **options: Any) -> None:
-        super().__init__(**options)
-        self._limits = limits
-        self.logger = logging.getLogger(CONNECTIONS_LOGGER)
-
-    @override
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._limits.release(self.transport)
-        super().connection_lost(exc)
-
-    @override
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if not (self.handshake_initiated or self.transport.is_closing()):
-            # The first that is received is a whole head. If that is none, uvicorn waits for ever.
-            self.transport.write(_to_answer(NoHandshake(_NO_HANDSHAKE)))
-            self.transport.close()
-        elif len(data) > _MUCH_BYTES and not (self.read_paused or self.transport.is_closing()):
-            self.transport.pause_reading()
-            self.loop.call_later(len(data) / _BYTES_PER_S, self._read_on)
-
-    @override
-    def handle_cont(self, event: Frame) -> None:
-        super().handle_cont(event)
-        if len(self.frames) > _MOST_FRAGMENTS:  # they may be empty, and nobody counts those
-            self.transport.abort()
-
-    def _read_on(self) -> None:
-        if not (self.read_paused or self.transport.is_closing()):
-            self.transport.resume_reading()
-
-    @override
-    def handle_parser_exception(self) -> None:
-        if self.conn.close_sent is None:  # frames before they were asked for: nobody is there yet
-            self.transport.abort()
-        else:
-            super().handle_parser_exception()
-
-    @override
-    async def send(self, message: ASGISendEvent) -> None:
-        await super().send(message)
-        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
-            # uvicorn takes an upgrade that was refused for one that was forgotten: it would log
-            # an error for every page or program without a key.
-            self.handshake_complete = True
-
-    @override
-    def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        super().on_task_complete(task)
-        if not self.writable.is_set():
-            self.transport.abort()
-
-    @override
-    def shutdown(self) -> None:
-        super().shutdown()
-        if not self.writable.is_set():
-            self.transport.abort()
 
 
 class HttpProtocol(DecliningProtocol):
     """uvicorn's, but it waits for a request's head and body only so long, and for so much.
 
     A head has to arrive within its deadline. So has a body, but every byte of it earns some more
-    time: a slow upload that goes on is served, one that stands still is not.
+    time: a slow upload that goes on is served, one that stands still is not. In the same way an
+    answer waits to be taken.
     """
 
     def __init__(self, *, limits: ConnectionLimits, **options: Any) -> None:
@@ -125,6 +47,7 @@ class HttpProtocol(DecliningProtocol):
         self._ticks = 0
         self._head_bytes = self._header_bytes = self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._taking: Taking | None = None
         self._flaw: tuple[Reason, InfraWatchError] = ("not_http", NotHttp("this is not HTTP"))
         self.logger = logging.getLogger(CONNECTIONS_LOGGER)
 
@@ -143,6 +66,17 @@ class HttpProtocol(DecliningProtocol):
         self._stop_watching()
         self._limits.release(self.transport)
         super().connection_lost(exc)
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taking = Taking(self.transport, self._settings)
+        self._watch()
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._taking = None
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -219,8 +153,8 @@ class HttpProtocol(DecliningProtocol):
         self._ticks = self._head_bytes = self._header_bytes = self._body_bytes = 0
 
     def _watch(self) -> None:
-        """Let the clock tick while something is awaited from the other side, else not."""
-        if self._awaited is None or self.transport.is_closing():
+        """Let the clock tick while the other side is waited for, else not."""
+        if self._taking is None and (self._awaited is None or self.transport.is_closing()):
             self._stop_watching()
         elif self._timer is None:
             self._timer = self.loop.call_later(_TICK_S, self._tick)
@@ -232,6 +166,15 @@ class HttpProtocol(DecliningProtocol):
 
     def _tick(self) -> None:
         self._timer = None
+        if self._taking is not None and self._taking.is_too_slow(_TICK_S):
+            self._count("answer_deadline")
+            self.transport.abort()
+        elif self._awaited is None or self.transport.is_closing():
+            self._watch()
+        else:
+            self._tick_awaiting()
+
+    def _tick_awaiting(self) -> None:
         is_kept_waiting = self.flow.read_paused or (
             self._awaited == "head" and self._is_answering()
         )
@@ -274,7 +217,7 @@ class HttpProtocol(DecliningProtocol):
         self._stop_watching()
         is_begun = self._is_answering() and self.cycle.response_started
         if not (is_begun or self.pipeline or self.transport.is_closing()):
-            self.transport.write(_to_answer(error))
+            self.transport.write(to_answer(error))
         if self._is_answering():
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -282,19 +225,3 @@ class HttpProtocol(DecliningProtocol):
 
     def _count(self, reason: Reason) -> None:
         self.app_state["health"].telemetry.connections_cut.labels(reason).inc()
-
-
-def _to_answer(error: InfraWatchError) -> bytes:
-    """A problem as bytes: no application is there that could make one."""
-    body = json.dumps(to_members(error)).encode()
-    headers = [
-        *SECURITY_HEADERS,
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", b"%d" % len(body)),
-        (b"connection", b"close"),
-    ]
-    if error.retryable:
-        headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
-    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()]
-    lines += [name + b": " + value for name, value in headers]
-    return b"\r\n".join([*lines, b"", body])

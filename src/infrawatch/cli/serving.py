@@ -15,8 +15,9 @@ from fastapi import FastAPI
 from typing_extensions import override
 
 from infrawatch.cli.connection_limits import ConnectionLimits
-from infrawatch.cli.connections import HttpProtocol, WebSocketProtocol
+from infrawatch.cli.connections import HttpProtocol
 from infrawatch.cli.options import local_url
+from infrawatch.cli.websockets import WebSocketProtocol
 from infrawatch.errors import CannotStart
 from infrawatch.runtime import allow_open_files
 from infrawatch.settings import Settings

@@ -9,11 +9,12 @@ from itertools import chain, pairwise
 import numpy as np
 from pydantic_core import to_json
 
-from infrawatch.model.samples import series_bounds
+from infrawatch.model.samples import Columns, series_bounds
 from infrawatch.model.wire import WireValue, to_wire_times, to_wire_values
+from infrawatch.query.found import Packed
 from infrawatch.query.grouping import Group, Ranges
-from infrawatch.query.plan import Found
 from infrawatch.query.steps import Table
+from infrawatch.query.streaming import Pieces
 from infrawatch.store.known import Series
 
 _PIECE_BYTES = 1 << 16
@@ -28,24 +29,24 @@ _BLOCK_ROWS = 200
 Block = list[tuple[int, WireValue]]
 
 
-def encode_json(found: Found, precision: str) -> Iterator[bytes]:
+def encode_json(found: Packed, precision: str) -> Pieces:
     """`{"series":[{"id","metric","labels","samples":[[t,v],…]},…]}`, in pieces."""
     return in_pieces(_in_envelope(_series_objects(found, precision)))
 
 
-def encode_ndjson(found: Found, precision: str) -> Iterator[bytes]:
+def encode_ndjson(found: Packed, precision: str) -> Pieces:
     """The same series objects, one a line."""
     return in_pieces(
         chain.from_iterable((*one, b"\n") for one in _series_objects(found, precision))
     )
 
 
-def encode_csv(found: Found, precision: str) -> Iterator[bytes]:
+def encode_csv(found: Packed, precision: str) -> Pieces:
     """One line a sample: series_id, metric, labels (a JSON object), time, value (RFC 4180)."""
     return in_pieces(_csv_lines(found, precision))
 
 
-def encode_ranges(ranges: Ranges, precision: str) -> Iterator[bytes]:
+def encode_ranges(ranges: Ranges, precision: str) -> Pieces:
     """Like `encode_json`; a step without samples is null."""
     begins = to_wire_times(ranges.steps.begins_us, precision)
     # All rows have the same times: what is written of them once is filled in with values.
@@ -68,22 +69,23 @@ def _written(table: Table) -> tuple[bytes, ...]:
     return tuple(to_json(wire)[1:-1].split(b","))
 
 
-def _series_objects(found: Found, precision: str) -> Iterator[Iterator[bytes]]:
+def _series_objects(found: Packed, precision: str) -> Iterator[Iterator[bytes]]:
     for series, blocks in _series_blocks(found, precision):
         yield _series_object(Group(*series), (to_json(block)[1:-1] for block in blocks))
 
 
-def _series_blocks(found: Found, precision: str) -> Iterator[tuple[Series, Iterator[Block]]]:
-    series_ids, times_us, values = found.columns
+def _series_blocks(found: Packed, precision: str) -> Iterator[tuple[Series, Iterator[Block]]]:
+    for columns in found.blocks:
+        for start, end in pairwise(series_bounds(columns.series_ids).tolist()):
+            some = columns.picked(slice(start, end))
+            yield found.series[int(some.series_ids[0])], _blocks(some, precision)
 
-    def blocks(start: int, end: int) -> Iterator[Block]:
-        for first in range(start, end, _BLOCK_SAMPLES):
-            block = slice(first, min(first + _BLOCK_SAMPLES, end))
-            times = to_wire_times(times_us[block], precision)
-            yield list(zip(times, to_wire_values(values[block]), strict=True))
 
-    for start, end in pairwise(series_bounds(series_ids).tolist()):
-        yield found.series[int(series_ids[start])], blocks(start, end)
+def _blocks(columns: Columns, precision: str) -> Iterator[Block]:
+    for first in range(0, len(columns), _BLOCK_SAMPLES):
+        some = columns.picked(slice(first, first + _BLOCK_SAMPLES))
+        times = to_wire_times(some.times_us, precision)
+        yield list(zip(times, to_wire_values(some.values), strict=True))
 
 
 def _series_object(group: Group, samples: Iterable[bytes]) -> Iterator[bytes]:
@@ -116,7 +118,7 @@ def _with_commas(parts: Iterable[bytes]) -> Iterator[bytes]:
         yield b"," + part if place else part
 
 
-def _csv_lines(found: Found, precision: str) -> Iterator[bytes]:
+def _csv_lines(found: Packed, precision: str) -> Iterator[bytes]:
     yield b"series_id,metric,labels,time,value\r\n"
     for series, blocks in _series_blocks(found, precision):
         name = (str(series.id), series.metric, _compact(series.labels))
@@ -130,7 +132,7 @@ def _compact(labels: Mapping[str, str]) -> str:
     return json.dumps(labels, ensure_ascii=False, separators=(",", ":"))
 
 
-def in_pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
+def in_pieces(parts: Iterator[bytes]) -> Pieces:
     """The same bytes in larger parts."""
     gathered: list[bytes] = []
     size = 0

@@ -1,12 +1,13 @@
 """Which format an answer has: the one that `Accept` gives the most weight."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from infrawatch.query import encoding
-from infrawatch.query.plan import Found
+from infrawatch.query.found import Packed
+from infrawatch.query.streaming import Pieces
 
-Encode = Callable[[Found, str], Iterator[bytes]]
+Encode = Callable[[Packed, str], Pieces]
 
 FORMATS: Mapping[str, Encode] = {
     "application/json": encoding.encode_json,

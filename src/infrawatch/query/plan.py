@@ -3,22 +3,22 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from itertools import chain, repeat
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from infrawatch.access.limiter import UNLIMITED, Budget
 from infrawatch.errors import DeadlineExceeded, InvalidCursor, QueryTooBroad
 from infrawatch.model.cursor import Cursor
-from infrawatch.model.samples import Columns, is_stale
+from infrawatch.model.samples import is_stale
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange
 from infrawatch.query.aggregate import lookback_us
+from infrawatch.query.found import Ends, Found, Packed
 from infrawatch.query.grouping import Ranges
 from infrawatch.query.ranges import RangeQuestion, from_buckets, from_stored
 from infrawatch.query.rolled import find_resolution, is_rolled_up
@@ -70,23 +70,6 @@ class ReadLimits:
             series=min(self.series, budget.series or self.series),
             samples=min(self.samples, budget.samples or self.samples),
         )
-
-
-class Found(NamedTuple):
-    """Series by id, and their samples sorted by (series, time)."""
-
-    series: Mapping[int, Series]
-    columns: Columns
-    deltas: AbstractSet[str] = frozenset()
-    """Metrics of which each sample is what was added; filled where that is asked for."""
-
-
-class Ends(NamedTuple):
-    """A series, and the first and last time in µs it has samples for; None when it has none."""
-
-    series: Series
-    first_us: int | None
-    last_us: int | None
 
 
 class Reader:
@@ -142,8 +125,8 @@ class Reader:
             last = await snapshot.samples.find_last([one.id for one in series], span)
         return Found({one.id: one for one in series}, last.picked(~is_stale(last.values)))
 
-    async def samples(self, asker: Asker, selector: Selector, span: TimeRange) -> Found:
-        """Every sample of the selected series in a span.
+    async def samples(self, asker: Asker, selector: Selector, span: TimeRange) -> Packed:
+        """Every sample of the selected series in a span, still packed.
 
         Raises:
             QueryTooBroad: more series or samples than one question may touch.
@@ -151,8 +134,8 @@ class Reader:
         async with self._snapshot(asker) as snapshot:
             series = await self._select(asker, snapshot, selector)
             stored = await snapshot.samples.fetch([one.id for one in series], span)
-        columns = await self._computed(len(stored), stored.samples)
-        return Found({one.id: one for one in series}, columns)
+        stored = await self._computed(len(stored), stored.settled)
+        return Packed({one.id: one for one in series}, stored.blocks(), len(stored))
 
     async def find(
         self, asker: Asker, spans: Mapping[Selector, TimeRange]

@@ -1,10 +1,9 @@
 """GET /v1/…: questions, answered as JSON, NDJSON or CSV."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from infrawatch.access.access import Access
 from infrawatch.access.needs import READ, MayRead
@@ -29,6 +28,7 @@ from infrawatch.query.ranges import RangeQuestion
 from infrawatch.query.rolled import from_whole_bucket
 from infrawatch.query.schemas import Precision
 from infrawatch.query.steps import Steps
+from infrawatch.query.streaming import Pieces, PiecesResponse
 
 MAX_PAGE_SERIES = 10_000
 MAX_VALUES = 100_000
@@ -220,7 +220,7 @@ async def read_samples(  # noqa: PLR0913, PLR0917  # each is a parameter of the 
     media_type = wanted_format(request.headers.get("accept", ""))
     found = await reader.samples(asker, selector, span)
     pieces = FORMATS[media_type](found, precision)
-    answer = _to_response(pieces, len(found.columns), media_type)
+    answer = _to_response(pieces, found.samples, media_type)
     answer.headers["Vary"] = "Accept"
     return answer
 
@@ -259,11 +259,11 @@ async def read_range(  # noqa: PLR0913, PLR0917  # each is a parameter of the AP
     return _to_response(pieces, ranges.table.values.size, "application/json")
 
 
-def _to_response(pieces: Iterator[bytes], numbers: int, media_type: str) -> Response:
+def _to_response(pieces: Pieces, numbers: int, media_type: str) -> Response:
     """All at once if it is little: each piece of a stream is made in another thread."""
     if numbers <= _AT_ONCE:
         return Response(b"".join(pieces), media_type=media_type)
-    return StreamingResponse(pieces, media_type=media_type)
+    return PiecesResponse(pieces, media_type)
 
 
 _MOST_DIGITS = 19

@@ -1,7 +1,7 @@
 """What is stored of some series in a span: fetched packed, unpacked a block at a time."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -52,6 +52,18 @@ class Stored:
         check_total(total + len(others), self.max_samples)
         if len(others) > 0 or total == 0:  # there is one block at least
             yield others
+
+    def settled(self) -> "Stored":
+        """The same, of which `blocks` will not raise, and sorts nothing that it need not keep.
+
+        Raises:
+            QueryTooBroad: there are more than `max_samples`.
+        """
+        stored = replace(self, recent=latest_arrivals(self.recent))
+        if len(stored) > stored.max_samples:  # but some lie beyond the span, or are there twice
+            for _ in stored.blocks():
+                pass
+        return stored
 
     def samples(self) -> Columns:
         """All blocks as one."""

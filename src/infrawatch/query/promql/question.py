@@ -9,7 +9,8 @@ import promql_parser as promql
 from infrawatch.errors import InvalidQuery
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.query.aggregate import series_in
-from infrawatch.query.plan import Asker, Found, Reader, ReadLimits
+from infrawatch.query.found import Found
+from infrawatch.query.plan import Asker, Reader, ReadLimits
 from infrawatch.query.promql.answers import Result
 from infrawatch.query.promql.evaluation import Evaluation
 from infrawatch.query.promql.moments import Asked, find_spans

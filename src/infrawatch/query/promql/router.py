@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Path, Query
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from infrawatch.access.needs import READ
 from infrawatch.errors import InvalidInput, InvalidTime, QueryTooBroad
@@ -22,7 +22,8 @@ from infrawatch.model.timerange import (
     parse_time,
 )
 from infrawatch.query.encoding import in_pieces
-from infrawatch.query.plan import MAX_STEPS, Asker, Ends, Reader
+from infrawatch.query.found import Ends
+from infrawatch.query.plan import MAX_STEPS, Asker, Reader
 from infrawatch.query.promql import schemas, without
 from infrawatch.query.promql.answers import encode
 from infrawatch.query.promql.endpoint import RESPONSES, PrometheusRoute
@@ -30,6 +31,7 @@ from infrawatch.query.promql.moments import LOOKBACK_US, Asked
 from infrawatch.query.promql.parsing import parse_query
 from infrawatch.query.promql.question import find_result
 from infrawatch.query.router import MAX_VALUES, TheAsker, TheReader
+from infrawatch.query.streaming import PiecesResponse
 
 _ESCAPED = re.compile(r"_(?:(_)|([0-9a-fA-F]{1,6})_)")
 """What stands for a character in a name that begins with U__."""
@@ -197,7 +199,7 @@ async def _answer(
 ) -> Response:
     result = await find_result(reader, asker, question.query, asked, is_range=is_range)
     pieces = in_pieces(encode(result, question.limit or None))
-    return StreamingResponse(pieces, media_type="application/json")
+    return PiecesResponse(pieces, "application/json")
 
 
 def _lookback_us(question: _Question) -> int:

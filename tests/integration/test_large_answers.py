@@ -1,0 +1,85 @@
+"""Answers larger than what a connection holds: made as they are taken, and not kept for long."""
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+import pytest
+from dawdling import connection
+from httpx import AsyncClient
+from integration.conftest import serving
+from pushing import find_count, push, series
+from serving_process import serving_process
+from stored import named, store
+
+from infrawatch.query import encoding
+from infrawatch.query.grouping import Ranges
+from infrawatch.query.promql import router as promql
+from infrawatch.query.streaming import Pieces
+from infrawatch.store.database import Database
+
+SECOND = 1_000_000
+START = 1_790_000_000
+HOSTS = 50
+SPAN = {"start": str(START), "end": str(START + 10)}
+RANGE = "/v1/range?" + urlencode({"match": "up", "step": "1ms", "fn": "last", **SPAN})
+"""10,000 steps of each series: ten megabytes, more than a connection holds that nobody reads."""
+
+PROMQL = "/api/v1/query_range?" + urlencode({"query": "up", "step": "0.001", **SPAN})
+WITHIN_S = 60
+
+
+def asked(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+async def store_series(database: Database) -> None:
+    told = {named("up", host=f"h{n}"): [(START * SECOND, n / 7)] for n in range(HOSTS)}
+    await store(database, told)
+
+
+@pytest.mark.parametrize("path", [RANGE, PROMQL])
+async def test_whoever_hangs_up_leaves_nothing_of_an_answer_behind(
+    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    await store_series(database)
+    made: list[Pieces] = []
+    encode_ranges, in_pieces = encoding.encode_ranges, encoding.in_pieces
+
+    def ranges_noted(ranges: Ranges, precision: str) -> Pieces:
+        made.append(encode_ranges(ranges, precision))
+        return made[-1]
+
+    def pieces_noted(parts: Iterator[bytes]) -> Pieces:
+        made.append(in_pieces(parts))
+        return made[-1]
+
+    monkeypatch.setattr(encoding, "encode_ranges", ranges_noted)
+    monkeypatch.setattr(promql, "in_pieces", pieces_noted)
+    async with serving(database_url) as url:
+        async with connection(url, asked(path)) as who:
+            assert b"200 OK" in await who.reader.readuntil(b"\r\n")
+        [pieces] = made
+        async with asyncio.timeout(WITHIN_S):
+            while inspect.getgeneratorstate(pieces) != inspect.GEN_CLOSED:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+
+async def test_whoever_takes_an_answer_too_slowly_is_cut_off_while_others_are_served(
+    database_url: str, database: Database
+) -> None:
+    await store_series(database)
+    cut = 'infrawatch_connections_cut_total{reason="answer_deadline"}'
+    strict = {"ANSWER_DEADLINE": "1s", "ANSWER_MIN_BYTES_PER_S": "1000000000"}
+
+    async with (
+        asyncio.timeout(WITHIN_S),
+        serving_process(database_url, **strict) as server,
+        AsyncClient(base_url=server.url, timeout=WITHIN_S) as client,
+        connection(server.url, asked(RANGE)) as slow,
+    ):
+        while cut not in (await client.get("/metrics")).text:
+            await slow.reader.readexactly(1)
+            assert (await push(client, series("healthy"))).status_code == 200
+        assert await find_count(client, cut) == 1
