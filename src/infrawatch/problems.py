@@ -227,7 +227,7 @@ def _find_methods(request: Request) -> str:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected_error", path=request.url.path, exc_info=error)
-    response = _problem(500, "internal", "an error of ours; the log says which")
+    response = _problem(500, "internal", "an internal error; the log has it, under this request_id")
     response.headers["X-Request-Id"] = _request_id()  # we are outside of what adds it
     return response
 

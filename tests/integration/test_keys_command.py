@@ -150,7 +150,7 @@ def test_what_cannot_be_a_key_is_told_in_a_sentence() -> None:
     refused = infrawatch("keys", "create", "--name", "a", "--scope", "root")
 
     assert refused.returncode == 2
-    assert "'root' is none of write, read, admin" in refused.stderr
+    assert "'root' is not a scope: use write, read, admin" in refused.stderr
 
 
 async def test_the_first_start_that_needs_keys_prints_one_once(

@@ -38,8 +38,14 @@ def provider(shared_provider: Provider) -> Provider:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def url(shared_database_url: str, shared_provider: Provider) -> AsyncIterator[str]:
+async def shop(shared_database_url: str) -> str:
+    """A tenant besides the default one."""
     await a_tenant(shared_database_url, "shop")
+    return "shop"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def url(shared_database_url: str, shared_provider: Provider) -> AsyncIterator[str]:
     async with serving(
         shared_database_url,
         auth="required",
@@ -269,7 +275,9 @@ async def test_what_was_verified_is_good_until_it_expires(
     assert "expired" in answer.json()["detail"]
 
 
-async def test_tenants_come_from_a_claim(shared_database_url: str, provider: Provider) -> None:
+async def test_tenants_come_from_a_claim(
+    shared_database_url: str, provider: Provider, shop: str
+) -> None:
     async with (
         serving(
             shared_database_url,
@@ -282,11 +290,11 @@ async def test_tenants_come_from_a_claim(shared_database_url: str, provider: Pro
         ) as url,
         AsyncClient(base_url=url, timeout=30) as client,
     ):
-        shop = await client.get("/v1/session", headers=bearing(provider.token(org="shop")))
+        known = await client.get("/v1/session", headers=bearing(provider.token(org=shop)))
         nowhere = await ask(client, provider.token(org="nowhere"))
         without = await ask(client, provider.token())
 
-    assert shop.json()["user"]["tenant"] == "shop"
+    assert known.json()["user"]["tenant"] == shop
     assert (nowhere.status_code, without.status_code) == (401, 401)
 
 

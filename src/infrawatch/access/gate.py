@@ -122,14 +122,15 @@ class Gate:
                 continue
             if connection.scope["type"] == "websocket" and not await self.still_admits(principal):
                 raise Unauthenticated(
-                    "what this ticket was given for is not good any more",
+                    "what this ticket was given to is not valid any more: sign in again, or use "
+                    "another key",
                     reason="withdrawn",
                     who=str(principal),
                 )
             return principal
         if find_credential(connection) is None:
             raise Unauthenticated(f"this needs a key: {_HOW}", reason="no_key")
-        raise Unauthenticated(f"this is no key of ours: {_HOW}", reason="wrong_key")
+        raise Unauthenticated(f"this is not an API key of InfraWatch: {_HOW}", reason="wrong_key")
 
     async def _refuse(self, connection: HTTPConnection, error: Unauthenticated) -> Unauthenticated:
         refusal = await self._slowed(connection, error)

@@ -94,7 +94,7 @@ class Issuer:
                 await self._discover()
         found = self._discovered.get(name)
         if not isinstance(found, str) or not _ENDPOINT.fullmatch(found):
-            raise ServerUnavailable(f"the identity provider has no {name}, or not behind https")
+            raise ServerUnavailable(f"the identity provider names no {name}, or one without https")
         return found
 
     async def find_key(self, key_id: str) -> PyJWK | None:
@@ -146,7 +146,10 @@ class Issuer:
                 raise
             found = self._discovered
         if found.get("issuer") != self.options.issuer:  # OpenID Connect Discovery, 4.3
-            raise ServerUnavailable("the identity provider speaks for another issuer")
+            raise ServerUnavailable(
+                "the identity provider calls itself otherwise: INFRAWATCH_OIDC_ISSUER has to be "
+                "exactly the `issuer` of its discovery document"
+            )
         self._discovered, self._discovered_at = found, monotonic()
 
     async def _get(self, url: str) -> dict[str, Any]:
@@ -155,7 +158,9 @@ class Issuer:
         self._away_at = monotonic()  # unless it answers
         answer, found = await self._ask("GET", url)
         if not answer.is_success or not isinstance(found, dict):
-            raise ServerUnavailable("the identity provider answers nonsense")
+            raise ServerUnavailable(
+                "the identity provider gave an answer that is not JSON, or an error"
+            )
         self._away_at = -inf
         return found
 
@@ -180,7 +185,7 @@ async def _read(answer: Response) -> bytes:
     async for piece in answer.aiter_raw():
         body += piece
         if len(body) > MAX_ANSWER_BYTES:
-            raise ValueError("an answer of any length")
+            raise ValueError("the answer is too long")
     return bytes(body)
 
 
@@ -197,7 +202,10 @@ def _read_secret(file: Path | None) -> str | None:
     except (OSError, ValueError) as error:
         raise CannotStart(f"The client's secret in {file} cannot be read: {error}.") from None
     if not secret:
-        raise CannotStart(f"{file} holds no secret.")
+        raise CannotStart(
+            f"{file} is empty: put the client's secret into it, or unset "
+            "INFRAWATCH_OIDC_CLIENT_SECRET_FILE."
+        )
     return secret
 
 

@@ -69,7 +69,10 @@ class KeyRing:
             return None
         known = await self._find(key.id)
         if known is None or not compare_digest(known.digest, key.digest):
-            raise Unauthenticated("this key is wrong", reason="wrong_key")
+            raise Unauthenticated(
+                "this key is wrong: is it complete? `infrawatch keys create` makes another",
+                reason="wrong_key",
+            )
         if not known.is_good():
             what = "was revoked" if known.is_revoked else "has expired"
             raise Unauthenticated(
@@ -134,7 +137,9 @@ class KeyRing:
                 since = monotonic() if self._has_failed else self._began
                 self._due, self._trusted_until = since + DUE_S, since + TRUSTED_S
             if self._has_failed:
-                raise StoreUnavailable("PostgreSQL cannot be asked about keys now")
+                raise StoreUnavailable(
+                    "PostgreSQL cannot be asked about keys now; try again shortly"
+                )
 
     async def _changed(self) -> Sequence[StoredKey]:
         async with self._database.reading() as connection:

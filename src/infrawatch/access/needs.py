@@ -45,7 +45,10 @@ class _NeedsForMetrics(Needs):
             return EVERYBODY
         principal = await super().__call__(connection)
         if principal.tenant_id != DEFAULT_TENANT_ID:
-            raise Forbidden("metrics of the server are for keys of the tenant default")
+            raise Forbidden(
+                "the server's metrics are of all tenants: use a key of the tenant default, or set "
+                "INFRAWATCH_METRICS=open"
+            )
         return principal
 
 

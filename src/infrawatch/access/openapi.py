@@ -22,7 +22,7 @@ _SCHEMES: dict[str, dict[str, str]] = {
 
 _REFUSALS = {
     "401": "No key, or one that is wrong, revoked or expired.",
-    "403": "The key has not the scope that this needs.",
+    "403": "The key lacks the scope that this needs.",
     "429": "A limit is used up: wait for `Retry-After`. Or too many wrong keys came from there.",
 }
 

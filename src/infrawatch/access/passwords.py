@@ -129,7 +129,7 @@ async def remove_password(database: Database, actor: Actor) -> None:
     """
     async with _changing(database, "password.removed", actor) as passwords:
         if not await passwords.remove():
-            raise NotFound("no password is set")
+            raise NotFound("no password is set, so there is none to remove")
 
 
 def check_length(password: str) -> str:

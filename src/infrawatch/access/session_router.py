@@ -63,7 +63,9 @@ async def sign_in(
 async def sign_out(request: Request, response: Response, access: TheAccess) -> None:
     """End the session, on every server within two seconds, and with it its live views."""
     if not is_from_own_page(request):
-        raise Forbidden("a page from elsewhere may not sign you out")
+        raise Forbidden(
+            "a page from elsewhere may not sign you out; programs send X-Requested-With"
+        )
     principal = await access.sessions.find(request)
     if principal is not None:
         await access.sessions.end(principal)

@@ -151,7 +151,9 @@ class Sessions:
                     session = await self._read(session_id)
             except (TimeoutError, Unavailable):
                 if known is None:
-                    raise StoreUnavailable("PostgreSQL does not answer about sessions") from None
+                    raise StoreUnavailable(
+                        "PostgreSQL cannot be asked about sessions now; try again shortly"
+                    ) from None
                 session = known.session
             known = None if session is None else _Known(session, _to_principal(session), began)
         if known is not None:

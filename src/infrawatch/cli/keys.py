@@ -159,7 +159,7 @@ def _parse_scopes(scopes: Sequence[str]) -> Sequence[Scope]:
     unknown = [one for one in scopes if one not in SCOPES]
     if unknown:
         raise typer.BadParameter(
-            f"{unknown[0]!r} is none of {', '.join(SCOPES)}", param_hint="--scope"
+            f"{unknown[0]!r} is not a scope: use {', '.join(SCOPES)}", param_hint="--scope"
         )
     return cast("list[Scope]", list(dict.fromkeys(scopes)))
 

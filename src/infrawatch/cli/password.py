@@ -57,5 +57,5 @@ def _ask() -> str:
     except InvalidInput as error:
         raise CannotStart(f"{str(error).capitalize()}.") from None
     if getpass("Once more: ") != chosen:
-        raise CannotStart("These were two passwords; nothing was changed.")
+        raise CannotStart("The two passwords differ; nothing was changed. Try again.")
     return chosen

@@ -135,6 +135,8 @@ async def _until_ready(process: Process) -> None:
         async with asyncio.timeout(READY_WITHIN_S):
             said = await process.stdout.readline()
     except TimeoutError:
-        raise CannotStart(f"A worker was not ready after {READY_WITHIN_S:g} s.") from None
+        raise CannotStart(
+            f"A worker was not ready after {READY_WITHIN_S:g} s; the log says why."
+        ) from None
     if not said:
         raise CannotStart("A worker did not start; the log says why.")

@@ -42,7 +42,10 @@ def find_binaries() -> Binaries:
     for root in Path(package.origin).resolve().parent.glob("pginstall*"):
         if _major_version(root) == MAJOR_VERSION:
             return Binaries(root)
-    raise CannotStart(f"{_WHEEL} as installed here brings no PostgreSQL {MAJOR_VERSION}.")
+    raise CannotStart(
+        f"{_WHEEL} as installed here brings no PostgreSQL {MAJOR_VERSION}: install "
+        "infrawatch[embedded] anew."
+    )
 
 
 def reachable_binaries(binaries: Binaries, account: Account, refuge: Path) -> Binaries:

@@ -86,7 +86,10 @@ async def stop_orphan(home: Home) -> None:
     for number in (SIGINT, SIGQUIT, SIGKILL):
         if await _is_gone_after(orphan, number):
             return
-    raise CannotStart(f"A PostgreSQL left over in {home.cluster} (process {orphan.pid}) stays.")
+    raise CannotStart(
+        f"The PostgreSQL that was left over in {home.cluster} does not stop: end process "
+        f"{orphan.pid}, and start again."
+    )
 
 
 def _find_orphan(cluster: Path) -> psutil.Process | None:

@@ -95,7 +95,10 @@ def choose_port() -> int:
     for port in random.sample(_PORTS, 100):
         if is_free(port):
             return port
-    raise CannotStart(f"No free port between {_PORTS.start} and {_PORTS.stop} on {LOOPBACK}.")
+    raise CannotStart(
+        f"There is no free port between {_PORTS.start} and {_PORTS.stop} on {LOOPBACK}: stop "
+        "something that listens there."
+    )
 
 
 def is_free(port: int) -> bool:

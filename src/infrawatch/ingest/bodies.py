@@ -100,7 +100,7 @@ async def read_raw_body(request: Request, *, max_bytes: int) -> bytes:
                 raise _too_large(max_bytes)
             pieces.append(piece)
     except ClientDisconnect:
-        raise MalformedBody("the body broke off") from None
+        raise MalformedBody("the body broke off before its end: send it again") from None
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

@@ -18,7 +18,7 @@ _LINES_HINT = "; for one series a line, send `Content-Type: application/x-ndjson
 def malformed(body: bytes, error: ValueError, *, may_be_lines: bool = False) -> MalformedBody:
     """The refusal of a body that the parser found this wrong with; some may come as lines, too."""
     if not body.strip():
-        return MalformedBody("the body is empty")
+        return MalformedBody("the body is empty: send a JSON document")
     found = next((why for beginning, why in _BEGINNINGS if body.startswith(beginning)), None)
     is_lines = may_be_lines and b"\n" in body and str(error).startswith(_MORE)
     hint = _LINES_HINT if is_lines else ""

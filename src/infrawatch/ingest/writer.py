@@ -128,7 +128,9 @@ class GroupWriter:
             raise _shutting_down()
         # One batch larger than the backlog has room when nothing else waits: else it never had.
         if self._waiting_samples and self._waiting_samples + samples > self._backlog_samples:
-            raise Overloaded(f"{self._waiting_samples} samples wait for their commit already")
+            raise Overloaded(
+                f"{self._waiting_samples} samples wait for their commit; send again shortly"
+            )
         self._count(samples)
         try:
             yield
@@ -278,7 +280,7 @@ class GroupWriter:
             async with asyncio.timeout(self._deadline_s):
                 return await work()
         except TimeoutError as error:
-            raise StoreUnavailable("PostgreSQL does not answer") from error
+            raise StoreUnavailable("PostgreSQL does not answer; send again shortly") from error
 
     def _settle(self, group: Iterable[_Waiting], outcome: Commit | InfraWatchError) -> None:
         for waiting in group:

@@ -124,7 +124,7 @@ class Bus:
         try:
             entry = unpack(packed)
         except ValueError as error:
-            log.warning("bus_talks_nonsense", reason=str(error))
+            log.warning("bus_message_invalid", reason=str(error))
             self._telemetry.bus_errors.inc()
         else:
             self._on_entry(entry)

@@ -95,13 +95,13 @@ async def ping(url: str) -> None:
     """Ask Redis whether it is there.
 
     Raises:
-        Unavailable: it does not answer, or lets us not in.
+        Unavailable: it does not answer, or does not let us in.
         CannotStart: that is no URL of a Redis.
     """
     try:
         async with redis_client(url) as redis:
             await redis.ping()
     except ValueError as error:
-        raise CannotStart(f"It has no such URL ({error})") from None
+        raise CannotStart(f"That is not the URL of a Redis ({error})") from None
     except TROUBLES as error:
         raise Unavailable(f"It does not answer ({str(error) or type(error).__name__})") from error

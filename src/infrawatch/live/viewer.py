@@ -109,7 +109,9 @@ class Viewer:
         if frame.id in self._tasks:
             raise InvalidFrame(f"there is a subscription {frame.id!r} already: unsubscribe first")
         if len(self._tasks) >= MAX_SUBSCRIPTIONS:
-            raise InvalidFrame(f"a connection has at most {MAX_SUBSCRIPTIONS} subscriptions")
+            raise InvalidFrame(
+                f"a connection has at most {MAX_SUBSCRIPTIONS} subscriptions: end one first"
+            )
         task = tasks.create_task(self._follow(self._to_options(frame)))
         self._tasks[frame.id] = task
 

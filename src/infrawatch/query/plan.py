@@ -236,7 +236,9 @@ class Reader:
         """
         awaited = asker.wait_for
         if awaited is not None and awaited.epoch != self._epoch:
-            raise InvalidCursor("the cursor comes from another database")
+            raise InvalidCursor(
+                "the cursor comes from another database: use one that this server gave you"
+            )
         most = self.limits_of(asker).samples
         try:
             async with asyncio.timeout(self._limits.deadline.total_seconds()):

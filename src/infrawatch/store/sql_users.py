@@ -137,7 +137,9 @@ async def _explained(what: str) -> AsyncGenerator[None, None]:
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None)
         if state == _DUPLICATE_OBJECT:
-            raise AlreadyExists(f"cannot {what}: PostgreSQL has it already") from None
+            raise AlreadyExists(
+                f"cannot {what}: PostgreSQL has it already; choose another name"
+            ) from None
         if state == _INSUFFICIENT_PRIVILEGE:
             raise Forbidden(
                 f"cannot {what}: the user of INFRAWATCH_DATABASE_URL needs CREATEROLE, and to own "

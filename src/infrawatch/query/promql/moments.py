@@ -78,7 +78,7 @@ def length_us(duration: timedelta) -> int:
     """
     length = duration_us(duration)
     if abs(length) > FAR_FUTURE_US:
-        raise InvalidQuery("a range or an offset is longer than time itself here: 230 years")
+        raise InvalidQuery("a range or an offset has 230 years at most")
     return length
 
 

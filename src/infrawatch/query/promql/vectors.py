@@ -67,7 +67,9 @@ class Vector:
         if len(groups.firsts) == len(self.labels):
             return self
         if (groups.count(self.present) > 1).any():
-            raise CannotEvaluate("two series of the result have the same labels at one time")
+            raise CannotEvaluate(
+                "two series of the result have the same labels: keep a label that tells them apart"
+            )
         values = groups.reduce(np.add, np.where(self.present, self.values, -0.0))
         labels = [self.labels[row] for row in groups.firsts.tolist()]
         return Vector(labels, values, groups.count(self.present) > 0)

@@ -45,7 +45,9 @@ async def write_metrics(request: Request, principal: MayWrite) -> Response:
     """
     encoding = encoding_of(request)
     if encoding is None:
-        raise UnsupportedContent("the Content-Type is application/x-protobuf or application/json")
+        raise UnsupportedContent(
+            "this Content-Type is not read here: use application/x-protobuf or application/json"
+        )
     max_bytes = max(MAX_BODY_BYTES, request.state.max_body_bytes)
     body = await read_body(request, max_bytes=max_bytes)
     intake = intake_of(request)

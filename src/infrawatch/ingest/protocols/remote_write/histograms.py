@@ -103,7 +103,7 @@ def _read_buckets(histogram: Any) -> Iterator[tuple[float, float]]:
         return _read_custom(histogram)
     if histogram.schema in _EXPONENTIAL:
         return _read_exponential(histogram)
-    raise ValueError(f"nobody knows the schema {histogram.schema}")
+    raise ValueError(f"the schema {histogram.schema} is unknown")
 
 
 def _read_custom(histogram: Any) -> Iterator[tuple[float, float]]:
