@@ -55,7 +55,7 @@ MISTAKES = [
     Mistake("a broken line", 422, ('"line":1', "at column 13"), b'{"metric":"m"', headers=LINES),
     Mistake("tags", 422, ("/series/0/tags", "labels"), batch(tags={})),
     Mistake("a form", 415, ("use application/json",), b"metric=m&value=1", headers={}),
-    Mistake("put", 405, ("PUT is not for /v1/samples: use GET, POST",), method="PUT"),
+    Mistake("put", 405, ("PUT is not for /v1/samples: use GET, HEAD, POST",), method="PUT"),
     Mistake("a slash", 404, ("paths have no / at their end",), path="/v1/samples/"),
     Mistake("no selector", 422, ("match: it is required",), method="GET"),
     Mistake("SQL", 422, ("such as node_load1{",), path="/v1/latest?match=select * x", method="GET"),

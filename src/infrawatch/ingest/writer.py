@@ -128,9 +128,7 @@ class GroupWriter:
             raise _shutting_down()
         # One batch larger than the backlog has room when nothing else waits: else it never had.
         if self._waiting_samples and self._waiting_samples + samples > self._backlog_samples:
-            raise Overloaded(
-                f"{self._waiting_samples} samples wait for their commit; send again shortly"
-            )
+            raise Overloaded(f"{self._waiting_samples} samples wait already; send again shortly")
         self._count(samples)
         try:
             yield
