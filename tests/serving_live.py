@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from infrawatch.app import create_app
-from infrawatch.cli.serving import listen, serving
+from infrawatch.server.serving import listen, serving
 from infrawatch.settings import Settings
 
 

@@ -26,7 +26,7 @@ from infrawatch.embedded.valkey import valkey_running
 UNASKED = """
 import sys
 from infrawatch.app import create_app
-from infrawatch.cli.serving import trace_if_asked
+from infrawatch.server.serving import trace_if_asked
 from infrawatch.settings import Settings
 
 settings = Settings(_env_file=None)

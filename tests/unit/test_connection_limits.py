@@ -4,7 +4,7 @@ from asyncio import BaseTransport
 
 import pytest
 
-from infrawatch.cli.connection_limits import ConnectionLimits
+from infrawatch.server.connection_limits import ConnectionLimits
 from infrawatch.settings import Settings
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import cast
 
-from infrawatch.cli.taking import Taking
+from infrawatch.server.taking import Taking
 from infrawatch.settings import Settings
 
 SETTINGS = Settings(_env_file=None, answer_deadline=timedelta(seconds=3), answer_min_bytes_per_s=1)

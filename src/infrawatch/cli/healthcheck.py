@@ -5,7 +5,8 @@ from typing import Annotated
 import httpx
 import typer
 
-from infrawatch.cli.options import local_url, read_settings
+from infrawatch.cli.options import read_settings
+from infrawatch.client.url import local_url
 from infrawatch.errors import CannotStart
 from infrawatch.settings import Settings
 

@@ -1,4 +1,4 @@
-"""Options that several commands take, the variables beneath them, and the URL they lead to."""
+"""Options that several commands take, and the variables beneath them."""
 
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -8,8 +8,6 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
 from infrawatch.errors import CannotStart
-
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # replaced, not listened to
 
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 
@@ -52,9 +50,3 @@ def read_settings(kind: type[AnySettings], **options: Any) -> AnySettings:
         raise CannotStart("; ".join(wrong)) from None
     except SettingsError as error:
         raise CannotStart(str(error)) from None
-
-
-def local_url(host: str, port: int) -> str:
-    """How programs on this machine reach a server that listens there."""
-    host = _EVERYWHERE.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

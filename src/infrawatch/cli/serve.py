@@ -12,9 +12,9 @@ from infrawatch.cli.database import check_schema, find_configured_url
 from infrawatch.cli.first_key import tell_first_key
 from infrawatch.cli.options import Host, Port, read_settings
 from infrawatch.cli.running import run_until_stopped, set_up_logging
-from infrawatch.cli.serving import listen, serving
-from infrawatch.cli.workers import working
 from infrawatch.errors import CannotStart
+from infrawatch.server.serving import listen, serving
+from infrawatch.server.workers import working
 from infrawatch.settings import Settings
 
 Workers = Annotated[

@@ -20,9 +20,9 @@ from infrawatch.cli.database import calling_user
 from infrawatch.cli.first_key import tell_first_key
 from infrawatch.cli.options import DataDir, Host, Port, read_settings
 from infrawatch.cli.running import run_until_stopped, set_up_logging
-from infrawatch.cli.serving import listen, serving
 from infrawatch.embedded.home import Home
 from infrawatch.embedded.postgres import Postgres, postgres_running
+from infrawatch.server.serving import listen, serving
 from infrawatch.settings import AgentSettings, Settings
 from infrawatch.store.database import Database
 from infrawatch.store.migrations import upgrade

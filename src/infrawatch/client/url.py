@@ -10,6 +10,7 @@ from infrawatch.errors import InvalidInput
 LATER = frozenset({408, 429})
 """The only 4xx that mean "later" rather than "never"."""
 
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # replaced, not listened to
 _USER_AGENT = f"infrawatch/{version('infrawatch')}"
 
 
@@ -57,3 +58,9 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def local_url(host: str, port: int) -> str:
+    """How programs on this machine reach a server that listens there."""
+    host = _EVERYWHERE.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

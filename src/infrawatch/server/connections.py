@@ -8,12 +8,12 @@ from typing import Any, Literal
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from infrawatch.cli.connection_limits import ConnectionLimits
-from infrawatch.cli.declined_offers import DecliningProtocol
-from infrawatch.cli.refusals import to_answer
-from infrawatch.cli.request_heads import HeadersTooLarge, NotHttp, UrlTooLong, find_flaw
-from infrawatch.cli.taking import Taking
 from infrawatch.errors import DeadlineExceeded, InfraWatchError, Overloaded
+from infrawatch.server.connection_limits import ConnectionLimits
+from infrawatch.server.declined_offers import DecliningProtocol
+from infrawatch.server.refusals import to_answer
+from infrawatch.server.request_heads import HeadersTooLarge, NotHttp, UrlTooLong, find_flaw
+from infrawatch.server.taking import Taking
 from infrawatch.telemetry import CONNECTIONS_LOGGER
 
 _TICK_S = 1.0

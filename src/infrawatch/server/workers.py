@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
-from infrawatch.cli.options import local_url
-from infrawatch.cli.serving import listen
+from infrawatch.client.url import local_url
 from infrawatch.embedded import launcher
 from infrawatch.embedded.processes import Keeper, become_ready
 from infrawatch.errors import CannotStart
+from infrawatch.server.serving import listen
 from infrawatch.settings import Settings
 from infrawatch.telemetry import SHARED_DIRECTORY
 

@@ -14,12 +14,12 @@ import uvicorn
 from fastapi import FastAPI
 from typing_extensions import override
 
-from infrawatch.cli.connection_limits import ConnectionLimits
-from infrawatch.cli.connections import HttpProtocol
-from infrawatch.cli.options import local_url
-from infrawatch.cli.websockets import WebSocketProtocol
+from infrawatch.client.url import local_url
 from infrawatch.errors import CannotStart
 from infrawatch.runtime import allow_open_files
+from infrawatch.server.connection_limits import ConnectionLimits
+from infrawatch.server.connections import HttpProtocol
+from infrawatch.server.websockets import WebSocketProtocol
 from infrawatch.settings import Settings
 
 # Connections that wait for `accept`: every agent may come back at the same moment.

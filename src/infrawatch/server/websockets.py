@@ -9,9 +9,9 @@ from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-from infrawatch.cli.connection_limits import ConnectionLimits
-from infrawatch.cli.refusals import to_answer
 from infrawatch.errors import InfraWatchError
+from infrawatch.server.connection_limits import ConnectionLimits
+from infrawatch.server.refusals import to_answer
 from infrawatch.telemetry import CONNECTIONS_LOGGER
 
 _MUCH_BYTES, _BYTES_PER_S = 16 * 1024, 256 * 1024
