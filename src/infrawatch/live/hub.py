@@ -1,6 +1,7 @@
 """The hub: takes entries in order, hands each topic its part. Without viewers it does nothing."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -9,6 +10,7 @@ from uuid import UUID
 
 import numpy as np
 
+from infrawatch.errors import QueryTooBroad
 from infrawatch.live.mailbox import Delivery, Mailbox, Reason
 from infrawatch.live.recent import Recent
 from infrawatch.live.topic import Index, Topic, TopicKey
@@ -21,6 +23,11 @@ from infrawatch.store.writers import WriterPositions
 
 NamesOf = Callable[[Sequence[int]], Awaitable[Sequence[tuple[int, Series]]]]
 """Reads series by id, whatever their tenant: (tenant id, series)."""
+
+
+_BREATH_S = 0.001
+"""So long topics look at new series before everybody else has a turn: there may be thousands of
+both."""
 
 
 class Start(NamedTuple):
@@ -190,10 +197,36 @@ class Hub:
         new = ids[~is_among(ids, self._seen)]
         if len(new) == 0:
             return
+        found: defaultdict[int, list[Series]] = defaultdict(list)
         for tenant_id, series in await self._names_of(new.tolist()):
-            for key, topic in self._topics.items():
-                if key.tenant_id != tenant_id:
-                    continue
-                if key.selector.accepts(series.metric, series.labels) and topic.learn([series]):
-                    self._index = None
+            found[tenant_id].append(series)
+        breath = _Breath()
+        for topic in list(self._topics.values()):
+            if topic.key.tenant_id in found:
+                await self._show(topic, found[topic.key.tenant_id], breath)
         self._seen = np.insert(self._seen, np.searchsorted(self._seen, new), new)
+
+    async def _show(self, topic: Topic, all_series: Sequence[Series], breath: "_Breath") -> None:
+        meant = []
+        try:
+            for one in all_series:
+                if topic.accepts(one.metric, one.labels):
+                    meant.append(one)
+                await breath.draw()
+        except QueryTooBroad:  # which its viewers are told instead of a new snapshot
+            topic.lose("slow_viewer")
+        if topic.learn(meant):
+            self._index = None
+
+
+class _Breath:
+    """Lets everybody else have a turn every other moment of a long loop."""
+
+    def __init__(self) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._drawn_at_s = self._clock()
+
+    async def draw(self) -> None:
+        if self._clock() - self._drawn_at_s > _BREATH_S:
+            await asyncio.sleep(0)
+            self._drawn_at_s = self._clock()

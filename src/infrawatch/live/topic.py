@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from infrawatch.live.mailbox import Mailbox, Reason
 from infrawatch.live.update import Batch, Own, Part, Share, Update, joined
 from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
-from infrawatch.model.selector import Selector
+from infrawatch.model.selector import Predicate, Selector, to_predicate
 from infrawatch.store.journal import Entry
 from infrawatch.store.known import Series
 
@@ -38,12 +38,18 @@ class Topic:
     """Those of its series, ascending."""
 
     mailboxes: set[Mailbox] = field(default_factory=set)
+    accepts: Predicate = field(init=False)
+    """Whether a series is one of its; it raises `QueryTooBroad` when that is too much work."""
+
     is_loading: bool = True
     """Whether it is still unknown which series there are."""
 
     _missed: list[Entry] = field(default_factory=list)
     _missed_samples: int = 0
     _joins: OrderedDict[tuple[Update, ...], Update] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        self.accepts = to_predicate(self.key.selector, values_remembered=0)
 
     def learn(self, series: Sequence[Series]) -> bool:
         """Add series that match; tell whether any was new."""

@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import promql_parser
-import re2
 
 from infrawatch.errors import InvalidSelector
+from infrawatch.model.expressions import Looker, compiled
 
 MAX_SELECTOR_CHARACTERS = 8_192
 """Far above what people write; keeps parsing and compiling cheap for everybody else."""
@@ -27,6 +27,10 @@ _PLAIN = re.compile(
     re.DOTALL,
 )
 """At most a name, then at most one pair of braces around texts in quotes and what is between."""
+
+
+Predicate = Callable[[str, Mapping[str, str]], bool]
+"""Whether a series is meant: by its metric and its labels."""
 
 
 class Operator(StrEnum):
@@ -73,9 +77,12 @@ class Selector(NamedTuple):
         )
 
 
-def to_predicate(selector: Selector) -> Callable[[str, Mapping[str, str]], bool]:
-    """The same as `selector.accepts`, for many series: it looks at each value once."""
-    looks = [(one.label, lru_cache(_VALUES_REMEMBERED)(one.accepts)) for one in selector.matchers]
+def to_predicate(selector: Selector, *, values_remembered: int = _VALUES_REMEMBERED) -> Predicate:
+    """The same as `selector.accepts`, for many series: it looks at each value once.
+
+    It raises `QueryTooBroad` when it has become too much work.
+    """
+    looks = [(one.label, lru_cache(values_remembered)(_to_look(one))) for one in selector.matchers]
 
     def accepts(metric: str, labels: Mapping[str, str]) -> bool:
         return all(
@@ -84,6 +91,14 @@ def to_predicate(selector: Selector) -> Callable[[str, Mapping[str, str]], bool]
         )
 
     return accepts
+
+
+def _to_look(matcher: Matcher) -> Callable[[str], bool]:
+    """The same as `matcher.accepts`, until it is too much work."""
+    if matcher.operator in (Operator.EQUAL, Operator.NOT_EQUAL):
+        return matcher.accepts
+    looker, is_match = Looker(matcher.value), matcher.operator is Operator.MATCHES
+    return lambda value: (looker.fullmatch(value) is not None) == is_match
 
 
 _SUCH_AS = 'node_load1{host=~"web-.*"}'
@@ -140,28 +155,6 @@ def to_selector(parsed: promql_parser.VectorSelector) -> Selector:
     return Selector(tuple(sorted(matchers)))
 
 
-@lru_cache(maxsize=1024)
-def compiled(pattern: str) -> "re2._Regexp[str]":
-    """A regular expression as Prometheus understands it.
-
-    Raises:
-        InvalidSelector: it is not RE2.
-    """
-    try:
-        return re2.compile(pattern, _OPTIONS)
-    except re2.error as error:
-        raise InvalidSelector(f"bad regular expression {pattern[:100]!r}: {error}") from None
-
-
-def _quiet_options() -> re2.Options:
-    options = re2.Options()
-    options.log_errors = False  # the error goes to who asked, not to stderr
-    options.dot_nl = True  # Prometheus compiles with (?s)
-    options.max_mem = 1 << 20
-    return options
-
-
-_OPTIONS = _quiet_options()
 _OPERATORS = {
     "MatchOp.Equal": Operator.EQUAL,
     "MatchOp.NotEqual": Operator.NOT_EQUAL,

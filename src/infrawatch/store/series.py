@@ -1,8 +1,10 @@
 """Series: names become ids, selectors become series."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from typing import Any
 
 import numpy as np
 from pydantic_core import to_json
@@ -11,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.labels import SeriesName, shard_of
 from infrawatch.model.samples import Int64s
-from infrawatch.model.selector import METRIC_LABEL, Selector, to_predicate
+from infrawatch.model.selector import METRIC_LABEL, Predicate, Selector, to_predicate
 from infrawatch.store.conditions import split
 from infrawatch.store.copy import from_joined_elements, to_array_text
 from infrawatch.store.journal import UNCOMPACTED
@@ -99,7 +101,7 @@ class SeriesRepository:
         accepts = to_predicate(rest)
         async with aclosing(statement.stream(self._connection, wanted, at_once=1)) as pages:
             async for page in pages:
-                found += [one for one in to_series(page) if accepts(one.metric, one.labels)]
+                found += await asyncio.to_thread(_meant, page, accepts)
                 if len(found) >= limit:
                     break
         return found[:limit]
@@ -112,7 +114,7 @@ class SeriesRepository:
         found: list[Series] = []
         while True:
             [(last, size, *page)] = await statement.fetch(self._connection, wanted)
-            hits = [one for one in to_series(page) if accepts(one.metric, one.labels)]
+            hits = await asyncio.to_thread(_meant, page, accepts)
             found += hits
             if len(found) >= limit or size < wanted["size"]:
                 return found[:limit]
@@ -198,6 +200,10 @@ def _without(
     names: Mapping[bytes, SeriesName], known: Mapping[bytes, int]
 ) -> dict[bytes, SeriesName]:
     return {mark: name for mark, name in names.items() if mark not in known}
+
+
+def _meant(page: Sequence[Any], accepts: Predicate) -> list[Series]:
+    return [one for one in to_series(page) if accepts(one.metric, one.labels)]
 
 
 _PROBED = 128

@@ -13,8 +13,8 @@ import re2
 from numpy.typing import NDArray
 
 from infrawatch.errors import CannotEvaluate
+from infrawatch.model.expressions import Looker
 from infrawatch.model.samples import Bools, Float64s
-from infrawatch.model.selector import compiled
 from infrawatch.query.promql.answers import Value
 from infrawatch.query.promql.histograms import histogram_quantile
 from infrawatch.query.promql.vectors import Labels, Vector
@@ -131,11 +131,12 @@ def _label_replace(
         CannotEvaluate: the label cannot be called that, two series become the same, or a value
             becomes too long.
         InvalidSelector: the expression is not RE2.
+        QueryTooBroad: it is too much work to look with it.
     """
-    pattern = compiled(expression)
+    looker = Looker(expression)
 
     def value_of(labels: Labels) -> str | None:
-        found = pattern.fullmatch(labels.get(source, ""))
+        found = looker.fullmatch(labels.get(source, ""))
         return None if found is None else _expanded(replacement, found)
 
     return _with_values(vector, target, value_of)

@@ -1,0 +1,62 @@
+"""Looking with regular expressions is bounded, however they are made, and never for usual ones."""
+
+import pytest
+
+from infrawatch.errors import InvalidSelector, QueryTooBroad
+from infrawatch.model import expressions
+from infrawatch.model.expressions import Looker, compiled
+from infrawatch.model.selector import parse_selector, to_predicate
+
+HEAVY = "(.*a){500}b"
+ADDRESSES = "|".join(rf"10\.0\.{n // 250}\.{n % 250}:9100" for n in range(400))
+
+
+class Clock:
+    """Processor time that goes on by so much whenever it is asked for."""
+
+    def __init__(self, by_s: float) -> None:
+        self.now_s, self._by_s = 0.0, by_s
+
+    def __call__(self) -> float:
+        self.now_s += self._by_s
+        return self.now_s
+
+
+@pytest.mark.parametrize("expression", [HEAVY, ".*a.{900}", "(a?){1000}", "((a*)?){700}"])
+def test_a_look_that_takes_long_by_itself_is_refused(expression: str) -> None:
+    with pytest.raises(QueryTooBroad, match="takes too long"):
+        Looker(expression).fullmatch("a" * 4_096)
+
+
+def test_looks_that_take_long_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expressions, "thread_time", Clock(by_s=0.01))
+    looker = Looker("web-.*")
+
+    for n in range(50):
+        looker.fullmatch(f"web-{n}")
+    with pytest.raises(QueryTooBroad, match="web-"):
+        [looker.fullmatch(f"web-{n}") for n in range(100)]
+
+
+def test_any_number_of_usual_looks_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expressions, "thread_time", Clock(by_s=0.000_005))
+    looker = Looker(ADDRESSES)
+
+    found = [looker.fullmatch(f"10.0.1.{n % 150}:9100") for n in range(100_000)]
+
+    assert None not in found
+
+
+@pytest.mark.parametrize("operator", ["=~", "!~"])
+def test_a_selector_is_bounded_as_its_expressions_are(operator: str) -> None:
+    accepts = to_predicate(parse_selector(f'up{{long{operator}"{HEAVY}"}}'))
+
+    assert accepts("up", {"long": "b"}) == (operator == "!~")
+    assert not accepts("down", {"long": "a" * 4_096})
+    with pytest.raises(QueryTooBroad):
+        accepts("up", {"long": "a" * 4_096})
+
+
+def test_what_is_no_expression_is_told() -> None:
+    with pytest.raises(InvalidSelector, match="bad regular expression"):
+        compiled("(")
