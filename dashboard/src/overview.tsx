@@ -1,6 +1,6 @@
 /** Every host as a card, those in trouble first. */
 
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { serverNow } from "./api";
 import { Welcome } from "./empty";
 import { findHosts, type Host, type Place, SILENT_AFTER_MS, trouble, useVitals, type Vitals } from "./hosts";
@@ -30,11 +30,14 @@ export function Overview({ route }: { route: Route }) {
   const has = (place: Place) => !!hosts.value?.some((host) => host.place === place);
   const vitals = { instance: useVitals("instance", has("instance")), host: useVitals("host", has("host")) };
   useTicks(1_000);
+  // While the server cannot be asked nobody knows who is silent: it stays as it was last known.
+  const knownAt = useRef(0);
+  if (!hosts.problem) knownAt.current = serverNow();
   if (hosts.value === null) return hosts.problem ? <Notice kind="problem">{hosts.problem}</Notice> : <Skeletons />;
   if (hosts.value.length === 0) return <Welcome />;
   // Cards are shown when they are complete: sorted by trouble, they would change places.
   if (hosts.value.some((host) => vitals[host.place].status === "loading")) return <Skeletons />;
-  const cards = hosts.value.map((host) => toCard(host, vitals[host.place].of(host.name)));
+  const cards = hosts.value.map((host) => toCard(host, vitals[host.place].of(host.name), knownAt.current));
   cards.sort((a, b) => b.trouble - a.trouble || a.host.name.localeCompare(b.host.name));
   const silent = cards.filter((card) => card.isSilent).length;
   const named = cards.filter((card) => card.host.name.toLowerCase().includes(wanted.trim().toLowerCase()));
@@ -66,9 +69,9 @@ export function Overview({ route }: { route: Route }) {
   );
 }
 
-function toCard(host: Host, vitals: Vitals): Card {
+function toCard(host: Host, vitals: Vitals, knownAt: number): Card {
   const lastMs = Math.max(host.lastSeenMs ?? 0, vitals.lastMs ?? 0) || null;
-  const isSilent = lastMs === null || serverNow() - lastMs > SILENT_AFTER_MS;
+  const isSilent = lastMs === null || knownAt - lastMs > SILENT_AFTER_MS;
   return { host, vitals, lastMs, isSilent, trouble: trouble(vitals, isSilent) };
 }
 

@@ -62,7 +62,7 @@ const KNOWN: readonly Known[] = [
     fn: "avg",
     unit: "bytes",
     isStacked: true,
-    order: ["used", "cache", "free"],
+    order: ["used", "cache", "free", "available"],
     made: memoryParts,
   },
   { title: "Load", metrics: ["node_load1", "node_load5", "node_load15"], fn: "avg", unit: "none", order: ["node_load1", "node_load5", "node_load15"] },
@@ -137,14 +137,15 @@ export function glance(series: readonly Series[], place: Matcher): Panel[] {
 /** What programs have, what would be given back to them at once, and the rest; all of it where less is known. */
 function memoryParts(lines: readonly Line[]): Line[] {
   const [total, available, free] = [MEMORY.total, MEMORY.available, MEMORY.free].map((metric) => lines.find((one) => one.metric === metric));
-  if (!total || !available || !free) return [...lines];
+  if (!total || !available) return [...lines];
   const part = (name: string, all: Line, rest?: Line): Line => ({
     key: name,
     metric: null,
     labels: { part: name },
     values: rest ? all.values.map((value, at) => lessThan(value, rest.values[at])) : all.values,
   });
-  return [part("used", total, available), part("cache", available, free), part("free", free)];
+  const rest = free ? [part("cache", available, free), part("free", free)] : [part("available", available)];
+  return [part("used", total, available), ...rest];
 }
 
 function lessThan(value: Line["values"][number], other: Line["values"][number]): Line["values"][number] {

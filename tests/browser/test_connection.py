@@ -115,6 +115,27 @@ async def test_a_server_that_stays_away_makes_the_page_stale(
         await expect(page.get_by_role("status")).to_contain_text("Stale")
 
 
+async def test_while_the_server_is_away_no_host_is_called_silent(
+    browser: Browser, empty_server: str
+) -> None:
+    async with (
+        proxied(f"{empty_server}/") as line,
+        AsyncClient(base_url=empty_server) as client,
+        page_of(browser, line.url, may_complain=True) as page,
+    ):
+        await send(client, *host("here", times=[now_ms()]))
+        await page.clock.install()
+        await page.goto("/")
+        badge = page.locator(".card", has_text="here").locator(".badge")
+        await expect(badge).to_have_text("up")
+        line.close()
+        await page.clock.fast_forward(NOTICED_MS)
+        await expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+        await page.clock.fast_forward(300_000)
+        await expect(page.locator(".card", has_text="here")).to_contain_text("5 min ago")
+        await expect(badge).to_have_text("up")
+
+
 @pytest.mark.parametrize("hours", [1, -1])
 async def test_on_a_machine_whose_clock_is_wrong_the_newest_is_shown_all_the_same(
     browser: Browser, empty_server: str, hours: int

@@ -114,6 +114,18 @@ async def test_senders_slower_than_a_step_have_lines_and_a_lone_sample_has_a_dot
         assert 0 < await _part_with_a_line(lone) < 0.1
 
 
+async def test_memory_of_which_only_the_total_and_the_rest_are_sent_adds_up(
+    browser: Browser, fresh: Fresh
+) -> None:
+    sent = host("lean", times=_lately(seconds=280))
+    await send(fresh.client, *(one for one in sent if one["metric"] != "node_memory_MemFree_bytes"))
+    async with page_of(browser, fresh.url) as page:
+        await page.goto("/#/host/instance/lean")
+        memory = page.get_by_role("figure", name=re.compile("^Memory"))
+        await expect(memory).to_contain_text(re.compile("used.*available"))
+        await expect(memory).not_to_contain_text("MemTotal")
+
+
 async def test_of_a_calm_host_nothing_stands_out_and_a_cursor_tells_the_time_in_every_chart(
     browser: Browser, fresh: Fresh
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 from conftest import execute
 from sqlalchemy import text
 
+from infrawatch.errors import StoreRefusal
 from infrawatch.store.connections import to_driver
 from infrawatch.store.database import Database
 from infrawatch.store.statements import Statement
@@ -69,3 +70,11 @@ async def test_nothing_can_be_written(database_url: str) -> None:
                 await Statement.of("DELETE FROM tenants").fetch(connection, {})
 
         assert await counted(database) == 1
+
+
+async def test_a_full_disk_is_told_in_words(database_url: str) -> None:
+    said = "DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$"
+    async with Database.open(database_url, read_pool_size=1) as database:
+        with pytest.raises(StoreRefusal, match=r"its disk is full; .* \(SQLSTATE 53100\)"):
+            async with database.reading() as connection:
+                await connection.exec_driver_sql(said)

@@ -42,6 +42,14 @@ _CONFLICTS = ("40001", "40P01")
 _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 """SQLSTATE classes that say something about the server, not about the statement (Appendix A)."""
 
+_WHY = {
+    "25006": ": it may only be read; is it a standby?",
+    "53100": ": its disk is full; free some of it",
+    "53200": ": its memory is used up",
+    "53300": ": it has no connection left; raise its max_connections",
+}
+"""What is seldom and not ours to mend, said in words."""
+
 _ENDED = ("08", "57P")
 """Of these, those that end a connection, even one whose work was just committed."""
 
@@ -271,7 +279,7 @@ def _translated(error: Exception, cause: BaseException | None, *, is_gone: bool)
     state = str(getattr(cause, "sqlstate", None) or "")
     if state == _QUERY_CANCELED:
         return DeadlineExceeded("PostgreSQL took longer than the deadline allows")
-    told = f"PostgreSQL refuses work for now (SQLSTATE {state or 'none'})"
+    told = f"PostgreSQL refuses work for now{_WHY.get(state, '')} (SQLSTATE {state or 'none'})"
     if is_gone or not state or state.startswith(_ENDED):
         return StoreUnavailable(told)
     if state in _CONFLICTS:
