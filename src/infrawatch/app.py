@@ -32,7 +32,7 @@ from infrawatch.health import CountRequests, Health
 from infrawatch.ingest import router as ingest
 from infrawatch.ingest.admission import Admit, UnderWay
 from infrawatch.ingest.bounds import TimeBounds
-from infrawatch.ingest.endpoint import ShortWay
+from infrawatch.ingest.endpoint import FastPath
 from infrawatch.ingest.intake import Intake, Rules
 from infrawatch.ingest.protocols import collectd, vm_import
 from infrawatch.ingest.protocols.exposition import router as exposition
@@ -64,7 +64,7 @@ from infrawatch.web import router as web
 
 _ROUTERS = (
     # A new protocol is one line here. Routes are tried in turn, so the busiest come first; those of
-    # ingest are mostly found by `ShortWay`.
+    # ingest are mostly found by `FastPath`.
     query.router,
     promql.router,
     ingest.router,
@@ -115,7 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.trusted_proxies = [str(one) for one in settings.trusted_proxies]
     for media_type in ("application/x-ndjson", "text/csv"):  # those it does not know
         add_compress_type(media_type)
-    app.add_middleware(ShortWay, routers=_ROUTERS)
+    app.add_middleware(FastPath, routers=_ROUTERS)
     app.add_middleware(CompressMiddleware, minimum_size=1_000, zstd_level=1, gzip_level=1)
     is_off = settings.authentication == "off"
     browsers.install(app, telemetry, settings.cors_origins, is_loopback_only=is_off)

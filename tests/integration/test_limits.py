@@ -19,7 +19,7 @@ from infrawatch.access.limits import put_limits
 from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
 from infrawatch.access.tenants import create_tenant
 from infrawatch.embedded.valkey import valkey_running
-from infrawatch.ingest import naming, series_room
+from infrawatch.ingest import naming, series_quota
 from infrawatch.store.database import Database
 from infrawatch.store.limits import Holder, Limits
 
@@ -139,7 +139,7 @@ async def test_those_that_are_known_are_found_among_many(
     database_url: str, key: str, monkeypatch: pytest.MonkeyPatch, *, was_refused: bool
 ) -> None:
     """Also where names are read and looked up unhurriedly, since some were refused before."""
-    monkeypatch.setattr(series_room, "_AT_ONCE", 7)
+    monkeypatch.setattr(series_quota, "_AT_ONCE", 7)
     monkeypatch.setattr(naming, "_PART", 3)
     async with limited(database_url, key, Limits(active_series=20)) as client:
         known = distinct("path", 0, 20)
@@ -161,7 +161,7 @@ async def test_those_that_are_known_are_found_among_many(
 async def test_series_that_came_to_rest_make_room(
     database_url: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(series_room, "COUNT_SOON_S", 0.0)
+    monkeypatch.setattr(series_quota, "COUNT_SOON_S", 0.0)
     async with limited(database_url, key, Limits(active_series=5)) as client:
         assert (await push(client, *distinct("path", 0, 5))).status_code == 200
         assert (await push(client, *distinct("path", 5, 6))).status_code == 422

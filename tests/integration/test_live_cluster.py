@@ -15,7 +15,7 @@ from serving_two import push_and_see, two_servers, until_bus
 from viewing import Picture, Viewing, now_ms, push, until, viewing
 
 from infrawatch.live.bus import CHANNEL
-from infrawatch.live.carriers import TROUBLES, Carriers
+from infrawatch.live.redis_nodes import REDIS_ERRORS, NodeFinder
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +112,13 @@ async def test_when_the_node_at_our_url_is_away_another_is_asked(temporary_root:
     async with cluster_running(temporary_root / "asked-node", nodes=2) as cluster:
         first, second = cluster.nodes
         await cluster.move("channel", to=second)
-        carriers = Carriers(first.url, "channel")
-        async with carriers.connected() as carrier:
-            assert carrier.is_cluster
-            assert not await carrier.reaches(b"nobody listens")
+        finder = NodeFinder(first.url, "channel")
+        async with finder.connected() as node:
+            assert node.is_cluster
+            assert not await node.reaches(b"nobody listens")
         first.process.kill()
         await first.process.wait()
-        with pytest.raises(TROUBLES):
-            await carriers.connected().__aenter__()
-        async with carriers.connected() as carrier:
-            assert not await carrier.reaches(b"nobody listens")
+        with pytest.raises(REDIS_ERRORS):
+            await finder.connected().__aenter__()
+        async with finder.connected() as node:
+            assert not await node.reaches(b"nobody listens")

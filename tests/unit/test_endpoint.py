@@ -1,4 +1,4 @@
-"""The short way to the routes of ingest: what a query says, and which requests go there."""
+"""The fast path to the routes of ingest: what a query says, and which requests go there."""
 
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts

@@ -12,7 +12,7 @@ from protobuf_wire import Table, bytes_field, labels, sample, write_request
 
 from infrawatch.ingest import native
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.haste import MOST_NEW, TakesLong, find_briefly
+from infrawatch.ingest.loop_budget import MOST_NEW, BlocksLoop, find_known
 from infrawatch.ingest.protocols import collectd, vm_import
 from infrawatch.ingest.protocols.exposition import reading as exposition
 from infrawatch.ingest.protocols.influx import reading as influx
@@ -121,20 +121,20 @@ COSTLY: dict[str, tuple[Read, bytes]] = {
 }
 
 
-def read_told(read: Read, body: bytes, *, in_haste: bool) -> object:
-    found = read(body, in_haste=in_haste)
+def read_told(read: Read, body: bytes, *, on_loop: bool) -> object:
+    found = read(body, on_loop=on_loop)
     return told(found if isinstance(found, Decoded) else found.decoded)
 
 
 @pytest.mark.parametrize(("read", "body"), USUAL.values(), ids=USUAL.keys())
 def test_what_agents_send_is_read_in_haste_as_otherwise(read: Read, body: bytes) -> None:
-    assert read_told(read, body, in_haste=True) == read_told(read, body, in_haste=False)
+    assert read_told(read, body, on_loop=True) == read_told(read, body, on_loop=False)
 
 
 @pytest.mark.parametrize(("read", "body"), COSTLY.values(), ids=COSTLY.keys())
 def test_what_costs_much_is_not_read_in_haste(read: Read, body: bytes) -> None:
-    with pytest.raises(TakesLong):
-        read(body, in_haste=True)
+    with pytest.raises(BlocksLoop):
+        read(body, on_loop=True)
 
     read(body)
 
@@ -142,10 +142,10 @@ def test_what_costs_much_is_not_read_in_haste(read: Read, body: bytes) -> None:
 def test_few_new_series_are_found_in_haste_and_any_number_of_known_ones() -> None:
     keys = [b"%d" % n for n in range(10 * MOST_NEW)]
 
-    assert find_briefly(lambda keys: [7] * len(keys), keys, in_haste=True) == [7] * len(keys)
-    assert find_briefly(nothing_known, keys, in_haste=False) == [None] * len(keys)
-    assert find_briefly(nothing_known, keys[:MOST_NEW], in_haste=True) == [None] * MOST_NEW
-    with pytest.raises(TakesLong):
-        find_briefly(nothing_known, keys[: MOST_NEW + 1], in_haste=True)
-    with pytest.raises(TakesLong):
-        find_briefly(nothing_known, [bytes(2**20)], in_haste=True)
+    assert find_known(lambda keys: [7] * len(keys), keys, on_loop=True) == [7] * len(keys)
+    assert find_known(nothing_known, keys, on_loop=False) == [None] * len(keys)
+    assert find_known(nothing_known, keys[:MOST_NEW], on_loop=True) == [None] * MOST_NEW
+    with pytest.raises(BlocksLoop):
+        find_known(nothing_known, keys[: MOST_NEW + 1], on_loop=True)
+    with pytest.raises(BlocksLoop):
+        find_known(nothing_known, [bytes(2**20)], on_loop=True)

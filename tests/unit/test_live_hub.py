@@ -17,7 +17,7 @@ from infrawatch.live.hub import Hub, Start
 from infrawatch.live.mailbox import Mailbox
 from infrawatch.live.recent import MAX_SAMPLES, RECENT_US, Recent, unreplaced
 from infrawatch.live.topic import Index, Topic, TopicKey
-from infrawatch.live.update import Own, encode_samples
+from infrawatch.live.update import OwnPart, encode_samples
 from infrawatch.model.samples import Columns
 from infrawatch.model.selector import parse_selector
 from infrawatch.model.timerange import US
@@ -199,7 +199,7 @@ def test_the_index_gives_every_topic_exactly_what_it_wants(
         every.append(topic)
     given_ = {id(topic): part for topic, part in Index(every).wanted(columns(*samples))}
     for topic, ids in zip(every, wanted, strict=True):
-        part = given_.get(id(topic), Own(Columns.empty()))
+        part = given_.get(id(topic), OwnPart(Columns.empty()))
         expected = columns(*(sample for sample in samples if sample[0] in ids))
         assert merge([part.columns]) == merge([expected])
         assert part.json == encode_samples(expected)

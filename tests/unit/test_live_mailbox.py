@@ -17,10 +17,10 @@ from infrawatch.live.subscription import _FrameBuilder
 from infrawatch.live.topic import Topic, TopicKey
 from infrawatch.live.update import (
     FEW,
-    Batch,
-    Own,
+    EntrySamples,
+    OwnPart,
     Position,
-    Share,
+    SharedPart,
     Update,
     encode_samples,
     folded,
@@ -40,7 +40,7 @@ def samples(*values: float, series_id: int = 1, from_us: int = 0) -> Columns:
 
 
 def update(seq: int, columns: Columns, writer: int = 1) -> Update:
-    return Update({writer: seq}, Own(columns), Position(EPOCH, 1_000 * seq, {writer: seq}))
+    return Update({writer: seq}, OwnPart(columns), Position(EPOCH, 1_000 * seq, {writer: seq}))
 
 
 async def test_what_is_put_is_taken_in_order() -> None:
@@ -57,16 +57,16 @@ async def test_what_is_put_is_taken_in_order() -> None:
 
 def test_what_waits_long_keeps_nothing_of_others_in_memory() -> None:
     mailbox = Mailbox("lossless")
-    batch = Batch(Columns.joined([samples(1, series_id=1), samples(2, 3, series_id=2)]))
+    batch = EntrySamples(Columns.joined([samples(1, series_id=1), samples(2, 3, series_id=2)]))
     updates = [
-        Update({1: seq}, Share(batch, [1], 2), Position(EPOCH, seq, {1: seq}))
+        Update({1: seq}, SharedPart(batch, [1], 2), Position(EPOCH, seq, {1: seq}))
         for seq in range(SHARED_UPDATES + 2)
     ]
     text = updates[0].part.json
     for one in updates:
         mailbox.put(one)
     kinds = [type(one.part) for one in mailbox.take()]
-    assert kinds == [Own, Own] + [Share] * SHARED_UPDATES
+    assert kinds == [OwnPart, OwnPart] + [SharedPart] * SHARED_UPDATES
     assert [one.part.json for one in updates] == [text] * len(updates)
     assert json.loads(text) == {"2": [[0, 2], [1, 3]]}
 

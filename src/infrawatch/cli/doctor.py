@@ -18,7 +18,7 @@ from infrawatch.cli.running import run_until_stopped
 from infrawatch.embedded.endpoint import Endpoint
 from infrawatch.embedded.home import Home
 from infrawatch.errors import CannotStart, InfraWatchError, Unavailable
-from infrawatch.live.carriers import ping
+from infrawatch.live.redis_nodes import ping
 from infrawatch.settings import AgentSettings, LogSettings, Settings
 from infrawatch.store.database import Database
 from infrawatch.store.inspection import Facts, InspectionRepository

@@ -1,4 +1,4 @@
-"""What the routes of all protocols share: the intake, a short way, and errors in own words."""
+"""What the routes of all protocols share: the intake, a fast path, and errors in own words."""
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import lru_cache
@@ -36,7 +36,7 @@ def intake_of(request: Request) -> Intake:
 
 
 class IngestRoute(APIRoute):
-    """A route that is asked thousands of times a second, mostly by `ShortWay`.
+    """A route that is asked thousands of times a second, mostly by `FastPath`.
 
     Of an endpoint that takes but the request, who sent it, and what a query may say, FastAPI is
     asked only what a query says, once for each (docs/decisions/0011).
@@ -113,7 +113,7 @@ def answering_with(to_answer: ToAnswer) -> type[APIRoute]:
     return Route
 
 
-class ShortWay:
+class FastPath:
     """Leads requests to the routes of ingest by their path alone.
 
     FastAPI would ask each router in turn, and open three stacks for dependencies that these routes

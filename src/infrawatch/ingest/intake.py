@@ -12,15 +12,15 @@ import numpy as np
 from infrawatch.access.limiter import Limiter
 from infrawatch.access.principal import Principal
 from infrawatch.errors import DeadlineExceeded
-from infrawatch.ingest.apart import Apart
 from infrawatch.ingest.bounds import TimeBounds, to_us
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.layouts import Layouts
 from infrawatch.ingest.naming import Names, reading_names
+from infrawatch.ingest.offload import Offload
 from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.resolver import Resolver
 from infrawatch.ingest.series_cache import SeriesCache, Space
-from infrawatch.ingest.series_room import Asked, SeriesRoom
+from infrawatch.ingest.series_quota import Asked, SeriesQuota
 from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.ingest.writer import Commit, GroupWriter
 from infrawatch.model.labels import SeriesName
@@ -87,9 +87,9 @@ class Intake:
         self._bounds = rules.bounds
         self._limiter = rules.limiter
         self._deadline_s = rules.deadline.total_seconds()
-        self._series_room = SeriesRoom(database)
+        self._series_quota = SeriesQuota(database)
         self._resolver = Resolver(database, cache, telemetry)
-        self.apart = Apart(self._series_room.is_flooded)
+        self.offload = Offload(self._series_quota.is_flooded)
         self._known_metadata: dict[tuple[int, str], int] = {}  # their hashes: texts may be long
 
     @property
@@ -165,14 +165,14 @@ class Intake:
         if most is None:
             parts = await self._read_names(tenant_id, decoded, ids)
             return {place: name for part in parts for place, name in part.items()}
-        async with self._series_room.turn(tenant_id) as unhurried:
+        async with self._series_quota.turn(tenant_id) as low_priority:
             parts = (
                 reading_names(decoded, ids)
-                if unhurried
+                if low_priority
                 else await self._read_names(tenant_id, decoded, ids)
             )
             asked = Asked(tenant_id, decoded, parts)
-            return await self._series_room.keep_within(most, asked, unhurried)
+            return await self._series_quota.keep_within(most, asked, low_priority)
 
     async def _read_names(
         self, tenant_id: int, decoded: Decoded, ids: Sequence[int | None]
@@ -180,7 +180,7 @@ class Intake:
         reading = reading_names(decoded, ids)
         if _are_few(decoded.keys, ids):
             return reading
-        return iter(await self.apart.run(tenant_id, list, reading))
+        return iter(await self.offload.run(tenant_id, list, reading))
 
     def _which_are_named(
         self, decoded: Decoded, ids: Ids, names: Mapping[int, SeriesName]

@@ -12,7 +12,7 @@ from infrawatch.errors import MalformedBody
 from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, Locate, NameOf
 from infrawatch.ingest.explain import explain
-from infrawatch.ingest.haste import be_brief
+from infrawatch.ingest.loop_budget import check_budget
 from infrawatch.ingest.not_json import line_problem, malformed
 from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.regular import (
@@ -63,25 +63,25 @@ def decode_json(
     find: Find,
     known: KnownPrefixes | None = None,
     *,
-    in_haste: bool = False,
+    on_loop: bool = False,
 ) -> Decoded:
     """Read `{"series": [...]}`.
 
     Raises:
         MalformedBody: it is not JSON.
         BatchTooLarge: more than 10,000 series or 50,000 samples.
-        TakesLong: in haste only.
+        BlocksLoop: on the loop only.
     """
     _check_size(body)
-    be_brief(in_haste=in_haste, is_long=len(body) > _OFF_LOOP_BYTES)
-    regular = decode_regular(body, UNIT_NS[precision], find, known, in_haste=in_haste)
+    check_budget(on_loop=on_loop, is_long=len(body) > _OFF_LOOP_BYTES)
+    regular = decode_regular(body, UNIT_NS[precision], find, known, on_loop=on_loop)
     if regular is not None:
         return regular
-    be_brief(in_haste=in_haste, is_long=len(body) > _QUICK_OFF_LOOP_BYTES)
+    check_budget(on_loop=on_loop, is_long=len(body) > _QUICK_OFF_LOOP_BYTES)
     verdicts = Verdicts()
     series = _read_quickly(body)
     is_long = not series and len(body) > _CAREFUL_OFF_LOOP_BYTES
-    be_brief(in_haste=in_haste, is_long=is_long)
+    check_budget(on_loop=on_loop, is_long=is_long)
     items = (
         [_Item(index, f"/series/{index}", one) for index, one in enumerate(series)]
         if series
@@ -96,17 +96,17 @@ def decode_ndjson(
     find: Find,  # noqa: ARG001  # as of the other format
     known: KnownPrefixes | None = None,  # noqa: ARG001
     *,
-    in_haste: bool = False,
+    on_loop: bool = False,
 ) -> Decoded:
     """Read one series object a line; empty lines are passed over, lines count from 1.
 
     Raises:
         MalformedBody: there is no line in it.
         BatchTooLarge: more than 10,000 series or 50,000 samples.
-        TakesLong: in haste only.
+        BlocksLoop: on the loop only.
     """
     _check_size(body)
-    be_brief(in_haste=in_haste, is_long=len(body) > _QUICK_OFF_LOOP_BYTES)
+    check_budget(on_loop=on_loop, is_long=len(body) > _QUICK_OFF_LOOP_BYTES)
     verdicts = Verdicts()
     items: list[_Item] = []
     lines = [(n, line) for n, line in enumerate(body.split(b"\n"), start=1) if line.strip()]
@@ -114,7 +114,7 @@ def decode_ndjson(
         raise MalformedBody("the body is empty: send one series object a line")
     if len(lines) > schemas.MAX_BATCH_SERIES:
         raise batch_too_large()
-    is_quick = in_haste and len(body) > _CAREFUL_OFF_LOOP_BYTES
+    is_quick = on_loop and len(body) > _CAREFUL_OFF_LOOP_BYTES
     for number, line in lines:
         items.extend(_read_line(line, number, verdicts, is_quick=is_quick))
     return _to_decoded(items, verdicts, precision)
@@ -140,7 +140,7 @@ def _read_line(line: bytes, number: int, verdicts: Verdicts, *, is_quick: bool) 
         with suppress(ValidationError):  # the careful way finds out what is wrong
             yield _Item(number, "", cast(Any, schemas.SERIES_SHAPE.validate_json(line)))
             return
-    be_brief(in_haste=is_quick, is_long=True)
+    check_budget(on_loop=is_quick, is_long=True)
     try:
         one = from_json(line, cache_strings="keys")
     except ValueError as error:

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, NameOf
-from infrawatch.ingest.haste import find_briefly
+from infrawatch.ingest.loop_budget import find_known
 from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits, windows
 from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.model.labels import SeriesName
@@ -49,13 +49,13 @@ def decode_regular(
     find: Find,
     known: KnownPrefixes | None = None,
     *,
-    in_haste: bool = False,
+    on_loop: bool = False,
 ) -> Decoded | None:
     """Read a body of the regular form; None when it is of another form, or something is wrong.
 
     Raises:
         BatchTooLarge: more than 50,000 samples.
-        TakesLong: in haste only.
+        BlocksLoop: on the loop only.
     """
     split = _split(body)
     if split is None:
@@ -67,7 +67,7 @@ def decode_regular(
         return _to_decoded(prefixes.keys, rests, {}, unit_ns, prefixes.ids)
     # From the right: insides are mostly shorter than descriptors.
     keys, _, insides = zip(*map(bytes.rpartition, series, repeat(separator)), strict=True)
-    ids = find_briefly(find, keys, in_haste=in_haste)
+    ids = find_known(find, keys, on_loop=on_loop)
     new = [n for n, series_id in enumerate(ids) if series_id is None]
     if any(is_flooded(keys[n]) for n in new):
         return None

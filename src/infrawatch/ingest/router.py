@@ -14,8 +14,8 @@ from infrawatch.ingest import native
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.endpoint import IngestRoute, intake_of
-from infrawatch.ingest.haste import Read
 from infrawatch.ingest.intake import Intake, Outcome, WriteOptions
+from infrawatch.ingest.loop_budget import Read
 from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Receipt, Refusal
 from infrawatch.ingest.verdicts import Verdicts, counted
@@ -39,7 +39,7 @@ class Decode(Protocol):
         find: Find,
         known: KnownPrefixes | None,
         *,
-        in_haste: bool = False,
+        on_loop: bool = False,
     ) -> Decoded: ...
 
 
@@ -115,7 +115,7 @@ async def write_samples(  # two of the six are the framework's
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake, options = intake_of(request), WriteOptions(partial=partial, dry_run=dry_run)
     read = _with_all_known(read_as.decode, precision, intake, principal)
-    decoded = await intake.apart.read(principal.tenant_id, read, body)
+    decoded = await intake.offload.read(principal.tenant_id, read, body)
     outcome = await intake.take(decoded, principal, FORMAT, options)
     return _to_answer(outcome, options, request.state.epoch, has_lines=read_as.has_lines)
 

@@ -18,7 +18,7 @@ from infrawatch.errors import (
     StoreRefusal,
     StoreUnavailable,
 )
-from infrawatch.ingest.turns import Turns
+from infrawatch.ingest.fair_queue import FairQueue
 from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import from_us
 from infrawatch.store.database import Database
@@ -108,7 +108,7 @@ class GroupWriter:
         self._backlog_samples = backlog_samples
         self._group_samples = group_samples
         self._deadline_s = deadline.total_seconds()
-        self._queue: Turns[_Waiting] = Turns()
+        self._queue: FairQueue[_Waiting] = FairQueue()
         self._shared_by = 1
         self._arrived = asyncio.Event()
         self._is_closed = False

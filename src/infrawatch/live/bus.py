@@ -11,8 +11,8 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from infrawatch.access.redis_client import TIMEOUT_S
-from infrawatch.live.carriers import TROUBLES, Carrier, Carriers
 from infrawatch.live.hub import Hub
+from infrawatch.live.redis_nodes import REDIS_ERRORS, ChannelNode, NodeFinder
 from infrawatch.model.samples import Columns
 from infrawatch.store.journal import Entry
 from infrawatch.telemetry import Telemetry
@@ -70,25 +70,25 @@ class Bus:
 
     async def run_publishing(self) -> None:
         """Send what was published, for ever."""
-        carriers = Carriers(self._url, self._channel)
+        finder = NodeFinder(self._url, self._channel)
         while True:
             try:
-                async with carriers.connected() as carrier:
-                    await self._publish(carrier)
-            except TROUBLES:
+                async with finder.connected() as node:
+                    await self._publish(node)
+            except REDIS_ERRORS:
                 self._telemetry.bus_errors.inc()
             await asyncio.sleep(RECONNECT_S)
             self._outgoing.clear()  # the journal was faster
 
     async def run_listening(self) -> None:
         """Hand on what arrives while that is wanted, for ever; connects again when it has to."""
-        carriers = Carriers(self._url, self._channel)
+        finder = NodeFinder(self._url, self._channel)
         while True:
             await self._hub.until_active()
             try:
-                async with carriers.connected() as carrier:
-                    await self._listen(carrier)
-            except TROUBLES as error:
+                async with finder.connected() as node:
+                    await self._listen(node)
+            except REDIS_ERRORS as error:
                 if self.is_connected:
                     log.warning("bus_lost", reason=str(error) or type(error).__name__)
                 self._telemetry.bus_errors.inc()
@@ -96,7 +96,7 @@ class Bus:
                 await asyncio.sleep(RECONNECT_S)
             self.is_connected = False
 
-    async def _publish(self, carrier: Carrier) -> None:
+    async def _publish(self, node: ChannelNode) -> None:
         silent_until = 0.0
         clock = asyncio.get_running_loop().time
         while True:
@@ -104,12 +104,12 @@ class Bus:
             self._arrived.clear()
             while self._outgoing:
                 entry = self._outgoing.popleft()
-                if clock() >= silent_until and not await carrier.reaches(pack(entry)):
+                if clock() >= silent_until and not await node.reaches(pack(entry)):
                     silent_until = clock() + SILENT_S
 
-    async def _listen(self, carrier: Carrier) -> None:
-        async with carrier.redis.pubsub() as pubsub:
-            await carrier.subscribe(pubsub)
+    async def _listen(self, node: ChannelNode) -> None:
+        async with node.redis.pubsub() as pubsub:
+            await node.subscribe(pubsub)
             while self._hub.is_active:
                 message = await self._next_message(pubsub)
                 if message["type"] == "sunsubscribe":  # which nobody asked for

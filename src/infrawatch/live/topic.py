@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.live.mailbox import Mailbox, Reason
-from infrawatch.live.update import Batch, Own, Part, Share, Update, joined
+from infrawatch.live.update import EntrySamples, OwnPart, Part, SharedPart, Update, joined
 from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.selector import Predicate, Selector, to_predicate
 from infrawatch.store.journal import Entry
@@ -115,17 +115,17 @@ class Index:
         wanted = columns.picked(is_among(columns.series_ids, self._ids))
         if len(wanted) == 0:
             return []
-        batch = Batch(latest_arrivals(wanted))
-        owners, places = self._by_owner(batch.columns.series_ids[batch.bounds[:-1]])
+        samples = EntrySamples(latest_arrivals(wanted))
+        owners, places = self._by_owner(samples.columns.series_ids[samples.bounds[:-1]])
         bounds = series_bounds(owners)
         topics = [self._topics[owner] for owner in owners[bounds[:-1]].tolist()]
         if len(topics) == 1:
-            return [(topics[0], Own(batch.columns))]
-        sizes = np.add.reduceat(np.diff(batch.bounds)[places], bounds[:-1]).tolist()
+            return [(topics[0], OwnPart(samples.columns))]
+        sizes = np.add.reduceat(np.diff(samples.bounds)[places], bounds[:-1]).tolist()
         spans = pairwise(bounds.tolist())
         every_place = places.tolist()
         shares = (
-            Share(batch, every_place[start:end], size)
+            SharedPart(samples, every_place[start:end], size)
             for (start, end), size in zip(spans, sizes, strict=True)
         )
         return list(zip(topics, shares, strict=True))

@@ -32,7 +32,7 @@ class Position:
         return Cursor(self.epoch, self.at_us, self.seqs).to_text()
 
 
-class Batch:
+class EntrySamples:
     """Samples of one entry that several topics want: by series, by time, unique.
 
     What one topic wants is mostly wanted by another, too, so each series is encoded once for all.
@@ -56,11 +56,11 @@ class Batch:
         return [f'"{one}":[[{text}]]' for one, text in zip(ids, bare, strict=True)]
 
 
-class Share:
-    """The part of a batch that one topic wants: so many samples, of the series at these places."""
+class SharedPart:
+    """What one topic wants of an entry: so many samples, of the series at these places."""
 
-    def __init__(self, batch: Batch, places: Sequence[int], samples: int) -> None:
-        self._batch = batch
+    def __init__(self, entry: EntrySamples, places: Sequence[int], samples: int) -> None:
+        self._entry = entry
         self._places = places
         self._samples = samples
 
@@ -69,17 +69,17 @@ class Share:
 
     @property
     def columns(self) -> Columns:
-        bounds = self._batch.bounds
+        bounds = self._entry.bounds
         spans = [np.arange(bounds[place], bounds[place + 1]) for place in self._places]
-        return self._batch.columns.picked(np.concatenate(spans))
+        return self._entry.columns.picked(np.concatenate(spans))
 
     @cached_property
     def json(self) -> str:
-        texts = self._batch.texts
+        texts = self._entry.texts
         return "{" + ",".join([texts[place] for place in self._places]) + "}"
 
 
-class Own:
+class OwnPart:
     """Samples in order of arrival that nobody else keeps alive."""
 
     def __init__(self, columns: Columns) -> None:
@@ -93,7 +93,7 @@ class Own:
         return encode_samples(self.columns)
 
 
-Part = Share | Own
+Part = SharedPart | OwnPart
 """Samples for one topic; `json` is their text in a frame, made when first sent."""
 
 
@@ -115,15 +115,15 @@ class Update:
 
     def detach(self) -> None:
         """Keep no more alive than the samples of this topic: it will not be sent soon."""
-        if isinstance(self.part, Share):
-            self.part = Own(self.part.columns)
+        if isinstance(self.part, SharedPart):
+            self.part = OwnPart(self.part.columns)
 
 
 def joined(updates: Sequence[Update]) -> Update:
     """Several updates in a row as one, without losing a sample."""
     return Update(
         {writer: seq for one in updates for writer, seq in one.reached.items()},
-        Own(Columns.joined([one.part.columns for one in updates])),
+        OwnPart(Columns.joined([one.part.columns for one in updates])),
         updates[-1].position,
         sum(one.coalesced for one in updates),
     )
@@ -135,7 +135,7 @@ def folded(updates: Sequence[Update]) -> Update:
     ordered = latest_arrivals(every.part.columns)
     newest = ordered.picked(series_bounds(ordered.series_ids)[1:] - 1)
     left_out = every.coalesced + len(every.part) - len(newest)
-    return Update(every.reached, Own(newest), every.position, left_out)
+    return Update(every.reached, OwnPart(newest), every.position, left_out)
 
 
 def encode_samples(columns: Columns) -> str:

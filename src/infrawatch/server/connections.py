@@ -13,7 +13,7 @@ from infrawatch.server.connection_limits import ConnectionLimits
 from infrawatch.server.declined_offers import DecliningProtocol
 from infrawatch.server.refusals import to_answer
 from infrawatch.server.request_heads import HeadersTooLarge, NotHttp, UrlTooLong, find_flaw
-from infrawatch.server.taking import Taking
+from infrawatch.server.send_progress import SendProgress
 from infrawatch.telemetry import CONNECTIONS_LOGGER
 
 _TICK_S = 1.0
@@ -47,7 +47,7 @@ class HttpProtocol(DecliningProtocol):
         self._ticks = 0
         self._head_bytes = self._header_bytes = self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._taking: Taking | None = None
+        self._progress: SendProgress | None = None
         self._flaw: tuple[Reason, InfraWatchError] = ("not_http", NotHttp("this is not HTTP"))
         self.logger = logging.getLogger(CONNECTIONS_LOGGER)
 
@@ -70,13 +70,13 @@ class HttpProtocol(DecliningProtocol):
     @override
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._taking = Taking(self.transport, self._settings)
+        self._progress = SendProgress(self.transport, self._settings)
         self._watch()
 
     @override
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._taking = None
+        self._progress = None
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -154,7 +154,7 @@ class HttpProtocol(DecliningProtocol):
 
     def _watch(self) -> None:
         """Let the clock tick while the other side is waited for, else not."""
-        if self._taking is None and (self._awaited is None or self.transport.is_closing()):
+        if self._progress is None and (self._awaited is None or self.transport.is_closing()):
             self._stop_watching()
         elif self._timer is None:
             self._timer = self.loop.call_later(_TICK_S, self._tick)
@@ -166,7 +166,7 @@ class HttpProtocol(DecliningProtocol):
 
     def _tick(self) -> None:
         self._timer = None
-        if self._taking is not None and self._taking.is_too_slow(_TICK_S):
+        if self._progress is not None and self._progress.is_too_slow(_TICK_S):
             self._count("answer_deadline")
             self.transport.abort()
         elif self._awaited is None or self.transport.is_closing():

@@ -20,8 +20,8 @@ from infrawatch.errors import MalformedBody, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.endpoint import answering_with, intake_of
-from infrawatch.ingest.haste import be_brief
 from infrawatch.ingest.intake import WriteOptions
+from infrawatch.ingest.loop_budget import check_budget
 from infrawatch.ingest.names import Flaw, to_series_name
 from infrawatch.ingest.not_json import malformed
 from infrawatch.ingest.protocols import plain_text
@@ -113,7 +113,7 @@ async def write_collectd(request: Request, principal: MayWrite) -> Response:
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake = intake_of(request)
-    decoded = await intake.apart.read(principal.tenant_id, decode, body)
+    decoded = await intake.offload.read(principal.tenant_id, decode, body)
     return plain_text.stored([await intake.take(decoded, principal, FORMAT, WriteOptions())])
 
 
@@ -149,14 +149,14 @@ class _Place(NamedTuple):
         return f"/{self.record_number}/values/{self.number}"
 
 
-def decode(body: bytes, *, in_haste: bool = False) -> Decoded:
+def decode(body: bytes, *, on_loop: bool = False) -> Decoded:
     """Read an array of records; the index of a verdict is that of its record, from 0.
 
     Raises:
         MalformedBody: it is not an array in JSON.
-        TakesLong: in haste only.
+        BlocksLoop: on the loop only.
     """
-    be_brief(in_haste=in_haste, is_long=len(body) > _OFF_LOOP_BYTES)
+    check_budget(on_loop=on_loop, is_long=len(body) > _OFF_LOOP_BYTES)
     try:
         document = from_json(body)
     except ValueError as error:

@@ -24,8 +24,8 @@ from infrawatch.errors import BatchTooLarge, InvalidInput
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.endpoint import answering_with, intake_of
-from infrawatch.ingest.haste import be_brief
 from infrawatch.ingest.intake import WriteOptions
+from infrawatch.ingest.loop_budget import check_budget
 from infrawatch.ingest.names import Flaw, to_series_name
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.schemas import Time
@@ -98,7 +98,7 @@ async def import_lines(
     labels = _read_labels(extra_label)
     intake = intake_of(request)
     read = partial(decode, extra_labels=labels)
-    decoded = await intake.apart.read(principal.tenant_id, read, body)
+    decoded = await intake.offload.read(principal.tenant_id, read, body)
     return plain_text.stored([await intake.take(decoded, principal, FORMAT, WriteOptions())])
 
 
@@ -117,14 +117,14 @@ class _Series(NamedTuple):
         return to_series_name(labels.pop(METRIC_LABEL, ""), labels.items())
 
 
-def decode(body: bytes, extra_labels: Mapping[str, str], *, in_haste: bool = False) -> Decoded:
+def decode(body: bytes, extra_labels: Mapping[str, str], *, on_loop: bool = False) -> Decoded:
     """Read one series a line, each with more labels; empty lines are passed over.
 
     Raises:
         BatchTooLarge: more than 100,000 lines or a million samples.
-        TakesLong: in haste only.
+        BlocksLoop: on the loop only.
     """
-    be_brief(in_haste=in_haste, is_long=len(body) > _OFF_LOOP_BYTES)
+    check_budget(on_loop=on_loop, is_long=len(body) > _OFF_LOOP_BYTES)
     verdicts = Verdicts()
     lines = body.split(b"\n", _MAX_LINES)
     read = (_read(line, number, verdicts) for number, line in enumerate(lines, 1) if line.strip())

@@ -24,7 +24,7 @@ from infrawatch.model.timerange import (
 from infrawatch.query.encoding import in_pieces
 from infrawatch.query.found import Ends
 from infrawatch.query.plan import MAX_STEPS, Asker, Reader
-from infrawatch.query.promql import schemas, without
+from infrawatch.query.promql import schemas, unsupported
 from infrawatch.query.promql.answers import encode
 from infrawatch.query.promql.endpoint import RESPONSES, PrometheusRoute
 from infrawatch.query.promql.moments import LOOKBACK_US, Asked
@@ -173,7 +173,7 @@ async def tell_build() -> schemas.BuildAnswer:
     return schemas.BuildAnswer(data={"version": _LIKE, "application": application})
 
 
-router.include_router(without.router)  # after the status there is
+router.include_router(unsupported.router)  # after the status there is
 
 
 async def _instant(reader: Reader, asker: Asker, question: schemas.InstantQuestion) -> Response:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic_core import to_json
 
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.haste import be_brief
+from infrawatch.ingest.loop_budget import check_budget
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.exposition import grammar
 from infrawatch.ingest.verdicts import Verdict, Verdicts
@@ -67,7 +67,7 @@ class _Reading:
 
 
 def decode(
-    body: bytes, now_ms: int, extra_labels: Mapping[str, str], *, in_haste: bool = False
+    body: bytes, now_ms: int, extra_labels: Mapping[str, str], *, on_loop: bool = False
 ) -> Decoded:
     """Read a body; all that is wrong with it becomes verdicts, with lines counted from 1.
 
@@ -75,9 +75,9 @@ def decode(
     are put on every series and replace its labels of the same name.
 
     Raises:
-        TakesLong: in haste only.
+        BlocksLoop: on the loop only.
     """
-    be_brief(in_haste=in_haste, is_long=len(body) > _OFF_LOOP_BYTES)
+    check_budget(on_loop=on_loop, is_long=len(body) > _OFF_LOOP_BYTES)
     # No JSON has a NUL, so the first one tells the extra labels and the name apart.
     reading = _Reading(now_ms, to_json(dict(sorted(extra_labels.items()))) + b"\0")
     for number, line in enumerate(body.split(b"\n"), start=1):

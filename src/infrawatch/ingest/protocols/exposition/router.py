@@ -142,5 +142,5 @@ async def _write(request: Request, principal: Principal, labels: Mapping[str, st
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake = intake_of(request)
     read = partial(decode, now_ms=now_us() // 1000, extra_labels=labels)
-    decoded = await intake.apart.read(principal.tenant_id, read, body)
+    decoded = await intake.offload.read(principal.tenant_id, read, body)
     return await intake.take(decoded, principal, FORMAT, WriteOptions())

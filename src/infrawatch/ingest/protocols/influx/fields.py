@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.haste import be_brief, find_briefly
+from infrawatch.ingest.loop_budget import check_budget, find_known
 from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits
 from infrawatch.ingest.protocols.influx import grammar
 from infrawatch.ingest.protocols.influx.lines import refuse_field, to_decoded, to_time
@@ -59,15 +59,15 @@ class _Lines(NamedTuple):
 
 
 def decode_fields(
-    body: bytes, unit_ns: int, find: Find, *, in_haste: bool = False
+    body: bytes, unit_ns: int, find: Find, *, on_loop: bool = False
 ) -> Decoded | None:
     """Read a body of such lines; None when there are others, or something is wrong.
 
     Raises:
-        TakesLong: in haste only.
+        BlocksLoop: on the loop only.
     """
     is_long = body.count(b"=") > _MANY_FIELDS or body.count(b'"') > _MANY_QUOTES
-    be_brief(in_haste=in_haste, is_long=is_long)
+    check_budget(on_loop=on_loop, is_long=is_long)
     verdicts = Verdicts()
     lines = _split(body, verdicts)
     if lines is None:
@@ -82,7 +82,7 @@ def decode_fields(
         return None
     heads = chain.from_iterable(map(repeat, (head + b" " for head in lines.heads), counts))
     keys = list(map(add, heads, words[::2]))
-    ids = find_briefly(find, keys, in_haste=in_haste)
+    ids = find_known(find, keys, on_loop=on_loop)
     new = {key for key, series_id in zip(keys, ids, strict=True) if series_id is None}
     if not all(map(grammar.KEY.fullmatch, new)):
         return None

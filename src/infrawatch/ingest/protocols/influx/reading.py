@@ -3,7 +3,7 @@
 import numpy as np
 
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.haste import be_brief
+from infrawatch.ingest.loop_budget import check_budget
 from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.protocols.influx.fields import decode_fields
 from infrawatch.ingest.protocols.influx.lines import decode_lines
@@ -35,7 +35,7 @@ def decode(
     find: Find,
     known: KnownPrefixes | None = None,
     *,
-    in_haste: bool = False,
+    on_loop: bool = False,
 ) -> Decoded:
     """Read a body of line protocol; all that is wrong with it becomes verdicts.
 
@@ -43,19 +43,19 @@ def decode(
     time get `now_ns`, floored to the unit, as in InfluxDB.
 
     Raises:
-        TakesLong: in haste only.
+        BlocksLoop: on the loop only.
     """
     unit, lines = unit_ns or 1, _count_lines(body)
     is_long = len(body) > _OFF_LOOP_BYTES or lines > _OFF_LOOP_LINES
-    be_brief(in_haste=in_haste, is_long=is_long)
+    check_budget(on_loop=on_loop, is_long=is_long)
     decoded = None
     if len(body) >= _SHORTEST_LINE_BYTES * lines:  # else most lines are empty
-        decoded = decode_regular(body, unit, find, known, in_haste=in_haste) or decode_fields(
-            body, unit, find, in_haste=in_haste
+        decoded = decode_regular(body, unit, find, known, on_loop=on_loop) or decode_fields(
+            body, unit, find, on_loop=on_loop
         )
     if decoded is None:
         is_long = len(body) > _SINGLY_OFF_LOOP_BYTES or lines > _SINGLY_OFF_LOOP_LINES
-        be_brief(in_haste=in_haste, is_long=is_long)
+        check_budget(on_loop=on_loop, is_long=is_long)
         decoded = decode_lines(body, unit, now_ns // unit)
     if unit_ns is None:
         decoded.times = _to_ns(decoded.times)

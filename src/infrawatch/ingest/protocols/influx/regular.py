@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.haste import find_briefly
+from infrawatch.ingest.loop_budget import find_known
 from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits, windows
 from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.protocols.influx import grammar
@@ -35,12 +35,12 @@ def decode_regular(
     find: Find,
     known: KnownPrefixes | None = None,
     *,
-    in_haste: bool = False,
+    on_loop: bool = False,
 ) -> Decoded | None:
     """Read a body of the regular form; None when it is of another form, or something is wrong.
 
     Raises:
-        TakesLong: in haste only.
+        BlocksLoop: on the loop only.
     """
     lines = body.removesuffix(b"\n").split(b"\n")
     first = lines[0].rpartition(_END)[0]
@@ -58,7 +58,7 @@ def decode_regular(
     if numbers is None:
         return None
     keys, firsts = _to_runs(list(map(itemgetter(0), parts)))
-    ids = find_briefly(find, keys, in_haste=in_haste)
+    ids = find_known(find, keys, on_loop=on_loop)
     if not all(
         grammar.KEY.fullmatch(key)
         for key, series_id in zip(keys, ids, strict=True)

@@ -148,7 +148,7 @@ async def _write(
     intake = intake_of(request)
     find, known = intake.finder(principal, FORMAT), intake.known_prefixes(principal, FORMAT)
     read = partial(decode, unit_ns=unit_ns, now_ns=now_us() * 1000, find=find, known=known)
-    decoded = await intake.apart.read(principal.tenant_id, read, body)
+    decoded = await intake.offload.read(principal.tenant_id, read, body)
     return await intake.take(decoded, principal, FORMAT, options), body
 
 

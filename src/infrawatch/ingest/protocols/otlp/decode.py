@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.haste import be_brief
+from infrawatch.ingest.loop_budget import check_budget
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.otlp.distribution_points import DistributionPoints
 from infrawatch.ingest.protocols.otlp.families import MAX_SAMPLES, Family, Scope, too_large
@@ -52,15 +52,15 @@ class Metrics(Decoded):
         return len(np.unique(points[points != _NO_POINT]))
 
 
-def decode(body: bytes, find: Find, *, in_haste: bool = False) -> Metrics:
+def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Metrics:
     """Read a serialised `ExportMetricsServiceRequest`.
 
     Raises:
         MalformedBody: it is not one.
         BatchTooLarge: more than a million metrics, data points or samples.
-        TakesLong: in haste only.
+        BlocksLoop: on the loop only.
     """
-    be_brief(in_haste=in_haste, is_long=len(body) > _OFF_LOOP_BYTES)
+    check_budget(on_loop=on_loop, is_long=len(body) > _OFF_LOOP_BYTES)
     try:
         if len(body) > _CHECKED_BYTES and has_more_messages(body, MAX_SAMPLES):
             raise too_large()
@@ -70,14 +70,14 @@ def decode(body: bytes, find: Find, *, in_haste: bool = False) -> Metrics:
             "the body is not an ExportMetricsServiceRequest in protobuf's binary encoding; is the "
             "Content-Type right?"
         ) from None
-    return _Reading(request, in_haste=in_haste).to_metrics(find)
+    return _Reading(request, on_loop=on_loop).to_metrics(find)
 
 
 class _Reading:
     """One way through a request, and what names its series afterwards."""
 
-    def __init__(self, request: Message, *, in_haste: bool) -> None:
-        self._in_haste = in_haste
+    def __init__(self, request: Message, *, on_loop: bool) -> None:
+        self._on_loop = on_loop
         self._parts = 0
         self._numbers = NumberPoints()
         self._distributions = DistributionPoints()
@@ -121,7 +121,7 @@ class _Reading:
 
     def _count(self, parts: int = 1) -> None:
         self._parts += parts
-        be_brief(in_haste=self._in_haste, is_long=self._parts > _OFF_LOOP_PARTS)
+        check_budget(on_loop=self._on_loop, is_long=self._parts > _OFF_LOOP_PARTS)
 
     def _add_resource(self, pointer: str, resource_metrics: Message) -> None:
         self._count()

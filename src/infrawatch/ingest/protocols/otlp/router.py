@@ -10,8 +10,8 @@ from infrawatch.errors import NotFound, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.endpoint import answering_with, intake_of
-from infrawatch.ingest.haste import be_brief
 from infrawatch.ingest.intake import WriteOptions
+from infrawatch.ingest.loop_budget import check_budget
 from infrawatch.ingest.protocols.otlp.answers import Encoding, encoding_of, to_answer, to_error
 from infrawatch.ingest.protocols.otlp.decode import Metrics, decode
 from infrawatch.ingest.protocols.otlp.json_form import to_protobuf
@@ -54,7 +54,7 @@ async def write_metrics(request: Request, principal: MayWrite) -> Response:
     find = intake.finder(principal, FORMAT)
     # What `find` reads are dicts, so it may be asked from there.
     read = partial(_read, encoding=encoding, find=find)
-    metrics = await intake.apart.read(principal.tenant_id, read, body)
+    metrics = await intake.offload.read(principal.tenant_id, read, body)
     outcome = await intake.take(metrics, principal, FORMAT, WriteOptions(partial=True))
     return to_answer(metrics, outcome, encoding)
 
@@ -66,8 +66,8 @@ async def refuse_signal(_principal: MayWrite) -> Response:
     return to_response(NotFound(_HOW_TO_SEND_METRICS))
 
 
-def _read(body: bytes, encoding: Encoding, find: Find, *, in_haste: bool = False) -> Metrics:
+def _read(body: bytes, encoding: Encoding, find: Find, *, on_loop: bool = False) -> Metrics:
     if encoding == "application/json":
-        be_brief(in_haste=in_haste, is_long=len(body) > _JSON_OFF_LOOP_BYTES)
+        check_budget(on_loop=on_loop, is_long=len(body) > _JSON_OFF_LOOP_BYTES)
         body = to_protobuf(body)
-    return decode(body, find, in_haste=in_haste)
+    return decode(body, find, on_loop=on_loop)

@@ -32,7 +32,7 @@ _FIRST, _SECOND = "prometheus.WriteRequest", "io.prometheus.write.v2.Request"
 class Decode(Protocol):
     """One of the versions' decoders."""
 
-    def __call__(self, body: bytes, find: Find, *, in_haste: bool = False) -> Batch: ...
+    def __call__(self, body: bytes, find: Find, *, on_loop: bool = False) -> Batch: ...
 
 
 class _Version(NamedTuple):
@@ -112,13 +112,13 @@ async def write(request: Request, principal: MayWrite) -> Response:
     is_new = batch is None
     if batch is None:
         read = partial(version.decode, find=find)
-        batch = await intake.apart.read(principal.tenant_id, read, body)
+        batch = await intake.offload.read(principal.tenant_id, read, body)
     outcomes = [await intake.take(batch.decoded, principal, version.format, WriteOptions())]
     if is_new:
         steady.learn(body, batch, find)
     written = _Written(samples=outcomes[0].accepted)
     if batch.has_histograms:
-        decoded, lasts = await intake.apart.run(principal.tenant_id, to_classics, batch)
+        decoded, lasts = await intake.offload.run(principal.tenant_id, to_classics, batch)
         outcome = await intake.take(
             decoded, principal, f"{version.format}_histograms", WriteOptions()
         )

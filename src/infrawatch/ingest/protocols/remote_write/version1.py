@@ -11,7 +11,7 @@ import numpy as np
 
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Find
-from infrawatch.ingest.haste import MOST_NEW, be_brief, find_briefly
+from infrawatch.ingest.loop_budget import MOST_NEW, check_budget, find_known
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.remote_write.batch import (
     MAX_SERIES,
@@ -55,15 +55,15 @@ _MAX_SIZE_BYTES = 4
 """A size with more bytes is larger than a body."""
 
 
-def decode(body: bytes, find: Find, *, in_haste: bool = False) -> Batch:
+def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:
     """Read a `prometheus.WriteRequest`.
 
     Raises:
         MalformedBody: it is none.
         BatchTooLarge: more than 50,000 series, or a million samples.
-        TakesLong: in haste only.
+        BlocksLoop: on the loop only.
     """
-    be_brief(in_haste=in_haste, is_long=len(body) > OFF_LOOP_BYTES)
+    check_budget(on_loop=on_loop, is_long=len(body) > OFF_LOOP_BYTES)
     try:
         request = parse(WRITE_REQUEST, body)
     except ValueError as error:
@@ -76,14 +76,14 @@ def decode(body: bytes, find: Find, *, in_haste: bool = False) -> Batch:
             "the body has neither series nor metadata; if it is remote write 2.0, send it with "
             "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request"
         )
-    be_brief(in_haste=in_haste, is_long=len(request.metadata) > MOST_NEW)
+    check_budget(on_loop=on_loop, is_long=len(request.metadata) > MOST_NEW)
     verdicts = Verdicts()
-    keys, pieces, others = _read_known(series, partial(find_briefly, find, in_haste=in_haste))
+    keys, pieces, others = _read_known(series, partial(find_known, find, on_loop=on_loop))
     irregular: Sequence[int] = ()
     if others.size:
         piece, irregular = _read_regular(series, others, keys)
         pieces.append(piece)
-    be_brief(in_haste=in_haste, is_long=take_long(irregular, series))
+    check_budget(on_loop=on_loop, is_long=take_long(irregular, series))
     careful = gather(lambda index: _read_carefully(series[index], index, verdicts), irregular, keys)
     metadata = _read_metadata(request.metadata, verdicts)
     return to_batch(keys, pieces, careful, to_pairs, metadata, verdicts)

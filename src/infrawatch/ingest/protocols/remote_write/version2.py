@@ -12,7 +12,7 @@ import numpy as np
 
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Find
-from infrawatch.ingest.haste import be_brief
+from infrawatch.ingest.loop_budget import check_budget
 from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.remote_write.batch import (
     MAX_KEY_BYTES,
@@ -66,15 +66,15 @@ _END = b"\xff"
 """Ends each text in a key: UTF-8 does not use this byte."""
 
 
-def decode(body: bytes, find: Find, *, in_haste: bool = False) -> Batch:  # noqa: ARG001
+def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:  # noqa: ARG001
     """Read an `io.prometheus.write.v2.Request`.
 
     Raises:
         MalformedBody: it is none.
         BatchTooLarge: more than 50,000 series, or a million samples.
-        TakesLong: in haste only.
+        BlocksLoop: on the loop only.
     """
-    be_brief(in_haste=in_haste, is_long=len(body) > OFF_LOOP_BYTES)
+    check_budget(on_loop=on_loop, is_long=len(body) > OFF_LOOP_BYTES)
     try:
         request = parse(REQUEST, body)
     except ValueError as error:
@@ -87,8 +87,8 @@ def decode(body: bytes, find: Find, *, in_haste: bool = False) -> Batch:  # noqa
             "the body has neither symbols nor series; remote write 1.0 is sent with "
             "Content-Type: application/x-protobuf"
         )
-    be_brief(in_haste=in_haste, is_long=len(symbols) > _SYMBOLS_OFF_LOOP)
-    return _Reading(symbols, series).to_batch(in_haste=in_haste)
+    check_budget(on_loop=on_loop, is_long=len(symbols) > _SYMBOLS_OFF_LOOP)
+    return _Reading(symbols, series).to_batch(on_loop=on_loop)
 
 
 class _Reading:
@@ -101,7 +101,7 @@ class _Reading:
         self._metadata: dict[str, Metadata] = {}
         self._verdicts = Verdicts()
 
-    def to_batch(self, *, in_haste: bool) -> Batch:
+    def to_batch(self, *, on_loop: bool) -> Batch:
         wire = Wire.of(self._series)
         runs, fields, is_regular = _find_fields(wire)
         is_regular &= _END not in b"".join(self._symbols)
@@ -115,7 +115,7 @@ class _Reading:
         self._describe(regular, references, wire.ends - fields.ends)
         pieces = [Piece(regular, samples.picked(is_regular))]
         others = np.flatnonzero(~is_regular).tolist()
-        be_brief(in_haste=in_haste, is_long=take_long(others, self._series))
+        check_budget(on_loop=on_loop, is_long=take_long(others, self._series))
         careful = gather(self._read_carefully, others, self._keys)
         return to_batch(self._keys, pieces, careful, to_pairs, self._metadata, self._verdicts)
 

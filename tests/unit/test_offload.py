@@ -7,8 +7,8 @@ import pytest
 from told_server import eventually
 
 from infrawatch.errors import MalformedBody, Overloaded
-from infrawatch.ingest.apart import MOST_WAITING, THREADS, Apart
-from infrawatch.ingest.haste import be_brief
+from infrawatch.ingest.loop_budget import check_budget
+from infrawatch.ingest.offload import MOST_WAITING, THREADS, Offload
 
 DEADLINE_S = 20
 
@@ -37,13 +37,13 @@ class Gates:
 
 
 async def test_one_of_a_tenant_works_so_many_wait_and_the_next_is_told_to_come_back() -> None:
-    apart, gates = Apart(nobody), Gates()
+    offload, gates = Offload(nobody), Gates()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
-        works = [tasks.create_task(apart.run(1, gates.work)) for _ in range(1 + MOST_WAITING)]
+        works = [tasks.create_task(offload.run(1, gates.work)) for _ in range(1 + MOST_WAITING)]
         await eventually(lambda: gates.running == 1)
 
         with pytest.raises(Overloaded):
-            await apart.run(1, gates.work)
+            await offload.run(1, gates.work)
         gates.let_go.set()
 
     assert gates.most == 1
@@ -51,22 +51,22 @@ async def test_one_of_a_tenant_works_so_many_wait_and_the_next_is_told_to_come_b
 
 
 async def test_what_one_tenant_sends_keeps_no_other_waiting() -> None:
-    apart, flood, others = Apart(nobody), Gates(), Gates()
+    offload, flood, others = Offload(nobody), Gates(), Gates()
     others.let_go.set()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
-        works = [tasks.create_task(apart.run(1, flood.work)) for _ in range(1 + MOST_WAITING)]
+        works = [tasks.create_task(offload.run(1, flood.work)) for _ in range(1 + MOST_WAITING)]
         await eventually(lambda: flood.running == 1)
 
-        await apart.run(2, others.work)
+        await offload.run(2, others.work)
         assert not any(work.done() for work in works)
         flood.let_go.set()
 
 
 async def test_no_more_work_than_there_are_threads_whoever_sends_it() -> None:
-    apart, gates = Apart(nobody), Gates()
+    offload, gates = Offload(nobody), Gates()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
         for tenant_id in range(3 * THREADS):
-            tasks.create_task(apart.run(tenant_id, gates.work))
+            tasks.create_task(offload.run(tenant_id, gates.work))
         await eventually(lambda: gates.running == THREADS)
         gates.let_go.set()
 
@@ -74,16 +74,16 @@ async def test_no_more_work_than_there_are_threads_whoever_sends_it() -> None:
 
 
 async def test_work_that_nobody_waits_for_any_more_still_keeps_its_thread() -> None:
-    apart, gates = Apart(nobody), Gates()
+    offload, gates = Offload(nobody), Gates()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
-        works = [tasks.create_task(apart.run(one, gates.work)) for one in range(THREADS)]
-        waits = tasks.create_task(apart.run(0, gates.work))
+        works = [tasks.create_task(offload.run(one, gates.work)) for one in range(THREADS)]
+        waits = tasks.create_task(offload.run(0, gates.work))
         await eventually(lambda: gates.running == THREADS)
         for work in (*works, waits):
             work.cancel()
         await asyncio.wait([*works, waits])
-        following = tasks.create_task(apart.run(THREADS, gates.work))
-        again = tasks.create_task(apart.run(0, gates.work))
+        following = tasks.create_task(offload.run(THREADS, gates.work))
+        again = tasks.create_task(offload.run(0, gates.work))
         await asyncio.sleep(0)
 
         assert gates.running == THREADS
@@ -95,41 +95,41 @@ async def test_work_that_nobody_waits_for_any_more_still_keeps_its_thread() -> N
 
 
 async def test_only_what_takes_long_is_read_apart() -> None:
-    def where(body: bytes, *, in_haste: bool = False) -> int:
-        be_brief(in_haste=in_haste, is_long=len(body) > 3)
+    def where(body: bytes, *, on_loop: bool = False) -> int:
+        check_budget(on_loop=on_loop, is_long=len(body) > 3)
         return threading.get_ident()
 
-    apart = Apart(nobody)
+    offload = Offload(nobody)
 
-    assert await apart.read(1, where, b"abc") == threading.get_ident()
-    assert await apart.read(1, where, b"abcd") != threading.get_ident()
+    assert await offload.read(1, where, b"abc") == threading.get_ident()
+    assert await offload.read(1, where, b"abcd") != threading.get_ident()
 
 
 async def test_what_is_wrong_with_a_body_is_told_wherever_it_is_read() -> None:
-    def refuse(body: bytes, *, in_haste: bool = False) -> None:
-        be_brief(in_haste=in_haste, is_long=len(body) > 3)
+    def refuse(body: bytes, *, on_loop: bool = False) -> None:
+        check_budget(on_loop=on_loop, is_long=len(body) > 3)
         raise MalformedBody("no body at all")
 
     for body in (b"abc", b"abcd"):
         with pytest.raises(MalformedBody):
-            await Apart(nobody).read(1, refuse, body)
+            await Offload(nobody).read(1, refuse, body)
 
 
 async def test_what_a_flooded_tenant_sends_is_read_apart_sooner_and_then_rests() -> None:
-    apart = Apart(lambda tenant_id: tenant_id == 1)
+    offload = Offload(lambda tenant_id: tenant_id == 1)
     here = threading.get_ident()
 
-    def where(body: bytes, *, in_haste: bool = False) -> int:
+    def where(body: bytes, *, on_loop: bool = False) -> int:
         assert body
-        assert in_haste == (threading.get_ident() == here)
+        assert on_loop == (threading.get_ident() == here)
         return threading.get_ident()
 
     read_by = {
-        (tenant_id, size): await apart.read(tenant_id, where, size * b"x")
+        (tenant_id, size): await offload.read(tenant_id, where, size * b"x")
         for tenant_id in (1, 2)
         for size in (1_000, 100_000)
     }
-    again = await apart.read(1, where, 100_000 * b"x")
+    again = await offload.read(1, where, 100_000 * b"x")
 
     assert read_by.pop((1, 100_000)) != here
     assert set(read_by.values()) == {here}

@@ -8,8 +8,8 @@ from time import monotonic
 from typing import NamedTuple
 
 from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.low_priority import LowPriority
 from infrawatch.ingest.naming import Names
-from infrawatch.ingest.unhurried import Unhurried
 from infrawatch.ingest.verdicts import MAX_SHOWN, Verdict
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.selector import METRIC_LABEL
@@ -57,7 +57,7 @@ class Asked(NamedTuple):
     parts: Iterator[Names]
 
 
-class SeriesRoom:
+class SeriesQuota:
     """Lets stored series pass, and as many new ones as there is room for.
 
     Servers learn of what others granted when they count again, so several of them may together
@@ -78,17 +78,17 @@ class SeriesRoom:
         return tenant_id in self._counts and self._counts[tenant_id].is_flooded()
 
     @asynccontextmanager
-    async def turn(self, tenant_id: int) -> AsyncGenerator[Unhurried | None, None]:
+    async def turn(self, tenant_id: int) -> AsyncGenerator[LowPriority | None, None]:
         """How the names of a batch are to be read; None is as fast as they can be."""
         count = self._counts[tenant_id]
         if not count.is_flooded():
             yield None
             return
         async with count.turn:
-            yield Unhurried(self._turn)
+            yield LowPriority(self._turn)
 
     async def keep_within(
-        self, most: int, asked: Asked, unhurried: Unhurried | None
+        self, most: int, asked: Asked, low_priority: LowPriority | None
     ) -> dict[int, SeriesName]:
         """The names that may be resolved; the others get verdicts.
 
@@ -96,8 +96,8 @@ class SeriesRoom:
             StoreUnavailable: they cannot be looked up or counted now.
         """
         newcomers, kept = _Newcomers(asked.decoded), dict[int, SeriesName]()
-        while part := await _next_part(asked.parts, unhurried):
-            async with unhurried.piece() if unhurried else nullcontext():
+        while part := await _next_part(asked.parts, low_priority):
+            async with low_priority.piece() if low_priority else nullcontext():
                 new = await self._find_new(asked.tenant_id, part)
                 met = newcomers.meet(new)
                 newcomers.let_in(met, await self._grant(asked.tenant_id, len(met), most))
@@ -131,11 +131,11 @@ class SeriesRoom:
         return granted
 
 
-async def _next_part(parts: Iterator[Names], unhurried: Unhurried | None) -> Names:
+async def _next_part(parts: Iterator[Names], low_priority: LowPriority | None) -> Names:
     """As many names as are looked up at once; none at the end."""
     together: Names = {}
     while len(together) < _AT_ONCE:
-        async with unhurried.piece() if unhurried else nullcontext():
+        async with low_priority.piece() if low_priority else nullcontext():
             part = next(parts, None)
         if part is None:
             break

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import cast
 
-from infrawatch.server.taking import Taking
+from infrawatch.server.send_progress import SendProgress
 from infrawatch.settings import Settings
 
 SETTINGS = Settings(_env_file=None, answer_deadline=timedelta(seconds=3), answer_min_bytes_per_s=1)
@@ -38,8 +38,8 @@ def test_time_is_earned_by_what_the_other_side_takes() -> None:
             with suppress(BlockingIOError):
                 while here.send(bytes(BUFFER_BYTES)):
                     pass
-            taking = Taking(cast("asyncio.WriteTransport", Sending(here)), SETTINGS)
+            progress = SendProgress(cast("asyncio.WriteTransport", Sending(here)), SETTINGS)
 
-            assert [taking.is_too_slow(1) for _ in range(3)] == [False, False, True]
-            while taking.is_too_slow(0):
+            assert [progress.is_too_slow(1) for _ in range(3)] == [False, False, True]
+            while progress.is_too_slow(0):
                 assert there.recv(BUFFER_BYTES)

@@ -11,7 +11,7 @@ from infrawatch.settings import Settings
 _COUNT = struct.Struct("i")
 
 
-class Taking:
+class SendProgress:
     """An answer that waits, because the other side has not taken what was sent of it before."""
 
     def __init__(self, transport: asyncio.WriteTransport, settings: Settings) -> None:

@@ -15,7 +15,7 @@ PATIENCE_S = 2.0
 """So long does a batch rest in all. However large, it is to be answered within the deadline."""
 
 
-class Unhurried:
+class LowPriority:
     """One batch's work, in pieces of a millisecond or two, which nobody notices.
 
     Of all batches that share a `turn` one piece is done at a time. A thread instead would get as

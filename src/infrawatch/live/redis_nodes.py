@@ -1,4 +1,4 @@
-"""Carriers: who carries the bus's channel, a Redis server or that node of a cluster."""
+"""Who carries the bus's channel, a Redis server or that node of a cluster."""
 
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -14,11 +14,11 @@ from redis.exceptions import RedisError
 from infrawatch.access.redis_client import redis_client
 from infrawatch.errors import CannotStart, Unavailable
 
-TROUBLES = (RedisError, OSError, TimeoutError)
+REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 """What comes of a server that is away, hangs or refuses."""
 
 
-class Carrier(NamedTuple):
+class ChannelNode(NamedTuple):
     """A connection to the server that carries a channel; in a cluster, the node that has it."""
 
     redis: Redis
@@ -34,7 +34,7 @@ class Carrier(NamedTuple):
         await (pubsub.ssubscribe if self.is_cluster else pubsub.subscribe)(self.channel)
 
 
-class Carriers:
+class NodeFinder:
     """Finds out who carries a channel, each time anew: in a cluster channels move.
 
     redis-py's client for clusters would, too, but a node that hangs escapes its notice.
@@ -47,7 +47,7 @@ class Carriers:
         """Whom to ask, in turn: whoever is at the URL may be away while the cluster is not."""
 
     @asynccontextmanager
-    async def connected(self) -> AsyncGenerator[Carrier, None]:
+    async def connected(self) -> AsyncGenerator[ChannelNode, None]:
         """A connection for as long as the block lasts; what goes wrong in it ends it.
 
         Raises:
@@ -58,11 +58,11 @@ class Carriers:
         try:
             async with redis_client(asked) as redis:
                 owner = await self._find_owner(redis)
-        except TROUBLES:
+        except REDIS_ERRORS:
             self._known.rotate(-1)
             raise
         async with redis_client(owner or asked) as redis:
-            yield Carrier(redis, self._channel, is_cluster=owner is not None)
+            yield ChannelNode(redis, self._channel, is_cluster=owner is not None)
 
     async def _find_owner(self, asked: Redis) -> str | None:
         """The URL of the node that owns the channel's slot; None where there is no cluster."""
@@ -103,5 +103,5 @@ async def ping(url: str) -> None:
             await redis.ping()
     except ValueError as error:
         raise CannotStart(f"That is not the URL of a Redis ({error})") from None
-    except TROUBLES as error:
+    except REDIS_ERRORS as error:
         raise Unavailable(f"It does not answer ({str(error) or type(error).__name__})") from error

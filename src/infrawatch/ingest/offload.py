@@ -8,8 +8,8 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from infrawatch.errors import Overloaded
-from infrawatch.ingest.haste import Read, TakesLong
-from infrawatch.ingest.unhurried import RESTS
+from infrawatch.ingest.loop_budget import BlocksLoop, Read
+from infrawatch.ingest.low_priority import RESTS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class _Tenant:
         self.waiting = 0
 
 
-class Apart:
+class Offload:
     """Runs what would hold up the loop; when too much waits, it says so at once.
 
     A tenant has one thread at a time: two would read what it sends hardly faster, and leave none to
@@ -76,8 +76,8 @@ class Apart:
             Overloaded: too much of the tenant waits already; nothing was done.
         """
         if not (len(body) > _FLOODED_BYTES and self._is_flooded(tenant_id)):
-            with suppress(TakesLong):
-                return read(body, in_haste=True)
+            with suppress(BlocksLoop):
+                return read(body, on_loop=True)
         return await self.run(tenant_id, read, body)
 
     async def _have_turn(self, tenant: _Tenant) -> None:

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Turns(Generic[T]):
+class FairQueue(Generic[T]):
     """Each tenant's own stay in order; between two of them, every other tenant has one."""
 
     def __init__(self) -> None:

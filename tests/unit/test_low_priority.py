@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from infrawatch.ingest import unhurried
-from infrawatch.ingest.unhurried import LONGEST_REST_S, PATIENCE_S, RESTS, Unhurried
+from infrawatch.ingest import low_priority
+from infrawatch.ingest.low_priority import LONGEST_REST_S, PATIENCE_S, RESTS, LowPriority
 
 
 class Clock:
@@ -14,7 +14,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 0.0
         self.rests_s: list[float] = []
-        monkeypatch.setattr(unhurried, "monotonic", lambda: self.now_s)
+        monkeypatch.setattr(low_priority, "monotonic", lambda: self.now_s)
         monkeypatch.setattr(asyncio, "sleep", self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
@@ -25,7 +25,7 @@ class Clock:
 async def test_a_piece_is_followed_by_a_rest_that_is_longer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock, batch = Clock(monkeypatch), Unhurried(asyncio.Lock())
+    clock, batch = Clock(monkeypatch), LowPriority(asyncio.Lock())
     for took_s in (0.001, 0.002, 10.0):
         async with batch.piece():
             clock.now_s += took_s
@@ -33,7 +33,7 @@ async def test_a_piece_is_followed_by_a_rest_that_is_longer(
 
 
 async def test_a_batch_rests_only_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, batch = Clock(monkeypatch), Unhurried(asyncio.Lock())
+    clock, batch = Clock(monkeypatch), LowPriority(asyncio.Lock())
     for _ in range(1_000):
         async with batch.piece():
             clock.now_s += 1.0
@@ -46,7 +46,7 @@ async def test_batches_take_turns() -> None:
     done: list[str] = []
 
     async def work(name: str) -> None:
-        batch = Unhurried(turn)
+        batch = LowPriority(turn)
         for _ in range(3):
             async with batch.piece():
                 done.append(name)
