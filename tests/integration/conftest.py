@@ -50,7 +50,7 @@ async def running(app: Callable[..., Any]) -> AsyncGenerator[str, None]:
             log_level="warning",
             access_log=False,
             ws="websockets-sansio",
-            proxy_headers=False,  # as in cli/serving.py: the app does that
+            proxy_headers=False,  # as in server/serving.py: the app does that
         )
     )
     async with asyncio.TaskGroup() as tasks:

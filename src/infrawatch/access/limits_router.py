@@ -95,7 +95,7 @@ async def set_limits(
 
 
 @router.delete("", status_code=204)
-async def withdraw_limits(
+async def delete_limits(
     principal: MayAdministrate,
     database: TheDatabase,
     tenant: Annotated[Name | None, Query()] = None,

@@ -55,7 +55,7 @@ class _Refused(Exception):  # ends in a redirect, is no answer
 
 
 @router.get("/session/oidc", status_code=303, response_class=RedirectResponse)
-async def go_to_the_provider(request: Request, access: TheAccess) -> RedirectResponse:
+async def start_oidc_sign_in(request: Request, access: TheAccess) -> RedirectResponse:
     """Go to the identity provider, which sends the browser back to `/v1/session/oidc/callback`."""
     issuer, _ = _provider(access)
     made = _Secrets(*(secrets.token_urlsafe(32) for _ in range(3)))
@@ -79,7 +79,7 @@ async def go_to_the_provider(request: Request, access: TheAccess) -> RedirectRes
 
 
 @router.get("/session/oidc/callback", status_code=303, response_class=RedirectResponse)
-async def come_back(
+async def finish_oidc_sign_in(
     request: Request,
     access: TheAccess,
     code: Annotated[str | None, Query(max_length=4096)] = None,

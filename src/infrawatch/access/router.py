@@ -49,7 +49,7 @@ async def list_keys(principal: MayAdministrate, database: TheDatabase) -> schema
     status_code=201,
     responses={404: to_answer("There is no such tenant."), 422: _INVALID},
 )
-async def make_key(
+async def post_key(
     key_in: schemas.KeyIn, principal: MayAdministrate, database: TheDatabase
 ) -> schemas.KeyCreated:
     """Make a key. The answer is the only time that its secret is shown; it is good at once."""
@@ -61,7 +61,7 @@ async def make_key(
 
 
 @router.delete("/keys/{key_id}", status_code=204)
-async def withdraw_key(
+async def delete_key(
     principal: MayAdministrate,
     database: TheDatabase,
     key_id: Annotated[str, Path(pattern=r"^[a-z0-9]{4,32}$")],
@@ -100,7 +100,7 @@ async def list_audit(
 
 
 @router.post("/live/tickets", status_code=201)
-async def give_ticket(request: Request, principal: MayRead) -> schemas.Ticket:
+async def create_ticket(request: Request, principal: MayRead) -> schemas.Ticket:
     """Get a ticket for `WS /v1/live`: good once, for a minute, on any server.
 
     A page offers it as a subprotocol, for it cannot send a header with a WebSocket:

@@ -30,7 +30,7 @@ router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_cl
 
 
 @router.get("/session")
-async def who_am_i(request: Request, access: TheAccess) -> schemas.SessionOut:
+async def get_session(request: Request, access: TheAccess) -> schemas.SessionOut:
     """Who is asking, by whatever they bring, and how somebody can sign in."""
     if not access.is_required:
         return await _describe(access, None)

@@ -24,7 +24,7 @@ Everything = Annotated[
 
 
 def compact(data_dir: DataDir = None, everything: Everything = False) -> None:
-    """Compact what was committed until now; beside a running server, or without one.
+    """Compact what was committed until now, with or without a running server.
 
     A server does this by itself, some minutes after samples arrive.
     """

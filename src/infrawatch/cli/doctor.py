@@ -52,7 +52,7 @@ class Finding(NamedTuple):
 def doctor(data_dir: DataDir = None) -> None:
     """Check what InfraWatch needs, as it is configured here; each line says what to do.
 
-    Leaves with 1 if there is a fault. It changes nothing and starts nothing.
+    Exits with 1 if there is a fault. Changes nothing and starts nothing.
     """
     levels: list[str] = []
 

@@ -20,7 +20,7 @@ Url = Annotated[
 
 
 def healthcheck(url: Url = None) -> None:
-    """Leave with 0 if the server can take samples and queries now, with 1 and the reason if not."""
+    """Exit with 0 if the server can take samples and queries now, with 1 and the reason if not."""
     settings = read_settings(Settings)
     ready = f"{url or local_url(settings.host, settings.port)}/readyz"
     try:

@@ -23,7 +23,7 @@ from infrawatch.store.keys import KeyRepository, StoredKey
 from infrawatch.store.tenants import TenantRepository
 
 keys = typer.Typer(
-    help="Make, list and revoke API keys, beside a running server or without one.",
+    help="Create, list and revoke API keys, with or without a running server.",
     callback=set_up_logging,
     no_args_is_help=True,
     add_completion=False,
@@ -35,13 +35,13 @@ Scopes = Annotated[
     list[str], typer.Option("--scope", help="write, read or admin; repeat it for more.")
 ]
 Tenant = Annotated[str, typer.Option(help="Whose data it writes and reads.")]
-Expires = Annotated[str | None, typer.Option(help="How long it is good: 90d. Else for ever.")]
+Expires = Annotated[str | None, typer.Option(help="How long it is valid: 90d. Left out, for ever.")]
 IfAbsent = Annotated[
     bool,
     typer.Option(
         "--if-absent",
-        help="Make none if the file of --to-file holds a good one already; without --to-file, "
-        "if there is a good key of this name.",
+        help="Do nothing if the file of --to-file holds a valid key already; without --to-file, "
+        "if there is a valid key of this name.",
     ),
 ]
 ToFile = Annotated[
@@ -60,7 +60,7 @@ def create(  # noqa: PLR0913, PLR0917  # each is an option
     to_file: ToFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a key and print it: once, for all that is stored is a digest. It is good at once."""
+    """Create a key and print it, once: only a digest is stored. It is valid at once."""
     spec = KeySpec(0, parse_name(name, "--name"), _parse_scopes(scope), _parse_expires(expires))
     run_until_stopped(_create(data_dir, tenant, spec, to_file, is_once=if_absent))
 
@@ -81,7 +81,7 @@ def revoke(
     ],
     data_dir: DataDir = None,
 ) -> None:
-    """Let a key be refused, by every server, within about two seconds."""
+    """Revoke a key: every server refuses it within about two seconds."""
     run_until_stopped(_revoke(data_dir, key_id))
 
 

@@ -15,7 +15,7 @@ from infrawatch.store.limits import Holder, LimitRepository, Limits
 from infrawatch.store.tenants import TenantRepository
 
 limits = typer.Typer(
-    help="Set and list limits of tenants and keys, beside a running server or without one.",
+    help="Set and list limits of tenants and keys, with or without a running server.",
     callback=set_up_logging,
     no_args_is_help=True,
     add_completion=False,
@@ -23,7 +23,9 @@ limits = typer.Typer(
 
 
 Tenant = Annotated[str, typer.Option(help="Whose limits.")]
-Key = Annotated[str | None, typer.Option(help="The id of one of its keys; else all of it.")]
+Key = Annotated[
+    str | None, typer.Option(help="The id of one of its keys; left out, the whole tenant.")
+]
 
 
 @limits.command("set")
@@ -33,20 +35,21 @@ def set_limits(  # noqa: PLR0913, PLR0917  # each is an option
     requests_per_s: Annotated[float | None, typer.Option(min=1e-3)] = None,
     samples_per_s: Annotated[float | None, typer.Option(min=1e-3)] = None,
     active_series: Annotated[
-        int | None, typer.Option(min=0, help="At it, known series flow on, new ones are refused.")
+        int | None,
+        typer.Option(min=0, help="At the limit, known series go on, new ones are refused."),
     ] = None,
     live_connections: Annotated[
         int | None, typer.Option(min=0, help="To all servers together; without Redis, to each.")
     ] = None,
     query_samples: Annotated[
-        int | None, typer.Option(min=1, help="That one question may read.")
+        int | None, typer.Option(min=1, help="How many samples one query may read.")
     ] = None,
     query_series: Annotated[
-        int | None, typer.Option(min=1, help="That one question may mean.")
+        int | None, typer.Option(min=1, help="How many series one query may select.")
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Let these be all limits of a tenant or key, on every server within about a second."""
+    """Set all limits of a tenant or key: those left out are removed. Servers follow in a second."""
     wanted = Limits(
         requests_per_s, samples_per_s, active_series, live_connections, query_samples, query_series
     )
@@ -55,7 +58,7 @@ def set_limits(  # noqa: PLR0913, PLR0917  # each is an option
 
 @limits.command()
 def clear(tenant: Tenant = "default", key: Key = None, data_dir: DataDir = None) -> None:
-    """Let a tenant or key have no limits of its own."""
+    """Remove the limits of a tenant or key."""
     run_until_stopped(_clear(data_dir, tenant, key))
 
 

@@ -20,7 +20,7 @@ To = Annotated[
 
 
 def migrate(data_dir: DataDir = None, to: To = None) -> None:
-    """Bring the database to the schema this version speaks; nothing happens if it is there.
+    """Migrate the database to the schema of this version; does nothing if it is there.
 
     Without --data-dir it is the database in INFRAWATCH_DATABASE_URL, if that is set.
     """

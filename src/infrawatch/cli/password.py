@@ -13,7 +13,7 @@ from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.errors import CannotStart, InvalidInput
 
 password = typer.Typer(
-    help="Set or remove the administrator's password, with which one signs in to the dashboard.",
+    help="Set or remove the administrator's password for the dashboard.",
     callback=set_up_logging,
     no_args_is_help=True,
     add_completion=False,
@@ -22,13 +22,13 @@ password = typer.Typer(
 
 @password.command("set")
 def set_it(data_dir: DataDir = None) -> None:
-    """Ask for the password, or read it from a pipe. Who signed in with another is signed out."""
+    """Ask for the password, or read it from a pipe. Sessions of another password end."""
     run_until_stopped(_set(data_dir, _ask()))
 
 
 @password.command()
 def remove(data_dir: DataDir = None) -> None:
-    """Let nobody sign in with a password; who did is signed out."""
+    """Remove the password; whoever signed in with it is signed out."""
     run_until_stopped(_remove(data_dir))
 
 

@@ -21,7 +21,7 @@ from infrawatch.store.database import Database
 from infrawatch.store.sql_users import SqlUserRepository, to_user_url
 
 sql_users = typer.Typer(
-    help="Let people and BI tools read one tenant in SQL, and nothing else.",
+    help="Give people and BI tools one tenant in SQL, to read, and nothing else.",
     callback=set_up_logging,
     no_args_is_help=True,
     add_completion=False,
@@ -44,7 +44,7 @@ def create(
 
 @sql_users.command("list")
 def list_sql_users(data_dir: DataDir = None) -> None:
-    """Show all of them; never their passwords."""
+    """Show all SQL users; never their passwords."""
     run_until_stopped(_list(data_dir))
 
 

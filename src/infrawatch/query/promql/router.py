@@ -167,7 +167,7 @@ async def format_query_by_form(
 
 
 @router.get("/status/buildinfo")
-async def tell_build() -> schemas.BuildAnswer:
+async def get_build_info() -> schemas.BuildAnswer:
     """What this is: Grafana asks before anything else."""
     application = f"InfraWatch {version('infrawatch')}"
     return schemas.BuildAnswer(data={"version": _LIKE, "application": application})

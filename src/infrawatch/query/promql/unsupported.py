@@ -62,7 +62,7 @@ async def list_exemplars_by_form(
 
 
 @router.get("/status/{what}", status_code=404)
-async def tell_status(
+async def get_status(
     what: Annotated[str, Path(max_length=100, examples=["runtimeinfo"])],
 ) -> schemas.QueryRefusal:
     """Other status than `buildinfo`: there is none of Prometheus' own."""
