@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from math import nan
 from time import perf_counter
 from typing import Self
 from urllib.parse import urlencode, urlsplit
@@ -30,7 +31,19 @@ class Outcome:
     refused: list[bytes] = field(default_factory=list)
     wall_s: float = 0.0
 
+    def plus(self, later: Self) -> Self:
+        """Both, one after the other."""
+        return type(self)(
+            self.samples + later.samples,
+            self.latencies_s + later.latencies_s,
+            self.refused + later.refused,
+            self.wall_s + later.wall_s,
+        )
+
     def percentile_ms(self, percent: float) -> float:
+        """How long so many percent of the requests took at most; NaN if there were none."""
+        if not self.latencies_s:
+            return nan
         ordered = sorted(self.latencies_s)
         return 1000 * ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
 
