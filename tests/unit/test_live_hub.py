@@ -1,5 +1,6 @@
 """The hub, its topics and what arrived late, without a database."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
+from infrawatch.errors import QueryTooBroad
+from infrawatch.live import hub as hubs
 from infrawatch.live import topic as topics
 from infrawatch.live import update as updates
 from infrawatch.live.hub import Hub, Start
@@ -63,7 +66,7 @@ class Stored:
 
 
 def hub_of(stored: Stored, seqs: Mapping[int, int] | None = None, *known: int) -> Hub:
-    hub = Hub(EPOCH, stored.names_of, timedelta(minutes=10))
+    hub = Hub(EPOCH, stored.names_of, timedelta(minutes=10), most_series=1_000)
     hub.start(
         Start(WriterPositions(seqs or {}, START_US), seqs or {}, np.array(known, np.int64), [])
     )
@@ -157,6 +160,45 @@ async def test_series_are_looked_up_once() -> None:
     assert stored.asked == [[1, 3]]
 
 
+async def test_what_a_tenant_follows_is_bounded_and_no_other_tenants_is() -> None:
+    hub = hub_of(Stored({}))
+    many = [Series(one, "a", {}) for one in range(600)]
+    with hub.joined(key("a"), "lossless") as (first, _):
+        hub.learn(first, many)
+        hub.learn(first, many)  # whoever follows the same takes no more
+        with (
+            hub.joined(key('a{b=""}'), "lossless") as (second, _),
+            hub.joined(key("a", 2), "lossless") as (theirs, _),
+        ):
+            hub.learn(theirs, many)
+            with pytest.raises(QueryTooBroad, match="1000 series"):
+                hub.learn(second, many)
+    with hub.joined(key('a{b=""}'), "lossless") as (second, _):
+        hub.learn(second, many)
+
+
+async def test_many_topics_look_at_new_series_while_others_have_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hubs, "_BREATH_S", 0)
+    hub, turns = hub_of(Stored(dict.fromkeys(range(1, 101), (1, "a")))), 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    with hub.joined(key("a"), "lossless") as (topic, mailbox):
+        hub.learn(topic, [])
+        async with asyncio.TaskGroup() as tasks:
+            other = tasks.create_task(others())
+            await hub.apply(entry(1, 1, *((one, 10, 1.0) for one in range(1, 101))))
+            other.cancel()
+        assert len(told(mailbox)) == 100
+    assert turns >= 50
+
+
 async def test_the_last_to_leave_takes_the_topic_along() -> None:
     hub = hub_of(Stored({}))
     with hub.joined(key("a"), "lossless") as (one, _):
@@ -168,7 +210,7 @@ async def test_the_last_to_leave_takes_the_topic_along() -> None:
 
 
 async def test_the_position_names_the_writers_of_the_replay_window_only() -> None:
-    hub = Hub(EPOCH, Stored({}).names_of, timedelta(minutes=10))
+    hub = Hub(EPOCH, Stored({}).names_of, timedelta(minutes=10), most_series=1_000)
     hub.start(Start(WriterPositions({1: 5, 2: 9}, START_US), [2], np.empty(0, np.int64), []))
     assert hub.position().seqs == {2: 9}
     await hub.apply(entry(3, 1, at_us=START_US + US))

@@ -48,8 +48,11 @@ class Hub:
     It knows how far each writer has come, so that a viewer can be told where it stands.
     """
 
-    def __init__(self, epoch: UUID, names_of: NamesOf, window: timedelta) -> None:
+    def __init__(
+        self, epoch: UUID, names_of: NamesOf, window: timedelta, *, most_series: int
+    ) -> None:
         self._epoch = epoch
+        self._most_series = most_series
         self._names_of = names_of
         self._window_us = duration_us(window)
         self._topics: dict[TopicKey, Topic] = {}
@@ -120,7 +123,22 @@ class Hub:
                 self._index = None
 
     def learn(self, topic: Topic, series: Sequence[Series]) -> None:
-        """Tell a topic which series it has in a snapshot; it gets what came in the meantime."""
+        """Tell a topic which series it has in a snapshot; it gets what came in the meantime.
+
+        Raises:
+            QueryTooBroad: all topics of its tenant together would have too many.
+        """
+        tenant_id = topic.key.tenant_id
+        others = sum(
+            len(one.ids)
+            for key, one in self._topics.items()
+            if key.tenant_id == tenant_id and one is not topic
+        )
+        if others + len(series) > self._most_series:
+            raise QueryTooBroad(
+                f"all live selectors of your tenant mean more than {self._most_series} series "
+                "together: add labels to them, or leave some"
+            )
         if topic.learn(series) or topic.is_loading:
             self._index = None
         if topic.is_loading:

@@ -21,7 +21,7 @@ from infrawatch.model.samples import Columns, Int64s, is_among
 from infrawatch.model.timerange import FAR_FUTURE_US, US, TimeRange, now_us, parse_time
 from infrawatch.store.database import Database
 from infrawatch.store.journal import JournalRepository
-from infrawatch.store.known import Series
+from infrawatch.store.known import KnownSeries, Series
 from infrawatch.store.reading import Snapshot
 
 log = structlog.get_logger()
@@ -63,6 +63,7 @@ class InitialStateReader:
         self._window = replay_window
         self._max_series = max_series
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._known = KnownSeries()  # so that topics share what they know of a series
 
     async def read(self, options: SubscriptionOptions, resume: Cursor | None) -> InitialState:
         """Read it as often as it takes: a viewer outlives a restart of the database.
@@ -86,7 +87,7 @@ class InitialStateReader:
     async def _read(
         self, journal: JournalRepository, options: SubscriptionOptions, resume: Cursor | None
     ) -> InitialState:
-        snapshot = Snapshot.on(journal.connection, options.tenant_id, MAX_SAMPLES)
+        snapshot = Snapshot.on(journal.connection, options.tenant_id, MAX_SAMPLES, self._known)
         seqs, at_us = await snapshot.writers.positions(self._window)
         position = Position(self._epoch, at_us, seqs)
         series = await snapshot.series.select(options.selector, limit=self._max_series + 1)

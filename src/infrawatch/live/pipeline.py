@@ -23,6 +23,10 @@ POLL_WITH_BUS = timedelta(seconds=1)
 """How often it is asked what the bus has lost."""
 
 
+_WIDEST = 10
+"""All selectors that a tenant follows may mean as many series as so many of the widest."""
+
+
 class LiveOptions(NamedTuple):
     replay_window: timedelta
     max_series: int
@@ -42,7 +46,8 @@ class Pipeline:
         window, url = options.replay_window, options.redis_url
         poll = POLL_ALONE if url is None else POLL_WITH_BUS
         self._telemetry = telemetry
-        self._hub = Hub(epoch, names_of, window)
+        most_series = _WIDEST * options.max_series
+        self._hub = Hub(epoch, names_of, window, most_series=most_series)
         self._tail = Tail(database, self._hub, poll=poll, replay_window=window)
         self._bus = (
             None if url is None else Bus(url, str(epoch), telemetry, self._hub, self._tail.offer)

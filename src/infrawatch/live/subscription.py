@@ -99,7 +99,9 @@ class Subscription:
         finally:
             self.is_beginning = False
         self._hub.learn(self._topic, state.series)
-        frames = deque([frame_builder.all_series()] if lost is None else [])
+        frames = deque[str]()
+        if lost is None:
+            frames.append(await asyncio.to_thread(frame_builder.all_series))
         samples_json = await asyncio.to_thread(encode_samples, state.columns)
         frames += frame_builder.beginning(state._replace(lost=lost or state.lost), samples_json)
         return frames, state.position.seqs
@@ -172,7 +174,7 @@ class _FrameBuilder:
 
     def _untold(self) -> list[schemas.SeriesName]:
         untold = self._topic.series[self._told :]
-        self._told = len(self._topic.series)
+        self._told += len(untold)  # there may be more by now
         return [
             schemas.SeriesName(id=str(one.id), metric=one.metric, labels=dict(one.labels))
             for one in untold

@@ -135,6 +135,7 @@ class Viewer:
                     async with aclosing(subscription.frames()) as frames:
                         async for frame in frames:
                             await self._send(frame)
+                            del frame  # megabytes, which would wait for the next one
                 finally:
                     self._subscriptions.discard(subscription)
         except InfraWatchError as error:
