@@ -13,7 +13,7 @@ from infrawatch.store import copy
 from infrawatch.store.bits import from_bits, to_bits, to_head, to_odd, to_sent
 from infrawatch.store.codec import WINDOW_US, cut
 from infrawatch.store.ragged import Runs, are_first
-from infrawatch.store.wanted import BLOCKS_OF_WANTED, block_of
+from infrawatch.store.wanted import MAY_HOLD, NEAR_WANTED, block_of
 
 HEAD_COLUMNS = (
     "generation",
@@ -48,12 +48,14 @@ def _id_of(run: str) -> str:
 
 # Where few series of a block are wanted, rows are taken apart: they are mostly of others. Series
 # that were created together have one id after the other, so that the id tells the place of the run
-# where as many runs as ids lie between the first and the last; else all runs are looked at.
+# where as many runs as ids lie between the first and the last; else all runs are looked at. CASE is
+# there so that nobody asks first, and for nothing, whether a row may hold one at all.
 HEAD_OF_WANTED = f"""
 SELECT k.generation, k.window_at, k.start_at, k.end_at, part.*
-{BLOCKS_OF_WANTED.format(table="chunks_head")}
+{NEAR_WANTED.format(table="chunks_head")}
 CROSS JOIN LATERAL (
-    SELECT k.runs, k.times, k."values" WHERE cardinality(wanted.ids) > {_MANY}
+    SELECT k.runs, k.times, k."values"
+    WHERE CASE WHEN cardinality(wanted.ids) > {_MANY} THEN {MAY_HOLD} END
     UNION ALL
     SELECT CAST(told AS bit varying), CAST(CASE
             WHEN step_us < 0

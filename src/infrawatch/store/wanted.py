@@ -14,8 +14,7 @@ FROM (
 ) AS wanted
 """
 
-# A row of a block may have none of them although one lies between its first and its last.
-BLOCKS_OF_WANTED = f"""
+NEAR_WANTED = f"""
 FROM (
     SELECT CAST(id & {SHARDS - 1} AS smallint) AS shard, id >> {BLOCK_BITS} AS block,
         min(id) AS first, max(id) AS last, array_agg(id) AS ids
@@ -24,9 +23,13 @@ FROM (
 ) AS wanted
 JOIN {{table}} k ON k.shard = wanted.shard AND k.block = wanted.block
     AND k.first_id <= wanted.last AND k.last_id >= wanted.first
-    AND EXISTS (SELECT FROM unnest(wanted.ids) AS id WHERE id BETWEEN k.first_id AND k.last_id)
 """
-"""The same blocks as rows that hold several series: `first_id` to `last_id` of a block."""
+"""Rows that hold several series, `first_id` to `last_id` of a block, and may hold wanted ones."""
+
+MAY_HOLD = "EXISTS (SELECT FROM unnest(wanted.ids) AS id WHERE id BETWEEN k.first_id AND k.last_id)"
+"""Of such a row: one of them lies between its first and its last, not only beside others."""
+
+BLOCKS_OF_WANTED = f"{NEAR_WANTED} AND {MAY_HOLD}"
 
 
 def to_wanted(ids: Int64s) -> dict[str, object]:
