@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 from pydantic import ValidationError
@@ -15,9 +15,7 @@ from infrawatch.client.live import LiveUpdate, SubscriptionOptions, follow
 from infrawatch.client.series import Answer, Found, Receipt, Sample, Series
 from infrawatch.client.url import LATER, is_loopback, parse_url, public_url, to_headers
 from infrawatch.errors import InvalidInput, RequestRefused, ServerUnavailable
-from infrawatch.model.timerange import from_us, to_us
-
-Precision = Literal["s", "ms", "us", "ns"]
+from infrawatch.model.timerange import Precision, from_us, to_us
 
 _CONNECT_TIMEOUT_S = 5.0
 _KEEPALIVE_S = 300.0  # longer than the usual pause between two batches
@@ -92,7 +90,7 @@ class Client:
         self,
         body: bytes,
         *,
-        precision: Literal["s", "ms", "us", "ns"] = "ms",
+        precision: Precision = "ms",
         partial: bool = False,
     ) -> Receipt:
         """Store a native batch that is JSON already, compressed with gzip; else like `push`."""

@@ -1,7 +1,7 @@
 """POST /v1/samples: the native formats, and how their senders are answered."""
 
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -20,13 +20,12 @@ from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Receipt, Refusal
 from infrawatch.ingest.verdicts import Verdicts, counted
 from infrawatch.model.cursor import Cursor
+from infrawatch.model.timerange import Precision
 from infrawatch.problems import ParameterProblem, to_answer, to_response
 
 router = APIRouter(prefix="/v1", route_class=IngestRoute, tags=["ingest"])
 
 FORMAT = "native"
-
-Precision = Literal["s", "ms", "us", "ns"]
 
 
 class Decode(Protocol):

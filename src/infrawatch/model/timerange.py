@@ -3,7 +3,7 @@
 import math
 import re
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from infrawatch.durations import parse_duration
 from infrawatch.errors import InvalidTime
@@ -13,6 +13,9 @@ US = 1_000_000
 
 FAR_FUTURE_US = 7_258_118_400 * US
 """2200-01-01. A number of seconds beyond it is a number of milliseconds by mistake."""
+
+Precision = Literal["s", "ms", "us", "ns"]
+"""The unit of the times in a body or an answer, as users name it."""
 
 _NUMBER = re.compile(r"[+-]?\d{1,19}(\.\d{1,12})?")
 

@@ -12,6 +12,7 @@ from infrawatch.errors import InvalidCursor, InvalidInput, InvalidTime
 from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
 from infrawatch.model.selector import MAX_SELECTOR_CHARACTERS, Selector, parse_selector
 from infrawatch.model.timerange import (
+    Precision,
     duration_us,
     is_back_from_now,
     now_us,
@@ -26,7 +27,6 @@ from infrawatch.query.functions import Function
 from infrawatch.query.plan import Asker, Reader
 from infrawatch.query.ranges import RangeQuestion
 from infrawatch.query.rolled import from_whole_bucket
-from infrawatch.query.schemas import Precision
 from infrawatch.query.steps import Steps
 from infrawatch.query.streaming import Pieces, PiecesResponse
 

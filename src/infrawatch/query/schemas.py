@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-Precision = Literal["s", "ms", "us", "ns"]
 WireValue = Annotated[
     float | str | None,
     Field(description='A number; "NaN", "+Inf" or "-Inf"; null for a stale marker or empty step.'),

@@ -127,19 +127,19 @@ def read_told(read: Read, body: bytes, *, on_loop: bool) -> object:
 
 
 @pytest.mark.parametrize(("read", "body"), USUAL.values(), ids=USUAL.keys())
-def test_what_agents_send_is_read_in_haste_as_otherwise(read: Read, body: bytes) -> None:
+def test_what_agents_send_is_read_on_the_event_loop_as_off_it(read: Read, body: bytes) -> None:
     assert read_told(read, body, on_loop=True) == read_told(read, body, on_loop=False)
 
 
 @pytest.mark.parametrize(("read", "body"), COSTLY.values(), ids=COSTLY.keys())
-def test_what_costs_much_is_not_read_in_haste(read: Read, body: bytes) -> None:
+def test_what_costs_much_is_not_read_on_the_event_loop(read: Read, body: bytes) -> None:
     with pytest.raises(BlocksLoop):
         read(body, on_loop=True)
 
     read(body)
 
 
-def test_few_new_series_are_found_in_haste_and_any_number_of_known_ones() -> None:
+def test_few_new_series_are_found_on_the_event_loop_and_any_number_of_known_ones() -> None:
     keys = [b"%d" % n for n in range(10 * MOST_NEW)]
 
     assert find_known(lambda keys: [7] * len(keys), keys, on_loop=True) == [7] * len(keys)
