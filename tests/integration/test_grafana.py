@@ -36,6 +36,21 @@ async def test_a_data_source_is_saved_and_tested(client: AsyncClient) -> None:
     assert build["version"] == "2.45.0"
 
 
+@pytest.mark.parametrize("form", [None, {"time": "4"}, {"time": "4", "query": "1+1"}])
+async def test_what_is_posted_may_be_asked_in_the_url_and_a_form_goes_before_it(
+    client: AsyncClient, form: dict[str, str] | None
+) -> None:
+    query = "2+2" if form and "query" in form else "1+1"
+    answer = await client.post(
+        "/api/v1/query", params={"query": query, "time": "9" if form else "4"}, data=form
+    )
+    assert answer.json()["data"] == {"resultType": "scalar", "result": [4.0, "2"]}
+
+    selectors = {"match[]": ["up", "down"]}
+    series = await client.post("/api/v1/series", params=selectors, data=form)
+    assert (series.status_code, series.json()["data"]) == (200, [])
+
+
 async def test_variables_are_filled(client: AsyncClient) -> None:
     await _send(client, "up", {"a": 1, "b": 1, "c": 0})
     labels = await client.get("/api/v1/labels", params={"match[]": "up", "limit": "40000"})
