@@ -1,7 +1,7 @@
 /** Who is signed in, and how one can be. */
 
 import { useEffect, useState } from "preact/hooks";
-import { api, type Session, whenRefused } from "./api";
+import { api, Problem, type Session, whenRefused } from "./api";
 
 /** Null until the server has told; why it does not is `problem`. */
 export interface Known {
@@ -31,7 +31,13 @@ export async function signInWithPassword(password: string): Promise<void> {
 
 /** The key is sent this once, and kept nowhere. */
 export async function signInWithKey(key: string): Promise<void> {
-  tell(await api.signIn({}, key));
+  try {
+    tell(await api.signIn({}, key));
+  } catch (error) {
+    // What the server says of a wrong key is for programs: which header to send it in.
+    if (error instanceof Problem && error.status === 401) throw new Error("This key is wrong, was revoked, or has expired.");
+    throw error;
+  }
 }
 
 export async function signOut(): Promise<void> {

@@ -82,9 +82,11 @@ async def test_a_key_is_traded_for_a_session_and_kept_nowhere(
     browser: Browser, guarded: AsyncClient, shared_database_url: str
 ) -> None:
     key = await a_key(shared_database_url, "read", name="somebody's")
-    async with page_of(browser, str(guarded.base_url)) as page:
+    async with page_of(browser, str(guarded.base_url), may_complain=True) as page:
         await page.goto("/")
         await page.get_by_text("Use an API key").click()
+        await _enter(page, "API key", f"{key[:-1]}!")
+        await expect(page.get_by_role("alert")).to_contain_text("This key is wrong")
         await _enter(page, "API key", key)
         await expect(page.locator(".who")).to_contain_text("somebody's")
         card = page.locator(".card h2", has_text="web-1")
