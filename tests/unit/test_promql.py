@@ -24,7 +24,7 @@ from infrawatch.model.samples import STALE_NAN_BITS, Columns
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.model.timerange import US
 from infrawatch.query.plan import ReadLimits
-from infrawatch.query.promql.answers import Result, encode
+from infrawatch.query.promql.answers import Result, encode, to_texts
 from infrawatch.query.promql.evaluation import Evaluation
 from infrawatch.query.promql.moments import Asked, find_spans
 from infrawatch.query.promql.parsing import parse_query
@@ -299,3 +299,20 @@ def test_a_call_is_answered_or_refused_by_name(query: str) -> None:
             parse_query(query)
     else:
         evaluated(query)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0", "-0", "1", "-2.5", "0.0001", "0.000012345", "0.000001", "-0.00001", "9.5e-07"),
+        *("5e-324", "9999999999999998", "12345678901234568", "-100000000000000000000", "1e+21"),
+        *("1.7976931348623157e+308", "NaN", "+Inf", "-Inf"),
+    ],
+)
+def test_numbers_are_written_as_prometheus_does(text: str) -> None:
+    assert to_texts(np.array([float(text), 1.5])) == [text, "1.5"]
+
+
+def test_scalars_have_no_exponents() -> None:
+    numbers = to_texts(np.array([1e-9, -1e21, 0.1]), has_exponents=False)
+    assert numbers == ["0.000000001", "-1000000000000000000000", "0.1"]

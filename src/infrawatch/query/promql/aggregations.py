@@ -83,7 +83,7 @@ def count_values(label: str, vector: Vector, modifier: promql.AggModifier | None
             raise QueryTooBroad(
                 f"more than {_MOST_COUNTED} values are too many to count: round them"
             )
-        for value, text in zip(different, to_texts(different), strict=True):
+        for value, text in zip(different, to_texts(different, has_exponents=False), strict=True):
             same = np.isnan(values) if np.isnan(value) else values == value
             labels.append({**name, label: text})
             counts.append((same & present).sum(axis=0).astype(np.float64))

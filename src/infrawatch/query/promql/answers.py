@@ -17,6 +17,12 @@ from infrawatch.query.promql.vectors import Vector, key_of
 Value = Vector | Float64s | str
 """A vector, a number or a text at every moment (a text is the same at each)."""
 
+_DIGITS_FROM, _DIGITS_BELOW = 1e-6, 1e21
+"""Between them Prometheus writes samples without exponents (its `jsonutil`)."""
+
+_SAME_FROM, _SAME_BELOW = 1e-4, 1e16
+"""Between them Python does so too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -27,12 +33,23 @@ class Result:
     is_range: bool
 
 
-def to_texts(values: Float64s) -> list[str]:
-    """Numbers as Prometheus writes them."""
+def to_texts(values: Float64s, *, has_exponents: bool = True) -> list[str]:
+    """Numbers as Prometheus writes them: scalars and labels have no exponents, samples may."""
     texts = [repr(value).removesuffix(".0") for value in values.tolist()]
-    for place in np.flatnonzero(~np.isfinite(values)).tolist():
-        texts[place] = "NaN" if np.isnan(values[place]) else "+Inf" if values[place] > 0 else "-Inf"
+    sizes = np.abs(values)
+    is_plain = (sizes == 0) | ((sizes >= _SAME_FROM) & (sizes < _SAME_BELOW))
+    for place in np.flatnonzero(~is_plain).tolist():
+        texts[place] = _unusual(float(values[place]), has_exponents=has_exponents)
     return texts
+
+
+def _unusual(value: float, *, has_exponents: bool) -> str:
+    """What Python writes otherwise than Prometheus does."""
+    if not np.isfinite(value):
+        return "NaN" if np.isnan(value) else "+Inf" if value > 0 else "-Inf"
+    if not has_exponents or _DIGITS_FROM <= abs(value) < _DIGITS_BELOW:
+        return np.format_float_positional(value, trim="-")
+    return repr(value)
 
 
 def encode(result: Result, most: int | None = None) -> Iterator[bytes]:
@@ -62,7 +79,7 @@ def _data(result: Result, most: int | None) -> Generator[bytes, None, bool]:
         yield _series({}, times, value)
         yield b"]"
     else:
-        yield b'"scalar","result":' + to_json([times[0], *to_texts(value[:1])])
+        yield b'"scalar","result":' + to_json([times[0], *to_texts(value[:1], has_exponents=False)])
     return False
 
 
