@@ -91,7 +91,7 @@ async def _health(request: Request) -> Health:  # plain functions get a thread e
 
 @router.get("/livez")
 async def livez() -> Liveness:
-    """The process runs; ask /readyz whether it can work."""
+    """The process runs; use /readyz to see whether it can serve."""
     return Liveness()
 
 

@@ -98,7 +98,7 @@ async def put_limits(database: Database, holder: Holder, limits: Limits, actor: 
 
 
 async def remove_limits(database: Database, holder: Holder, actor: Actor) -> None:
-    """Let a tenant or key have no limits of its own.
+    """Remove the limits of a tenant or key.
 
     Raises:
         NotFound: it has none.

@@ -101,7 +101,7 @@ async def delete_limits(
     tenant: Annotated[Name | None, Query()] = None,
     key_id: Annotated[KeyId, Query()] = None,
 ) -> None:
-    """Let a tenant or key have no limits of its own."""
+    """Remove the limits of a tenant or key."""
     holder = await _holder(principal, tenant, key_id, database)
     await remove_limits(database, holder, Actor(principal.name, principal.key_id))
 

@@ -86,7 +86,7 @@ async def finish_oidc_sign_in(
     state: Annotated[str, Query(max_length=200)] = "",
     iss: Annotated[str | None, Query(max_length=1000)] = None,
 ) -> RedirectResponse:
-    """Come back from the identity provider: to the dashboard, signed in or told why not."""
+    """Return from the identity provider to the dashboard, signed in or with the reason why not."""
     try:
         issuer, _ = _provider(access)
         made = _secrets_of(request, state)

@@ -52,7 +52,7 @@ async def list_keys(principal: MayAdministrate, database: TheDatabase) -> schema
 async def post_key(
     key_in: schemas.KeyIn, principal: MayAdministrate, database: TheDatabase
 ) -> schemas.KeyCreated:
-    """Make a key. The answer is the only time that its secret is shown; it is good at once."""
+    """Create a key. Its secret is shown in this answer only; it is valid at once."""
     expires_at = _to_expiry(key_in.expires_in)
     tenant_id = await _tenant_meant(principal, key_in.tenant, database)
     spec = KeySpec(tenant_id, key_in.name, list(dict.fromkeys(key_in.scopes)), expires_at)

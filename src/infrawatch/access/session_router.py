@@ -31,7 +31,7 @@ router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_cl
 
 @router.get("/session")
 async def get_session(request: Request, access: TheAccess) -> schemas.SessionOut:
-    """Who is asking, by whatever they bring, and how somebody can sign in."""
+    """Who is signed in, by cookie, key or token, and the ways to sign in."""
     if not access.is_required:
         return await _describe(access, None)
     return await _describe(access, await access.gate.find(request))

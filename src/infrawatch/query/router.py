@@ -107,7 +107,7 @@ async def list_series(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     precision: Times = "ms",
 ) -> schemas.SeriesPage:
-    """Series with their first and last sample time, a page at a time."""
+    """Series with the times of their first and last sample, paginated."""
     after = _page_start(cursor)
     found = await reader.series(asker, selector, limit=limit + 1, after=after)
     page = found[:limit]
@@ -145,7 +145,7 @@ async def list_label_values(
     selector: MaybeSelector,
     limit: Annotated[int, Query(ge=1, le=MAX_VALUES)] = 10_000,
 ) -> schemas.LabelValues:
-    """Values of a label in order, and how many series have each; metrics are `__name__`'s."""
+    """Values of a label in order, and how many series have each; for metrics use `__name__`."""
     if "\0" in name:
         raise InvalidInput("no label name holds a NUL character")
     values = await reader.label_values(asker, name, selector, limit=limit)

@@ -103,7 +103,7 @@ async def write_collectd(request: Request, principal: MayWrite) -> Response:
 
     The metric is `type`, `type_instance` and, where a record has several, the name of the data
     source, joined by dots: `{"disk_octets.read", host="web-1", plugin="disk"}`. The good records
-    are stored, for collectd never sends again. Notifications are no samples and passed over.
+    are stored, for collectd never sends again. Notifications are ignored.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":

@@ -62,7 +62,7 @@ async def query(
 async def query_by_form(
     reader: TheReader, asker: TheAsker, question: Annotated[schemas.InstantQuestion, Form()]
 ) -> Response:
-    """The same, asked with a form."""
+    """The same, with the parameters as a form."""
     return await _instant(reader, asker, question)
 
 
@@ -78,7 +78,7 @@ async def query_range(
 async def query_range_by_form(
     reader: TheReader, asker: TheAsker, question: Annotated[schemas.RangeQuestion, Form()]
 ) -> Response:
-    """The same, asked with a form."""
+    """The same, with the parameters as a form."""
     return await _range(reader, asker, question)
 
 
@@ -94,7 +94,7 @@ async def list_series(
 async def list_series_by_form(
     reader: TheReader, asker: TheAsker, question: Annotated[schemas.SeriesQuestion, Form()]
 ) -> schemas.SeriesAnswer:
-    """The same, asked with a form."""
+    """The same, with the parameters as a form."""
     return await _series(reader, asker, question)
 
 
@@ -110,7 +110,7 @@ async def list_labels(
 async def list_labels_by_form(
     reader: TheReader, asker: TheAsker, question: Annotated[schemas.NamesQuestion, Form()]
 ) -> schemas.NamesAnswer:
-    """The same, asked with a form."""
+    """The same, with the parameters as a form."""
     return await _labels(reader, asker, question)
 
 
@@ -154,7 +154,7 @@ async def list_metadata(
 async def format_query(
     question: Annotated[schemas.TextQuestion, Query()],
 ) -> schemas.TextAnswer:
-    """The same query, as people like to read it."""
+    """The same query, formatted for reading."""
     return schemas.TextAnswer(data=parse_query(question.query).prettify())
 
 
@@ -162,13 +162,13 @@ async def format_query(
 async def format_query_by_form(
     question: Annotated[schemas.TextQuestion, Form()],
 ) -> schemas.TextAnswer:
-    """The same, asked with a form."""
+    """The same, with the parameters as a form."""
     return schemas.TextAnswer(data=parse_query(question.query).prettify())
 
 
 @router.get("/status/buildinfo")
 async def get_build_info() -> schemas.BuildAnswer:
-    """What this is: Grafana asks before anything else."""
+    """Version and name, which Grafana asks for first."""
     application = f"InfraWatch {version('infrawatch')}"
     return schemas.BuildAnswer(data={"version": _LIKE, "application": application})
 

@@ -29,7 +29,7 @@ async def list_alerts() -> schemas.EmptyAnswer:
 
 @router.get("/alertmanagers")
 async def list_alertmanagers() -> schemas.EmptyAnswer:
-    """No Alertmanager is told anything."""
+    """No Alertmanagers: there are no alerts to send."""
     return schemas.EmptyAnswer(data={"activeAlertmanagers": [], "droppedAlertmanagers": []})
 
 
@@ -41,7 +41,7 @@ async def list_targets() -> schemas.EmptyAnswer:
 
 @router.get("/targets/metadata")
 async def list_metadata_of_targets() -> schemas.EmptyAnswer:
-    """No targets, so none of theirs; `/api/v1/metadata` has that of metrics."""
+    """No targets, so no metadata of targets; for that of metrics use `/api/v1/metadata`."""
     return schemas.EmptyAnswer(data=[])
 
 
@@ -57,7 +57,7 @@ async def list_exemplars(
 async def list_exemplars_by_form(
     question: Annotated[schemas.ExemplarsQuestion, Form()],
 ) -> schemas.EmptyAnswer:
-    """The same, asked with a form."""
+    """The same, with the parameters as a form."""
     return _exemplars(question)
 
 
@@ -65,17 +65,17 @@ async def list_exemplars_by_form(
 async def get_status(
     what: Annotated[str, Path(max_length=100, examples=["runtimeinfo"])],
 ) -> schemas.QueryRefusal:
-    """Other status than `buildinfo`: there is none of Prometheus' own."""
+    """Any status other than `buildinfo`: not available here."""
     return _not_here(
-        f"InfraWatch is no Prometheus, and has no {what} of one; "
-        "/metrics tells how it does, and /api/v1/status/buildinfo what it is"
+        f"InfraWatch is not Prometheus and has no {what}; see /metrics for its own metrics "
+        "and /api/v1/status/buildinfo for its version"
     )
 
 
 @router.get("/parse_query", status_code=404)
-async def parse() -> schemas.QueryRefusal:
-    """A query as a tree: not here, as in the Prometheus that this is like."""
-    return _not_here("no query is told as a tree; /api/v1/format_query says whether it is one")
+async def get_parsed_query() -> schemas.QueryRefusal:
+    """A query as a tree: not available, as in Prometheus 2.45."""
+    return _not_here("there is no tree of a query here; use /api/v1/format_query to check one")
 
 
 def _not_here(why: str) -> schemas.QueryRefusal:

@@ -69,19 +69,19 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 @router.get("/ping", status_code=204, response_class=Response)
 async def ping() -> Response:
-    """Say that line protocol is spoken here."""
+    """Tell clients that line protocol is accepted here."""
     return Response(status_code=204, headers={"X-Influxdb-Version": VERSION})
 
 
 @router.get("/health")
 async def health() -> HealthCheck:
-    """Say to clients of InfluxDB 2 that they may write."""
+    """Tell clients of InfluxDB 2 that they may write."""
     return HealthCheck()
 
 
 @router.get("/query", responses={status: _ERRORS[status] for status in (400, 401, 403, 429)})
 async def query_databases(_principal: MayWrite, q: _Statement = "") -> QueryResults:
-    """Agree that a database exists: there is no need to create one."""
+    """Confirm that a database exists: there is no need to create one."""
     return _answer(q)
 
 
@@ -89,7 +89,7 @@ async def query_databases(_principal: MayWrite, q: _Statement = "") -> QueryResu
 async def create_database(
     request: Request, _principal: MayWrite, q: _Statement = ""
 ) -> QueryResults:
-    """Agree that a database exists, as Telegraf wants to hear before it writes."""
+    """Confirm that a database exists, which Telegraf asks before it writes."""
     body = await read_body(request, max_bytes=_MAX_QUERY_BYTES)
     fields = parse_qs(body.decode(errors="replace"))
     return _answer(q or fields.get("q", [""])[0])

@@ -62,7 +62,7 @@ async def write_metrics(request: Request, principal: MayWrite) -> Response:
 @router.post("/traces", status_code=404, response_class=Response, responses=ONLY_METRICS)
 @router.post("/logs", status_code=404, response_class=Response, responses=ONLY_METRICS)
 async def refuse_signal(_principal: MayWrite) -> Response:
-    """Say where to send only metrics; traces and logs are not stored here."""
+    """Refuse traces and logs, which are not stored here; send metrics to `/v1/metrics`."""
     return to_response(NotFound(_HOW_TO_SEND_METRICS))
 
 
