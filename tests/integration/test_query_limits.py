@@ -15,10 +15,12 @@ from integration.conftest import serving
 from sqlalchemy import text
 from stored import named, store
 
+from infrawatch.access.principal import DEFAULT_TENANT_ID
 from infrawatch.errors import Overloaded
 from infrawatch.model.timerange import TimeRange
 from infrawatch.query import plan
 from infrawatch.store.database import Database
+from infrawatch.store.metadata import Metadata, MetadataRepository
 from infrawatch.store.samples import SampleRepository
 from infrawatch.store.stored import Stored
 
@@ -141,6 +143,23 @@ async def test_a_large_question_waits_for_others_no_longer_than_its_deadline(
             assert answer.status_code == 503
             assert answer.json()["code"] == "deadline_exceeded"
             assert "Retry-After" in answer.headers
+
+
+async def test_a_query_of_many_moments_waits_for_others_however_few_samples_there_are(
+    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(database, {named("up"): [(START * SECOND, 1.0)]})
+    monkeypatch.setattr(plan, "_OFF_LOOP_SAMPLES", 100)
+    monkeypatch.setattr(plan, "_LARGE_AT_ONCE", 0)  # as if others never ended
+    span: dict[str, str | int] = {"query": "up", "start": START, "end": START + 1_000}
+    subquery: dict[str, str | int] = {"query": "count_over_time(up[1h:1s])", "time": START}
+
+    async with asking(database_url, read_deadline=timedelta(seconds=0.5)) as client:
+        few = await client.get("/api/v1/query_range", params={**span, "step": 100})
+        many = await client.get("/api/v1/query_range", params={**span, "step": 1})
+        inside = await client.get("/api/v1/query", params=subquery)
+
+    assert [answer.status_code for answer in (few, many, inside)] == [200, 503, 503]
 
 
 async def test_too_many_steps_are_refused_with_what_to_do(
@@ -310,3 +329,17 @@ async def test_other_answers_are_compressed_too(client: AsyncClient, database: D
 
         assert answer.headers["content-encoding"] == "gzip"
         assert "host-99" in answer.text
+
+
+async def test_metadata_of_more_metrics_than_one_may_ask_for_are_refused(
+    database_url: str, database: Database
+) -> None:
+    async with database.writing() as connection:
+        said = {f"metric_{n}": Metadata("gauge") for n in range(3)}
+        await MetadataRepository(connection, DEFAULT_TENANT_ID).put(said)
+
+    async with asking(database_url, read_max_series=2) as client:
+        assert_too_broad(await client.get("/v1/metadata"), "more than 2 metrics", "`metric`")
+        one = await client.get("/v1/metadata", params={"metric": "metric_1"})
+
+    assert list(one.json()["metadata"]) == ["metric_1"]

@@ -26,7 +26,7 @@ from infrawatch.model.timerange import US
 from infrawatch.query.plan import ReadLimits
 from infrawatch.query.promql.answers import Result, encode, to_texts
 from infrawatch.query.promql.evaluation import Evaluation
-from infrawatch.query.promql.moments import Asked, find_spans
+from infrawatch.query.promql.moments import Asked, find_needs
 from infrawatch.query.promql.parsing import parse_query
 from infrawatch.query.promql.samples import Samples
 
@@ -59,7 +59,7 @@ def by_series(query: str, told: Told = REQUESTS, *, delta: bool = False) -> dict
 
 def evaluate(query: str, told: Told, asked: Asked, *, delta: bool = False) -> Result:
     expression = parse_query(query)
-    samples = {one: select(one, told, delta) for one in find_spans(expression, asked)}
+    samples = {one: select(one, told, delta) for one in find_needs(expression, asked)}
     value = Evaluation(samples, asked, LIMITS).of(expression)
     return Result(value, asked.moments(), is_range=asked.step_us > 0)
 

@@ -113,9 +113,17 @@ class Reader:
         return dict(sorted(values.items())[:limit])
 
     async def metadata(self, asker: Asker, metric: str | None) -> Mapping[str, Metadata]:
-        """Metadata by metric: of one, or of all that have any."""
+        """Metadata by metric: of one, or of all that have any.
+
+        Raises:
+            QueryTooBroad: more metrics than one question may touch series.
+        """
+        most, metrics = self.limits_of(asker).series, None if metric is None else [metric]
         async with self._snapshot(asker) as snapshot:
-            return await snapshot.metadata.list(None if metric is None else [metric])
+            found = await snapshot.metadata.list(metrics, limit=most + 1)
+        if len(found) > most:
+            raise QueryTooBroad(f"more than {most} metrics have metadata: ask for one `metric`")
+        return found
 
     async def latest(self, asker: Asker, selector: Selector, *, since_us: int) -> Found:
         """The last sample of each series since then; series that ended (stale) are left out."""
@@ -199,13 +207,17 @@ class Reader:
         return await self._computed(len(stored), answer)
 
     async def _computed(self, numbers: int, work: Callable[[], _Answer]) -> _Answer:
-        """Do some arithmetic, beside the event loop if it takes long; few of these at once.
+        """Do some arithmetic, beside the event loop if it takes long."""
+        return work() if numbers <= _OFF_LOOP_SAMPLES else await self.beside(numbers, work)
+
+    async def beside(self, numbers: int, work: Callable[[], _Answer]) -> _Answer:
+        """Do some arithmetic beside the event loop; if it is about many numbers, few at once.
 
         Raises:
             DeadlineExceeded: others did all the time.
         """
         if numbers <= _OFF_LOOP_SAMPLES:
-            return work()
+            return await asyncio.to_thread(work)
         try:
             async with asyncio.timeout(self._limits.deadline.total_seconds()):
                 await self._large.acquire()

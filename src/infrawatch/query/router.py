@@ -1,9 +1,11 @@
 """GET /v1/…: questions, answered as JSON, NDJSON or CSV."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
+from pydantic_core import to_json
 
 from infrawatch.access.access import Access
 from infrawatch.access.needs import READ, MayRead
@@ -154,17 +156,16 @@ async def list_label_values(
     )
 
 
-@router.get("/metadata")
+@router.get("/metadata", response_model=schemas.MetadataOut)
 async def list_metadata(
     reader: TheReader,
     asker: TheAsker,
     metric: Annotated[str | None, Query(max_length=1_024, pattern=r"^[^\x00]*$")] = None,
-) -> schemas.MetadataOut:
+) -> Response:
     """Type, unit and help of metrics, where their senders said so."""
     found = await reader.metadata(asker, metric)
-    return schemas.MetadataOut.model_validate(
-        {"metadata": {name: said._asdict() for name, said in found.items()}}
-    )
+    told = {"metadata": {name: said._asdict() for name, said in found.items()}}
+    return Response(await asyncio.to_thread(to_json, told), media_type="application/json")
 
 
 @router.get("/latest")

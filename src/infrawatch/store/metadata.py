@@ -25,7 +25,7 @@ _LIST = Statement.of("""
 SELECT metric, type, unit, help, temporality FROM metric_metadata
 WHERE tenant_id = :tenant
     AND (CAST(:metrics AS text[]) IS NULL OR metric = ANY(CAST(:metrics AS text[])))
-ORDER BY metric
+ORDER BY metric LIMIT :limit
 """)
 
 
@@ -66,8 +66,10 @@ class MetadataRepository:
             },
         )
 
-    async def list(self, metrics: list[str] | None = None) -> dict[str, Metadata]:
+    async def list(
+        self, metrics: list[str] | None = None, *, limit: int | None = None
+    ) -> dict[str, Metadata]:
         """By metric, in order: of these or of all; those without metadata are left out."""
-        wanted = {"tenant": self._tenant_id, "metrics": metrics}
+        wanted = {"tenant": self._tenant_id, "metrics": metrics, "limit": limit}
         rows = await _LIST.fetch(self._connection, wanted)
         return {metric: Metadata(*rest) for metric, *rest in rows}

@@ -82,25 +82,32 @@ def length_us(duration: timedelta) -> int:
     return length
 
 
-def find_spans(expression: promql.Expr, asked: Asked) -> dict[Selector, TimeRange]:
-    """What has to be read of each selector in a query, at whatever moments it is looked at.
+class Need(NamedTuple):
+    """What has to be read of a selector, and at how many moments it is looked at, at the most."""
+
+    span: TimeRange
+    moments: int
+
+
+def find_needs(expression: promql.Expr, asked: Asked) -> dict[Selector, Need]:
+    """What a query needs of each of its selectors, at whatever moments it is looked at.
 
     Raises:
         InvalidSelector: one of them is no selector of ours.
         CannotEvaluate, QueryTooBroad: as `Asked.of_subquery`.
     """
-    spans: dict[Selector, TimeRange] = {}
-    for selector, span in _needs(expression, asked.moments(), asked):
-        known = spans.get(selector, span)
-        spans[selector] = TimeRange(
-            min(known.start_us, span.start_us), max(known.end_us, span.end_us)
-        )
-    return spans
+    needs: dict[Selector, Need] = {}
+    for selector, (span, moments) in _needs(expression, asked.moments(), asked):
+        known = needs.get(selector, Need(span, moments))
+        start_us = min(known.span.start_us, span.start_us)
+        end_us = max(known.span.end_us, span.end_us)
+        needs[selector] = Need(TimeRange(start_us, end_us), max(known.moments, moments))
+    return needs
 
 
 def _needs(
     expression: promql.Expr, moments_us: Int64s, asked: Asked
-) -> Iterator[tuple[Selector, TimeRange]]:
+) -> Iterator[tuple[Selector, Need]]:
     match expression:
         case promql.VectorSelector():
             yield _need(expression, moments_us, asked, asked.lookback_us)
@@ -117,11 +124,11 @@ def _needs(
 
 def _need(
     selector: promql.VectorSelector, moments_us: Int64s, asked: Asked, before_us: int
-) -> tuple[Selector, TimeRange]:
+) -> tuple[Selector, Need]:
     shifted = asked.shifted(moments_us, selector.at, selector.offset)
     start_us = min(max(int(shifted.min()) - before_us, 0), FAR_FUTURE_US)
     end_us = min(max(int(shifted.max()) + 1, start_us), FAR_FUTURE_US)
-    return to_selector(selector), TimeRange(start_us, end_us)
+    return to_selector(selector), Need(TimeRange(start_us, end_us), len(moments_us))
 
 
 def parts(expression: promql.Expr) -> list[promql.Expr]:

@@ -1,7 +1,7 @@
 """A query from its text to its result: what it needs is read in one snapshot, then computed."""
 
-import asyncio
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import promql_parser as promql
@@ -13,7 +13,7 @@ from infrawatch.query.found import Found
 from infrawatch.query.plan import Asker, Reader, ReadLimits
 from infrawatch.query.promql.answers import Result
 from infrawatch.query.promql.evaluation import Evaluation
-from infrawatch.query.promql.moments import Asked, find_spans
+from infrawatch.query.promql.moments import Asked, find_needs
 from infrawatch.query.promql.parsing import parse_query
 from infrawatch.query.promql.samples import Samples
 
@@ -34,9 +34,14 @@ async def find_result(
         expression, (promql.StringLiteral, promql.MatrixSelector, promql.SubqueryExpr)
     ):
         raise InvalidQuery("over a range, a query must be a number or an instant vector")
-    found = await reader.find(asker, find_spans(expression, asked))
+    needs = find_needs(expression, asked)
+    found = await reader.find(asker, {selector: need.span for selector, need in needs.items()})
+    values = max(
+        (len(found[selector].series) * need.moments for selector, need in needs.items()), default=0
+    )
     limits = reader.limits_of(asker)
-    return await asyncio.to_thread(_evaluated, expression, found, asked, limits, is_range)
+    evaluate = partial(_evaluated, expression, found, asked, limits, is_range=is_range)
+    return await reader.beside(values, evaluate)
 
 
 def _evaluated(
@@ -44,7 +49,8 @@ def _evaluated(
     found: Mapping[Selector, Found],
     asked: Asked,
     limits: ReadLimits,
-    is_range: bool,  # noqa: FBT001  # to_thread takes no keywords that mypy could check
+    *,
+    is_range: bool,
 ) -> Result:
     samples = {selector: _to_samples(one) for selector, one in found.items()}
     value = Evaluation(samples, asked, limits).of(expression)
