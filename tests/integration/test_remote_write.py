@@ -140,11 +140,12 @@ async def test_what_is_bad_is_named_and_what_is_good_is_stored(
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     first, second = answer.text.splitlines()
-    assert first.startswith("2 samples refused, 2 stored; series 2, ")
-    assert "invalid_metric" in first
-    assert second.startswith(
-        'series 1, sample 0 of old{host="a"}: too_old: 5, read as milliseconds, is before '
+    assert first.startswith(
+        '2 samples refused, 2 stored; series 1, sample 0 of old{host="a"}: too_old: 5, '
+        "read as milliseconds, is before "
     )
+    assert second.startswith("series 2, ")
+    assert "invalid_metric" in second
     assert written(answer).get("samples") == (None if content_type == FIRST else 2)
     assert await find_values(database, "good") == {now * 1_000: 1.0}
     assert await find_values(database, "old") == {now * 1_000: 2.0}
