@@ -253,6 +253,21 @@ async def test_a_large_answer_begins_before_it_is_complete(
     assert b"".join((first, *others)).count(b"[17900000") == count
 
 
+async def test_an_answer_of_many_series_is_streamed_however_few_samples_they_have(
+    client: AsyncClient, database: Database
+) -> None:
+    await store(database, {named("up", n=str(n)): [(NOON_US, 1.0)] for n in range(2_000)})
+    noon = NOON_US / 1_000_000
+    asked: dict[str, Any] = {"match": "up", "start": noon, "end": noon + 1}
+
+    samples = await client.get("/v1/samples", params=asked)
+    ranges = await client.get("/v1/range", params={**asked, "step": "1s"})
+
+    for answer in (samples, ranges):
+        assert len(answer.json()["series"]) == 2_000
+        assert answer.headers["transfer-encoding"] == "chunked"
+
+
 async def test_a_large_answer_is_correct(client: AsyncClient, database: Database) -> None:
     random = np.random.default_rng(3)
     told = {

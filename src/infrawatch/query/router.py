@@ -35,8 +35,8 @@ from infrawatch.query.streaming import Pieces, PiecesResponse
 MAX_PAGE_SERIES = 10_000
 MAX_VALUES = 100_000
 
-_AT_ONCE = 20_000
-"""Values whose JSON takes a few milliseconds, and half a megabyte."""
+_AT_ONCE, _SERIES_WEIGHT = 20_000, 10
+"""Values whose JSON takes a few milliseconds, and half a megabyte; a series costs as ten do."""
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -221,7 +221,8 @@ async def read_samples(  # noqa: PLR0913, PLR0917  # each is a parameter of the 
     media_type = wanted_format(request.headers.get("accept", ""))
     found = await reader.samples(asker, selector, span)
     pieces = FORMATS[media_type](found, precision)
-    answer = _to_response(pieces, found.samples, media_type)
+    numbers = found.samples + _SERIES_WEIGHT * len(found.series)
+    answer = _to_response(pieces, numbers, media_type)
     answer.headers["Vary"] = "Accept"
     return answer
 
@@ -257,7 +258,8 @@ async def read_range(  # noqa: PLR0913, PLR0917  # each is a parameter of the AP
     )
     ranges = await reader.range(asker, question)
     pieces = encoding.encode_ranges(ranges, precision)
-    return _to_response(pieces, ranges.table.values.size, "application/json")
+    numbers = ranges.table.values.size + _SERIES_WEIGHT * len(ranges.table.values)
+    return _to_response(pieces, numbers, "application/json")
 
 
 def _to_response(pieces: Pieces, numbers: int, media_type: str) -> Response:
