@@ -1,1 +1,1 @@
-"""The only room that speaks SQL: tables, series, writers, the journal, and the merged read."""
+"""The only package that uses SQL: tables, series, writers, the journal, and the merged read."""

@@ -1,4 +1,4 @@
-"""One `Database` hands out transactions; driver errors become ours here and nowhere else."""
+"""`Database` hands out transactions; driver errors become InfraWatch's own errors only here."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping
@@ -31,16 +31,16 @@ from infrawatch.store.connections import (
 )
 
 CONNECT_TIMEOUT_S = 5.0
-"""A server that does not answer by then is as good as down; senders keep their samples."""
+"""A PostgreSQL that takes longer to answer counts as down; senders keep their samples."""
 
 _SLACK = timedelta(seconds=1)
-"""How much longer than the server's deadline we wait for an answer that may never come."""
+"""How much longer than PostgreSQL's own deadline the driver waits for an answer."""
 
 _LIBPQ_ONLY = ("channel_binding", "gssencmode", "target_session_attrs", "sslcert", "sslkey")
 _QUERY_CANCELED = "57014"
 _CONFLICTS = ("40001", "40P01")
 _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
-"""SQLSTATE classes that say something about the server, not about the statement (Appendix A)."""
+"""SQLSTATE classes that concern the server, not the statement (PostgreSQL docs, Appendix A)."""
 
 _WHY = {
     "25006": ": it may only be read; is it a standby?",
@@ -48,21 +48,21 @@ _WHY = {
     "53200": ": its memory is used up",
     "53300": ": it has no connection left; raise its max_connections",
 }
-"""What is seldom and not ours to mend, said in words."""
+"""Explanations of rare errors that only an operator can fix."""
 
 _ENDED = ("08", "57P")
-"""Of these, those that end a connection, even one whose work was just committed."""
+"""SQLSTATE prefixes of errors that end a connection, possibly just after its work was committed."""
 
 
 _Raw = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What COPY raises, which goes past SQLAlchemy."""
+"""What asyncpg raises when it is called directly, as COPY is, without SQLAlchemy."""
 
 
 def to_asyncpg_url(url: str) -> tuple[URL, dict[str, object]]:
-    """Turn a URL as users have it (libpq's) into SQLAlchemy's, and asyncpg's own arguments.
+    """Translate a libpq URL into a URL for SQLAlchemy and connect arguments for asyncpg.
 
-    `sslmode`, `application_name` and `connect_timeout` are translated; what only libpq
-    knows is left out.
+    `sslmode`, `application_name` and `connect_timeout` are translated; parameters that only libpq
+    knows are dropped.
     """
     parsed = make_url(url).set(drivername="postgresql+asyncpg")
     query = {name: str(value) for name, value in parsed.query.items() if name not in _LIBPQ_ONLY}
@@ -74,8 +74,8 @@ def to_asyncpg_url(url: str) -> tuple[URL, dict[str, object]]:
     arguments["server_settings"] = {
         "application_name": query.pop("application_name", "infrawatch"),
         "TimeZone": "UTC",
-        # With a partition a day, plans look dear enough to PostgreSQL to be compiled, which then
-        # takes longer than running them.
+        # With daily partitions, PostgreSQL's cost estimates are high enough to trigger JIT
+        # compilation, which takes longer than running the query.
         "jit": "off",
     }
     return parsed.set(query=query), arguments
@@ -89,9 +89,10 @@ def create_engine(
     deadline: timedelta | None = None,
     isolation: Literal["AUTOCOMMIT"] | None = None,
 ) -> AsyncEngine:
-    """Make a pool; it connects when first used, and never grows beyond `pool_size`.
+    """Create a pool that connects on first use and never grows beyond `pool_size`.
 
-    PostgreSQL itself ends a statement at the deadline; if it does not say so, we give up as well.
+    PostgreSQL cancels a statement at the deadline; if it does not answer, the driver gives up soon
+    after.
     """
     parsed, arguments = to_asyncpg_url(url)
     settings = arguments["server_settings"]
@@ -101,7 +102,7 @@ def create_engine(
     if deadline is not None:
         settings["statement_timeout"] = _milliseconds(deadline)
         arguments["command_timeout"] = (deadline + _SLACK).total_seconds()
-    # By its module's name, because tracing puts another in its place.
+    # Looked up in its module at each call, because tracing replaces it there.
     engine = sqlalchemy_asyncio.create_async_engine(
         parsed,
         connect_args=arguments,
@@ -110,17 +111,17 @@ def create_engine(
         pool_timeout=CONNECT_TIMEOUT_S,
         pool_use_lifo=True,
         isolation_level=isolation,
-        hide_parameters=True,  # in errors, hence in logs: they are what senders sent
+        hide_parameters=True,  # in errors, hence in logs: they contain senders' data
     )
     hand_out_proven(engine)
     return engine
 
 
 class Database:
-    """Hands out transactions; nothing else in the code base commits.
+    """Hands out transactions; no other code commits.
 
-    Reading and writing have pools of their own: a burst of queries never keeps a group
-    of samples waiting for a connection.
+    Reads and writes use separate pools, so a burst of queries never makes a group of samples wait
+    for a connection.
     """
 
     def __init__(self, writing: Lender, reading: AsyncEngine) -> None:
@@ -138,7 +139,7 @@ class Database:
         write_deadline: timedelta = timedelta(seconds=10),
         read_deadline: timedelta = timedelta(seconds=20),
     ) -> AsyncGenerator[Self, None]:
-        """Open both pools; the deadlines are those of a statement."""
+        """Open both pools; each deadline applies to a single statement."""
         writing = create_engine(
             url,
             pool_size=write_pool_size,
@@ -157,8 +158,8 @@ class Database:
             server_settings={
                 "default_transaction_isolation": "repeatable read",
                 "default_transaction_read_only": "on",
-                # Our statements have one good plan each; making it anew, with a partition a day
-                # and eight of the journal, would take longer than most of them run.
+                # Each statement has one good plan. Planning it anew, across daily partitions and
+                # the eight of the journal, would take longer than most statements run.
                 "plan_cache_mode": "force_generic_plan",
                 "idle_in_transaction_session_timeout": _milliseconds(read_deadline * 2),
             },
@@ -172,12 +173,12 @@ class Database:
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[AsyncConnection, None]:
-        """Commit on leaving the block, roll back if it raises.
+        """Open a transaction that commits when the block ends and rolls back if it raises.
 
         Raises:
             StoreUnavailable: PostgreSQL cannot be reached or refuses work; if that happened
                 while committing, the outcome is unknown.
-            Overloaded: all connections were in use; nothing was stored.
+            Overloaded: all connections are in use; nothing was stored.
             DeadlineExceeded: a statement took too long; nothing was stored.
         """
         with _driver_errors_are_ours():
@@ -190,12 +191,13 @@ class Database:
 
     @asynccontextmanager
     async def committing(self) -> AsyncGenerator[AsyncConnection, None]:
-        """A connection for one statement past SQLAlchemy, which is a transaction of its own.
+        """Lend a connection for one statement, sent without SQLAlchemy, that commits by itself.
 
         Raises:
             StoreRefusal: PostgreSQL refuses work; nothing was stored.
-            StoreUnavailable: it cannot be reached; if it was asked already, the outcome is unknown.
-            Overloaded: all connections were in use; nothing was stored.
+            StoreUnavailable: PostgreSQL cannot be reached; if the statement was already sent, the
+                outcome is unknown.
+            Overloaded: all connections are in use; nothing was stored.
             DeadlineExceeded: the statement took too long; nothing was stored.
         """
         with _driver_errors_are_ours():
@@ -204,11 +206,11 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncConnection, None]:
-        """One read-only snapshot; PostgreSQL itself refuses writes in it.
+        """Open a read-only transaction with one snapshot; PostgreSQL itself rejects writes in it.
 
         Raises:
             StoreUnavailable: PostgreSQL cannot be reached.
-            Overloaded: all connections were in use for as long as it takes to make one.
+            Overloaded: all connections stayed in use until the pool's timeout.
             DeadlineExceeded: a statement took too long.
         """
         with _driver_errors_are_ours():
@@ -220,7 +222,7 @@ class Database:
                 yield connection
 
     def connections(self) -> Mapping[str, int]:
-        """How many connections of each pool are in use now."""
+        """Return the number of connections in use, by pool."""
         pool = self._reading.pool
         assert isinstance(pool, QueuePool)
         return {"write": self._writing.lent, "read": pool.checkedout()}
@@ -228,10 +230,10 @@ class Database:
 
 @asynccontextmanager
 async def _dropped_if_given_up(connection: AsyncConnection) -> AsyncGenerator[None, None]:
-    """Use a connection no more on which somebody has stopped waiting for an answer.
+    """Discard the connection if its caller stopped waiting for an answer.
 
-    A ROLLBACK would wait for that answer before it is sent. SQLAlchemy knows that, but sees nothing
-    of what is given up in the middle of a COPY.
+    A ROLLBACK could only be sent after that answer. SQLAlchemy handles this for its own statements,
+    but does not see an interrupted COPY.
     """
     try:
         yield
@@ -242,13 +244,13 @@ async def _dropped_if_given_up(connection: AsyncConnection) -> AsyncGenerator[No
 
 @asynccontextmanager
 async def _snapshot(connection: AsyncConnection) -> AsyncGenerator[None, None]:
-    """A transaction past SQLAlchemy, which takes longer to begin and end one than to read."""
+    """Run a transaction without SQLAlchemy, whose BEGIN and COMMIT take longer than the read."""
     driver = to_driver(connection)
     await driver.execute("BEGIN")
     try:
         yield
     except (asyncio.CancelledError, TimeoutError):
-        raise  # nobody uses the connection any more
+        raise  # the connection is about to be discarded
     except BaseException:
         await driver.execute("ROLLBACK")
         raise

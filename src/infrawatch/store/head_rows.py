@@ -1,4 +1,4 @@
-"""Rows of the head: samples of several series in one window, sorted, and as bits."""
+"""Rows of the head: the sorted samples of several series in one window, encoded as bits."""
 
 import struct
 from bisect import bisect_right
@@ -33,23 +33,27 @@ HEAD_COLUMNS = (
 
 _SENT = [to_sent(f"k.{column}") for column in ("runs", "times", '"values"')]
 HEAD_ROW = ", ".join(_SENT)
-"""What `from_row` wants of a row `k`."""
+"""The columns of a row `k` that `from_row` reads."""
 
 HEAD_FIELDS = ", ".join(f"string_agg({field}, '')" for field in _SENT)
-"""The same of all selected rows `k` in one, in the order in which they are met."""
+"""The same columns of all selected rows `k`, concatenated in the order PostgreSQL reads them."""
 
 _MANY = 32
-"""Series of a block; for more, whole rows are sent. The more, the longer one is looked for."""
+"""Up to this many wanted series of a block, only their runs are sent; beyond it, whole rows.
+
+Finding each run takes longer the more series are wanted.
+"""
 
 
 def _id_of(run: str) -> str:
     return f"CAST(substring(k.runs FROM 256 * ({run}) + 1 FOR 64) AS bigint)"
 
 
-# Where few series of a block are wanted, rows are taken apart: they are mostly of others. Series
-# that were created together have one id after the other, so that the id tells the place of the run
-# where as many runs as ids lie between the first and the last; else all runs are looked at. CASE is
-# there so that nobody asks first, and for nothing, whether a row may hold one at all.
+# When few series of a block are wanted, only their runs are cut out of the rows, which mostly hold
+# other series. Series created together have consecutive ids, so the id gives the position of the
+# run if a row has as many runs as there are ids between its first and last; otherwise all its runs
+# are examined. CASE keeps PostgreSQL from testing first, and needlessly, whether a row may hold a
+# wanted series at all.
 HEAD_OF_WANTED = f"""
 SELECT k.generation, k.window_at, k.start_at, k.end_at, part.*
 {NEAR_WANTED.format(table="chunks_head")}
@@ -87,24 +91,24 @@ CROSS JOIN LATERAL (
     WHERE cardinality(wanted.ids) <= {_MANY} AND {_id_of("r")} = id
 ) AS part
 """
-"""Rows `k` as `HEAD_FIELDS` wants them, or parts of rows, that have all there is of the wanted."""
+"""Rows `k` for `HEAD_FIELDS`, whole or in part, with all runs of the wanted series."""
 
 _ROW_HEAD = struct.Struct(">h iq iq iq iq iq iq iq ii ih")
-"""Number of fields, then those before the samples, each after its length."""
+"""The number of fields, then the fields before the samples, each preceded by its length."""
 
 _ROW_BYTES = 7_900
-"""Of its samples and runs; with the other columns that fits PostgreSQL's page of 8 kB."""
+"""The most bytes of samples and runs in a row; with its other columns it fits an 8 kB page."""
 
 _RUN = 4
-"""Numbers of a run: its id; where its samples begin in the row, and how many they are (32 bits
-each); the time of the first; how far they are apart. If that differs, it is -1 less where the run's
-times begin among those that the row has one by one."""
+"""The numbers of a run: its series id; the offset of its samples in the row and their count (32
+bits each); the time of the first sample; the step between samples. For a run of uneven steps, the
+step is -1 - n instead, where n is the offset of its times in the row's column `times`."""
 
 _COUNT_BITS = 32
 
 
 class HeadSamples(NamedTuple):
-    """Runs of samples: run i is the next `counts[i]`, all of one series, in order of time."""
+    """Runs of samples: run i is the next `counts[i]` samples, of one series, in order of time."""
 
     series_ids: Int64s
     counts: Int64s
@@ -117,14 +121,14 @@ class HeadSamples(NamedTuple):
 
     @classmethod
     def joined(cls, parts: "Sequence[HeadSamples]") -> "HeadSamples":
-        """All parts one after the other."""
+        """Concatenate the parts."""
         filled = [one for one in parts if len(one.counts) > 0]
         if len(filled) == 1:
             return filled[0]
         return HeadSamples._make(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def picked(self, which: Bools | Positions) -> Columns:
-        """The samples of some runs, in that order."""
+        """Return the samples of the selected runs, in the order of the selection."""
         runs = self.runs.picked(which)
         places = runs.positions()
         return Columns(
@@ -132,9 +136,9 @@ class HeadSamples(NamedTuple):
         )
 
     def by_series(self, at_least: int) -> Iterator[Columns]:
-        """The samples by (shard, series), each series' runs in the order they have.
+        """Yield the samples by (shard, series), the runs of a series in their present order.
 
-        In parts that have all there is of theirs, and at least so many but for the last.
+        Each part holds all samples of its series and, except for the last, at least `at_least`.
         """
         order = np.lexsort((self.series_ids, self.series_ids & (SHARDS - 1)))
         ids, totals = self.series_ids[order], np.cumsum(self.counts[order])
@@ -146,9 +150,9 @@ class HeadSamples(NamedTuple):
 
 
 class _Runs(NamedTuple):
-    """Runs of samples sorted by (shard, block, window, series): of each what a row tells.
+    """Runs of samples sorted by (shard, block, window, series).
 
-    `steps_us` are -1 where distances differ; `keys` has the first three of the order in columns.
+    `steps_us` is -1 for runs of uneven steps; `keys` has a column (shard, block, window) per run.
     """
 
     columns: Columns
@@ -158,7 +162,7 @@ class _Runs(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """Where a row begins and ends, counted in runs, in samples, and in times told one by one."""
+    """The extent of a row, counted in runs, in samples, and in times of runs of uneven steps."""
 
     runs: slice
     samples: slice
@@ -166,9 +170,9 @@ class _Row(NamedTuple):
 
 
 def to_copy(columns: Columns, generation: int) -> Iterator[copy.Piece]:
-    """Rows of binary COPY, of `HEAD_COLUMNS`, of samples sorted by (series, time), unique.
+    """Encode unique samples, sorted by (series, time), as rows of `HEAD_COLUMNS` for binary COPY.
 
-    The header and the trailer of the stream are not among them.
+    The header and the trailer of the stream are not included.
     """
     sorted_ = _sorted(columns)
     (ids, times_us, values), runs, keys, steps_us = sorted_
@@ -199,7 +203,7 @@ def to_copy(columns: Columns, generation: int) -> Iterator[copy.Piece]:
 
 
 def from_row(fields: Sequence[bytes | None]) -> HeadSamples:
-    """Read the answer to `HEAD_FIELDS`; no rows at all are all NULL."""
+    """Decode the result of `HEAD_FIELDS`, whose fields are all NULL if there were no rows."""
     told, times, values = map(from_bits, fields)
     ids, counts, firsts, steps = told.reshape(-1, _RUN).T
     runs = Runs.of(counts & (1 << _COUNT_BITS) - 1)
@@ -231,7 +235,7 @@ def _sorted(columns: Columns) -> _Runs:
 
 
 def _steps(times_us: Int64s, runs: Runs) -> Int64s:
-    """How far samples of each run lie apart; -1 where that differs."""
+    """Return the step between the samples of each run; -1 if the steps are uneven."""
     steps_us = times_us[np.minimum(runs.starts + 1, runs.lasts)] - times_us[runs.starts]
     is_off = np.zeros(len(times_us), np.bool_)
     np.not_equal(np.diff(times_us), runs.spread(steps_us)[1:], out=is_off[1:])
@@ -240,7 +244,7 @@ def _steps(times_us: Int64s, runs: Runs) -> Int64s:
 
 
 def _rows(parts: _Runs) -> list[_Row]:
-    """Neighbours that share all keys, as many as a row takes."""
+    """Cut the runs into rows: consecutive runs with equal keys, as many as fit."""
     _, runs, keys, steps_us = parts
     is_first = are_first(*keys)
     uneven = np.where(steps_us < 0, runs.counts, 0)
@@ -261,7 +265,7 @@ def _rows(parts: _Runs) -> list[_Row]:
 
 
 def _told(parts: _Runs, rows: Sequence[_Row]) -> Int64s:
-    """The column `runs`, one run after the other."""
+    """Return the numbers of the column `runs`, run by run."""
     (ids, times_us, _), runs, _, steps_us = parts
     sizes = [row.runs.stop - row.runs.start for row in rows]
     before = runs.starts - np.repeat([row.samples.start for row in rows], sizes)

@@ -1,4 +1,4 @@
-"""The journal: what was committed lately, one row per group and shard, in the shape it arrived."""
+"""The journal: recently committed samples as they arrived, in rows by group and shard."""
 
 from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
@@ -15,15 +15,16 @@ from infrawatch.store.connections import to_driver
 from infrawatch.store.journal_rows import Group, from_packed
 from infrawatch.store.writers import Fenced
 
-# One statement, and where it stands alone one transaction: to begin, advance the writer, copy and
-# commit one after the other cost both sides more than what they stored (docs/decisions/0011).
+# A single statement and, outside an open transaction, a transaction of its own. Separate BEGIN,
+# UPDATE of the writer, COPY and COMMIT cost the server and PostgreSQL more than storing the samples
+# did (docs/decisions/0011).
 _APPEND = """
 SELECT (extract(epoch FROM append_group($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
     $14, $15, $16))
     * 1000000)::bigint
 """
 
-# Rows of one shard, from its index.
+# Reads only rows of one shard, through its index.
 _ARRIVAL = text("""
 SELECT (extract(epoch FROM arrived_at) * 1000000)::bigint
 FROM journal WHERE shard = :shard AND writer = :writer AND seq = :seq LIMIT 1
@@ -33,10 +34,10 @@ _PACKED = [to_sent(f"j.{column}") for column in ("series_ids", "times", '"values
 _PACKED_FIELDS = ", ".join(_PACKED)
 _JOINED_FIELDS = ", ".join(f"string_agg({field}, '')" for field in _PACKED)
 
-# A group's rows are small, so PostgreSQL joins five minutes of them; fetching them one by one would
-# cost more than all the rest. It does so for one shard after the other, which keeps what it sorts
-# in memory. The inner order begins with what is grouped by: else PostgreSQL sorts once more, and
-# its sort mixes up equals when it spills to disk.
+# The rows of a group are small, so PostgreSQL concatenates five minutes of them: fetching them one
+# by one would cost more than everything else. It works shard by shard, so that each sort fits in
+# memory. The inner ORDER BY starts with the GROUP BY key: otherwise PostgreSQL sorts a second time,
+# and a sort that spills to disk is not stable.
 JOINED = f"""
 SELECT h.shard, joined.*
 FROM shards h {{wanted}}
@@ -52,9 +53,9 @@ CROSS JOIN LATERAL (
 ) AS joined
 WHERE h.shard = ANY(CAST(:shards AS smallint[]))
 """
-"""What waits for compaction, in order of arrival: a shard and samples as `from_packed` takes them.
+"""Uncompacted samples in order of arrival: the shard, then the fields `from_packed` takes.
 
-Rows of one shard come one after the other. They may be narrowed down to those with a `condition`.
+Rows of one shard are consecutive. `condition` restricts the rows of the journal.
 """
 
 UNCOMPACTED = """
@@ -62,12 +63,12 @@ FROM shards h CROSS JOIN LATERAL (
     SELECT * FROM journal WHERE shard = h.shard AND arrived_at >= h.compacted_until OFFSET 0
 ) AS j
 """
-"""What waits for compaction, one probe of (shard, arrived_at) per shard and slot.
+"""Uncompacted rows, read with one probe of (shard, arrived_at) per shard and slot.
 
-Nothing counts what the journal holds, so for a plain join PostgreSQL may read all of it.
+The journal is never analyzed, so PostgreSQL might read all of it for a plain join.
 """
 
-# One probe of (shard, arrived_at) per shard and slot; rows of one group are neighbours.
+# One probe of (shard, arrived_at) per shard and slot; rows of one group are consecutive.
 _REPLAY = text(f"""
 SELECT j.writer, j.seq, (extract(epoch FROM j.arrived_at) * 1000000)::bigint, {_PACKED_FIELDS}
 FROM journal j
@@ -78,7 +79,7 @@ WHERE j.shard IN (SELECT shard FROM shards) AND j.arrived_at >= :since
 ORDER BY j.arrived_at, j.writer, j.seq, j.shard, j.first
 """)
 
-# The same rows, but not their samples.
+# Selects the same rows as _REPLAY, without reading their samples.
 _FIRST_BEYOND = text("""
 SELECT (extract(epoch FROM min(j.arrived_at)) * 1000000)::bigint
 FROM journal j
@@ -88,8 +89,8 @@ WHERE j.shard IN (SELECT shard FROM shards) AND j.arrived_at >= :since
     AND j.seq > coalesce(known.seq, 0)
 """)
 
-# The oldest row of each shard is the first of its index. What is not compacted yet is never
-# emptied: a journal that is young, or empty because nothing comes, has not lost anything.
+# The oldest row of each shard is the first entry of its index. Uncompacted rows are never removed,
+# so a journal that is new, or empty because no samples arrive, has lost nothing.
 _FLOOR = text("""
 SELECT (extract(epoch FROM least(min(oldest.arrived_at), max(h.compacted_until))) * 1000000)::bigint
 FROM shards h
@@ -100,7 +101,7 @@ CROSS JOIN LATERAL (
 
 
 class Entry(NamedTuple):
-    """One group's part of the journal: the writer's `seq`-th commit, arrived at `at_us`."""
+    """One group in the journal: the writer's commit number `seq`, which arrived at `at_us`."""
 
     writer: int
     seq: int
@@ -115,17 +116,19 @@ class JournalRepository:
     async def append(
         self, writer: int, seq: int, columns: Columns, *, not_after: datetime | None = None
     ) -> int:
-        """Store one group, in order of arrival, as the writer's `seq`-th; when it arrives, in µs.
+        """Store one group as the writer's commit number `seq`; return its time of arrival in µs.
 
-        It is the database's clock that counts, and no compaction has passed that moment yet. All of
-        it is stored or nothing, by a transaction of its own or in the one that is open.
+        The time is read from the database's clock and is never earlier than what compaction has
+        passed. The group is stored completely or not at all, in the open transaction or else in one
+        of its own.
 
         Raises:
-            Fenced: someone closed this writer, or its last commit was not `seq - 1`; or it was past
-                `not_after` by that clock when its turn came, and now the writer is closed.
+            Fenced: the writer was fenced, or its last commit was not `seq - 1`; or the database's
+                clock was past `not_after` when the statement ran, which also fences the writer.
         """
         driver = to_driver(self.connection)
-        # What goes past SQLAlchemy is in its transaction only if it has opened that by executing.
+        # SQLAlchemy opens its transaction with the first statement it executes itself: a statement
+        # sent to the driver directly belongs to that transaction only afterwards.
         assert driver.is_in_transaction() == self.connection.in_transaction()
         at_us: int | None = await driver.fetchval(
             _APPEND, writer, seq, *Group.of(columns), not_after
@@ -135,16 +138,16 @@ class JournalRepository:
         return at_us
 
     async def find_arrival(self, writer: int, seq: int, columns: Columns) -> int:
-        """When a group that is stored arrived, in µs."""
+        """Return the time of arrival, in µs, of a group that is stored."""
         wanted = {"shard": int(columns.series_ids[0]) & SHARDS - 1, "writer": writer, "seq": seq}
         return int((await self.connection.execute(_ARRIVAL, wanted)).scalar_one())
 
     async def replay(
         self, seqs: Mapping[int, int], *, since_us: int
     ) -> AsyncGenerator[Entry, None]:
-        """Entries that arrived since then and lie beyond `seqs`, in order of arrival.
+        """Yield the entries after `seqs` that arrived since `since_us`, in order of arrival.
 
-        Writers that `seqs` does not name are read from their first entry.
+        Writers missing from `seqs` are read from their first entry.
         """
         rows = await self.connection.stream(_REPLAY, _beyond(seqs, since_us))
         head: tuple[int, int, int] | None = None
@@ -159,13 +162,13 @@ class JournalRepository:
             yield Entry(*head, Columns.joined(parts))
 
     async def find_first_beyond(self, seqs: Mapping[int, int], *, since_us: int) -> int | None:
-        """When the first entry that `replay` would give arrived, in µs; None if it gives none."""
+        """Return the arrival, in µs, of the first entry `replay` would yield; None if none."""
         answer = await self.connection.execute(_FIRST_BEYOND, _beyond(seqs, since_us))
         at_us: int | None = answer.scalar_one()
         return at_us
 
     async def floor(self) -> int:
-        """The moment, in µs, since which every arrival is still in the journal."""
+        """Return the time, in µs, since which the journal still holds every arrival."""
         return int((await self.connection.execute(_FLOOR)).scalar_one())
 
 

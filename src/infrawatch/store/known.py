@@ -1,13 +1,13 @@
-"""Series that were asked for lately: an id never gets another name, so that none goes stale."""
+"""A cache of recently read series; it needs no invalidation, as an id never changes its name."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 MAX_BYTES = 32 * 1024 * 1024
-"""In a process: some fifty thousand series with five labels each."""
+"""Per process: enough for about fifty thousand series with five labels each."""
 
 _SERIES_BYTES = 500
-"""What a series takes beside the characters of its labels."""
+"""The memory a series takes in addition to the characters of its labels."""
 
 
 class Series(NamedTuple):
@@ -19,9 +19,9 @@ class Series(NamedTuple):
 
 
 class KnownSeries:
-    """Series by id, of all tenants: whoever asks has the ids from a selection of their own.
+    """Series of all tenants by id; callers take the ids from a selection of their own tenant.
 
-    When it would overflow it begins anew; what would fill it alone is not kept.
+    The cache is cleared when it would overflow; an addition larger than the cache is not kept.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
@@ -30,16 +30,16 @@ class KnownSeries:
         self._max_bytes = max_bytes
 
     def __len__(self) -> int:
-        """How many are kept."""
+        """The number of cached series."""
         return len(self._series)
 
     def find(self, ids: Iterable[int]) -> dict[int, Series]:
-        """Those of the series that are kept."""
+        """Return the cached series among `ids`."""
         series = self._series
         return {series_id: series[series_id] for series_id in ids if series_id in series}
 
     def keep(self, found: Mapping[int, Series], characters: int) -> None:
-        """Keep series whose labels take so many characters of JSON."""
+        """Cache series whose labels take `characters` characters of JSON in total."""
         size = _SERIES_BYTES * len(found) + characters
         if size > self._max_bytes:
             return

@@ -1,4 +1,4 @@
-"""What is stored of some series in a span: fetched packed, unpacked a block at a time."""
+"""The stored samples of some series in a span: fetched packed, unpacked block by block."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +14,10 @@ from infrawatch.store.codec import Chunks, blocks, decode
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Chunks that touch the span, and what arrived after they were closed.
+    """Chunks that overlap the span, and the samples that arrived after they were closed.
 
-    Each of `closed` has series of its own, beyond those of the one before; `recent` lies in the
-    span, and of each series in order of arrival.
+    The items of `closed` hold disjoint series in ascending order. `recent` lies within the span and
+    holds the samples of each series in order of arrival.
     """
 
     span: TimeRange
@@ -26,16 +26,17 @@ class Stored:
     max_samples: int
 
     def __len__(self) -> int:
-        """How many samples have to be unpacked, about; no more are in the span."""
+        """The number of samples to unpack: an upper bound of those in the span."""
         return len(self.recent) + sum(int(chunks.counts.sum()) for chunks in self.closed)
 
     def blocks(self) -> Iterator[Columns]:
-        """The samples in the span, some whole series at a time, sorted by (series, time), unique.
+        """Yield the span's samples in blocks of whole series, sorted by (series, time), unique.
 
-        All of them at once would fill fresh pages of memory, which takes longer than unpacking.
+        A single array of all samples would touch fresh pages of memory, which takes longer than
+        unpacking.
 
         Raises:
-            QueryTooBroad: there are more than `max_samples`.
+            QueryTooBroad: there are more than `max_samples` samples.
         """
         recent = latest_arrivals(self.recent)
         total = start = 0
@@ -50,31 +51,31 @@ class Stored:
             yield block
         others = recent.picked(slice(start, None))
         check_total(total + len(others), self.max_samples)
-        if len(others) > 0 or total == 0:  # there is one block at least
+        if len(others) > 0 or total == 0:  # yield at least one block
             yield others
 
     def settled(self) -> "Stored":
-        """The same, of which `blocks` will not raise, and sorts nothing that it need not keep.
+        """Return a copy whose `recent` is sorted and unique and whose `blocks` does not raise.
 
         Raises:
-            QueryTooBroad: there are more than `max_samples`.
+            QueryTooBroad: there are more than `max_samples` samples.
         """
         stored = replace(self, recent=latest_arrivals(self.recent))
-        if len(stored) > stored.max_samples:  # but some lie beyond the span, or are there twice
+        if len(stored) > stored.max_samples:  # count exactly: without duplicates, within the span
             for _ in stored.blocks():
                 pass
         return stored
 
     def samples(self) -> Columns:
-        """All blocks as one."""
+        """Return all blocks joined into one."""
         return Columns.joined(list(self.blocks()))
 
 
 def check_total(samples: int, most: int) -> None:
-    """Hold a question to what it may read.
+    """Check the number of samples a query reads against its limit.
 
     Raises:
-        QueryTooBroad: it is more.
+        QueryTooBroad: `samples` exceeds `most`.
     """
     if samples > most:
         raise QueryTooBroad(
