@@ -1,1 +1,1 @@
-"""The store stays small: journal → head → chunks, and out."""
+"""Background jobs that keep the store small: journal → head → chunks, then retention."""

@@ -1,4 +1,4 @@
-"""Closing windows: all they have becomes chunks and buckets, in place of what was closed before."""
+"""Closing windows: all their samples become chunks and buckets, replacing earlier ones."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from infrawatch.upkeep.rollups import roll_up
 
 
 class Compacted(NamedTuple):
-    """What was done; what stays in the head is in no chunks yet."""
+    """What a pass has done; samples that stay in the head are in no chunk yet."""
 
     samples: int
     chunks: int
@@ -28,14 +28,14 @@ class Compacted(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """What becomes of some windows; the buckets are the finest there are."""
+    """The chunks of some windows, and their buckets in the finest resolution."""
 
     chunks: list[Chunks]
     buckets: Buckets
 
     @classmethod
     def of(cls, parts: Iterable[Columns]) -> Self:
-        """Of samples that are sorted by (shard, series, time) and unique."""
+        """Encode samples that are unique and sorted by (shard, series, time)."""
         chunks: list[Chunks] = []
         buckets: list[Buckets] = []
         for part in parts:
@@ -45,10 +45,10 @@ class Closed(NamedTuple):
 
 
 class Arriving(NamedTuple):
-    """What arrives of windows of blocks, and what becomes of them if there is nothing else of them.
+    """Arriving samples of windows of blocks, and their encoding in case nothing else is stored.
 
-    Mostly there is not. To encode samples at once, while they are in the processor's caches, takes
-    less than to keep them until that is known.
+    Usually nothing else is. Encoding the samples at once, while they are in the CPU's caches, is
+    cheaper than keeping them until that is known.
     """
 
     blocks: Blocks
@@ -63,10 +63,10 @@ class Arriving(NamedTuple):
 async def close(
     connection: AsyncConnection, blocks: Blocks, arriving: Sequence[Arriving] = ()
 ) -> Compacted:
-    """Move these windows out of the head into chunks, with what arrives now, within a transaction.
+    """Move windows from the head into chunks, with the arriving samples, in the open transaction.
 
-    What was closed before of the same series is merged with it. A window moves as a whole: what
-    stayed in the head would outrank what moved.
+    Existing chunks of the same series and windows are merged. A window moves as a whole: samples
+    left in the head would take precedence over those moved.
     """
     samples = [one.samples for one in arriving]
     taken = await MergeRepository(connection).take(blocks, samples)

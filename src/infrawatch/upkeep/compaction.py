@@ -22,33 +22,34 @@ from infrawatch.upkeep import fullness
 from infrawatch.upkeep.closing import Arriving, Compacted, close
 
 PASS_SAMPLES = 2_000_000
-"""What one pass takes: a second of work, and 50 MB of columns."""
+"""The samples one pass takes: a second of work, and 50 MB of columns."""
 
 BACKLOG_SAMPLES = 1_000_000
-"""Over all shards. A query of one metric over 100 hosts took 965 ms with 6 M samples
-uncompacted, 91 ms with 0.8 M."""
+"""The backlog of all shards from which every shard is due. A query of one metric over 100 hosts
+took 965 ms with 6 M samples uncompacted, 91 ms with 0.8 M."""
 
 SAMPLES_PER_SERIES = 64
-"""A row of the head costs PostgreSQL as much as its samples do; with fewer of each series it would
-hold less of the time that most readers ask for."""
+"""The samples per active series from which a shard is due. A row of the head costs PostgreSQL as
+much as its samples do; with fewer samples per series it would cover less of the time range that
+most queries ask for."""
 
 MOST_AGE_S = 600.0
-"""Long enough that a scrape every 15 s becomes chunks of 40; half of the journal's slots hold as
-much, and the replay window."""
+"""The age of the oldest sample from which a shard is due: long enough that a scrape every 15 s
+yields chunks of 40 samples. Half of the journal's slots hold that much, and the replay window."""
 
 GRACE = timedelta(minutes=10)
-"""How long after its end a window is closed: samples that are late by less cost nothing extra."""
+"""How long after its end a window is closed; samples late by less cost nothing extra."""
 
 MERGE_SAMPLES = 2_000_000
-"""What one transaction merges at most, but for a block's window that holds more: it has up to 512
-series."""
+"""The most samples one transaction merges, except for a single window of a block that holds more:
+a block has up to 512 series."""
 
 NEIGHBOURS = tuple(range(first, first + 16) for first in range(0, SHARDS, 16))
-"""Shards that are merged together: a transaction by itself costs as much as what it does for a few
-dozen series. While it runs, nobody else compacts these shards."""
+"""Shards that are merged in one transaction, whose overhead equals the work for a few dozen series.
+While it runs, no other process compacts these shards."""
 
 STATEMENT_DEADLINE = timedelta(minutes=1)
-"""For a statement of a merge, a second's work, on a machine that has much else to do."""
+"""For a statement of a merge: a second of work, but possibly on a busy machine."""
 
 TRY_AGAIN_S = 0.1
 
@@ -56,7 +57,7 @@ EVERYTHING = from_us(4_102_444_800_000_000)  # 2100-01-01
 
 
 class _Sorted(NamedTuple):
-    """What becomes of some samples: rows of the head, or chunks; how many series each shard has."""
+    """Samples turned into rows of the head or into chunks, and the number of series per shard."""
 
     rows: list[Piece]
     full: list[Arriving]
@@ -65,7 +66,7 @@ class _Sorted(NamedTuple):
 
 
 def due(backlogs: Sequence[Backlog]) -> list[int]:
-    """The shards a pass should take now, the oldest first, no more samples than it takes."""
+    """Return the due shards, in the order of `backlogs`, as many as fit into one pass."""
     is_too_much = sum(one.samples for one in backlogs) >= BACKLOG_SAMPLES
     return _as_many([one for one in backlogs if is_too_much or _is_due(one)])
 
@@ -73,11 +74,12 @@ def due(backlogs: Sequence[Backlog]) -> list[int]:
 async def compact(
     database: Database, shards: Sequence[int], *, everything: bool = False
 ) -> Compacted:
-    """Copy what these shards have in the journal, those that nobody else has.
+    """Compact the journal of these shards, skipping shards that another process has locked.
 
-    Windows of which it has a good part are closed at once, with all there is of them; or all of
-    which it has anything, if `everything` is to be. The rest goes into the head. One transaction:
-    what it wrote and up to where it read become visible together. The journal itself is left alone.
+    Windows of which the journal holds a good part are closed at once, merged with their stored
+    samples; with `everything`, all windows it has samples of are. The rest goes into the head. All
+    of it is one transaction, so the output and the shards' new positions become visible together.
+    The journal itself is not changed.
 
     Raises:
         Unavailable: nothing has changed; try again later.
@@ -108,12 +110,10 @@ async def compact(
 
 
 async def merge(database: Database, shards: range, until: datetime) -> Compacted:
-    """Move the head's windows that end by `until` into the closed ones, a part at a time.
-
-    Each part is one transaction.
+    """Close the windows of the head that end by `until`, in several transactions.
 
     Raises:
-        Unavailable: the parts so far are merged; try again later.
+        Unavailable: earlier transactions remain committed; try again later.
     """
     until = from_us(window_of(to_us(until)))
     done, after = Compacted(0, 0), None
@@ -123,7 +123,7 @@ async def merge(database: Database, shards: range, until: datetime) -> Compacted
             await merging.lock(shards)
             blocks = await merging.find_blocks(shards, after, until, most_samples=MERGE_SAMPLES)
             if not blocks.shards:
-                # Windows that are merged while they are open will have to be merged again.
+                # Windows merged while still open have to be merged again.
                 await merging.note_merged(shards, min(until, closed_until()))
                 return done
             closed = await close(connection, blocks)
@@ -134,31 +134,31 @@ async def merge(database: Database, shards: range, until: datetime) -> Compacted
 async def compact_until(
     database: Database, moment: datetime, *, everything: bool = False
 ) -> Compacted:
-    """Compact whatever arrived until a moment, or is there now, due or not.
+    """Compact everything that arrived until `moment` or is in the journal now, due or not.
 
-    What it finds is closed at once if `everything` is to be, as `merge_until` would do afterwards.
+    With `everything`, its windows are closed at once, as `merge_until` would do afterwards.
 
     Raises:
-        Unavailable: the passes so far are done; try again later.
+        Unavailable: earlier passes remain committed; try again later.
     """
     done = Compacted(0, 0)
     backlogs = await _backlogs(database)
-    # After the clock was set back, what is there arrived later than now.
+    # If the clock was set back, the times of arrival in the journal may lie in the future.
     moment = max([moment, *(one.began_at for one in backlogs)])
     while waiting := [one for one in backlogs if one.began_at <= moment]:
         passed = await compact(database, _as_many(waiting), everything=everything)
         if passed.samples == 0:
-            await asyncio.sleep(TRY_AGAIN_S)  # somebody else is at it
+            await asyncio.sleep(TRY_AGAIN_S)  # another process is compacting these shards
         done = done.plus(passed)
         backlogs = await _backlogs(database)
     return done
 
 
 async def merge_until(database: Database, until: datetime) -> Compacted:
-    """Merge what begins before `until`, in all shards.
+    """Close the windows of the head that end by `until`, in all shards.
 
     Raises:
-        Unavailable: what was merged so far is merged; try again later.
+        Unavailable: earlier transactions remain committed; try again later.
     """
     done = Compacted(0, 0)
     for shards in NEIGHBOURS:
@@ -172,24 +172,24 @@ async def _backlogs(database: Database) -> list[Backlog]:
 
 
 def closed_until() -> datetime:
-    """The end of the last window that is closed by now."""
+    """Return the end of the last window that is due to be closed now."""
     return from_us(window_of(now_us() - duration_us(GRACE)))
 
 
 def window_of(time_us: int) -> int:
-    """The beginning of the window a time falls into."""
+    """Return the start of the window that contains a time."""
     return time_us // WINDOW_US * WINDOW_US
 
 
 def _as_many(backlogs: Sequence[Backlog]) -> list[int]:
-    """The first of these shards, as many as one pass takes, and at least one."""
+    """Return the first shards, as many as one pass takes, but at least one."""
     totals = accumulate(one.samples for one in backlogs)
     fitting = sum(1 for total in totals if total <= PASS_SAMPLES)
     return [one.shard for one in backlogs[: max(fitting, 1)]]
 
 
 def _together(parts: Sequence[Arriving]) -> list[list[Arriving]]:
-    """The same, as many in one list as are closed in one go."""
+    """Group the parts into lists that are each closed in one call."""
     totals = accumulate(len(part.samples.counts) for part in parts)
     by_total = groupby(zip(totals, parts, strict=True), lambda one: one[0] // fullness.MOST_WINDOWS)
     return [[part for _, part in some] for _, some in by_total]

@@ -1,4 +1,4 @@
-"""Which windows a pass closes at once: those of which it brings a good part by itself."""
+"""Which windows a pass closes at once: those of which it brings a good part itself."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,18 +16,21 @@ from infrawatch.store.ragged import Runs, are_first
 from infrawatch.store.wanted import block_of
 
 FULL_BUCKETS = 6
-"""Of five minutes, for each series: a quarter of a window. A pass finds two or three of what comes
-as it is measured; more has waited, or is history. So a window is written four times at the most,
-and mostly once, where its samples would have been written to the head, too."""
+"""Five-minute buckets per series from which a window counts as full: a quarter of a window.
+
+A pass finds two or three of them in samples sent as they are measured; more means that the samples
+were delayed or are history. So a window is written at most four times, usually once, and its
+samples are not written to the head first.
+"""
 
 MOST_WINDOWS = 10_000
-"""Of series, that are closed in one go: each may bring some hundred samples that were closed."""
+"""Windows of series closed in one call; each may add some hundred samples of existing chunks."""
 
 _WINDOW_BITS = 32
 
 
 class Full(NamedTuple):
-    """Windows of blocks, and what arrived of them, in runs of one series and window."""
+    """Windows of blocks, and their arriving samples in runs of one series and window."""
 
     blocks: Blocks
     samples: Columns
@@ -43,17 +46,17 @@ class Full(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Samples of windows that are full, some windows at a time, and all others."""
+    """Samples of full windows, several windows per item, and all other samples."""
 
     full: list[Full]
     others: Columns
 
 
 class _Windows(NamedTuple):
-    """Samples in runs of one series and window; of each in how many buckets it has any.
+    """Samples in runs of one series and window, and the number of non-empty buckets of each run.
 
-    `group_of` numbers the window of its block, and of these groups there are a first run each, and
-    how many there are.
+    `group_of` gives each run the number of its group, a window of a block; `firsts` and `sizes` are
+    the first run and the number of runs of each group.
     """
 
     runs: Runs
@@ -64,11 +67,12 @@ class _Windows(NamedTuple):
 
 
 def split(samples: Columns, least_buckets: int) -> Split:
-    """Divide samples that are sorted by (shard, series, time) and unique.
+    """Divide samples that are unique and sorted by (shard, series, time).
 
-    Full are windows of blocks in which a series that is there has so many buckets on average.
+    A window of a block is full if its series have, on average, samples in at least `least_buckets`
+    buckets.
     """
-    # Samples in so many buckets have all but the first and the last of these between them.
+    # Samples in n buckets span at least the n - 2 buckets between the first and the last.
     if np.ptp(samples.times_us) <= (least_buckets - 2) * FIVE_MINUTES.bucket_us:
         return Split([], samples)
     windows = _windows(samples)
@@ -102,7 +106,7 @@ def _windows(samples: Columns) -> _Windows:
 
 
 def _full(samples: Columns, windows: _Windows, groups: Int64s) -> Iterator[Full]:
-    """These groups, some at a time."""
+    """Yield the given groups, several at a time."""
     runs, _, group_of, firsts, sizes = windows
     ends = np.cumsum(sizes[groups])
     for some in np.split(groups, np.flatnonzero(np.diff(ends // MOST_WINDOWS)) + 1):

@@ -1,4 +1,4 @@
-"""What retention has passed: dropped a partition at a time, between two queries."""
+"""Retention: expired partitions are dropped one at a time, between two queries."""
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
@@ -14,14 +14,15 @@ log = structlog.get_logger()
 
 TRIES = 50
 TRY_AGAIN_S = 0.2
-"""Each try stops those who begin to read for 50 ms at most; so many find a moment without a query
-that is longer than that."""
+"""Each try blocks new queries for at most 50 ms; with this many tries, one is likely to meet no
+query that runs longer than that."""
 
 
 async def retain(database: Database, parted: Partitioned, retention: timedelta) -> None:
-    """Drop the partitions that have ended for so long. What is in use all the time is left.
+    """Drop the partitions that ended longer ago than `retention`, except those in constant use.
 
-    They have by two clocks, the database's and ours: one that is wrong costs nobody their samples.
+    A partition must have expired by both the database's and this machine's clock, so that no
+    samples are lost because one of the two is wrong.
     """
     async with database.reading() as connection:
         starts = await PartitionRepository(connection).find(parted)
@@ -33,7 +34,7 @@ async def retain(database: Database, parted: Partitioned, retention: timedelta) 
 
 
 async def drop(database: Database, parted: Partitioned, start: date) -> bool:
-    """Drop a partition; say whether it is gone."""
+    """Drop a partition; return whether it is gone."""
     name = parted.to_name(start)
     for _ in range(TRIES):
         try:

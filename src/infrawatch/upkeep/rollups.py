@@ -1,4 +1,4 @@
-"""Rolling up: in the transaction that merges windows, so that late samples repair their buckets."""
+"""Rollups: written in the transaction that merges windows, so late samples repair their buckets."""
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,17 +18,18 @@ async def roll_up(
     windows: Windows,
     had_samples: Windows,
 ) -> None:
-    """Write the buckets of some windows anew, from the finest ones of all samples they have.
+    """Rewrite the buckets of some windows from `after`, the finest buckets of all their samples.
 
-    `had_samples` names the windows, by any time in them, that had samples before. Of the others a
-    rollup may have outlived the samples: it tells more than what came late, and stays as it is.
+    `had_samples` identifies, by any time in them, the windows that had samples before. In the other
+    windows a rollup may have outlived its samples: it holds more than the late samples do, and is
+    kept unchanged.
     """
     days = {from_us(start).date() for start in np.unique(windows.starts_us).tolist()}
     for resolution in reversed(RESOLUTIONS):
         repository = RollupRepository(connection, resolution)
         before = await repository.take(windows)
         after = after.coarser(resolution.bucket_us)
-        ids = np.union1d(windows.ids, before.series_ids)  # rows hold neighbours, too
+        ids = np.union1d(windows.ids, before.series_ids)  # rows also hold neighbouring series
         written = _keys(windows.ids, windows.starts_us, ids)
         repairable = _keys(*had_samples, ids)
         there = _keys(before.series_ids, before.times_us, ids)
@@ -40,5 +41,5 @@ async def roll_up(
 
 
 def _keys(series_ids: Int64s, times_us: Int64s, ids: Int64s) -> Int64s:
-    """A number for the window each time of a series falls into; `ids` are all there are, sorted."""
+    """Return a number for the window of each (series, time); `ids` are all series ids, sorted."""
     return np.searchsorted(ids, series_ids) << 32 | times_us // WINDOW_US

@@ -1,4 +1,4 @@
-"""When what is done: compaction, merging, partitions, retention; in any number of processes."""
+"""Schedules compaction, merging, partitions and retention, in any number of processes."""
 
 import asyncio
 import random
@@ -27,18 +27,19 @@ EMPTY_EVERY_S = 30.0
 RETAIN_EVERY_S = 600.0
 
 DAYS_AHEAD = 2
-"""A day's partition is there at least a day before its first sample can be closed."""
+"""A day's partition exists at least a day before its first sample can be closed."""
 
 WRITER_KEPT = timedelta(days=1)
-"""A writer that has been silent for so long has gone; should it wake up, it takes a new number."""
+"""A writer silent for longer is removed; if its process is still alive, it registers a new one."""
 
 
 class Scheduler:
-    """Does everything that keeps the store small; two of them never do the same thing twice.
+    """Runs the jobs that keep the store small; several schedulers never do the same work twice.
 
-    `retentions` say for how long each table is kept; None is for ever.
+    `retentions` gives how long each table is kept; None means for ever.
 
-    A job that finds the database away, or someone else at work, comes again at its next time.
+    A job that finds the database unavailable, or its work locked by another process, runs again at
+    its next interval.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Scheduler:
 
     @property
     def runs(self) -> Sequence[Callable[[], Coroutine[object, object, None]]]:
-        """What has to be run side by side, for ever."""
+        """The endless tasks, to be run concurrently."""
         return [
             partial(self._again_and_again, job, every_s)
             for job, every_s in (
@@ -69,7 +70,7 @@ class Scheduler:
         ]
 
     async def compact(self) -> None:
-        """Compact every shard that is due."""
+        """Compact all shards that are due."""
         while True:
             async with self._database.reading() as connection:
                 backlogs = await CompactionRepository(connection).backlogs()
@@ -79,7 +80,7 @@ class Scheduler:
                 return
 
     async def merge(self) -> None:
-        """Close the windows that have ended, some shards at a time."""
+        """Close the windows that have ended, several shards at a time."""
         until = compaction.closed_until()
         async with self._database.reading() as connection:
             unmerged = set(await MergeRepository(connection).unmerged(until))
@@ -89,9 +90,9 @@ class Scheduler:
                 self._telemetry.merged_samples.inc(merged.samples)
 
     async def empty_slots(self) -> None:
-        """Empty the journal's slots that were spent the last time already.
+        """Empty the slots of the journal that the previous run already found spent.
 
-        TRUNCATE takes them from those too who began to read when they were not compacted yet.
+        TRUNCATE ignores snapshots: a reader that began before the compaction would lose the rows.
         """
         if self._spent is not None:
             await empty_slots(self._database, self._spent)
@@ -99,7 +100,7 @@ class Scheduler:
         self._spent = await find_spent(self._database, before)
 
     async def retain(self) -> None:
-        """Make the partitions of the coming days; drop those that retention has passed."""
+        """Create the partitions of the coming days; drop expired ones and forget silent writers."""
         today = datetime.now(UTC).date()
         async with self._database.writing() as connection:
             ahead = (today + timedelta(days=days) for days in range(DAYS_AHEAD + 1))
@@ -120,5 +121,5 @@ class Scheduler:
                 await job()
             except Unavailable as error:
                 log.info("upkeep_put_off", job=job.__name__, reason=str(error))
-            # Processes that started together should not all come at the same time.
+            # Jitter: processes started together should not all run their jobs at the same time.
             await asyncio.sleep(every_s * random.uniform(0.8, 1.2))  # noqa: S311  # no secret

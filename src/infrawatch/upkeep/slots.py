@@ -1,4 +1,4 @@
-"""Slots of the journal: emptied when nobody can ask for what is in them any more."""
+"""Slots of the journal: emptied once no reader can need their rows any more."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ TRY_AGAIN_S = 0.1
 
 
 class Spent(NamedTuple):
-    """Slots of which everything was compacted, and had arrived before `before`, when we looked.
+    """Slots found to hold only compacted rows that arrived before `before`.
 
-    Whoever began to read before `transaction` may not know that it is compacted, and need them.
+    A reader whose snapshot is older than `transaction` may not see the compaction, and need them.
     """
 
     slots: Sequence[str]
@@ -31,9 +31,10 @@ class Spent(NamedTuple):
 
 
 async def find_spent(database: Database, before: datetime) -> Spent:
-    """The slots to empty as soon as nobody reads them any more.
+    """Find the slots that can be emptied once no reader needs them.
 
-    What is being committed may arrive in them yet, and be needed by whom we take for new enough.
+    Transactions under way may still add rows to a slot, which a reader considered new enough would
+    need; so `before` is limited to the time since which they are under way.
     """
     async with database.reading() as connection:
         before = min(before, from_us(await WriterRepository(connection).under_way_since()))
@@ -44,9 +45,9 @@ async def find_spent(database: Database, before: datetime) -> Spent:
 
 
 async def empty_slots(database: Database, spent: Spent) -> int:
-    """Empty the slots, unless somebody still reads who needs them; count them.
+    """Empty the slots unless a reader may still need them; return how many were emptied.
 
-    A slot that somebody uses at the moment is left for the next time.
+    A slot in use at the moment is left for the next call.
     """
     async with database.reading() as connection:
         if not await PartitionRepository(connection).are_all_newer(spent.transaction):
@@ -63,7 +64,7 @@ async def empty_slots(database: Database, spent: Spent) -> int:
 
 
 async def empty_all_slots(database: Database) -> int:
-    """Empty every slot of which everything is compacted; wait a little for those who read."""
+    """Empty every slot that is fully compacted; wait briefly for readers to finish."""
     spent = await find_spent(database, datetime.now(UTC))
     emptied = 0
     for _ in range(TRIES):
