@@ -1,4 +1,4 @@
-"""Questions and how they are answered: selector → series → samples → arithmetic."""
+"""Query execution: selector → series → samples → arithmetic."""
 
 import asyncio
 from collections import Counter
@@ -33,14 +33,14 @@ MAX_STEPS = 11_000
 """As in Prometheus (web/api/v1): a point per pixel of any screen, with room to spare."""
 
 _OFF_LOOP_SAMPLES = 200_000
-"""About ten milliseconds of numpy; more than that would keep other requests waiting."""
+"""About ten milliseconds of numpy; more than that on the event loop would delay other requests."""
 
 _LARGE_AT_ONCE = 2
-"""Of answers that are made off the loop: as many keep two processors busy, and samples take thirty
-times as much memory when they are unpacked and sorted."""
+"""Large answers computed off the event loop at a time: two keep two processors busy, and samples
+take thirty times as much memory while they are unpacked and sorted."""
 
 _PAUSES_S = (0.02, 0.04, 0.08, 0.16, 0.32)
-"""After which `wait_for` looks again: an acknowledged write is visible after the first at most."""
+"""Pauses between checks of `wait_for`; an acknowledged write is visible after the first at most."""
 
 
 _Answer = TypeVar("_Answer")
@@ -48,7 +48,7 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """On whose behalf a question is asked, and what must be visible before it is answered."""
+    """The tenant and budget of a query, and the write that must be visible before it runs."""
 
     tenant_id: int
     wait_for: Cursor | None = None
@@ -57,14 +57,14 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """What one question may touch."""
+    """Limits on what one query may read."""
 
     series: int
     samples: int
     deadline: timedelta
 
     def within(self, budget: Budget) -> "ReadLimits":
-        """These, or those of a budget where they are tighter."""
+        """These limits, or those of a budget where they are tighter."""
         return replace(
             self,
             series=min(self.series, budget.series or self.series),
@@ -73,7 +73,7 @@ class ReadLimits:
 
 
 class Reader:
-    """Answers questions; every answer comes from one snapshot of the database."""
+    """Answers queries, each from one snapshot of the database."""
 
     def __init__(self, database: Database, epoch: UUID, limits: ReadLimits) -> None:
         self._database = database
@@ -85,14 +85,14 @@ class Reader:
     async def series(
         self, asker: Asker, selector: Selector, *, limit: int, after: int
     ) -> list[Ends]:
-        """At most `limit` series with ids above `after`, by id."""
+        """At most `limit` series with ids above `after`, ordered by id."""
         async with self._snapshot(asker) as snapshot:
             series = await snapshot.series.page(selector, limit=limit, after=after)
             ends = await snapshot.samples.find_ends([one.id for one in series])
         return [Ends(one, *ends.get(one.id, (None, None))) for one in series]
 
     async def label_names(self, asker: Asker, selector: Selector | None) -> Mapping[str, int]:
-        """Label names, `__name__` included, and how many series have each."""
+        """Label names, including `__name__`, with the number of series that have each."""
         async with self._snapshot(asker) as snapshot:
             if selector is None:
                 return await snapshot.series.count_labels()
@@ -103,7 +103,7 @@ class Reader:
     async def label_values(
         self, asker: Asker, label: str, selector: Selector | None, *, limit: int
     ) -> Mapping[str, int]:
-        """At most `limit` values of a label in order, and how many series have each."""
+        """At most `limit` values of a label, sorted, with the number of series of each."""
         async with self._snapshot(asker) as snapshot:
             if selector is None:
                 return await snapshot.series.count_values(label, limit=limit)
@@ -113,10 +113,10 @@ class Reader:
         return dict(sorted(values.items())[:limit])
 
     async def metadata(self, asker: Asker, metric: str | None) -> Mapping[str, Metadata]:
-        """Metadata by metric: of one, or of all that have any.
+        """Metadata by metric name: of one metric, or of all that have any.
 
         Raises:
-            QueryTooBroad: more metrics than one question may touch series.
+            QueryTooBroad: more metrics have metadata than the series limit of one query.
         """
         most, metrics = self.limits_of(asker).series, None if metric is None else [metric]
         async with self._snapshot(asker) as snapshot:
@@ -126,7 +126,7 @@ class Reader:
         return found
 
     async def latest(self, asker: Asker, selector: Selector, *, since_us: int) -> Found:
-        """The last sample of each series since then; series that ended (stale) are left out."""
+        """The last sample of each series since `since_us`, without series that ended (stale)."""
         async with self._snapshot(asker) as snapshot:
             series = await self._select(asker, snapshot, selector)
             span = TimeRange(since_us, FAR_FUTURE_US)
@@ -137,7 +137,7 @@ class Reader:
         """Every sample of the selected series in a span, still packed.
 
         Raises:
-            QueryTooBroad: more series or samples than one question may touch.
+            QueryTooBroad: more series or samples than one query may read.
         """
         async with self._snapshot(asker) as snapshot:
             series = await self._select(asker, snapshot, selector)
@@ -148,10 +148,10 @@ class Reader:
     async def find(
         self, asker: Asker, spans: Mapping[Selector, TimeRange]
     ) -> Mapping[Selector, Found]:
-        """Every sample of several selectors, of each in its span, in one snapshot.
+        """Every sample of several selectors, each within its own span, from one snapshot.
 
         Raises:
-            QueryTooBroad: more series or samples than one question may touch.
+            QueryTooBroad: more series or samples than one query may read.
         """
         found: dict[Selector, Found] = {}
         total, most = 0, self.limits_of(asker).samples
@@ -166,7 +166,7 @@ class Reader:
         return found
 
     def limits_of(self, asker: Asker) -> ReadLimits:
-        """What one question of theirs may touch."""
+        """The limits of one query by this asker."""
         return self._limits.within(asker.budget)
 
     async def range(self, asker: Asker, question: RangeQuestion) -> Ranges:
@@ -175,7 +175,7 @@ class Reader:
         Series without a sample in the span are left out.
 
         Raises:
-            QueryTooBroad: more series, samples or steps than one question may touch.
+            QueryTooBroad: more series, samples or steps than one query may read.
         """
         steps = question.steps
         if steps.count > MAX_STEPS:
@@ -207,14 +207,14 @@ class Reader:
         return await self._computed(len(stored), answer)
 
     async def _computed(self, numbers: int, work: Callable[[], _Answer]) -> _Answer:
-        """Do some arithmetic, beside the event loop if it takes long."""
+        """Run a computation, in a thread if it takes long."""
         return work() if numbers <= _OFF_LOOP_SAMPLES else await self.beside(numbers, work)
 
     async def beside(self, numbers: int, work: Callable[[], _Answer]) -> _Answer:
-        """Do some arithmetic beside the event loop; if it is about many numbers, few at once.
+        """Run a computation in a thread; only a few large ones run at the same time.
 
         Raises:
-            DeadlineExceeded: others did all the time.
+            DeadlineExceeded: other large computations left no room until the deadline.
         """
         if numbers <= _OFF_LOOP_SAMPLES:
             return await asyncio.to_thread(work)
@@ -240,11 +240,11 @@ class Reader:
 
     @asynccontextmanager
     async def _snapshot(self, asker: Asker) -> AsyncGenerator[Snapshot, None]:
-        """One snapshot that holds what the asker waits for.
+        """Open a snapshot that contains the write the asker waits for.
 
         Raises:
-            DeadlineExceeded: it did not become visible, or the answer took too long.
-            InvalidCursor: it names writes of another database.
+            DeadlineExceeded: the write did not become visible, or the answer took too long.
+            InvalidCursor: the cursor comes from another database.
         """
         awaited = asker.wait_for
         if awaited is not None and awaited.epoch != self._epoch:
@@ -276,7 +276,7 @@ class Reader:
 async def _read_buckets(
     snapshot: Snapshot, ids: Sequence[int], question: RangeQuestion
 ) -> Buckets | None:
-    """What answers the question instead of samples; None if these are there, and must be read."""
+    """The rollup buckets that answer the question; None if the samples must be read instead."""
     steps = question.steps
     resolution = find_resolution(question.function, steps)
     if resolution is not None:
@@ -287,6 +287,6 @@ async def _read_buckets(
 
 
 async def _find_deltas(snapshot: Snapshot, series: Sequence[Series]) -> set[str]:
-    """The metrics of which each sample is what was added."""
+    """The metrics of delta temporality, whose samples are increments."""
     metadata = await snapshot.metadata.list(sorted({one.metric for one in series}))
     return {metric for metric, said in metadata.items() if said.temporality == "delta"}

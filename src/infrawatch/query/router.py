@@ -1,4 +1,4 @@
-"""GET /v1/…: questions, answered as JSON, NDJSON or CSV."""
+"""Read endpoints under /v1: series, labels, metadata and samples as JSON, NDJSON or CSV."""
 
 import asyncio
 from typing import Annotated, Any
@@ -36,7 +36,8 @@ MAX_PAGE_SERIES = 10_000
 MAX_VALUES = 100_000
 
 _AT_ONCE, _SERIES_WEIGHT = 20_000, 10
-"""Values whose JSON takes a few milliseconds, and half a megabyte; a series costs as ten do."""
+"""Up to this many values are sent at once, a series counting as ten of them: a few milliseconds
+and half a megabyte of JSON."""
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -45,7 +46,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 _NO_SUCH_LABEL = {"description": "No label can be called that.", "content": _PROBLEM}
 
-# Who may not ask is told that, before whether the question makes sense.
+# READ comes first: a caller without permission gets that error, not one about its parameters.
 router = APIRouter(prefix="/v1", tags=["query"], responses=_PROBLEMS, dependencies=[READ])
 
 
@@ -132,7 +133,7 @@ async def list_series(
 async def list_labels(
     reader: TheReader, asker: TheAsker, selector: MaybeSelector
 ) -> schemas.LabelNames:
-    """Label names, `__name__` included, and how many series have each."""
+    """Label names, including `__name__`, with the number of series that have each."""
     names = await reader.label_names(asker, selector)
     return schemas.LabelNames(
         labels=[schemas.LabelName(name=name, series=count) for name, count in names.items()]
@@ -147,7 +148,7 @@ async def list_label_values(
     selector: MaybeSelector,
     limit: Annotated[int, Query(ge=1, le=MAX_VALUES)] = 10_000,
 ) -> schemas.LabelValues:
-    """Values of a label in order, and how many series have each; for metrics use `__name__`."""
+    """Sorted values of a label with the number of series of each; `__name__` lists metrics."""
     if "\0" in name:
         raise InvalidInput("no label name holds a NUL character")
     values = await reader.label_values(asker, name, selector, limit=limit)
@@ -162,7 +163,7 @@ async def list_metadata(
     asker: TheAsker,
     metric: Annotated[str | None, Query(max_length=1_024, pattern=r"^[^\x00]*$")] = None,
 ) -> Response:
-    """Type, unit and help of metrics, where their senders said so."""
+    """Type, unit, help text and temporality of the metrics whose senders supplied metadata."""
     found = await reader.metadata(asker, metric)
     told = {"metadata": {name: said._asdict() for name, said in found.items()}}
     return Response(await asyncio.to_thread(to_json, told), media_type="application/json")
@@ -216,7 +217,7 @@ async def read_samples(  # noqa: PLR0913, PLR0917  # each is a parameter of the 
     end: End = "now",
     precision: Times = "ms",
 ) -> Response:
-    """Raw samples, streamed: JSON, or NDJSON or CSV by `Accept`."""
+    """Raw samples, streamed as JSON, NDJSON or CSV depending on the `Accept` header."""
     span = parse_range(start, end, now=now_us())
     media_type = wanted_format(request.headers.get("accept", ""))
     found = await reader.samples(asker, selector, span)
@@ -240,12 +241,14 @@ async def read_range(  # noqa: PLR0913, PLR0917  # each is a parameter of the AP
     end: End = "now",
     precision: Times = "ms",
 ) -> Response:
-    """One value per step, `[start, start+step)` and so on, labelled with the step's beginning.
+    """One value per series and step; steps are half-open and labelled with their start time.
 
-    With `by` or `across`, one series per group: `by` alone sums, `across` alone makes one group.
+    With `by` or `across`, the answer has one series per group: `by` alone sums each group, `across`
+    alone combines all series into one group.
 
-    A start back from now, of six hours or more in steps of whole five minutes, is moved back to
-    where a rollup begins, by less than five minutes or an hour.
+    If `start` is relative to now, the span is six hours or longer, `step` is a multiple of five
+    minutes and rollups can answer `fn`, then `start` is moved back to the beginning of a rollup
+    bucket: by less than five minutes, or less than an hour if `step` is a multiple of an hour.
     """
     steps = Steps(parse_range(start, end, now=now_us()), parse_step(step))
     labels = tuple(dict.fromkeys(one.strip() for one in (by or "").split(",") if one.strip()))
@@ -263,7 +266,7 @@ async def read_range(  # noqa: PLR0913, PLR0917  # each is a parameter of the AP
 
 
 def _to_response(pieces: Pieces, numbers: int, media_type: str) -> Response:
-    """All at once if it is little: each piece of a stream is made in another thread."""
+    """Send a small answer at once; a stream makes each of its pieces in another thread."""
     if numbers <= _AT_ONCE:
         return Response(b"".join(pieces), media_type=media_type)
     return PiecesResponse(pieces, media_type)
@@ -275,7 +278,7 @@ _MOST_DIGITS = 19
 def _page_start(cursor: str | None) -> int:
     if cursor is None:
         return 0
-    # Python reads no number of thousands of digits.
+    # int() refuses text of thousands of digits.
     is_number = cursor.isascii() and cursor.isdigit() and len(cursor) <= _MOST_DIGITS
     if not is_number or int(cursor) >= 2**63:
         raise InvalidCursor("this is not a `next_cursor`; pass on what an answer gave you")
