@@ -1,4 +1,4 @@
-"""The hub: takes entries in order, hands each topic its part. Without viewers it does nothing."""
+"""The hub: takes entries in order and gives each topic its part; without viewers it is idle."""
 
 import asyncio
 from collections import defaultdict
@@ -22,30 +22,31 @@ from infrawatch.store.known import Series
 from infrawatch.store.writers import WriterPositions
 
 NamesOf = Callable[[Sequence[int]], Awaitable[Sequence[tuple[int, Series]]]]
-"""Reads series by id, whatever their tenant: (tenant id, series)."""
+"""Looks up series by id, of any tenant; gives pairs of tenant id and series."""
 
 
 _BREATH_S = 0.001
-"""So long topics look at new series before everybody else has a turn: there may be thousands of
-both."""
+"""How long matching topics with new series may hold the event loop at a time: there may be
+thousands of both."""
 
 
 class Start(NamedTuple):
-    """All from one snapshot: `active` are the writers that committed within the replay window."""
+    """Where the hub starts, from one snapshot; `active` writers committed in the replay window."""
 
     positions: WriterPositions
     active: Collection[int]
     series_ids: Int64s
-    """Of all series there are, ascending."""
+    """The ids of all existing series, ascending."""
 
     recent: Sequence[Entry]
-    """What arrived last: entries still under way may have arrived before it."""
+    """The latest entries; entries of transactions in progress may have arrived before them."""
 
 
 class Hub:
-    """One for a process. Entries come from the tail, each once, those of a writer in order.
+    """Distributes entries to topics; one per process.
 
-    It knows how far each writer has come, so that a viewer can be told where it stands.
+    The tail delivers each entry once, and those of one writer in order. The hub tracks the position
+    of each writer, which viewers receive as cursors.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Hub:
         self._is_closed = False
 
     def start(self, start: Start) -> None:
-        """Begin where the writers stand in a snapshot of the database."""
+        """Begin at the writers' positions in a snapshot of the database."""
         self.seqs = dict(start.positions.seqs)
         self.know(start.positions.at_us, asyncio.get_running_loop().time())
         self._last_at_us = dict.fromkeys(start.active, self.at_us)
@@ -78,7 +79,7 @@ class Hub:
         self._activity.set()
 
     def stop(self) -> None:
-        """Forget where the writers stand; the next viewer starts anew."""
+        """Stop taking entries; the next viewer starts the hub from a new snapshot."""
         self._activity.clear()
         self._recent.clear()
         self._seen = np.empty(0, np.int64)
@@ -103,9 +104,9 @@ class Hub:
     def joined(
         self, key: TopicKey, delivery: Delivery
     ) -> Generator[tuple[Topic, Mailbox], None, None]:
-        """A mailbox on a topic; the last one to leave takes the topic along."""
+        """Add a mailbox to a topic; the last mailbox to leave removes the topic."""
         if not (self._topics or self.is_active):
-            self._known_at_s = asyncio.get_running_loop().time()  # nobody asked before
+            self._known_at_s = asyncio.get_running_loop().time()  # an idle hub did not ask
         topic = self._topics.get(key)
         if topic is None:
             topic = self._topics[key] = Topic(key)
@@ -123,10 +124,10 @@ class Hub:
                 self._index = None
 
     def learn(self, topic: Topic, series: Sequence[Series]) -> None:
-        """Tell a topic which series it has in a snapshot; it gets what came in the meantime.
+        """Give a topic its series from a snapshot, and the entries that came in the meantime.
 
         Raises:
-            QueryTooBroad: all topics of its tenant together would have too many.
+            QueryTooBroad: all topics of the tenant together would have too many series.
         """
         tenant_id = topic.key.tenant_id
         others = sum(
@@ -147,10 +148,10 @@ class Hub:
                 self._publish(index, entry, position)
 
     async def apply(self, entry: Entry) -> None:
-        """Take the next entry of its writer.
+        """Apply the next entry of its writer.
 
         Raises:
-            Unavailable: new series cannot be looked up; the entry was not taken.
+            Unavailable: new series cannot be looked up; the entry was not applied.
         """
         await self._meet_new_series(entry.columns.series_ids)
         self.seqs[entry.writer] = entry.seq
@@ -165,34 +166,34 @@ class Hub:
         self._publish(self._index, entry, self.position())
 
     def know(self, at_us: int, asked_at_s: float) -> None:
-        """Take note that nothing is missing of what was committed until a time of the database.
+        """Record that everything committed until `at_us`, by the database's clock, is applied.
 
-        It was asked at a time of the event loop.
+        `asked_at_s` is when the database was asked, by the event loop's clock.
         """
         self.at_us, self._known_at_s = at_us, asked_at_s
 
     def unknown_s(self) -> float:
-        """For how long the database has not said what was committed, by this machine's clock."""
+        """Seconds since the database last said what was committed, by this machine's clock."""
         return asyncio.get_running_loop().time() - self._known_at_s
 
     def skip(self, writer: int, seq: int) -> None:
-        """Go on after entries of a writer that nobody can bring any more."""
+        """Continue after entries of a writer that are lost."""
         self.seqs[writer] = seq
 
     def lose_all(self, reason: Reason) -> None:
-        """Something was missed for good: every viewer needs a new snapshot."""
+        """Record that entries are lost for good: every viewer needs a new snapshot."""
         for topic in self._topics.values():
             topic.lose(reason)
 
     def close(self) -> None:
-        """Let every subscription end."""
+        """End every subscription."""
         self._is_closed = True
         for topic in self._topics.values():
             for mailbox in topic.mailboxes:
                 mailbox.close()
 
     def position(self) -> Position:
-        """Where the writers stand that were heard of within the replay window."""
+        """The positions of the writers that committed within the replay window."""
         horizon_us = self.at_us - self._window_us
         active = {
             writer: seq
@@ -207,9 +208,9 @@ class Hub:
             topic.publish(Update(reached, part, position))
 
     async def _meet_new_series(self, series_ids: Int64s) -> None:
-        """Let every topic look at series that have never been seen.
+        """Match series seen for the first time against every topic.
 
-        Also one that waits for its snapshot: that may have been taken before they were created.
+        This includes topics that wait for their snapshot, which may predate the series.
         """
         ids = np.unique(series_ids)
         new = ids[~is_among(ids, self._seen)]
@@ -231,14 +232,14 @@ class Hub:
                 if topic.accepts(one.metric, one.labels):
                     meant.append(one)
                 await breath.draw()
-        except QueryTooBroad:  # which its viewers are told instead of a new snapshot
+        except QueryTooBroad:  # viewers get this error instead of a new snapshot
             topic.lose("slow_viewer")
         if topic.learn(meant):
             self._index = None
 
 
 class _Breath:
-    """Lets everybody else have a turn every other moment of a long loop."""
+    """Yields to the event loop at intervals of `_BREATH_S` during a long loop."""
 
     def __init__(self) -> None:
         self._clock = asyncio.get_running_loop().time

@@ -1,4 +1,4 @@
-"""WS /v1/live, and GET /v1/live/sse for those who cannot do WebSockets."""
+"""WS /v1/live, and GET /v1/live/sse for clients without WebSockets."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
@@ -31,7 +31,7 @@ class UpgradeRequired(InfraWatchError):
     status = 426
 
 
-async def _live(connection: HTTPConnection) -> Live:  # plain functions get a thread each
+async def _live(connection: HTTPConnection) -> Live:  # FastAPI runs plain functions in a thread
     live: Live = connection.state.live
     return live
 
@@ -41,7 +41,7 @@ TheLive = Annotated[Live, Depends(_live)]
 
 @router.websocket("/live")
 async def follow(websocket: WebSocket, principal: MayRead, live: TheLive) -> None:
-    """Frames both ways, as /asyncapi.json describes them."""
+    """Exchange frames in both directions, as described in /asyncapi.json."""
     offered = websocket.scope.get("subprotocols", ())
     access: Access = websocket.state.access
     async with access.limiter.viewing(principal):
@@ -51,7 +51,7 @@ async def follow(websocket: WebSocket, principal: MayRead, live: TheLive) -> Non
 
 @router.get("/live", include_in_schema=False)
 async def refuse_what_is_no_websocket(_principal: MayRead) -> Response:
-    """Say what is missing: mostly a proxy does not pass it on."""
+    """Answer a plain GET with 426: usually a proxy dropped the upgrade headers."""
     answer = to_response(
         UpgradeRequired(
             "a WebSocket is spoken here: let a proxy on the way pass on the headers Upgrade and "
@@ -86,7 +86,7 @@ async def follow_by_sse(
     )
     access: Access = request.state.access
     events = _events(live, options, access, principal)
-    first = await anext(events)  # an error in the question is still a problem answer
+    first = await anext(events)  # an invalid request still gets a problem response
     return StreamingResponse(
         _chained(first, events),
         media_type="text/event-stream",
@@ -97,7 +97,7 @@ async def follow_by_sse(
 async def _events(
     live: Live, options: SubscriptionOptions, access: Access, principal: Principal
 ) -> AsyncGenerator[bytes, None]:
-    """Frames as events; the last one is an error if the viewer's key is not good any more."""
+    """Frames as events; the last one is an error if the viewer's key is no longer valid."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(access.limiter.viewing(principal))
         subscription = stack.enter_context(live.subscribed(options))

@@ -1,4 +1,4 @@
-"""Subscriptions: what one viewer is sent about one selector, from the snapshot on."""
+"""Subscriptions: the frames sent to one viewer for one selector, from the snapshot on."""
 
 import asyncio
 from collections import deque
@@ -20,7 +20,7 @@ from infrawatch.model.cursor import Cursor
 
 
 class Live:
-    """Opens subscriptions; one for a process."""
+    """Opens subscriptions; one per process."""
 
     def __init__(self, hub: Hub, states: InitialStateReader) -> None:
         self.hub = hub
@@ -28,21 +28,21 @@ class Live:
 
     @contextmanager
     def subscribed(self, options: SubscriptionOptions) -> Generator["Subscription", None, None]:
-        """A subscription, whose mailbox takes what comes from now on."""
+        """Open a subscription whose mailbox receives updates from now on."""
         key = TopicKey(options.tenant_id, options.selector)
         with self.hub.joined(key, options.delivery) as (topic, mailbox):
             yield Subscription(self.hub, self._states, options, topic, mailbox)
 
     def drain(self) -> None:
-        """Let every subscription end, because the server stops."""
+        """End every subscription because the server stops."""
         self.hub.close()
 
 
 class Subscription:
     """One viewer's subscription to a topic.
 
-    The mailbox is there before the snapshot is read; what it holds that the snapshot has too is
-    left out. So nothing is missing between the two, and nothing comes twice.
+    The mailbox exists before the snapshot is read, so no update between the two is lost; the first
+    updates are left out as long as the snapshot already contains them.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Subscription:
         self._mailbox = mailbox
         self._is_waiting = False
         self.is_beginning = False
-        """Whether the database is asked for the state it begins with, which may take long."""
+        """Whether its initial state is being read from the database, which may take long."""
 
     @property
     def is_idle(self) -> bool:
@@ -71,13 +71,13 @@ class Subscription:
         """The frames of the subscription as JSON, until the server stops.
 
         Raises:
-            InvalidInput: the selector means too many series, or `since` is no time.
+            InvalidInput: the selector matches too many series, or `since` is not a time.
             DeadlineExceeded: the snapshot takes too long to read.
         """
         frame_builder = _FrameBuilder(self._options.id, self._topic)
         resume, lost = self._options.resume, None
         while True:
-            # Of a connection's snapshots one is in memory: none is read before that is sent.
+            # One snapshot per connection in memory: the next is read after this one is sent.
             async with self._options.turn:
                 frames, seqs = await self._begin(frame_builder, resume, lost)
                 while frames:
@@ -92,7 +92,7 @@ class Subscription:
     async def _begin(
         self, frame_builder: "_FrameBuilder", resume: Cursor | None, lost: Reason | None
     ) -> tuple[deque[str], Mapping[int, int]]:
-        """The frames of a state, and the seqs it stands at; it begins anew if something is lost."""
+        """The frames and seqs of an initial state; `lost` is set if one follows a loss."""
         self.is_beginning = True
         try:
             state = await self._states.read(self._options, resume)
@@ -107,7 +107,7 @@ class Subscription:
         return frames, state.position.seqs
 
     async def _news(self, frame_builder: "_FrameBuilder", seqs: Mapping[int, int]) -> Iterable[str]:
-        """Wait for what comes after a state that stands at `seqs`; gives its frames."""
+        """Wait for updates after a state at `seqs`; gives their frames, or a heartbeat."""
         self._is_waiting = True
         try:
             if self._options.heartbeat is None:
@@ -124,14 +124,14 @@ class Subscription:
 
 
 def heartbeat_frame(hub: Hub, *, is_complete: bool = True) -> str:
-    """Says how far everything has been sent; without a cursor while something is still to come."""
+    """A heartbeat with the position up to which all is sent; if incomplete, without a cursor."""
     age_ms = round(hub.unknown_s() * 1000)
     cursor = hub.position().text if is_complete else None
     return schemas.Heartbeat(cursor=cursor, age_ms=age_ms).model_dump_json()
 
 
 class _FrameBuilder:
-    """Makes the frames of one subscription, and remembers which series it has told."""
+    """Builds the frames of one subscription and tracks which series they have announced."""
 
     def __init__(self, subscription_id: str, topic: Topic) -> None:
         self._id = subscription_id
@@ -143,7 +143,7 @@ class _FrameBuilder:
         return schemas.Subscribed(id=self._id, series=self._untold()).model_dump_json()
 
     def beginning(self, state: InitialState, samples_json: str) -> Iterator[str]:
-        """A gap if there is one, then the snapshot, or what was missed since the cursor."""
+        """A gap if something was lost, then the snapshot, or the update since the cursor."""
         self._is_past = False
         if state.lost is not None:
             yield schemas.Gap(id=self._id, reason=state.lost).model_dump_json()
@@ -152,10 +152,11 @@ class _FrameBuilder:
         yield self._samples(kind, state.position.text, samples_json)
 
     def news(self, updates: Sequence[Update], seqs: Mapping[int, int]) -> Iterator[str]:
-        """What comes after a state that stands at `seqs`.
+        """The frames of updates that follow a state at `seqs`.
 
-        What the state has is left out, but not after something that it does not have: of two
-        writers the one may have replaced what the other wrote, and the later arrival shall win.
+        Leading updates that the state contains are left out. After the first one that it does not
+        contain, all are sent: one writer may have replaced samples of another, and the later
+        arrival must win.
         """
         unseen = tuple(
             updates if self._is_past else dropwhile(lambda one: one.is_within(seqs), updates)
@@ -174,20 +175,20 @@ class _FrameBuilder:
 
     def _untold(self) -> list[schemas.SeriesName]:
         untold = self._topic.series[self._told :]
-        self._told += len(untold)  # there may be more by now
+        self._told += len(untold)  # the topic may have grown since
         return [
             schemas.SeriesName(id=str(one.id), metric=one.metric, labels=dict(one.labels))
             for one in untold
         ]
 
     def _samples(self, kind: str, cursor: str, samples_json: str, more: str = "") -> str:
-        """Put together from parts that viewers share; the same as the frame's model would give."""
+        """Assemble a frame from parts that viewers share, equal to what its model would give."""
         name = to_json(self._id).decode()
         return f'{{"type":"{kind}","id":{name},"cursor":"{cursor}","samples":{samples_json}{more}}}'
 
 
 async def _until_tick(every: timedelta | None) -> None:
-    """Wait for the next whole multiple of `every`: viewers who asked for the same share updates."""
+    """Wait for the next whole multiple of `every`: viewers with the same interval share updates."""
     if every is not None:
         every_s = every.total_seconds()
         await asyncio.sleep(every_s - asyncio.get_running_loop().time() % every_s)

@@ -1,4 +1,4 @@
-"""The tail: brings the hub every entry once, those of a writer in order, whatever gets lost."""
+"""The tail: delivers every entry to the hub once, in order for each writer, despite losses."""
 
 import asyncio
 from collections import deque
@@ -19,23 +19,23 @@ from infrawatch.store.writers import WriterRepository
 log = structlog.get_logger()
 
 SLACK_US = 60 * US
-"""How far back the journal is read before what is known: a transaction's deadline, and more."""
+"""How far before the known position the journal is read: beyond a transaction's deadline."""
 
 UNDER_WAY_US = 2 * US
-"""How long a transaction that cannot be seen, of another PostgreSQL role, takes at most."""
+"""The longest duration of a transaction of another PostgreSQL role, which cannot be seen here."""
 
 MAX_WAITING_SAMPLES = 1_000_000
-"""24 MB of entries not applied yet; the journal has whatever finds no place here."""
+"""24 MB of entries not applied yet; any beyond that are read from the journal."""
 
 RETRY_S = 1.0
 
 
 class Tail:
-    """Takes entries from this process and from the bus, and reads from the journal what is missing.
+    """Takes entries from this process and from the bus, and reads missing ones from the journal.
 
-    An entry is applied only if it is the next of its writer; a writer that is not known yet
-    starts at 0. Regularly it asks the database how far the writers are, which finds what the bus
-    has lost. While there are no viewers it does nothing at all.
+    An entry is applied only if it is the next of its writer; an unknown writer starts at 0. The
+    tail regularly reads the writers' positions from the database, which reveals entries that the
+    bus has lost. Without viewers it does nothing.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Tail:
         self._lag_s = 0.0
 
     def offer(self, entry: Entry) -> None:
-        """Take note of an entry, if anybody wants to know; never blocks."""
+        """Queue an entry if the hub is active; never blocks."""
         if not self._hub.is_active:
             return
         if self._waiting_samples + len(entry.columns) > MAX_WAITING_SAMPLES:
@@ -64,20 +64,20 @@ class Tail:
         self._arrived.set()
 
     def lag_s(self) -> float:
-        """How far behind the commits viewers may be; 0 while there are none.
+        """How far behind the commits viewers may be; 0 while the hub is inactive.
 
-        The age of the newest entry when it was handed to them, or the time for which the database
-        could not be asked whether there are others.
+        The larger of the age of the last entry when it was applied, and the time by which a
+        successful check of the database is overdue.
         """
         if not self._hub.is_active:
             return 0.0
         return max(self._lag_s, self._hub.unknown_s() - self._poll_s)
 
     async def start(self) -> None:
-        """Let the hub know where the writers stand; a viewer takes its snapshot afterwards.
+        """Start the hub at the writers' positions; a viewer takes its snapshot afterwards.
 
         Raises:
-            Unavailable: the database cannot say.
+            Unavailable: the database cannot be read.
         """
         async with self._starting:
             if self._hub.is_active:
@@ -101,7 +101,7 @@ class Tail:
         return Start(positions, active.seqs, series_ids, recent)
 
     async def run(self) -> None:
-        """Apply entries for ever."""
+        """Apply entries forever."""
         clock = asyncio.get_running_loop().time
         due = clock() + self._poll_s
         while True:
@@ -114,7 +114,7 @@ class Tail:
                 due = clock() + self._poll_s
 
     async def _take_all(self, until: float) -> None:
-        """Apply what waits, until something is missing or it is time to look for that."""
+        """Apply waiting entries until one is missing or the next check is due."""
         clock = asyncio.get_running_loop().time
         while self._waiting and not self._is_behind and clock() < until:
             entry = self._waiting.popleft()
@@ -132,13 +132,13 @@ class Tail:
             await self._hub.apply(entry)
         except Unavailable as error:
             log.warning("live_is_behind", reason=str(error))
-            self._is_behind = True  # the journal has it
+            self._is_behind = True  # the next check reads it from the journal
             return
         self._lag_s = max(now_us() - entry.at_us, 0) / US
-        await asyncio.sleep(0)  # viewers send what they got, even while much is waiting
+        await asyncio.sleep(0)  # lets viewers send even while many entries wait
 
     async def _check(self) -> None:
-        """Compare with the database, and read what is missing."""
+        """Compare positions with the database, and read missing entries."""
         hub = self._hub
         if not hub.has_viewers:
             hub.stop()
@@ -154,7 +154,7 @@ class Tail:
                 if behind:
                     await self._catch_up(JournalRepository(connection), behind)
         except Unavailable as error:
-            self._forget()  # it is in the journal, and memory is for those who can go on
+            self._forget()  # the journal has these entries: do not hold them in memory
             self._is_behind = True
             log.warning("live_is_behind", reason=str(error))
             await asyncio.sleep(RETRY_S)
@@ -163,7 +163,7 @@ class Tail:
             hub.know(positions.at_us, started)
 
     async def _catch_up(self, journal: JournalRepository, behind: Mapping[int, int]) -> None:
-        """Apply what was committed since the last time that nothing was missing."""
+        """Apply the entries committed since the last time that none was missing."""
         hub = self._hub
         has_hole = False
         since_us = hub.at_us - SLACK_US
