@@ -1,34 +1,34 @@
-# Everything InfraWatch does from a checkout. Each of these sets up by itself what it needs.
+# The tasks of a checkout. Each target installs what it needs.
 #
 #   make run      PostgreSQL, the server and an agent, on http://127.0.0.1:8000
 #                 make run ARGS="--port 8001 --data-dir elsewhere"
 #   make test     the whole suite, on a real PostgreSQL;  make test ARGS="-k label -x"
-#   make check    format, lint, types, arrows, and whether a dependency has a known weakness
-#   make bench    how fast it is; bench-store: the store alone; bench-growth: whether that stays so;
-#                 bench-reading: answers while samples pour in; bench-peers: next to others, where installed
-#   make rehearse-image   the Dockerfile's steps without Docker, and what they make (Linux, root)
-#   make abuse    what takes long of the hostile tests, with figures
-#   make chaos    everything is killed, cut off, stopped and filled up, and nothing is lost
-#   make chaos-live   a storm around live views: every viewer ends up with what was committed;
+#   make check    formatting, lint, types, import layers, and known vulnerabilities of dependencies
+#   make bench    ingest performance; bench-store: the store alone; bench-growth: as data grows;
+#                 bench-reading: queries during ingest; bench-peers: beside other databases, if installed
+#   make rehearse-image   the Dockerfile's steps without Docker, and a check of the result (Linux, root)
+#   make abuse    the slow part of the hostile-input tests, with figures
+#   make chaos    kill, disconnect, stop and fill up everything, and check that nothing is lost
+#   make chaos-live   faults around live views: every viewer must end up with what was committed;
 #                 make chaos-live ARGS="--seconds 60 --seed 7 --compact-every 5"
-#   make bench-live   from commit to viewer, and the frames a core sends
-#   make overload three times what the server can take;  make soak   half an hour at 70 % of it
+#   make bench-live   latency from commit to viewer, and the frames that one core sends
+#   make overload three times the load the server can take;  make soak   half an hour at 70 % of it
 #   make release-check    wheel and sdist, and `infrawatch up` from the wheel alone
-#   make screenshots   docs/images anew, in a real browser
-#   make setup    the setting up alone
+#   make screenshots   renew docs/images, in a real browser
+#   make setup    install only
 #
-# Paths are relative, so the checkout may be called anything.
+# Paths are relative, so the checkout directory may have any name.
 
-# What is compiled once is not compiled again: servers start sooner, and tests start many.
+# Keep compiled bytecode: servers start sooner, and tests start many of them.
 unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON := .venv/bin/python
 SETUP := sh .ci/python .ci/setup.py
-# Becomes `infrawatch up`, and stops (SIGTERM) should make be killed.
+# Execs `infrawatch up`, which gets SIGTERM if make is killed.
 UNDER_MAKE := $(PYTHON) -I -S src/infrawatch/embedded/launcher.py $$PPID 15 -
 
-# Tests mostly wait: for deadlines, and for processes that start and stop. A machine that stands
-# still for seconds breaks deadlines too, so what fails is tried once more, and named at the end.
+# Tests mostly wait: for deadlines, and for processes that start and stop. A machine that stalls for
+# seconds breaks deadlines too, so a failed test runs once more and is listed at the end.
 JOBS := 4
 
 .PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store bench-growth bench-reading chaos rehearse-image abuse overload soak release-check
@@ -110,8 +110,8 @@ screenshots:
 	@$(SETUP) dev
 	$(PYTHON) -m pytest tests/browser/screenshots.py
 
-# What compatibility tests and `bench-peers` need beside us, on Debian. On a machine
-# with services running, Debian starts them: stop and disable what you do not want.
+# Other servers that compatibility tests and `bench-peers` need, from Debian's packages. Debian starts
+# them as services where an init system runs: stop and disable those you do not want.
 peers:
 	apt-get update
 	apt-get install --yes --no-install-recommends \

@@ -1,10 +1,10 @@
-"""Runs the Dockerfile's steps without Docker: in directories of their own, as its user.
+"""Runs the Dockerfile's steps without Docker: in separate directories, as the image's user.
 
     make rehearse-image
 
-Each stage is an overlay over this machine's root (Linux, root), so nothing of it is changed: the
-machine stands in for the base images, with its Node.js and with the Python that runs this. What
-comes out is started as the image would be, read-only and unprivileged, on a PostgreSQL beside it.
+Each stage is an overlay over this machine's root file system (Linux, root), which stays unchanged.
+The machine stands in for the base images, with its Node.js and the Python that runs this script.
+The result is started as the image would be, read-only and unprivileged, with its own PostgreSQL.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Stage:
     said: dict[str, str] = field(default_factory=dict)
 
     def command(self, words: Sequence[str], **variables: str) -> tuple[list[str], dict[str, str]]:
-        """What to start, and its variables, to run `words` in it."""
+        """The command line and environment that run `words` in this stage."""
         inside = 'cd "$0" && exec "$@"'
         chroot = ["chroot", f"--userspec={self.user}:{self.user}", str(self.root)]
         return (
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def context_in(directory: Path) -> Path:
-    """What a fresh clone would send to Docker."""
+    """The build context that a fresh clone would send to Docker."""
     for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
         if (ROOT / name).exists():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def context_in(directory: Path) -> Path:
 
 
 def build(home: Path, context: Path) -> Stage:
-    """Run every step; give the last stage."""
+    """Run every step and return the last stage."""
     stages: dict[str, Stage] = {}
     for name, rest in instructions():
         print(f"==> {name} {rest[:100]}", flush=True)
@@ -140,7 +140,7 @@ def make_stage(home: Path) -> Stage:
 
 
 def add_python(root: Path) -> None:
-    """The Python that runs this, as the base image has it: on PATH, for every user."""
+    """Make the Python that runs this available as in the base image: on PATH, for every user."""
     python = Path(sys.executable).resolve()
     for parent in python.parents:
         inside = root / str(parent)[1:]
@@ -183,14 +183,14 @@ def in_root(stage: Stage, path: str) -> Path:
 
 
 async def serve(stage: Stage, data_dir: Path) -> None:
-    """Start what the image starts; ask for its health as the image does, and for the page."""
+    """Start the image's command, run its health check, and request the dashboard and the docs."""
     mount("-o", "remount,ro", stage.root)
     mount("-t", "tmpfs", "tmpfs", stage.root / "tmp")
     entry = json.loads(stage.said["ENTRYPOINT"])
     healthcheck = json.loads(stage.said["HEALTHCHECK"].rpartition("CMD ")[2])
     async with postgres_running(data_dir) as postgres:
         url, port = postgres.endpoint.url(), str(choose_port())
-        # On loopback: nobody else shall reach what is only rehearsed.
+        # On loopback, so that no other machine can reach the rehearsal.
         variables = {"DATABASE_URL": url, "HOST": "127.0.0.1", "PORT": port}
         variables = {f"INFRAWATCH_{name}": value for name, value in variables.items()}
         initialise(stage, variables)
@@ -207,7 +207,7 @@ async def serve(stage: Stage, data_dir: Path) -> None:
 
 
 def initialise(stage: Stage, variables: Mapping[str, str]) -> None:
-    """What the compose file's `init` does, with its volume; twice, as it is run at every start."""
+    """Run the compose file's `init` with its volume; twice, because it runs at every start."""
     init = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]["init"]
     volume = in_root(stage, init["volumes"][0].partition(":")[2])
     owner = volume.stat()
