@@ -1,1 +1,1 @@
-"""Samples come in: bytes become columns and verdicts, columns become committed groups."""
+"""Ingestion of samples: bytes become columns and verdicts, columns become committed groups."""

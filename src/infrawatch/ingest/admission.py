@@ -1,4 +1,4 @@
-"""Too much at once is refused before anybody reads it, so that what was taken is finished."""
+"""Admission control: excess requests are refused unread, so that accepted ones are completed."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -14,68 +14,69 @@ from infrawatch.problems import to_response
 from infrawatch.telemetry import Telemetry
 
 PROMPT_S = 1.0
-"""An answer that takes longer is late. The shortest patience of a sender we know is five seconds
-(Telegraf's), and after it the same batch comes again."""
+"""A response that takes longer counts as late. The shortest known timeout of a sender is five
+seconds (Telegraf's), after which it sends the same batch again."""
 
 _FIRST_BYTES = 16 * 1024 * 1024
-"""A third of a second's work; more has to prove that it is answered promptly."""
+"""Initial limit, a third of a second's work; prompt responses raise it."""
 
 _LEAST_BYTES = 1024 * 1024
 
 _LARGE_BYTES = _LEAST_BYTES // 2
-"""No body counts for more when others want to begin: larger ones are read in threads, beside them,
-and one alone must not turn everybody else away."""
+"""Maximum that one body counts towards the limit for new requests: larger bodies are read in
+threads, in parallel, and a single one must not block all other senders."""
 
 _MOST_SHRINKING, _GROWTH = 0.5, 0.1
 
 HOLD = "infrawatch.hold"
-"""Where in a request's scope those who inflate its body find a `Hold`."""
+"""Key of the `Hold` in a request's scope, for the code that inflates its body."""
 
 Hold = Callable[[int], None]
-"""Counts memory that a request is about to take beside what it has sent; less than 0 gives it back.
+"""Counts memory that a request will use beyond its body as sent; a negative size releases it.
 
 Raises:
-    Overloaded: others take too much already; nothing is counted.
+    Overloaded: other requests use too much already; nothing is counted.
 """
 
 
 class UnderWay:
-    """Bytes of bodies that are here and not answered, and how many there may be before we refuse.
+    """Bytes of request bodies that are received but not answered, and the limit on them.
 
-    As many as are answered promptly, and never more than `most_bytes`: a queue that takes longer to
-    empty than senders wait would be work for nobody. While answers are late the limit shrinks by as
-    much as they are late, once for each time that one may take; while it is needed and they are
-    prompt, it grows by a tenth of what is answered. What bodies take beside that, inflated, is
-    held: no more of it is begun when all together is as much as `most_bytes`.
+    The limit adapts to what is answered promptly and never exceeds `most_bytes`: a queue that takes
+    longer to empty than senders wait would be wasted work. Late responses shrink the limit in
+    proportion to their delay, by at most half and at most once per `PROMPT_S`. While more than
+    half of the limit is in use, prompt responses raise it by a tenth of the bytes answered. Memory
+    for inflated bodies is counted as held: no more is granted once received and held bytes together
+    reach `most_bytes`.
 
-    Whoever has less than their share of it is never refused, so that one sender turns no other
-    away. Shares are equal; with them there may be twice as much in all.
+    A sender that uses less than its share is never refused, so that no sender can lock out another.
+    Shares are equal; because of them the total may reach twice the limit.
     """
 
     def __init__(self, most_bytes: int, telemetry: Telemetry) -> None:
         self.bytes = 0
         self.held_bytes = 0
         self._crowd_bytes = 0
-        self._of: Counter[str] = Counter()  # of senders, held ones too; none of them 0
+        self._of: Counter[str] = Counter()  # by sender, held bytes included, no zeros
         self.limit_bytes = min(_FIRST_BYTES, most_bytes)
         self._most_bytes = most_bytes
         self._telemetry = telemetry
         self._shrunk_at = -PROMPT_S
 
     def begin(self, sender: str) -> None:
-        """Let a request begin, of which nothing was read.
+        """Admit a request of which nothing has been read.
 
         Raises:
-            Overloaded: there are too many bytes.
+            Overloaded: the limit is reached, and the sender has used its share.
         """
         if self._crowd_bytes >= self.limit_bytes and self._has_share(sender, self.limit_bytes):
             raise self._refusal()
 
     def receive(self, sender: str, size: int, own: int, held: int = 0) -> None:
-        """Count a piece of a request of which `own` bytes were here before, beside what it holds.
+        """Count a piece of a request that has received `own` bytes and holds `held` bytes so far.
 
         Raises:
-            Overloaded: there are too many bytes of others; the piece is not counted.
+            Overloaded: other requests use too many bytes; the piece is not counted.
         """
         others = self.bytes + self.held_bytes - own - held
         if others >= self._most_bytes and self._has_share(sender, self._most_bytes):
@@ -84,10 +85,10 @@ class UnderWay:
         self._count(sender, size)
 
     def hold(self, sender: str, size: int, own: int) -> None:
-        """Count what a request of which `own` bytes are here, held ones too, takes beside them.
+        """Count memory for a request that uses `own` bytes so far, received and held.
 
         Raises:
-            Overloaded: there are too many bytes of others; these are not counted.
+            Overloaded: other requests use too many bytes; these are not counted.
         """
         others = self.bytes + self.held_bytes - own
         is_full = size > 0 and others >= self._most_bytes
@@ -96,7 +97,7 @@ class UnderWay:
         self._hold(sender, size)
 
     def answer(self, size: int, took_s: float) -> None:
-        """Learn from an answer to a request of so many bytes, so long after its last one."""
+        """Adapt the limit to a response to a request of `size` bytes, `took_s` after its last."""
         now = monotonic()
         if took_s <= PROMPT_S:
             if 2 * self.bytes > self.limit_bytes:
@@ -107,7 +108,7 @@ class UnderWay:
             self.limit_bytes = max(_LEAST_BYTES, round(kept * self.limit_bytes))
 
     def leave(self, sender: str, size: int, held: int = 0) -> None:
-        """Forget a request of so many bytes: it is answered, or its sender has left."""
+        """Stop counting a request: it has been answered, or its sender has disconnected."""
         self._crowd_bytes -= min(size, _LARGE_BYTES)
         self._hold(sender, -held)
         self._count(sender, -size)
@@ -117,7 +118,7 @@ class UnderWay:
         return Overloaded("more is under way than can be answered soon; send again shortly")
 
     def _has_share(self, sender: str, most_bytes: int) -> bool:
-        """Whether a sender has as much as each may have, if all have as much."""
+        """Whether a sender uses at least an equal share of `most_bytes`."""
         own = self._of.get(sender, 0)
         return own > 0 and own * len(self._of) >= most_bytes
 
@@ -137,10 +138,10 @@ class UnderWay:
 
 
 class Admit:
-    """Refuses requests with bodies while too many bytes are under way.
+    """Middleware that refuses requests with bodies while too many bytes are in flight.
 
-    In front of everything that costs time, so it answers every protocol alike: a problem, with the
-    status and `Retry-After` that all senders understand.
+    It runs before everything that costs time, so its response is the same for every protocol: a
+    problem, with a status and a `Retry-After` that all senders understand.
     """
 
     def __init__(self, app: ASGIApp, under_way: UnderWay) -> None:
@@ -192,5 +193,5 @@ class Admit:
 
 
 def _sender_of(connection: HTTPConnection) -> str:
-    """The key that comes along: nothing of a body is read before it is known to be right."""
+    """Identify a sender by its key, which is verified before the body is read, else by origin."""
     return find_credential(connection) or origin_of(connection)

@@ -1,4 +1,4 @@
-"""Request bodies, whole and inflated, never larger than a bound."""
+"""Reading and decompressing of whole request bodies, up to a maximum size."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,26 +12,26 @@ from infrawatch.ingest.admission import HOLD, Hold
 
 _OFF_LOOP_BYTES = 256 * 1024
 _INFLATED_OFF_LOOP_BYTES = 4 * 1024 * 1024
-"""Inflating this much, to so much, takes a few milliseconds; more is inflated in a thread."""
+"""Inflating this much, to this size, takes a few milliseconds; more is inflated in a thread."""
 
 _SNAPPY_OFF_LOOP_BYTES = 2 * 1024 * 1024
-"""Inflated; snappy says beforehand how much that is, and takes about a millisecond for it."""
+"""Inflated size, which snappy states beforehand; inflating this much takes about a millisecond."""
 
 _GUESSES = (16, 256)
-"""Metrics compress about tenfold; a buffer so many times the body nearly always suffices. One that
-holds the largest body takes 40 ms to make, whatever is in it."""
+"""Buffer sizes to try first, as multiples of the body: metrics compress about tenfold, so these
+nearly always suffice. A buffer for the largest allowed body takes 40 ms to allocate."""
 
 Inflate = Callable[[bytes, bytearray], int]
 
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
-    """The request's body, without its Content-Encoding.
+    """Read the request's body and decode its Content-Encoding.
 
     Raises:
         TooLarge: it is larger than `max_bytes`, as sent or inflated; the rest was not inflated.
-        UnsupportedContent: an encoding other than gzip, zstd, deflate, br.
-        MalformedBody: it is not what its encoding says, or broke off.
-        Overloaded: with what it inflates to, too much would be under way.
+        UnsupportedContent: an encoding other than gzip, zstd, deflate or br.
+        MalformedBody: it is not valid in its encoding, or is incomplete.
+        Overloaded: inflated, it would exceed the memory for requests in flight.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     body = await read_raw_body(request, max_bytes=max_bytes)
@@ -54,18 +54,18 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
             hold(len(inflated) - size)
             return inflated
         hold(-size)
-        if "whole buffer" not in inflated:  # cramjam's words for an output that is full
+        if "whole buffer" not in inflated:  # cramjam's message when the output buffer is full
             raise MalformedBody(f"the body is not valid {encoding}: {inflated}")
     raise _too_large(max_bytes)
 
 
 async def read_snappy_body(request: Request, *, max_bytes: int) -> bytes:
-    """The request's body, which is one block of snappy without framing (remote write's kind).
+    """Read the request's body, a single snappy block without framing (as in remote write).
 
     Raises:
         TooLarge: it is larger than `max_bytes`, as sent or inflated; nothing was inflated.
-        MalformedBody: it is no such block, or broke off.
-        Overloaded: with what it inflates to, too much would be under way.
+        MalformedBody: it is not a valid block, or is incomplete.
+        Overloaded: inflated, it would exceed the memory for requests in flight.
     """
     body = await read_raw_body(request, max_bytes=max_bytes)
     try:
@@ -82,11 +82,11 @@ async def read_snappy_body(request: Request, *, max_bytes: int) -> bytes:
 
 
 async def read_raw_body(request: Request, *, max_bytes: int) -> bytes:
-    """The request's body as it was sent.
+    """Read the request's body as it was sent.
 
     Raises:
         TooLarge: it is larger than `max_bytes`; the rest was not kept.
-        MalformedBody: the sender went away before its end.
+        MalformedBody: the sender disconnected before the end.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
@@ -105,9 +105,9 @@ async def read_raw_body(request: Request, *, max_bytes: int) -> bytes:
 
 
 def _inflate_up_to(size: int, body: bytes, inflate: Inflate) -> bytes | str:
-    """The body inflated, or why not, into a buffer that ends there, so that a bomb stops.
+    """Inflate into a buffer of fixed size, which stops decompression bombs; else return why not.
 
-    The reason is text, since an exception would keep the buffer until it has been answered.
+    The reason is text, because an exception would keep the buffer alive until the response.
     """
     buffer = bytearray(size)
     try:
@@ -117,7 +117,7 @@ def _inflate_up_to(size: int, body: bytes, inflate: Inflate) -> bytes | str:
 
 
 def _inflate_deflate(body: bytes, buffer: bytearray) -> int:
-    """RFC 9110 means zlib by "deflate"; many senders leave its wrapping out."""
+    """RFC 9110 defines "deflate" as the zlib format; many senders omit the zlib wrapper."""
     try:
         return int(cramjam.zlib.decompress_into(body, buffer))
     except cramjam.DecompressionError as error:

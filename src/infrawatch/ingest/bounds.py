@@ -1,4 +1,4 @@
-"""Times a sample may have: not older than retention, hardly newer than now."""
+"""Bounds on the times of samples: not older than retention, not much newer than now."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,10 +22,10 @@ _UNITS = {
 
 
 class TimeBounds(NamedTuple):
-    """`retention` None keeps everything; `now_us` is the clock all of them count from.
+    """The allowed times, relative to the clock `now_us`; `retention` None keeps everything.
 
-    What is kept for ever is cut into a partition a day, so `max_past` is how many of them senders
-    can make.
+    There is one partition per day, so without retention `max_past` limits how many partitions
+    senders can create.
     """
 
     retention: timedelta | None
@@ -36,13 +36,13 @@ class TimeBounds(NamedTuple):
     def check(self, decoded: Decoded, kept: Bools | None = None) -> Bools | None:
         """Add a verdict for each of the kept samples that is out of bounds.
 
-        Tells which are kept then; None stands for all of them, in and out.
+        Returns the samples kept; None, as argument or result, means all of them.
         """
         unit_ns, now_us = decoded.unit_ns, self.now_us()
         past_us = min(duration_us(self.max_past), duration_us(self.retention or self.max_past))
         earliest_us = max(now_us - past_us, 0)
         latest_us = min(now_us + duration_us(self.max_future), FAR_FUTURE_US - 1)
-        # Compared in the sender's unit, because converting an absurd time would overflow.
+        # Compare in the sender's unit, because converting an extreme time would overflow.
         is_old = decoded.times < -(-earliest_us * 1000 // unit_ns)
         is_future = decoded.times > latest_us * 1000 // unit_ns
         if kept is not None:
@@ -86,7 +86,7 @@ def _second(time_us: int) -> str:
 
 
 def _read_as(decoded: Decoded, position: int, bounds_us: tuple[int, int]) -> str:
-    """A time as it was written, with room for what is wrong with it, and what it may have meant."""
+    """Format a time as written, with a placeholder for the error and a hint at the likely unit."""
     unit_ns = decoded.written_unit_ns or decoded.unit_ns
     written = int(decoded.times[position]) * decoded.unit_ns // unit_ns
     earliest_us, latest_us = bounds_us
@@ -98,7 +98,7 @@ def _read_as(decoded: Decoded, position: int, bounds_us: tuple[int, int]) -> str
 
 
 def to_us(times: Int64s, unit_ns: int) -> Int64s:
-    """Times within bounds as microseconds; finer ones are floored."""
+    """Convert times within bounds to microseconds; finer times are floored."""
     if unit_ns >= 1000:  # noqa: PLR2004  # nanoseconds in a microsecond
         return times * np.int64(unit_ns // 1000)
     return times // np.int64(1000 // unit_ns)

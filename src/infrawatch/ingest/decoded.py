@@ -1,4 +1,4 @@
-"""What every decoder makes of a body: columns, and verdicts on what has no place in them."""
+"""The output of every decoder: columns, and verdicts on everything that is refused."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ from infrawatch.model.samples import Float64s, Int64s
 from infrawatch.store.metadata import Metadata
 
 NameOf = Callable[[int], SeriesName | list[Verdict]]
-"""Reads and checks the name of the n-th series; asked only when its key is not known yet."""
+"""Reads and checks the name of the n-th series; called only if its key is unknown."""
 
 Find = Callable[[Sequence[Hashable]], Sequence[int | None]]
-"""Says which keys of this tenant and format are known: their series' ids, None for the others."""
+"""Looks up the keys of this tenant and format: the ids of known series, None for the others."""
 
 Locate = Callable[[int, int], tuple[int, str]]
-"""Says where a sample stood: (n-th series, n-th sample of it) → a verdict's index and locator."""
+"""Locates a sample: (n-th series, n-th sample of it) → a verdict's index and locator."""
 
 
 @dataclass(slots=True)
@@ -27,9 +27,9 @@ class Decoded:
 
     Series and samples are parallel: series n has the next `counts[n]` of `times` and `values`, in
     the order of the batch. `times` are integers in units of `unit_ns` nanoseconds since the epoch;
-    `written_unit_ns` is that of the sender, if it is another. `keys` are whatever bytes or text
-    named a series: equal keys of one format are equal series, so a key that was checked once never
-    has to be read again. `ids` are those of the series, if the decoder knows them all already.
+    `written_unit_ns` is the sender's unit, if it differs. `keys` are the bytes or text that name a
+    series: within a format, equal keys mean equal series, so a key that was checked once is never
+    parsed again. `ids` are the ids of the series, if the decoder already knows all of them.
     `metadata` may grow while names are read. Exemplars are not stored, only counted.
     """
 

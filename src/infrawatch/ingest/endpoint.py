@@ -1,4 +1,4 @@
-"""What the routes of all protocols share: the intake, a fast path, and errors in own words."""
+"""Shared by the routes of all protocols: the intake, a fast path and protocol-specific errors."""
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import lru_cache
@@ -23,27 +23,27 @@ from infrawatch.problems import to_response
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 ToAnswer = Callable[[Request, InfraWatchError], Response]
 Arguments = Mapping[str, Any]
-"""Of an endpoint, beside the request and who sent it: what the query says."""
+"""An endpoint's arguments from the query string, in addition to the request and the principal."""
 
 _QUERIES = 64
-"""Different ones that are remembered of a route; nearly all senders repeat theirs."""
+"""Distinct query strings cached per route; nearly all senders repeat theirs."""
 
 
 def intake_of(request: Request) -> Intake:
-    """The intake of this process. No dependency: FastAPI takes 25 µs a request to ask for one."""
+    """Return this process's intake; a FastAPI dependency would cost 25 µs per request."""
     intake: Intake = request.state.intake
     return intake
 
 
 class IngestRoute(APIRoute):
-    """A route that is asked thousands of times a second, mostly by `FastPath`.
+    """A route that is called thousands of times a second, mostly through `FastPath`.
 
-    Of an endpoint that takes but the request, who sent it, and what a query may say, FastAPI is
-    asked only what a query says, once for each (docs/decisions/0011).
+    For an endpoint that takes only the request, the principal and optional query parameters,
+    FastAPI only parses the query string, once per distinct one (docs/decisions/0011).
     """
 
     is_foreign: ClassVar[bool] = False
-    """Whether a query may say what is not declared, as those of foreign protocols do."""
+    """Whether undeclared query parameters are allowed, as foreign protocols send them."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -59,7 +59,7 @@ class IngestRoute(APIRoute):
         self._read = read
 
     def find_arguments(self, query: bytes) -> Arguments | None:
-        """What a query says to the endpoint; None if FastAPI has to find that out, or its flaws."""
+        """Parse a query string into arguments; None if FastAPI has to handle or reject it."""
         if self._needs is None:
             return None
         if not query:
@@ -71,7 +71,7 @@ class IngestRoute(APIRoute):
         return self._read(said)
 
     async def answer(self, request: Request, arguments: Arguments) -> Response:
-        """Ask the endpoint."""
+        """Call the endpoint."""
         assert self._needs is not None
         try:
             principal = await self._needs(request)
@@ -81,12 +81,12 @@ class IngestRoute(APIRoute):
         return response
 
     def to_answer(self, _request: Request, error: InfraWatchError) -> Response:
-        """How its errors are answered."""
+        """Convert an error to a response."""
         return to_response(error)
 
 
 def answering_with(to_answer: ToAnswer) -> type[APIRoute]:
-    """Routes of a foreign protocol, whose errors are answered in its shape, not as problems."""
+    """Create a route class for a foreign protocol, with its own error format, not problems."""
 
     class Route(IngestRoute):
         is_foreign = True
@@ -114,10 +114,10 @@ def answering_with(to_answer: ToAnswer) -> type[APIRoute]:
 
 
 class FastPath:
-    """Leads requests to the routes of ingest by their path alone.
+    """Dispatches requests to the ingest routes by their path alone.
 
-    FastAPI would ask each router in turn, and open three stacks for dependencies that these routes
-    do not have; that took a seventh of what a scrape in remote write takes, its commit left out.
+    FastAPI would try each router in turn, and open three exit stacks for dependencies that these
+    routes do not have; that took a seventh of the time of a remote write scrape without its commit.
     """
 
     def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
@@ -135,7 +135,7 @@ class FastPath:
         if route is None or arguments is None:
             await self._app(scope, receive, send)
             return
-        scope["route"] = route  # by which requests are counted
+        scope["route"] = route  # requests are counted by route
         response = await route.answer(Request(scope, receive, send), arguments)
         await response(scope, receive, send)
 
@@ -149,7 +149,7 @@ def _iter_routes(router: APIRouter) -> Iterable[Any]:
 
 
 def _find_needs(route: APIRoute) -> Needs | None:
-    """What `endpoint(request, principal)` needs; None if the endpoint takes anything else."""
+    """The `Needs` of `endpoint(request, principal, …)`; None for endpoints of any other form."""
     told = route.dependant
     elsewhere = (told.path_params, told.header_params, told.cookie_params, told.body_params)
     if any(elsewhere) or list(signature(route.endpoint).parameters)[:2] != ["request", "principal"]:

@@ -1,4 +1,4 @@
-"""What Pydantic finds wrong with a native series: its place, our code for it, and what is right."""
+"""Pydantic's errors in a native series as a location, an API error code and the expected form."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ _CODES = {
     "too_short": "empty",
     "unknown_fields": "unknown_field",
 }
-"""Pydantic's names of errors → ours, which are part of the API; any other is `wrong_type`."""
+"""Pydantic's error types → codes, which are part of the API; any other is `wrong_type`."""
 
 _UNKNOWN_FIELD = (
     "no such field: a batch has series; a series has metric, labels, type, unit, help and samples"
@@ -58,7 +58,7 @@ _NUMBERS = (
 
 
 class Explained(NamedTuple):
-    """A JSON pointer below the series, a stable code, and what would have been right."""
+    """A JSON pointer relative to the series, a stable code, and the expected form."""
 
     path: str
     code: str
@@ -66,12 +66,12 @@ class Explained(NamedTuple):
 
 
 def explain(found: ErrorDetails) -> Explained:
-    """Say what is wrong without repeating what was sent."""
+    """Explain an error without repeating the sender's data."""
     return Explained(_path(found), _code(found), _detail(found))
 
 
 def _path(found: ErrorDetails) -> str:
-    """A JSON pointer to the offending value: of a missing field, to the object that lacks it."""
+    """A JSON pointer to the invalid value; for a missing field, to the object that lacks it."""
     location = found["loc"][:-1] if _is_about_key(found) else found["loc"]
     if found["type"] == "missing":
         location = location[:-1]
@@ -89,7 +89,7 @@ def _code(found: ErrorDetails) -> str:
 
 
 def _is_about_key(found: ErrorDetails) -> bool:
-    """Pydantic puts `[key]` behind a key that is wrong; before it stand `labels` and the key."""
+    """Whether an error is about a label's name, which Pydantic locates as labels, key, `[key]`."""
     return found["loc"][2:] == ("[key]",)
 
 

@@ -1,11 +1,11 @@
-"""Bounds of exponential histograms: at most four to a doubling, the same on every machine."""
+"""Bounds of exponential histograms: at most four per doubling, identical on every machine."""
 
 import math
 
 FINEST_SCALE = 2
-"""Four buckets to a doubling, each 19 % wide: fine for quantiles, and few enough to store.
+"""Four buckets per doubling, each 19 % wide: fine enough for quantiles, and few enough to store.
 
-Finer ones can be merged without error: every second, fourth, … of their bounds is one of these.
+Finer buckets merge without error: every second, fourth, … of their bounds is one of these.
 """
 
 _ROOTS = (1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429)
@@ -13,7 +13,7 @@ _ROOTS = (1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429)
 
 
 def power(quarters: int) -> float:
-    """2 to the power of so many quarters; 0 or infinity beyond the range of doubles."""
+    """2 to the power of `quarters` / 4; 0 or infinity beyond the range of doubles."""
     try:
         return math.ldexp(_ROOTS[quarters % 4], quarters // 4)
     except OverflowError:

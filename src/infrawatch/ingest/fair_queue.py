@@ -1,4 +1,4 @@
-"""A queue in which tenants take turns, so that nobody waits for all that another has sent."""
+"""A queue in which tenants take turns, so that no tenant waits for all the items of another."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """Each tenant's own stay in order; between two of them, every other tenant has one."""
+    """A queue that is FIFO per tenant and round-robin across tenants."""
 
     def __init__(self) -> None:
-        self._queues: dict[int, deque[T]] = {}  # the first is next
+        self._queues: dict[int, deque[T]] = {}  # in order of their turns
         self._length = 0
 
     def __len__(self) -> int:
@@ -22,10 +22,10 @@ class FairQueue(Generic[T]):
         self._length += 1
 
     def popleft(self) -> T:
-        """Take the first of the tenant whose turn it is, and let all others be before it.
+        """Remove and return the first item of the next tenant, which then goes to the end.
 
         Raises:
-            StopIteration: there is none.
+            StopIteration: the queue is empty.
         """
         tenant_id = next(iter(self._queues))
         queue = self._queues.pop(tenant_id)
@@ -36,7 +36,7 @@ class FairQueue(Generic[T]):
         return one
 
     def remove(self, tenant_id: int, one: T) -> None:
-        """Take one out, wherever it stands; one that is not there does not matter."""
+        """Remove an item, if it is in the queue."""
         queue = self._queues.get(tenant_id, deque())
         if one in queue:
             queue.remove(one)
@@ -45,6 +45,6 @@ class FairQueue(Generic[T]):
             self._queues.pop(tenant_id, None)
 
     def drain(self) -> Iterator[T]:
-        """Take all that is left."""
+        """Remove and yield all items."""
         while self._queues:
             yield self.popleft()

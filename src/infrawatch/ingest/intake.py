@@ -1,4 +1,4 @@
-"""The way every batch takes, whatever its format: bounds → series → commit."""
+"""The pipeline of every batch, whatever its format: bounds → series → commit."""
 
 import asyncio
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -30,26 +30,26 @@ from infrawatch.store.metadata import Metadata, MetadataRepository
 from infrawatch.telemetry import Telemetry
 
 Ids = list[int | None] | Int64s
-"""A series' id each: a list while some may be missing, an array once it is known that none is."""
+"""One id per series: a list while some may be missing, an array once all are known."""
 
 _OFF_LOOP_NAMES = 1_000
 _OFF_LOOP_NAMES_BYTES = 128 * 1024
-"""Reading the names of so many, or so long ones, takes about 20 ms; more are read in a thread."""
+"""Reading this many names, or this many bytes, takes about 20 ms; more are read in a thread."""
 
 _METADATA_REMEMBERED = 100_000
-"""Metrics whose metadata we know to be stored; past that we forget them all and start again."""
+"""Maximum number of metrics whose stored metadata is remembered; beyond it, all are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """What a sender asked for: keep the good part of a bad batch; only say what would happen."""
+    """Options of a write: store the valid part of an invalid batch; validate without storing."""
 
     partial: bool = True
     dry_run: bool = False
 
 
 class Rules(NamedTuple):
-    """What every batch is held to."""
+    """The rules that apply to every batch."""
 
     bounds: TimeBounds
     limiter: Limiter
@@ -57,9 +57,9 @@ class Rules(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a batch; `commit` is None when nothing was stored.
+    """The result of a batch; `commit` is None if nothing was stored.
 
-    `kept` says which samples were accepted; None stands for all of them.
+    `kept` marks the accepted samples; None means all of them.
     """
 
     accepted: int
@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
 
 
 class Intake:
-    """Takes decoded batches; one for all formats, so that all are held to the same rules."""
+    """Stores decoded batches; shared by all formats, so that the same rules apply to each."""
 
     def __init__(
         self,
@@ -90,30 +90,30 @@ class Intake:
         self._series_quota = SeriesQuota(database)
         self._resolver = Resolver(database, cache, telemetry)
         self.offload = Offload(self._series_quota.is_flooded)
-        self._known_metadata: dict[tuple[int, str], int] = {}  # their hashes: texts may be long
+        self._known_metadata: dict[tuple[int, str], int] = {}  # hashes, because texts may be long
 
     @property
     def layouts(self) -> Layouts:
-        """What decoders remember of whole bodies."""
+        """The body layouts that decoders remember."""
         return self._cache.layouts
 
     def finder(self, principal: Principal, format_name: str) -> Find:
-        """What decoders ask which keys of a tenant's series are known already."""
+        """Return the function with which decoders look up the known keys of a tenant's series."""
         return partial(self._cache.find, Space(principal.tenant_id, format_name))
 
     def known_prefixes(self, principal: Principal, format_name: str) -> KnownPrefixes:
-        """What decoders of text ask how bodies before this one began, piece by piece."""
+        """Return the series prefixes of earlier bodies, for decoders of text formats."""
         return KnownPrefixes(self._cache.layouts, Space(principal.tenant_id, format_name))
 
     async def take(
         self, decoded: Decoded, principal: Principal, format_name: str, options: WriteOptions
     ) -> Outcome:
-        """Store what is good of a batch, all of it or (without `partial`) nothing.
+        """Store the valid part of a batch; without `partial`, all of the batch or nothing.
 
         Raises:
-            Unavailable: nothing, or by bad luck all of it, was stored; sending again is safe.
-            LimitExceeded: the key or its tenant sends too much; nothing was stored.
-            BatchTooLarge: it holds more than they may ever send at once.
+            Unavailable: nothing was stored, or in rare cases all of it; retrying is safe.
+            LimitExceeded: the key or its tenant exceeds a limit; nothing was stored.
+            BatchTooLarge: the batch is larger than the key or its tenant may ever send at once.
         """
         try:
             async with asyncio.timeout(self._deadline_s):
@@ -143,9 +143,9 @@ class Intake:
             return Outcome(accepted, verdicts, None, kept)
         await self._limiter.admit_samples(principal, accepted)
         with self._writer.room_for(accepted):
-            # Before the cache learns the series: keys it knows bring no metadata a second time.
+            # Before the series are cached: decoders skip the metadata of keys in the cache.
             await self._store_metadata(space.tenant_id, decoded.metadata)
-            if accepted == 0:  # Prometheus sends metadata in requests of their own
+            if accepted == 0:  # Prometheus sends metadata in separate requests
                 return Outcome(0, verdicts, None, kept)
             await self._create(space, names, decoded.keys, ids)
             commit = await self._writer.write(space.tenant_id, self._to_columns(ids, decoded, kept))
@@ -158,7 +158,7 @@ class Intake:
         return self._cache.find(space, decoded.keys) if column is None else column
 
     async def _name(self, principal: Principal, decoded: Decoded, ids: Ids) -> Names:
-        """The names of series that are not in the cache; what may not be stored gets verdicts."""
+        """Read the names of uncached series; add verdicts for those that may not be stored."""
         if isinstance(ids, np.ndarray) or None not in ids:
             return {}
         tenant_id, most = principal.tenant_id, self._limiter.max_series(principal)
@@ -185,7 +185,7 @@ class Intake:
     def _which_are_named(
         self, decoded: Decoded, ids: Ids, names: Mapping[int, SeriesName]
     ) -> Bools | None:
-        """Which samples belong to a series that has a name; None for all of them."""
+        """Mark the samples whose series has an id or a name; None means all of them."""
         if not decoded.verdicts:
             return None
         is_named = [series_id is not None or n in names for n, series_id in enumerate(ids)]
@@ -198,7 +198,7 @@ class Intake:
         keys: Sequence[Hashable],
         ids: Ids,
     ) -> None:
-        """Fill in the ids that are missing; the cache learns them once they are committed."""
+        """Fill in the missing ids; the cache learns them once they are committed."""
         if not names or isinstance(ids, np.ndarray):
             return
         resolved = await self._resolver.resolve(
@@ -232,13 +232,13 @@ class Intake:
         )
         if kept is not None:
             columns = columns.picked(kept)
-        if decoded.unit_ns < 1000:  # noqa: PLR2004  # finer than what is stored
+        if decoded.unit_ns < 1000:  # noqa: PLR2004  # finer than the stored resolution
             self._telemetry.folded.inc(len(columns) - len(latest_arrivals(columns)))
         return columns
 
 
 def _are_few(keys: Sequence[Hashable], ids: Sequence[int | None]) -> bool:
-    """Whether the names of series without an id are read in a moment."""
+    """Whether the series without an id are few enough to read their names on the event loop."""
     new = [key for key, series_id in zip(keys, ids, strict=True) if series_id is None]
     texts = (key for key in new if isinstance(key, bytes | str))
     return len(new) <= _OFF_LOOP_NAMES and sum(map(len, texts)) <= _OFF_LOOP_NAMES_BYTES

@@ -1,8 +1,8 @@
-"""Bodies like one before them: agents send the same series again and again, in the same order.
+"""Layouts of earlier bodies: agents send the same series again and again, in the same order.
 
-What a decoder found out about a body, beside its numbers, is its layout. Where the next one fits
-it, every series is the one it was, and the rest is a look at the numbers. How that is told is for
-each format to say; here is the memory that they share.
+A layout is everything that a decoder learned about a body except its numbers. If the next body
+matches it, all series are the same and only the numbers have to be read. Each format defines how to
+match; this module is the cache that the formats share.
 """
 
 from collections import OrderedDict
@@ -11,31 +11,31 @@ from threading import Lock
 from typing import Protocol, TypeVar
 
 _MAX_SEEN = 10_000
-"""Places whose bodies are counted, at some 500 bytes each."""
+"""Maximum number of places whose bodies are counted, at about 500 bytes each."""
 
 KEY_BYTES = 100
-"""What a key takes in memory beside its own bytes."""
+"""Memory overhead of a key, in addition to its own bytes."""
 
 Place = Hashable
-"""Where to look for the layout of a body: the tenant and format, and whatever else tells bodies
-apart but their numbers."""
+"""The cache key of a layout: the tenant, the format, and anything else but numbers that tells
+bodies apart."""
 
 
 class Layout(Protocol):
-    """All of a body but its numbers."""
+    """Everything in a body except its numbers."""
 
     @property
     def held_bytes(self) -> int:
-        """About how much memory it takes."""
+        """Approximate memory use."""
 
 
 L = TypeVar("L", bound=Layout)
 
 
 class Layouts:
-    """Layouts by place, bounded in bytes: what was not used longest goes.
+    """LRU cache of layouts by place, bounded in bytes.
 
-    Large bodies are read in threads, so all of it is behind a lock.
+    Large bodies are read in threads, so every access takes a lock.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -46,7 +46,7 @@ class Layouts:
         self._lock = Lock()
 
     def find(self, place: Place, kind: type[L]) -> L | None:
-        """The layout of the last body at that place; None if there is none of that kind."""
+        """Return the last layout added for a place; None if there is none of that kind."""
         with self._lock:
             layout = self._layouts.get(place)
             if not isinstance(layout, kind):
@@ -55,10 +55,10 @@ class Layouts:
             return layout
 
     def is_worth_it(self, place: Place) -> bool:
-        """Whether to make a layout of a body: when its like comes the 2nd, 3rd, 5th, 9th... time.
+        """Whether to create a layout for a body: true the 2nd, 3rd, 5th, 9th... time at its place.
 
-        Some senders cut their requests anew each time: these would fill memory with what never
-        comes again. Others send what has no layout: these are not asked every time.
+        Some senders split their requests differently each time and would fill the cache with
+        layouts that never recur. For bodies that have no layout, it is not attempted every time.
         """
         with self._lock:
             before = self._seen.pop(place, 0)
@@ -68,7 +68,7 @@ class Layouts:
             return before > 0 and before & (before - 1) == 0
 
     def add(self, place: Place, layout: Layout) -> None:
-        """Remember a layout, in place of the one that was there."""
+        """Cache a layout, replacing the previous one of its place."""
         with self._lock:
             before = self._layouts.pop(place, None)
             self._layouts[place] = layout

@@ -1,4 +1,4 @@
-"""What may be read on the event loop, where everybody else waits meanwhile: ten ms of work."""
+"""The time budget for decoding on the event loop, which blocks other requests: ten ms."""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
@@ -9,18 +9,18 @@ T = TypeVar("T", covariant=True)  # noqa: PLC0105  # a TypeVar of a protocol, no
 
 MOST_NEW = 1_000
 _MOST_NEW_BYTES = 128 * 1024
-"""To look at so many keys of series, or so long ones, for the first time takes ten milliseconds."""
+"""Checking this many new series keys, or this many bytes of them, takes ten milliseconds."""
 
 
 class BlocksLoop(Exception):
-    """Raised on the loop by what would block it for longer: call it again, in a thread."""
+    """Raised on the loop by work that would block it for longer: repeat it in a thread."""
 
 
 class Read(Protocol[T]):
-    """Reads a body; on the loop, it says so if that takes long, and has changed nothing then.
+    """Decodes a body; on the loop, raises `BlocksLoop` if that takes long, without side effects.
 
-    How long it takes nobody can tell by a body's size alone: what senders write is read a hundred
-    times as fast as what attackers do.
+    The size of a body alone does not tell how long it takes: the bodies of real senders are decoded
+    a hundred times as fast as those of attackers.
     """
 
     def __call__(self, body: bytes, *, on_loop: bool = False) -> T:
@@ -32,20 +32,20 @@ class Read(Protocol[T]):
 
 
 def check_budget(*, on_loop: bool, is_long: bool) -> None:
-    """Go on, unless this is on the loop and would take long.
+    """Refuse to run long work on the event loop.
 
     Raises:
-        BlocksLoop: so it is.
+        BlocksLoop: on the loop only, if the work is long.
     """
     if on_loop and is_long:
         raise BlocksLoop
 
 
 def find_known(find: Find, keys: Sequence[bytes], *, on_loop: bool) -> Sequence[int | None]:
-    """What `find` finds; on the loop, little of it may be new.
+    """Look up keys with `find`; on the loop, only few of them may be new.
 
     Raises:
-        BlocksLoop: on the loop, and more is.
+        BlocksLoop: on the loop only, if too many are new.
     """
     ids = find(keys)
     if on_loop and None in ids:

@@ -1,4 +1,4 @@
-"""Work that can wait: done on the loop a piece at a time, with a rest for everybody else."""
+"""Low-priority work on the event loop, in small pieces with pauses for all other work."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -6,20 +6,20 @@ from contextlib import asynccontextmanager
 from time import monotonic
 
 RESTS = 3
-"""For how many times as long as a piece took nothing more is done: a quarter of a core in all."""
+"""Length of a pause as a multiple of the piece before it: at most a quarter of a core in all."""
 
 LONGEST_REST_S = 0.02
-"""A piece that took long had to wait itself: for the database, or for others."""
+"""Maximum pause: a piece that took longer mostly waited for the database or for other work."""
 
 PATIENCE_S = 2.0
-"""So long does a batch rest in all. However large, it is to be answered within the deadline."""
+"""Maximum total of a batch's pauses, so that even a large batch is answered by its deadline."""
 
 
 class LowPriority:
-    """One batch's work, in pieces of a millisecond or two, which nobody notices.
+    """The work of one batch, in pieces of a millisecond or two, too short to be noticed.
 
-    Of all batches that share a `turn` one piece is done at a time. A thread instead would get as
-    much of the interpreter as all others together, and hold up the loop whenever it comes back
+    All batches that share a `turn` run one piece at a time. A thread instead would get as much of
+    the interpreter as everything else together, and would delay the loop whenever the loop returns
     from sending or receiving.
     """
 
@@ -29,7 +29,7 @@ class LowPriority:
 
     @asynccontextmanager
     async def piece(self) -> AsyncGenerator[None, None]:
-        """Do a piece when its turn has come; leaving the block takes until the rest is over."""
+        """Run a piece when it is its turn; leaving the block waits for the end of the pause."""
         async with self._turn:
             started = monotonic()
             yield

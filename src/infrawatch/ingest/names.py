@@ -1,4 +1,4 @@
-"""Names as every protocol but the native one may bring them: any UTF-8 without control characters.
+"""Rules for names in all protocols except the native one: any UTF-8 without control characters.
 
 Valid in Prometheus 3 and OpenTelemetry; queried as `{"http.server.duration","service.name"="x"}`.
 """
@@ -19,23 +19,23 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")  # jsonb has neither NUL nor lone surrogates
 
 _NEVER = frozenset({"", METRIC_LABEL})
-"""What no label is called."""
+"""Names that no label may have."""
 
 _NAME = "a name is not empty and has no control characters"
 _VALUE = "a label's value has no NUL and no lone surrogates"
 
 
 class Flaw(NamedTuple):
-    """What is wrong with a name; the codes are those of the native format."""
+    """An error in a name; the codes are those of the native format."""
 
     code: str
     detail: str
 
 
 def to_series_name(metric: str, pairs: Iterable[tuple[str, str]]) -> SeriesName | Flaw:
-    """The canonical name of a series, or the first thing that is wrong with it.
+    """Return the canonical name of a series, or its first flaw.
 
-    Labels with empty values are left out: in Prometheus they mean the same as no label.
+    Labels with empty values are dropped: in Prometheus they are equivalent to absent labels.
     """
     labels = sorted([pair for pair in pairs if pair[1]])
     flaw = None if _is_plain(metric, labels) else _find_flaw(metric, labels)
@@ -43,7 +43,7 @@ def to_series_name(metric: str, pairs: Iterable[tuple[str, str]]) -> SeriesName 
 
 
 def _is_plain(metric: str, labels: list[tuple[str, str]]) -> bool:
-    """Whether all texts together look so good that nobody need look at each."""
+    """Whether all texts together are plainly valid, without checking each of them."""
     names = [name for name, _ in labels]
     texts = [metric, *chain.from_iterable(labels)]
     return (

@@ -1,4 +1,4 @@
-"""Names of series that are not known yet: each is read and checked once, and not too many."""
+"""Names of unknown series: each is read and checked once, up to a limit per request."""
 
 from collections.abc import Hashable, Iterator, Sequence
 
@@ -8,8 +8,8 @@ from infrawatch.model.labels import SeriesName
 
 MAX_NEW_SERIES = 50_000
 MAX_NEW_LABELS = 500_000
-"""Of all new series of a request together; senders bring 10,000 samples at most unless told
-otherwise. Reading a name and creating its series takes 100 µs, and as much again for ten labels."""
+"""Maximum for all new series of a request together; by default senders send at most 10,000 samples.
+Reading a name and creating its series takes 100 µs, and as much again for every ten labels."""
 
 TOO_MANY_NEW = "too_many_new_series"
 _WHAT_TO_DO = (
@@ -19,14 +19,14 @@ _WHAT_TO_DO = (
 
 
 _PART = 50
-"""Names that take about half a millisecond to read."""
+"""Number of names that takes about half a millisecond to read."""
 
 Names = dict[int, SeriesName]
-"""By the place of their series in the batch."""
+"""Names by the position of their series in the batch."""
 
 
 def reading_names(decoded: Decoded, ids: Sequence[int | None]) -> Iterator[Names]:
-    """The names of series without an id, some at a time; what has none gets verdicts instead."""
+    """Yield the names of series without an id, in parts; invalid names get verdicts instead."""
     names: Names = {}
     read: dict[Hashable, SeriesName] = {}  # a request may name a series for every sample
     series_left, labels_left = MAX_NEW_SERIES, MAX_NEW_LABELS

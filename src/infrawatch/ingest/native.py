@@ -29,27 +29,27 @@ from infrawatch.store.metadata import Metadata
 UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 _MAX_COMMAS = 2_000_000
-"""Twice what the largest legal batch has; parsing more only to refuse it would cost 100 MB."""
+"""Twice as many as in the largest valid batch; parsing more, only to refuse it, costs 100 MB."""
 
 _NUL = b"\\u0000"
-"""Keys join names and values with NUL, so a body with one is read carefully from the start."""
+"""Keys join names and values with NUL, so a body that contains one takes the careful path."""
 
 _MAX_FIELDS = 100
-"""Up to here, each field that nobody knows is named."""
+"""An object with more fields than this gets one error, instead of one per unknown field."""
 
 _OFF_LOOP_BYTES = 1024 * 1024
-"""Of the regular form; reading this much takes ten milliseconds."""
+"""Limit for bodies in the regular form; decoding this much takes ten milliseconds."""
 
 _QUICK_OFF_LOOP_BYTES = 128 * 1024
-"""Of another form, but right."""
+"""Limit for valid bodies in any other form."""
 
 _CAREFUL_OFF_LOOP_BYTES = 4 * 1024
-"""Of what is wrong: two bytes may be a sample, and each be wrong in another way."""
+"""Limit for invalid bodies: two bytes may be a sample, each with an error of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One series of the right shape: where it stood, and where its samples stood in it."""
+    """A series of the right shape, with its position and the positions of its samples in it."""
 
     index: int
     pointer: str
@@ -68,7 +68,7 @@ def decode_json(
     """Read `{"series": [...]}`.
 
     Raises:
-        MalformedBody: it is not JSON.
+        MalformedBody: the body is not JSON.
         BatchTooLarge: more than 10,000 series or 50,000 samples.
         BlocksLoop: on the loop only.
     """
@@ -93,15 +93,15 @@ def decode_json(
 def decode_ndjson(
     body: bytes,
     precision: str,
-    find: Find,  # noqa: ARG001  # as of the other format
+    find: Find,  # noqa: ARG001  # same signature as `decode_json`
     known: KnownPrefixes | None = None,  # noqa: ARG001
     *,
     on_loop: bool = False,
 ) -> Decoded:
-    """Read one series object a line; empty lines are passed over, lines count from 1.
+    """Read one series object per line; empty lines are skipped, lines are numbered from 1.
 
     Raises:
-        MalformedBody: there is no line in it.
+        MalformedBody: the body has no non-empty line.
         BatchTooLarge: more than 10,000 series or 50,000 samples.
         BlocksLoop: on the loop only.
     """
@@ -126,7 +126,7 @@ def _check_size(body: bytes) -> None:
 
 
 def _read_quickly(body: bytes) -> Sequence[Any]:
-    """The series of a body of the right shape; none when it takes care to say what is wrong."""
+    """Read the series of a body of the right shape; empty if it needs the careful path."""
     if _NUL in body or is_flooded(body):
         return ()
     try:
@@ -137,7 +137,7 @@ def _read_quickly(body: bytes) -> Sequence[Any]:
 
 def _read_line(line: bytes, number: int, verdicts: Verdicts, *, is_quick: bool) -> Iterator[_Item]:
     if not (_NUL in line or is_flooded(line)):
-        with suppress(ValidationError):  # the careful way finds out what is wrong
+        with suppress(ValidationError):  # the careful path finds the errors
             yield _Item(number, "", cast(Any, schemas.SERIES_SHAPE.validate_json(line)))
             return
     check_budget(on_loop=is_quick, is_long=True)
@@ -150,7 +150,7 @@ def _read_line(line: bytes, number: int, verdicts: Verdicts, *, is_quick: bool) 
 
 
 def _read_carefully(body: bytes, verdicts: Verdicts) -> Iterator[_Item]:
-    """Look at one series after the other, so that each error is found and none costs much."""
+    """Check the series one by one, so that every error is found at a bounded cost."""
     try:
         document = from_json(body, cache_strings="keys")
     except ValueError as error:
@@ -168,7 +168,7 @@ def _read_carefully(body: bytes, verdicts: Verdicts) -> Iterator[_Item]:
 
 
 def _checked(one: object, index: int, pointer: str, verdicts: Verdicts) -> Iterator[_Item]:
-    """Check one series with the whole schema; where only samples do not fit, keep the others."""
+    """Check one series against the full schema; if only samples are invalid, keep the others."""
     errors = _find_series_errors(schemas.OUTLINE, one)
     samples = one["samples"] if isinstance(one, dict) and _count_samples(one) else []
     if errors:
@@ -203,7 +203,7 @@ def _to_decoded(items: Sequence[_Item], verdicts: Verdicts, precision: str) -> D
 
 
 def _to_metadata(all_series: Iterable[Mapping[str, Any]]) -> Mapping[str, Metadata]:
-    """What is said of metrics; of those with wrong names, which are refused later, nothing."""
+    """Collect the metadata of metrics, except those with invalid names, which are refused later."""
     return {
         metric: said
         for metric, said in to_metadata(all_series).items()
@@ -212,7 +212,7 @@ def _to_metadata(all_series: Iterable[Mapping[str, Any]]) -> Mapping[str, Metada
 
 
 def _key(metric: str, labels: dict[str, str]) -> str:
-    """Equal keys are equal names: nothing between two NULs contains one."""
+    """Equal keys mean equal names, because no part contains the separator NUL."""
     return "\0".join((metric, *labels, *labels.values()))
 
 
@@ -240,7 +240,7 @@ def _locator(items: Sequence[_Item]) -> Locate:
 
 
 def _find_series_errors(check: TypeAdapter[Any], one: object) -> list[ErrorDetails]:
-    """All that is wrong with a series; if it has too many labels, nothing is said of each."""
+    """Find all errors of a series; too many labels are one error, without one for each label."""
     labels = one.get("labels") if isinstance(one, dict) else None
     if isinstance(labels, dict) and len(labels) > schemas.MAX_LABELS:
         message = f"a series has at most {schemas.MAX_LABELS} labels, this has {len(labels)}"

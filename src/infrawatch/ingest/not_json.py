@@ -1,4 +1,4 @@
-"""Why a body is no JSON, in words that say what to do about it."""
+"""Actionable messages for bodies that are not valid JSON."""
 
 from infrawatch.errors import MalformedBody
 
@@ -9,14 +9,14 @@ _BEGINNINGS = (
     (b"\xff\xfe", "it is UTF-16: send UTF-8"),
     (b"\xfe\xff", "it is UTF-16: send UTF-8"),
 )
-"""RFC 1952 (2.3.1), RFC 8878 (3.1.1), and the Unicode Standard (23.8)."""
+"""Sources: RFC 1952 (2.3.1), RFC 8878 (3.1.1), and the Unicode Standard (23.8)."""
 
 _MORE = "trailing characters"
 _LINES_HINT = "; for one series a line, send `Content-Type: application/x-ndjson`"
 
 
 def malformed(body: bytes, error: ValueError, *, may_be_lines: bool = False) -> MalformedBody:
-    """The refusal of a body that the parser found this wrong with; some may come as lines, too."""
+    """Convert a parser's error; with `may_be_lines`, hint at NDJSON if the body looks like it."""
     if not body.strip():
         return MalformedBody("the body is empty: send a JSON document")
     found = next((why for beginning, why in _BEGINNINGS if body.startswith(beginning)), None)
@@ -26,5 +26,5 @@ def malformed(body: bytes, error: ValueError, *, may_be_lines: bool = False) -> 
 
 
 def line_problem(error: ValueError) -> str:
-    """What the parser found wrong with one line; which of the body's it is, others say."""
+    """Describe a parser's error in one line, without the line's number in the body."""
     return f"the line is not JSON: {error}".replace(" at line 1 column ", " at column ")

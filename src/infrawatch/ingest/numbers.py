@@ -1,4 +1,4 @@
-"""Numbers as JSON and line protocol write them, those of a body all at once."""
+"""Vectorised parsing of numbers as written in JSON and line protocol."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from pydantic import AllowInfNan, FailFast, StrictFloat, TypeAdapter, Validation
 from infrawatch.model.samples import Float64s
 
 MAX_WIDTH = 19
-"""Digits of the largest integers that 64 bits can hold."""
+"""Digits of the largest signed 64-bit integer."""
 
 _ARRAY: TypeAdapter[list[float]] = TypeAdapter(
     Annotated[list[Annotated[StrictFloat, AllowInfNan(allow_inf_nan=False)]], FailFast()]
@@ -18,14 +18,14 @@ _POWERS_OF_TEN = 10 ** np.arange(MAX_WIDTH - 1, -1, -1, dtype=np.uint64)
 
 
 def windows(text: bytearray | NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    """The so many characters from each place of a text on, as rows; writing them writes it."""
-    # As numpy's sliding_window_view, which takes ten times as long to make.
+    """A view of a text as rows: the `width` characters from each position; writable."""
+    # Like numpy's sliding_window_view, which takes ten times as long to create.
     rows = max(len(text) - width + 1, 0)
     return np.ndarray((rows, width), np.uint8, text, strides=(1, 1))
 
 
 def read_digits(rows: NDArray[np.uint8]) -> NDArray[np.uint64] | None:
-    """Read rows of digits, at most `MAX_WIDTH` in each; None if one is no digit."""
+    """Read rows of digits, at most `MAX_WIDTH` in each; None if there is anything but digits."""
     digits = rows - np.uint8(ord("0"))
     if (digits > 9).any():  # noqa: PLR2004  # the digit
         return None
@@ -33,7 +33,7 @@ def read_digits(rows: NDArray[np.uint8]) -> NDArray[np.uint64] | None:
 
 
 def read_array(text: bytes | bytearray) -> Float64s | None:
-    """Read a JSON array of finite numbers, each correctly rounded; None if it is none."""
+    """Read a JSON array of finite numbers, each correctly rounded; None if it is anything else."""
     try:
         values = _ARRAY.validate_json(text)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""What takes long is done in threads, a few at a time, so that everybody else is served too."""
+"""Long work runs in a few threads, so that the event loop keeps serving other requests."""
 
 import asyncio
 from collections import defaultdict
@@ -15,14 +15,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS = 2
-"""All of them share one interpreter lock: each lets the loop wait another 5 ms for it, at times."""
+"""All threads share one interpreter lock: each can make the loop wait another 5 ms for it."""
 
 MOST_WAITING = 32
-"""Of one tenant. Each has a body in memory, of up to 64 MiB."""
+"""Maximum per tenant. Each waiting body is in memory, with up to 64 MiB."""
 
 _FLOODED_BYTES = 64 * 1024
-"""Most of what a flooded tenant sends is refused: more than about two milliseconds of reading for
-that are not for everybody to wait for."""
+"""Larger bodies of a flooded tenant are always read in a thread: most of their series are refused,
+which does not justify blocking the loop for more than about two milliseconds."""
 
 _LONGEST_REST_S = 0.1
 
@@ -34,10 +34,10 @@ class _Tenant:
 
 
 class Offload:
-    """Runs what would hold up the loop; when too much waits, it says so at once.
+    """Runs work that would block the loop in threads; refuses it at once if too much waits.
 
-    A tenant has one thread at a time: two would read what it sends hardly faster, and leave none to
-    others. Those that wait have theirs in turn; of a flooded tenant, after a rest.
+    A tenant uses one thread at a time: two would hardly read its bodies faster, and would leave
+    none to others. Waiting tenants take turns; a flooded tenant pauses between its turns.
     """
 
     def __init__(self, is_flooded: Callable[[int], bool]) -> None:
@@ -48,10 +48,10 @@ class Offload:
     async def run(
         self, tenant_id: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Do work in a thread.
+        """Run work in a thread.
 
         Raises:
-            Overloaded: too much of the tenant waits already; nothing was done.
+            Overloaded: too much work of the tenant waits already; nothing was done.
         """
         tenant = self._tenants[tenant_id]
         await self._have_turn(tenant)
@@ -65,15 +65,15 @@ class Offload:
             loop.call_later(min(rest_s, _LONGEST_REST_S), tenant.turn.release)
 
         working = loop.run_in_executor(None, partial(work, *args, **kwargs))
-        # A thread goes on when nobody waits for it any more, and is not free before its end.
+        # A thread continues if its caller is cancelled, and is not free before it ends.
         working.add_done_callback(free)
         return await asyncio.shield(working)
 
     async def read(self, tenant_id: int, read: Read[T], body: bytes) -> T:
-        """Read a body: here if that does not take long, else in a thread.
+        """Read a body: on the loop if that does not take long, else in a thread.
 
         Raises:
-            Overloaded: too much of the tenant waits already; nothing was done.
+            Overloaded: too much work of the tenant waits already; nothing was done.
         """
         if not (len(body) > _FLOODED_BYTES and self._is_flooded(tenant_id)):
             with suppress(BlocksLoop):

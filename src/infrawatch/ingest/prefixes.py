@@ -1,9 +1,9 @@
-"""Text whose pieces begin as those of a body before: the beginnings are cut off, numbers are left.
+"""Text bodies whose pieces begin like those of an earlier body: prefixes are cut, numbers remain.
 
-A piece is a line of line protocol, or a series of a JSON batch: what names the series, and then
-numbers. Agents name the same series in the same order every time. So it need not be looked for
-where a name ends, nor which series it means: a piece either begins as the one in its place did, or
-the body is read anew.
+A piece is a line of line protocol, or a series of a JSON batch: the name of a series, followed by
+numbers. Agents send the same series in the same order every time. So there is no need to find the
+end of a name, nor to look up its series: either each piece begins like the one at its position did,
+or the body is decoded from scratch.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from infrawatch.model.samples import Int64s, Positions
 
 _POINTER_BYTES = 8
 _FEWEST = 16
-"""Fewer pieces are read anew as fast as they are compared."""
+"""Fewer pieces are decoded from scratch as fast as they are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prefixes:
-    """What the pieces of a body began with, and whose they were.
+    """The prefixes of the pieces of a body, and their series.
 
-    Series n is named by `keys[n]` and had the pieces from `firsts[n]` to `firsts[n + 1]`.
+    Series n has the key `keys[n]` and the pieces from `firsts[n]` up to `firsts[n + 1]`.
     """
 
     prefixes: Sequence[bytes]
@@ -36,7 +36,7 @@ class Prefixes:
 
     @classmethod
     def of(cls, keys: Sequence[bytes], end: bytes, firsts: Positions, ids: Int64s) -> Self:
-        """Prefixes that are each the key of their series, and then `end`."""
+        """Create prefixes that consist of the key of their series and `end`."""
         counts = np.diff(firsts).tolist()
         prefixes = [
             prefix
@@ -46,8 +46,8 @@ class Prefixes:
         return cls(prefixes, sum(map(len, prefixes)), keys, ids, firsts)
 
     def stripped(self, pieces: Sequence[bytes]) -> list[bytes] | None:
-        """What is left of as many pieces without their prefixes; None if one begins otherwise."""
-        rests = list(map(bytes.removeprefix, pieces, self.prefixes))  # leaves others whole
+        """Strip the pieces of their prefixes; None if a piece begins differently."""
+        rests = list(map(bytes.removeprefix, pieces, self.prefixes))  # leaves others unchanged
         is_each = sum(map(len, pieces)) == self.joined_bytes + sum(map(len, rests))
         return rests if is_each else None
 
@@ -58,14 +58,14 @@ class Prefixes:
 
 
 class KnownPrefixes:
-    """The prefixes that senders of one tenant and format repeat."""
+    """The prefixes that the senders of one tenant and format repeat."""
 
     def __init__(self, layouts: Layouts, space: Space) -> None:
         self._layouts = layouts
         self._space = space
 
     def recall(self, pieces: int, first: bytes) -> Prefixes | None:
-        """What so many pieces began with of which the first began so."""
+        """Return the prefixes of an earlier body by its number of pieces and its first prefix."""
         return self._layouts.find(self._place(pieces, first), Prefixes)
 
     def learn(
@@ -75,7 +75,7 @@ class KnownPrefixes:
         firsts: Positions,
         ids: Sequence[int | None],
     ) -> None:
-        """Remember a body that was read otherwise, if the like of it keeps coming."""
+        """Remember the prefixes of a body decoded from scratch, if similar bodies recur."""
         place = self._place(int(firsts[-1]), keys[0])
         if firsts[-1] >= _FEWEST and self._layouts.is_worth_it(place) and None not in ids:
             self._layouts.add(place, Prefixes.of(keys, end, firsts, np.array(ids, np.int64)))

@@ -1,14 +1,15 @@
-"""JSON batches as most encoders write them: names stay bytes, only the numbers are read.
+"""Fast path for JSON batches as most encoders write them: only the numbers are parsed.
 
-In such a body every series object is `{"metric"`, its descriptor, `,"samples":[`, what is inside,
-`]}`. Descriptors repeat from batch to batch, so they are the keys of their series: one that was
-read and checked once is only looked up. That more than halves the cost of a scrape.
+In such a body every series object is `{"metric"`, a descriptor, `,"samples":[`, the samples, `]}`.
+Descriptors repeat from batch to batch, so they serve as the keys of their series: a descriptor that
+was parsed and checked once is only looked up afterwards. This more than halves the cost of a
+scrape.
 
-Why this reads what is there, and refuses what is not JSON: a descriptor is by itself, between
-`{"metric"` and `}`, a valid object without samples, which Pydantic says. All insides together, with
-a comma between two, are read as `[time,value]` after `[time,value]`, with nothing else in between;
-and where one inside ends there ends a sample. What is written otherwise, though right, takes the
-way that reads everything.
+Why the result is correct, and invalid JSON is not accepted: Pydantic validates that each new
+descriptor, between `{"metric"` and `}`, is a valid object without samples. The samples of all
+series, joined by commas, must be a sequence of `[time,value]` with nothing else in between, and the
+samples of each series must end where a sample ends. Valid bodies in any other form take the general
+path.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,13 +35,13 @@ _FORMS = (
     (b'{"series":[{"metric"', b']},{"metric"', b',"samples":['),
     (b'{"series": [{"metric"', b']}, {"metric"', b', "samples": ['),
 )
-"""How a body begins, what lies between two series, and between descriptor and inside: as compact
-encoders write it, and as Python's json does by default."""
+"""The beginning of a body, the boundary between two series, and the separator between a descriptor
+and its samples: as written by compact encoders, and by Python's `json` by default."""
 
 
 _COMMA, _OPENING, _CLOSING = b",[]"
 _MANY_KEYS = 2 * schemas.MAX_LABELS
-"""More than any good series has."""
+"""More than any valid series has."""
 
 
 def decode_regular(
@@ -51,7 +52,7 @@ def decode_regular(
     *,
     on_loop: bool = False,
 ) -> Decoded | None:
-    """Read a body of the regular form; None when it is of another form, or something is wrong.
+    """Read a body in the regular form; None if it has another form or is invalid.
 
     Raises:
         BatchTooLarge: more than 50,000 samples.
@@ -65,7 +66,7 @@ def decode_regular(
     rests = prefixes and prefixes.stripped(series)
     if prefixes and rests:
         return _to_decoded(prefixes.keys, rests, {}, unit_ns, prefixes.ids)
-    # From the right: insides are mostly shorter than descriptors.
+    # From the right: samples are mostly shorter than descriptors.
     keys, _, insides = zip(*map(bytes.rpartition, series, repeat(separator)), strict=True)
     ids = find_known(find, keys, on_loop=on_loop)
     new = [n for n, series_id in enumerate(ids) if series_id is None]
@@ -105,9 +106,9 @@ def _to_decoded(
 
 
 def is_flooded(text: bytes) -> bool:
-    """Whether it has so many keys to an object that an error for each would fill memory.
+    """Whether a text has so many keys per object that an error for each would fill memory.
 
-    A good text may be taken for one, so this only says to read with care.
+    A valid text may be flagged as well, so the result only selects the careful path.
     """
     return text.count(b":") > _MANY_KEYS * (1 + text.count(b"{"))
 
@@ -118,7 +119,7 @@ def _read(descriptor: bytes) -> Mapping[str, Any]:
 
 def _namer(descriptors: Sequence[bytes], checked: Mapping[int, Mapping[str, Any]]) -> NameOf:
     def name_of(number: int) -> SeriesName:
-        # The cache may have forgotten since what it knew: such a descriptor was checked back then.
+        # A key evicted from the cache since the look-up was checked when it was first added.
         descriptor = checked.get(number) or _read(descriptors[number])
         return SeriesName.of(descriptor["metric"], descriptor.get("labels", {}))
 
@@ -126,9 +127,9 @@ def _namer(descriptors: Sequence[bytes], checked: Mapping[int, Mapping[str, Any]
 
 
 def _read_samples(insides: Sequence[bytes]) -> tuple[Positions, Int64s, Float64s] | None:
-    """The samples of each inside, if all times have as many digits; None if anything is else."""
+    """Read the samples of each series; None unless all are regular and all times equally wide."""
     joined = b",".join(insides)
-    if b" " in joined:  # as Python's json writes; no number has a comma in it
+    if b" " in joined:  # as Python's `json` writes; numbers contain no commas
         insides = [one.replace(b", ", b",") for one in insides]
         joined = b",".join(insides)
     text = bytearray(joined + b",")  # every sample is `[time,value],`
@@ -145,7 +146,7 @@ def _read_samples(insides: Sequence[bytes]) -> tuple[Positions, Int64s, Float64s
 
 
 def _find_samples(text: bytearray, width: int) -> Positions | None:
-    """Where samples end whose times have so many digits; None if there is anything else."""
+    """Find where samples with times of `width` digits end; None if there is anything else."""
     octets = np.frombuffer(text, np.uint8)
     closing = np.flatnonzero(octets == _CLOSING)
     if not 0 < width <= MAX_WIDTH or not closing.size or closing[-1] != len(text) - 2:
@@ -167,9 +168,9 @@ def _find_samples(text: bytearray, width: int) -> Positions | None:
 def _read_numbers(
     text: bytearray, width: int, closing: Positions
 ) -> tuple[Int64s, Float64s] | None:
-    """Times and values, where `_find_samples` found them; the text is written over."""
+    """Read the times and values that `_find_samples` located; overwrites the text."""
     octets = np.frombuffer(text, np.uint8)
-    # Each begins with `[`, its time and a comma.
+    # Each sample begins with `[`, its time and a comma.
     every, opening = windows(text, width + 2), np.append(0, closing[:-1] + 2)
     digits = every[opening][:, 1:-1]
     times = read_digits(digits)
@@ -186,7 +187,7 @@ def _read_numbers(
 
 
 def to_columns(all_series: Sequence[Mapping[str, Any]]) -> tuple[Positions, Int64s, Float64s]:
-    """How many samples each series has, and all their times and values, in order."""
+    """Return the number of samples of each series, and all times and values, in order."""
     all_samples = list(map(itemgetter("samples"), all_series))
     counts = np.fromiter(map(len, all_samples), np.intp, len(all_samples))
     samples = list(chain.from_iterable(all_samples))
@@ -200,7 +201,7 @@ def to_columns(all_series: Sequence[Mapping[str, Any]]) -> tuple[Positions, Int6
 
 
 def to_metadata(all_series: Iterable[Mapping[str, Any]]) -> dict[str, Metadata]:
-    """What a batch says of its metrics beside their samples."""
+    """Collect the metadata of the metrics in a batch."""
     return {
         one["metric"]: Metadata(
             one.get("type", "unknown"), one.get("unit", ""), one.get("help", "")
@@ -218,7 +219,7 @@ def batch_too_large() -> BatchTooLarge:
 
 
 def _split(body: bytes) -> tuple[Sequence[bytes], bytes] | None:
-    """What stands between the beginnings and ends of series, and what separates it in two."""
+    """Split a body into its series; also return the separator of descriptor and samples."""
     text = body.rstrip(b" \t\r\n")
     for beginning, boundary, separator in _FORMS:
         if text.startswith(beginning) and text.endswith(_END):

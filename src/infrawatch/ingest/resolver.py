@@ -1,4 +1,4 @@
-"""Names that are not known yet become series: those of all requests that wait, at once."""
+"""Creation of series for unknown names, together for all requests that wait."""
 
 import asyncio
 from collections import defaultdict
@@ -13,39 +13,39 @@ from infrawatch.store.series import SeriesRepository
 from infrawatch.telemetry import Telemetry
 
 _AT_ONCE = 250
-"""Series created in one transaction: the loop is held up for two milliseconds at a time, and other
-tenants' turn comes soon. A transaction costs a tenth of what creating so many does."""
+"""Series created per transaction, which blocks the loop for two milliseconds at a time and lets
+other tenants take their turn soon. A transaction itself costs a tenth of creating this many."""
 
 Wanted = Mapping[Hashable, SeriesName]
 
 
 class Resolver:
-    """One small transaction at a time, of each tenant and format in turn.
+    """Runs one small transaction at a time; tenants and formats take turns.
 
-    When a fleet starts, it is for all of its agents that came meanwhile. The cache learns the ids
-    once they are committed.
+    When a fleet starts, a transaction serves all of its agents that wait meanwhile. The cache
+    learns the ids once they are committed.
     """
 
     def __init__(self, database: Database, cache: SeriesCache, telemetry: Telemetry) -> None:
         self._database = database
         self._cache = cache
         self._telemetry = telemetry
-        self._turn = asyncio.Lock()  # whoever waits longest is next
+        self._turn = asyncio.Lock()  # first come, first served
         self._turns: defaultdict[Space, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: defaultdict[Space, dict[Hashable, SeriesName]] = defaultdict(dict)
 
     async def resolve(self, space: Space, wanted: Wanted) -> Mapping[Hashable, int]:
-        """The ids of these names, by their keys; creates the series that are missing.
+        """Return the ids of these names, by key; creates missing series.
 
         Raises:
-            StoreUnavailable: they may or may not be created; asking again is safe.
+            StoreUnavailable: the series may or may not be created; retrying is safe.
         """
         waiting = self._waiting[space]
         waiting |= wanted
         try:
             async with self._turns[space]:
                 return await self._resolve(space, wanted)
-        finally:  # it may have been cancelled: nobody asks for these any more
+        finally:  # if cancelled, these are no longer wanted
             for key in wanted:
                 waiting.pop(key, None)
 
@@ -53,7 +53,7 @@ class Resolver:
         keys = list(wanted)
         known = zip(keys, self._cache.find(space, keys), strict=True)
         ids = {key: series_id for key, series_id in known if series_id is not None}
-        if len(ids) == len(wanted):  # the one before has made them
+        if len(ids) == len(wanted):  # created by the previous request
             return ids
         own = {key: name for key, name in wanted.items() if key not in ids}
         others = ((key, name) for key, name in self._waiting[space].items() if key not in own)
@@ -67,7 +67,7 @@ class Resolver:
         names = list(part.values())
         try:
             resolved = await self._store(space.tenant_id, names)
-        except StoreConflict:  # with a server of another version, which has another order
+        except StoreConflict:  # with a server of another version, which uses another order
             resolved = await self._store(space.tenant_id, names)
         ids = dict(zip(part, resolved, strict=True))
         for key, series_id in ids.items():

@@ -1,4 +1,4 @@
-"""POST /v1/samples: the native formats, and how their senders are answered."""
+"""POST /v1/samples: the native formats, JSON and NDJSON, and their responses."""
 
 from functools import partial
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -43,7 +43,7 @@ class Decode(Protocol):
 
 
 class _Format(NamedTuple):
-    """How a body is read, and whether its errors are told by line."""
+    """The decoder of a body, and whether its errors carry a line number."""
 
     decode: Decode
     has_lines: bool
@@ -91,7 +91,7 @@ _BODY = {
 
 
 @router.post("/samples", responses=_RESPONSES, response_model=None, openapi_extra=_BODY)
-async def write_samples(  # two of the six are the framework's
+async def write_samples(  # `request` and `principal` come from the framework
     request: Request,
     principal: MayWrite,
     precision: Annotated[Precision, Query(description="Unit of the times.")] = "ms",
@@ -100,9 +100,9 @@ async def write_samples(  # two of the six are the framework's
 ) -> Response:
     """Store a batch of samples.
 
-    The answer is sent after the commit. Sending a batch again is always safe: a sample is
-    identified by its series and time, the same value again changes nothing, and of different
-    values the later arrival wins.
+    The response is sent after the commit. Retrying a batch is always safe: a sample is identified
+    by its series and time, writing the same value again changes nothing, and if the values differ,
+    the one that arrives last wins.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     read_as = _FORMATS.get(content_type)

@@ -1,4 +1,4 @@
-"""What clients send to `POST /v1/samples`, and what they get back."""
+"""Request and response schemas of `POST /v1/samples`."""
 
 import json
 from typing import Annotated, Any, Literal, Required
@@ -56,16 +56,16 @@ _SamplesOfOne = Annotated[
     list[Sample], Field(min_length=1, max_length=MAX_BATCH_SAMPLES), FailFast()
 ]
 
-# A misspelt field is an error, not a surprise. (`true` and "1.5" are no numbers either: the leaves
-# are strict, so that JSON and what was already read from JSON are held to the same.)
-# Plain dicts: making a model object for each series would cost more than reading it.
+# Unknown fields are errors, so that a misspelt field is noticed. (`true` and "1.5" are not numbers
+# either: the leaf types are strict, so that JSON text and parsed JSON are validated alike.)
+# TypedDicts: creating a model object for each series would cost more than parsing it.
 _STRICT = ConfigDict(extra="forbid")
 
 
 class _DescriptorIn(TypedDict, total=False):
-    """What names a series, and what is said of its metric."""
+    """The name of a series, and the metadata of its metric."""
 
-    __pydantic_config__ = _STRICT  # type: ignore[misc]  # pydantic reads it off the class
+    __pydantic_config__ = _STRICT  # type: ignore[misc]  # pydantic reads it from the class
 
     metric: Required[MetricName]
     labels: Annotated[
@@ -83,7 +83,7 @@ class SeriesIn(_DescriptorIn):
 
 
 class BatchIn(TypedDict):
-    """One batch; all of it is stored, or nothing of it (see `partial`)."""
+    """A batch; it is stored completely or not at all, unless `partial` is set."""
 
     __pydantic_config__ = _STRICT  # type: ignore[misc]
 
@@ -91,9 +91,9 @@ class BatchIn(TypedDict):
 
 
 class _SeriesShape(TypedDict, total=False):
-    """`SeriesIn` without the patterns of names: half its price.
+    """`SeriesIn` without the patterns for names, which halves the cost of validation.
 
-    Names are checked with all of `SeriesIn` when their series is first seen.
+    Names are checked against `_Name` when their series is first seen.
     """
 
     __pydantic_config__ = _STRICT  # type: ignore[misc]
@@ -115,13 +115,13 @@ class _BatchShape(TypedDict):
 
 
 class _Outline(_DescriptorIn):
-    """`SeriesIn`, whose samples are looked at one by one."""
+    """`SeriesIn`, with samples that are validated one by one."""
 
     samples: Annotated[list[object], Field(min_length=1)]
 
 
 class _Name(TypedDict, total=False):
-    """What `_SeriesShape` leaves unchecked."""
+    """The checks that `_SeriesShape` omits."""
 
     __pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[misc]
 
@@ -130,7 +130,7 @@ class _Name(TypedDict, total=False):
 
 
 class _Envelope(TypedDict):
-    """A batch whose series are looked at one by one."""
+    """A batch whose series are validated one by one."""
 
     __pydantic_config__ = _STRICT  # type: ignore[misc]
 
@@ -138,7 +138,7 @@ class _Envelope(TypedDict):
 
 
 class Refusal(BaseModel):
-    """One item of a batch that was refused."""
+    """A refused item of a batch."""
 
     pointer: Annotated[
         str | None, Field(description="JSON pointer (RFC 6901) into the body, or into the line.")
@@ -149,7 +149,7 @@ class Refusal(BaseModel):
 
 
 class Receipt(BaseModel):
-    """Proof that the accepted samples are on disk."""
+    """Confirmation that the accepted samples are on disk."""
 
     accepted: Annotated[int, Field(description="Samples committed.")]
     rejected: Annotated[int, Field(description="Samples refused; `errors` says why.")]
@@ -161,14 +161,14 @@ class Receipt(BaseModel):
 
 
 class PartialReceipt(Receipt):
-    """Proof that the accepted samples are on disk, and why the others are not."""
+    """Confirmation that the accepted samples are on disk, with the reasons for the others."""
 
     errors: Annotated[list[Refusal], Field(description="The first hundred.")]
     errors_left_out: Annotated[int, Field(description="How many more there were.")]
 
 
 class BatchProblem(Problem):
-    """Nothing was stored; each reason is listed."""
+    """Nothing was stored; `errors` lists the reasons."""
 
     accepted: int
     rejected: int
@@ -188,9 +188,9 @@ ENVELOPE = TypeAdapter(_Envelope)
 
 
 def openapi_components(now_ms: int) -> dict[str, dict[str, Any]]:
-    """What FastAPI does not see, as components of an OpenAPI document, from the same models.
+    """Build the OpenAPI components that FastAPI does not generate, from the same models.
 
-    The examples are of this moment, so that they are accepted when pasted.
+    The examples carry current times, so that they are accepted when pasted.
     """
     reference = "#/components/schemas/{model}"
     batch = BATCH.json_schema(ref_template=reference)

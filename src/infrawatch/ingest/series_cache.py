@@ -1,4 +1,4 @@
-"""Which series a key means: what spares known series everything but one look-up."""
+"""Cache of series ids by key: known series cost only one look-up."""
 
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
@@ -11,24 +11,24 @@ from infrawatch.ingest.layouts import Layouts
 from infrawatch.model.samples import Int64s
 
 _ENTRY_BYTES = 120
-"""A dict slot, in a dict that has just grown, and an int, on 64-bit CPython."""
+"""Size of a slot in a dict that has just grown, plus an int, on 64-bit CPython."""
 
 _PARTS = 4
-"""Of the bound: one for sequences, one for layouts, the others for single keys."""
+"""Parts of the memory bound: one for sequences, one for layouts, the others for single keys."""
 
 _SHORTEST_SEQUENCE = 16
 """Fewer keys are looked up as fast as they are compared."""
 
 
 class Space(NamedTuple):
-    """Keys mean something only within one tenant and one format."""
+    """The namespace of keys: one tenant and one format."""
 
     tenant_id: int
     format: str
 
 
 class _Place(NamedTuple):
-    """Where to look for a sequence: few senders share all of it."""
+    """The cache key of a sequence, which few senders share."""
 
     space: Space
     length: int
@@ -45,14 +45,14 @@ class _Known(NamedTuple):
 
 
 class SeriesCache:
-    """Ids by key, bounded in bytes.
+    """Series ids by key, bounded in bytes.
 
-    Two generations: when the young one has filled its half it becomes the old one, and what was
-    old is forgotten. A look-up in the old one makes a key young again. So what is in use stays,
-    at the price of a dict look-up and no bookkeeping.
+    There are two generations: when the young one has filled its half, it becomes the old one, and
+    the previous old one is dropped. A hit in the old generation moves the key to the young one. So
+    keys in use stay cached, at the cost of a dict look-up without further bookkeeping.
 
-    Beside them whole sequences are known, since most senders name the same series in the same
-    order every time: to compare two sequences costs a fifth of looking up every key. `layouts`
+    Whole sequences of keys are cached as well, because most senders send the same series in the
+    same order every time: comparing two sequences costs a fifth of looking up every key. `layouts`
     go further still, for formats that allow it.
     """
 
@@ -66,9 +66,9 @@ class SeriesCache:
         self._old: dict[Space, dict[Hashable, int]] = {}
 
     def find(self, space: Space, keys: Sequence[Hashable]) -> list[int | None]:
-        """The id of each key, in order; None where it is not known.
+        """Return the id of each key, in order; None for unknown keys.
 
-        A list without None is shared with others who ask: not to be changed.
+        A list without None is shared between callers and must not be modified.
         """
         known = self._find_sequence(space, keys)
         if known is not None:
@@ -79,12 +79,12 @@ class SeriesCache:
         return found
 
     def find_column(self, space: Space, keys: Sequence[Hashable]) -> Int64s | None:
-        """The ids of a sequence of keys that has been found before, complete; not to be changed."""
+        """Return the ids of a sequence that was found completely before; must not be modified."""
         known = self._find_sequence(space, keys)
         return None if known is None else known.column
 
     def add(self, space: Space, key: Hashable, series_id: int) -> None:
-        """Remember a key whose name has been checked and whose series is committed."""
+        """Add a key whose name has been checked and whose series is committed."""
         self._young.setdefault(space, {})[key] = series_id
         self._young_bytes += _ENTRY_BYTES + getsizeof(key)
         if self._young_bytes > self._half_bytes:
@@ -112,11 +112,11 @@ class SeriesCache:
         return found
 
     def _keep(self, place: _Place, keys: Sequence[Hashable], ids: list[int | None]) -> None:
-        """Remember a sequence; those that were not used longest make room for it."""
+        """Cache a sequence, evicting the least recently used ones."""
         before = self._sequences.pop(place, None)
         held_bytes = _ENTRY_BYTES * len(keys) + sum(map(getsizeof, keys))
         column = np.array(ids, np.int64)
-        self._sequences[place] = _Known(keys[:], ids, column, held_bytes)  # theirs may change
+        self._sequences[place] = _Known(keys[:], ids, column, held_bytes)  # callers may modify keys
         self._sequences_left_bytes += (before.held_bytes if before else 0) - held_bytes
         while self._sequences_left_bytes < 0:
             self._sequences_left_bytes += self._sequences.popitem(last=False)[1].held_bytes

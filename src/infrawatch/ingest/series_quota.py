@@ -1,4 +1,4 @@
-"""How many more series a tenant may have, and which of a batch there is no room for."""
+"""The limit on a tenant's active series, and the refusal of new series beyond it."""
 
 import asyncio
 from collections import defaultdict
@@ -17,23 +17,23 @@ from infrawatch.store.database import Database
 from infrawatch.store.series import SeriesRepository
 
 _AT_ONCE = 250
-"""To look up so many keeps everybody else waiting for about two milliseconds."""
+"""Names per look-up, which blocks the event loop for about two milliseconds."""
 
 COUNT_AGAIN_S = 60.0
 COUNT_SOON_S = 5.0
-"""How old a count may be while there is room, and when there is none: series come to rest."""
+"""Maximum age of a count while there is room, and when there is none: series become inactive."""
 
 CALM_AFTER_S = 60.0
-"""Senders come again sooner."""
+"""How long after a refusal a tenant counts as flooded; senders retry sooner than that."""
 
 _LOOKED_AT = 1_000
-"""New series of a batch whose labels are compared; most floods differ in one throughout."""
+"""Number of new series per batch whose labels are compared; most floods vary a single label."""
 
 TOO_MANY_SERIES = "too_many_series"
 
 
 class _Count:
-    """What a tenant had when it was counted, and what was granted since."""
+    """The number of a tenant's series when last counted, plus those granted since."""
 
     def __init__(self) -> None:
         self.series = 0
@@ -50,7 +50,7 @@ class _Count:
 
 
 class Asked(NamedTuple):
-    """The series of a batch that are not known, by their place in it, a millisecond's at a time."""
+    """The names of the unknown series of a batch, by position, in parts of under a millisecond."""
 
     tenant_id: int
     decoded: Decoded
@@ -58,14 +58,14 @@ class Asked(NamedTuple):
 
 
 class SeriesQuota:
-    """Lets stored series pass, and as many new ones as there is room for.
+    """Admits stored series, and new ones up to the tenant's limit.
 
-    Servers learn of what others granted when they count again, so several of them may together
-    grant a little more.
+    A server learns of series granted by other servers only when it counts again, so several servers
+    together may exceed the limit slightly.
 
-    Names of a tenant that was refused new series lately are read and looked up unhurriedly, one
-    batch of it after the other, taking turns with other such tenants: most are refused again. Of
-    those that are, nothing is kept but their number: what a batch holds is freed all at once.
+    If a tenant was refused new series recently, its names are read and looked up at low priority,
+    one batch at a time, taking turns with other such tenants, because most are refused again.
+    Refused series are counted but not kept, because all that a batch holds is freed at once.
     """
 
     def __init__(self, database: Database) -> None:
@@ -74,12 +74,12 @@ class SeriesQuota:
         self._turn = asyncio.Lock()
 
     def is_flooded(self, tenant_id: int) -> bool:
-        """Whether a tenant was refused new series lately."""
+        """Whether a tenant was refused new series recently."""
         return tenant_id in self._counts and self._counts[tenant_id].is_flooded()
 
     @asynccontextmanager
     async def turn(self, tenant_id: int) -> AsyncGenerator[LowPriority | None, None]:
-        """How the names of a batch are to be read; None is as fast as they can be."""
+        """Wait for the turn to read the names of a batch; yields None for full speed."""
         count = self._counts[tenant_id]
         if not count.is_flooded():
             yield None
@@ -90,10 +90,10 @@ class SeriesQuota:
     async def keep_within(
         self, most: int, asked: Asked, low_priority: LowPriority | None
     ) -> dict[int, SeriesName]:
-        """The names that may be resolved; the others get verdicts.
+        """Return the names that may be resolved; the others get verdicts.
 
         Raises:
-            StoreUnavailable: they cannot be looked up or counted now.
+            StoreUnavailable: series cannot be looked up or counted now.
         """
         newcomers, kept = _Newcomers(asked.decoded), dict[int, SeriesName]()
         while part := await _next_part(asked.parts, low_priority):
@@ -109,7 +109,7 @@ class SeriesQuota:
     async def _find_new(
         self, tenant_id: int, part: Mapping[int, SeriesName]
     ) -> Mapping[SeriesName, None]:
-        """Those that are not stored, in order."""
+        """Return the names that are not stored, in order."""
         names = list(dict.fromkeys(part.values()))
         async with self._database.reading() as connection:
             found = await SeriesRepository(connection, tenant_id).find(names)
@@ -132,7 +132,7 @@ class SeriesQuota:
 
 
 async def _next_part(parts: Iterator[Names], low_priority: LowPriority | None) -> Names:
-    """As many names as are looked up at once; none at the end."""
+    """Collect the names for one look-up; empty at the end."""
     together: Names = {}
     while len(together) < _AT_ONCE:
         async with low_priority.piece() if low_priority else nullcontext():
@@ -144,21 +144,21 @@ async def _next_part(parts: Iterator[Names], low_priority: LowPriority | None) -
 
 
 class _Newcomers:
-    """Series of a batch that are not stored: who is let in, and what is said of the others."""
+    """The series of a batch that are not stored: admits some, adds verdicts for the others."""
 
     def __init__(self, decoded: Decoded) -> None:
         self._decoded = decoded
-        self._is_let_in: dict[int, bool] = {}  # by hash, for names take long to be freed
+        self._is_let_in: dict[int, bool] = {}  # by hash, because freeing names takes long
         self._values: defaultdict[str, set[str]] = defaultdict(set)
         self._shown: list[int] = []
         self._others = self._others_samples = 0
 
     def meet(self, new: Mapping[SeriesName, None]) -> Sequence[SeriesName]:
-        """Those of a part that were in none before."""
+        """Return the names of a part that were in no earlier part."""
         return [name for name in new if hash(name) not in self._is_let_in]
 
     def let_in(self, met: Sequence[SeriesName], granted: int) -> None:
-        """Let the first of them in."""
+        """Admit the first `granted` names."""
         for number, name in enumerate(met):
             self._is_let_in[hash(name)] = number < granted
             if len(self._is_let_in) <= _LOOKED_AT:
@@ -169,7 +169,7 @@ class _Newcomers:
     def sort(
         self, part: Mapping[int, SeriesName], new: Container[SeriesName]
     ) -> dict[int, SeriesName]:
-        """Those of a part that are stored or were let in."""
+        """Return the names of a part that are stored or were admitted."""
         kept = {}
         for place, name in part.items():
             if name not in new or self._is_let_in[hash(name)]:
@@ -182,7 +182,7 @@ class _Newcomers:
         return kept
 
     def refuse(self, most: int) -> bool:
-        """Add verdicts on the others; tells whether there are any."""
+        """Add verdicts for the refused series; return whether there are any."""
         verdicts = self._decoded.verdicts
         why = self._explained(most) if self._shown else ""
         for place in self._shown:
@@ -196,7 +196,7 @@ class _Newcomers:
         return bool(self._shown)
 
     def _explained(self, most: int) -> str:
-        """Why there is no room; the label with the most values mostly is the reason."""
+        """Explain the refusal; the label with the most values usually is the cause."""
         label = max(self._values, key=lambda one: len(self._values[one]))
         number = len(self._is_let_in)
         told = f"{number}" if number <= _LOOKED_AT else f"the first {_LOOKED_AT} of {number}"

@@ -1,11 +1,11 @@
-"""Verdicts: what is refused of a batch, where it stands, and why."""
+"""Verdicts: the refused items of a batch, their positions and the reasons."""
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_SHOWN = 100
-"""More than anyone reads; keeps the answer to a bad batch smaller than the batch."""
+"""More than anyone reads; keeps the response to an invalid batch smaller than the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +13,8 @@ class Verdict:
     """Why one item of a batch is refused.
 
     `index` counts series from 0, or lines from 1 where a format has lines; `locator` is a JSON
-    pointer where the format is JSON, else a short description. `samples` is how many samples
-    are refused by it: none when another verdict counts them already.
+    pointer if the format is JSON, else a short description. `samples` is the number of samples
+    that it refuses: 0 if another verdict counts them already.
     """
 
     index: int
@@ -25,7 +25,7 @@ class Verdict:
 
 
 class Verdicts:
-    """The verdicts on one batch: all are counted, a hundred are kept, and told by their place."""
+    """The verdicts on one batch: all are counted, the first hundred are kept; sorted by index."""
 
     def __init__(self) -> None:
         self.shown: list[Verdict] = []
@@ -39,7 +39,7 @@ class Verdicts:
             self.shown.append(verdict)
 
     def count_only(self, code: str, *, verdicts: int, samples: int) -> None:
-        """Take note of verdicts that would not be shown any more."""
+        """Count verdicts that would no longer be shown."""
         self.total += verdicts
         self.samples_by_code[code] += samples
 

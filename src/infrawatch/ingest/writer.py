@@ -1,4 +1,4 @@
-"""Group commit: batches that wait together are committed together."""
+"""Group commit: batches that wait at the same time are committed together."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
@@ -31,21 +31,22 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 GATHER_S = 0.005
-"""How long a group waits for the senders of the one before it: no longer than a commit takes on
-most disks. A transaction costs both sides half a millisecond of CPU, however much is in it."""
+"""How long a group waits for the senders of the previous one: no longer than a commit takes on
+most disks. A transaction costs server and database half a millisecond of CPU each, whatever its
+size."""
 
 
 LATE_S = 2.0
-"""What PostgreSQL begins with later than that after it was sent is not stored: its sender may have
-sent it to another server, and corrections after it, which it would replace. Compaction may keep it
-waiting for one second."""
+"""A group that PostgreSQL starts on later than this after it was sent is not stored: meanwhile its
+sender may have sent the batch to another server, and then corrections, which the group would
+replace. Compaction may delay a group by one second."""
 
 OnCommitted = Callable[[Entry], None]
-"""Told about every committed group, in order; must neither block nor raise."""
+"""Called with every committed group, in order; must neither block nor raise."""
 
 
 class Commit(NamedTuple):
-    """The writer's `seq`-th commit, begun at `at_us` by the database's clock."""
+    """The writer's `seq`-th commit, which began at `at_us` on the database's clock."""
 
     writer: int
     seq: int
@@ -53,13 +54,13 @@ class Commit(NamedTuple):
 
 
 class _OutcomeUnknown(StoreUnavailable):
-    """A group was sent and no answer came back."""
+    """A group was sent, but PostgreSQL did not respond."""
 
 
 class _Turn(NamedTuple):
-    """A writer this process holds, and the seq its next commit has.
+    """A writer that this process holds, and the seq of its next commit.
 
-    `clock` is what the database's clock said, at the earliest, when ours said `heard_s`.
+    `clock` is a lower bound of the database's clock when the local clock read `heard_s`.
     """
 
     writer: int
@@ -68,7 +69,7 @@ class _Turn(NamedTuple):
     heard_s: float
 
     def latest(self) -> datetime:
-        """When a group that is sent now comes too late, by the database's clock."""
+        """The latest start of a group that is sent now, on the database's clock."""
         return self.clock + timedelta(seconds=monotonic() - self.heard_s + LATE_S)
 
 
@@ -83,13 +84,13 @@ class _Waiting:
 class GroupWriter:
     """`write` returns once its batch is on disk; `run` is the only task that commits.
 
-    While one group is being committed the next one gathers, so a slow disk makes groups
-    larger, not queues longer; and if several senders shared the last group, the next waits a
-    moment for as many of them. A sender that is alone never waits. Of what is too much for one
-    group tenants have a batch each in turn, so nobody waits for all that another sends.
+    While one group is being committed, the next one gathers, so a slow disk makes groups larger,
+    not queues longer. If several senders shared the last group, the next one waits up to
+    `GATHER_S` for as many batches; a lone sender never waits. When the waiting batches exceed one
+    group, tenants take turns, one batch each, so no tenant waits for all the batches of another.
 
-    The backlog is counted in samples, because samples fill memory; when it is full we say so at
-    once: a sender kept waiting times out and sends again.
+    The backlog is counted in samples, because samples fill memory. A full backlog is refused at
+    once, because a sender that is kept waiting times out and sends again.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class GroupWriter:
 
     @contextmanager
     def room_for(self, samples: int) -> Generator[None, None, None]:
-        """Count a batch as waiting while the block lasts, whatever it waits for.
+        """Count a batch towards the backlog for the duration of the block.
 
         Raises:
             Overloaded: the backlog is full.
@@ -126,7 +127,7 @@ class GroupWriter:
         """
         if self._is_closed:
             raise _shutting_down()
-        # One batch larger than the backlog has room when nothing else waits: else it never had.
+        # A batch larger than the backlog is admitted if nothing else waits: otherwise it never is.
         if self._waiting_samples and self._waiting_samples + samples > self._backlog_samples:
             raise Overloaded(f"{self._waiting_samples} samples wait already; send again shortly")
         self._count(samples)
@@ -136,13 +137,13 @@ class GroupWriter:
             self._count(-samples)
 
     async def write(self, tenant_id: int, columns: Columns) -> Commit:
-        """Store the whole batch, for which there is room, or nothing of it.
+        """Store the whole batch or nothing; call it within `room_for`.
 
-        If the caller loses patience (is cancelled), a batch whose turn has not come is given up.
+        If the caller is cancelled, a batch that is not yet being committed is dropped.
 
         Raises:
-            ShuttingDown: nothing was taken.
-            StoreUnavailable: the batch may or may not be stored; sending it again is safe.
+            ShuttingDown: nothing was stored.
+            StoreUnavailable: the batch may or may not be stored; retrying is safe.
         """
         if self._is_closed:
             raise _shutting_down()
@@ -156,12 +157,12 @@ class GroupWriter:
             raise
 
     async def run(self) -> None:
-        """Commit until `close` is called, then finish what waits."""
+        """Commit until `close` is called, then commit the batches that still wait."""
         try:
             while self._queue or not self._is_closed:
                 if group := await self._next_group():
                     await self._store(group)
-        finally:  # on a crash, nobody may be left waiting for an answer
+        finally:  # after a crash, no caller may be left waiting
             self.close()
             self._settle(self._queue.drain(), ShuttingDown("the writer stopped"))
 
@@ -171,9 +172,9 @@ class GroupWriter:
         self._arrived.set()
 
     async def _next_group(self) -> list[_Waiting]:
-        """Everything that waits, up to the size of a group.
+        """Take the waiting batches, up to the size of a group.
 
-        Empty once closed and drained, and if all of them lose patience while it gathers.
+        Empty once closed and drained, and if all callers are cancelled while the group gathers.
         """
         await self._until_waiting(1)
         if self._shared_by > len(self._queue):
@@ -213,7 +214,7 @@ class GroupWriter:
         self._settle(group, outcome)
 
     def _note_failure(self, error: InfraWatchError) -> None:
-        """Two lines an outage: while it lasts, every sender that comes back fails again."""
+        """Log only the first failure of an outage: while it lasts, every retry fails again."""
         self._telemetry.groups_failed.inc()
         self._failures += 1
         if self._failures == 1:
@@ -225,11 +226,11 @@ class GroupWriter:
             self._failures = 0
 
     async def _commit(self, columns: Columns) -> Commit:
-        """Commit one group; if nobody can say whether a commit happened, find out."""
+        """Commit one group; if the outcome of an attempt is unknown, determine it."""
         turn = self._turn
         if turn is None:
             turn = await self._within_deadline(self._register)
-        self._turn = None  # held again only when we know how the commit ended
+        self._turn = None  # held again only once the outcome of the commit is known
         try:
             return await self._attempt(turn, columns)
         except _OutcomeUnknown:
@@ -261,7 +262,7 @@ class GroupWriter:
         return Commit(turn.writer, turn.seq, at_us)
 
     async def _find_out(self, turn: _Turn, columns: Columns) -> Commit | None:
-        """What became of a group, and let the writer never commit again."""
+        """Fence the writer, and return the group's commit; None if it was not committed."""
         async with self._database.writing() as connection:
             if await WriterRepository(connection).fence(turn.writer) < turn.seq:
                 return None
@@ -282,13 +283,14 @@ class GroupWriter:
 
     def _settle(self, group: Iterable[_Waiting], outcome: Commit | InfraWatchError) -> None:
         for waiting in group:
-            if waiting.committed.done():  # its sender lost patience
+            if waiting.committed.done():  # its caller was cancelled
                 continue
             if isinstance(outcome, Commit):
                 waiting.committed.set_result(outcome)
             else:
                 waiting.committed.set_exception(outcome)
-                waiting.committed.exception()  # its sender may leave this moment: nobody has to ask
+                # Mark it as retrieved, because the caller may be cancelled before it awaits it.
+                waiting.committed.exception()
 
     def _count(self, samples: int) -> None:
         self._waiting_samples += samples
