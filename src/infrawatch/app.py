@@ -1,4 +1,4 @@
-"""The composition root: what is opened at start, who is told what, which routes there are."""
+"""The composition root: opens resources, wires components together and mounts routes."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -63,8 +63,8 @@ from infrawatch.upkeep.scheduler import Scheduler
 from infrawatch.web import router as web
 
 _ROUTERS = (
-    # A new protocol is one line here. Routes are tried in turn, so the busiest come first; those of
-    # ingest are mostly found by `FastPath`.
+    # A new protocol is one line here. Routes are matched in order, so the busiest come first;
+    # ingest routes are mostly matched by `FastPath`.
     query.router,
     promql.router,
     ingest.router,
@@ -86,7 +86,7 @@ _OURS = (ingest.router, query.router, live.router, keys.router, limits.router, s
 
 
 class State(TypedDict):
-    """What `lifespan` opens and dependencies read."""
+    """State that `_lifespan` opens and dependencies read."""
 
     access: Access
     epoch: UUID
@@ -98,7 +98,7 @@ class State(TypedDict):
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Make a server; everything it needs is opened when its lifespan starts."""
+    """Create the application; its lifespan opens the resources it needs."""
     telemetry = Telemetry()
     app = ProxiedApp(
         title="InfraWatch",
@@ -108,12 +108,12 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lambda _app: _lifespan(settings, telemetry),
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # a path is one of ours or a problem 404
-        # Ours are in `health` and `tracing`; to ask who wants these costs every request.
+        redirect_slashes=False,  # an unknown path is a 404 problem
+        # `health` and `tracing` provide these; looking for other consumers costs every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.trusted_proxies = [str(one) for one in settings.trusted_proxies]
-    for media_type in ("application/x-ndjson", "text/csv"):  # those it does not know
+    for media_type in ("application/x-ndjson", "text/csv"):  # not compressed by default
         add_compress_type(media_type)
     app.add_middleware(FastPath, routers=_ROUTERS)
     app.add_middleware(CompressMiddleware, minimum_size=1_000, zstd_level=1, gzip_level=1)
@@ -144,7 +144,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             epoch = await get_epoch(connection)
         pipeline = Pipeline(database, epoch, telemetry, _live_options(settings))
         writer = _writer(settings, database, telemetry, pipeline.on_committed)
-        tasks.create_task(vital(writer.run(), may_end=True))  # once closed, and never before
+        tasks.create_task(vital(writer.run(), may_end=True))  # ends once closed, never earlier
         upkeep = Scheduler(
             upkeep_database,
             telemetry,
@@ -168,8 +168,8 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
                 health=health,
                 max_body_bytes=settings.max_body_bytes,
             )
-        finally:  # also when the start is broken off: the group would cancel them only once
-            writer.close()  # leaving the group waits for the last commits
+        finally:  # also if startup is aborted: the task group would cancel them only once
+            writer.close()  # leaving the task group awaits the last commits
             await stop(endless)
 
 
@@ -201,7 +201,7 @@ def _url(settings: Settings) -> str:
 
 
 def _upkeep_database(settings: Settings) -> AbstractAsyncContextManager[Database]:
-    """Connections of its own: a merge keeps no batch and no query waiting for one, nor they it."""
+    """Open a separate pool: merges never compete with batches and queries for connections."""
     return Database.open(_url(settings), read_pool_size=2, write_deadline=STATEMENT_DEADLINE)
 
 
@@ -269,11 +269,11 @@ def _retentions(settings: Settings) -> Mapping[Partitioned, timedelta | None]:
 
 
 def _health(database: Database, pipeline: Pipeline, telemetry: Telemetry) -> Health:
-    migrations.newest_revision()  # read now: an upgrade replaces files beneath a running server
+    migrations.newest_revision()  # read now: an upgrade replaces the files of a running server
 
     async def database_answers() -> None:
         found = await migrations.find_revision(database)
-        if migrations.is_older(found):  # a newer one is an upgrade under way: our turn comes
+        if migrations.is_older(found):  # a newer one: an upgrade is in progress
             raise StoreUnavailable(str(migrations.find_difference(found)))
 
     def refresh() -> None:
@@ -285,7 +285,7 @@ def _health(database: Database, pipeline: Pipeline, telemetry: Telemetry) -> Hea
 
 
 def _describe(app: FastAPI, settings: Settings) -> None:
-    """Add to the OpenAPI document what FastAPI does not see: raw bodies, and problems."""
+    """Add to the OpenAPI document what FastAPI cannot infer: raw bodies and problems."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One way to write a length of time, in settings, queries and options: `90s`, `15m`, `15d`."""
+"""The duration format of settings, queries and options: `90s`, `15m`, `15d`."""
 
 import re
 from datetime import timedelta
@@ -22,7 +22,7 @@ def parse_duration(text: str) -> timedelta:
     Source: Prometheus, "Querying basics", float literals and time durations.
 
     Raises:
-        ValueError: it is neither, or is longer than Python can count (about 2.7 million years).
+        ValueError: it is neither, or exceeds the range of `timedelta` (about 2.7 million years).
     """
     parts = _PART.findall(text)
     try:

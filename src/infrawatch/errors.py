@@ -1,35 +1,35 @@
 """Every error InfraWatch raises on purpose.
 
 InfraWatchError
-├── InvalidInput             the request is wrong; sending it again changes nothing
-│   ├── MalformedBody        the body cannot be read as what it says it is
+├── InvalidInput             the request is invalid; retrying does not help
+│   ├── MalformedBody        the body does not match its declared format
 │   ├── InvalidSelector      `match` is not a vector selector
 │   ├── InvalidTime          `start`, `end`, `step` and the like
-│   ├── InvalidCursor        a cursor that is not one of ours
+│   ├── InvalidCursor        not a cursor of InfraWatch
 │   ├── InvalidQuery         not PromQL
-│   ├── CannotEvaluate       PromQL, but without an answer
-│   ├── InvalidFrame         a viewer's frame that cannot be followed
-│   └── QueryTooBroad        more series or samples than one answer may touch
-├── UnsupportedContent       a content type or encoding nobody here reads
-├── TooLarge                 the body is larger than this server takes
+│   ├── CannotEvaluate       valid PromQL that cannot be evaluated
+│   ├── InvalidFrame         an invalid frame from a live viewer
+│   └── QueryTooBroad        more series or samples than one query may read
+├── UnsupportedContent       an unsupported content type or encoding
+├── TooLarge                 the body is larger than this server accepts
 │   └── BatchTooLarge        the body fits, but holds too many series or samples
-├── Unauthenticated          no key came along, or one that is wrong, revoked or expired
-│   └── TooManyWrongKeys     … and so many came from there that they are not looked at for a while
-├── Forbidden                who is asking may not do this
-│   └── ScopeMissing         the key is right, but not made for this
-├── LimitExceeded            a tenant or key has used up what it is allowed
+├── Unauthenticated          no key, or one that is wrong, revoked or expired
+│   └── TooManyWrongKeys     … and too many from the same site: refused for a while
+├── Forbidden                the caller may not do this
+│   └── ScopeMissing         the key is valid, but lacks the required scope
+├── LimitExceeded            a tenant or key has reached a limit
 ├── NotFound
-├── AlreadyExists            what was to be created is there
-├── CannotStart              a command cannot work on this machine; it says what to change
-├── RequestRefused           a server that our client asked said no; asking again changes nothing
-└── Unavailable              our fault; send again after a while
-    ├── Overloaded           all there is to do it with is in use; nothing was begun
-    ├── StoreUnavailable     PostgreSQL cannot be reached, or went away
-    │   └── StoreRefusal     … or says no for now: nothing was stored
+├── AlreadyExists            the object to create already exists
+├── CannotStart              a command cannot run here; the message says what to change
+├── RequestRefused           client side: the server refused; retrying does not help
+└── Unavailable              a condition of the server; retry after a while
+    ├── Overloaded           all capacity is in use; the request was not started
+    ├── StoreUnavailable     PostgreSQL is unreachable, or the connection was lost
+    │   └── StoreRefusal     … or refuses for now: nothing was stored
     │       └── StoreConflict    … to one of two that waited for each other
     ├── DeadlineExceeded     the work took longer than its deadline
     ├── ShuttingDown
-    └── ServerUnavailable    a server that our client asked is away, or said "later"
+    └── ServerUnavailable    client side: the server is unreachable, or answered "later"
 """
 
 from datetime import timedelta
@@ -97,7 +97,7 @@ class BatchTooLarge(TooLarge):
 
 
 class Unauthenticated(InfraWatchError):
-    """`reason` is a word for counters, `who` the key it is about, if it is one of ours."""
+    """`reason` is a label for counters; `who` names the key or principal, if it is known."""
 
     code = "unauthenticated"
     status = 401
@@ -109,7 +109,7 @@ class Unauthenticated(InfraWatchError):
 
 
 class TooManyWrongKeys(Unauthenticated):
-    """`retry_after` is when a wrong key is looked at again; a right one always is."""
+    """`retry_after` is the delay until wrong keys are checked again; valid keys always are."""
 
     code = "too_many_wrong_keys"
     status = 429
@@ -129,7 +129,7 @@ class ScopeMissing(Forbidden):
 
 
 class LimitExceeded(InfraWatchError):
-    """`retry_after` is when there will be room for what was sent."""
+    """`retry_after` is the delay until the limit has room for the request."""
 
     code = "limit_exceeded"
     status = 429
@@ -140,7 +140,7 @@ class LimitExceeded(InfraWatchError):
 
 
 class CannotStart(InfraWatchError):
-    """Never answered over HTTP: the command prints the message and leaves with 1."""
+    """Never sent over HTTP: the command prints the message and exits with 1."""
 
     code = "cannot_start"
 
@@ -156,7 +156,7 @@ class AlreadyExists(InfraWatchError):
 
 
 class RequestRefused(InfraWatchError):
-    """`answered_status` and `answered_code` are the server's own."""
+    """`answered_status` and `answered_code` are those of the server's response."""
 
     code = "request_refused"
     status = 502
@@ -182,7 +182,7 @@ class StoreUnavailable(Unavailable):
 
 
 class StoreRefusal(StoreUnavailable):
-    """Of the other, nobody knows whether what was asked for was done; of this, everybody does."""
+    """The operation was not done; after any other `StoreUnavailable` it may have been."""
 
 
 class StoreConflict(StoreRefusal):
@@ -198,7 +198,7 @@ class ShuttingDown(Unavailable):
 
 
 class ServerUnavailable(Unavailable):
-    """`retry_after` is how long the server asked to be left alone, if it said."""
+    """`retry_after` is the delay that the server asked for, if any."""
 
     code = "server_unavailable"
 

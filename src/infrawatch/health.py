@@ -1,4 +1,4 @@
-"""How this process is doing: /livez, /readyz, /metrics, and the counting of requests."""
+"""Health of this process: /livez, /readyz, /metrics, and counting of requests."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,17 +21,17 @@ router = APIRouter(tags=["health"])
 log = structlog.get_logger()
 
 CHECK_DEADLINE_S = 3.0
-"""Shorter than the patience of common probes (Kubernetes' default is set to 5 s in ours)."""
+"""Shorter than the timeouts of common probes (our Kubernetes manifests set 5 s)."""
 
 REFRESH_S = 1.0
-"""How old a gauge may be in the /metrics of another worker."""
+"""Maximum age of this worker's gauges in the /metrics of another worker."""
 
 Check = Callable[[], Awaitable[None]]
-"""Returns when all is well; raises an InfraWatchError that says what is not."""
+"""Returns if the check passes; otherwise raises an InfraWatchError with the reason."""
 
 
 class Health:
-    """What /readyz asks and /metrics shows; app.py says what that is."""
+    """The checks behind /readyz and the metrics behind /metrics; app.py provides both."""
 
     def __init__(
         self,
@@ -46,18 +46,18 @@ class Health:
         self._checks = checks
 
     async def run(self) -> None:
-        """Keep fresh what another process of ours may show, for ever."""
+        """Refresh, forever, the gauges that other worker processes may show."""
         while True:
             self.refresh()
             await asyncio.sleep(REFRESH_S)
 
     def refresh(self) -> None:
-        """Measure what is not counted as it happens."""
+        """Update the gauges that are sampled rather than counted as events happen."""
         self.telemetry.tasks.set(len(asyncio.all_tasks()))
         self._refresh()
 
     async def failures(self) -> dict[str, str]:
-        """What is not ready and why; empty when everything is."""
+        """Return the failed checks with their reasons; empty if all pass."""
         found = await asyncio.gather(*map(self._failure, self._checks))
         return {name: reason for name, reason in zip(self._checks, found, strict=True) if reason}
 
@@ -77,27 +77,27 @@ class Liveness(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`failures` names what is not ready, with the reason; `details` is what need not be."""
+    """`failures` maps failed checks to their reasons; `details` does not affect readiness."""
 
     status: str
     failures: dict[str, str]
     details: dict[str, str]
 
 
-async def _health(request: Request) -> Health:  # plain functions get a thread each
+async def _health(request: Request) -> Health:  # async, as plain functions run in threads
     health: Health = request.state.health
     return health
 
 
 @router.get("/livez")
 async def livez() -> Liveness:
-    """The process runs; use /readyz to see whether it can serve."""
+    """Report that the process is running; use /readyz to see whether it can serve."""
     return Liveness()
 
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
 async def readyz(health: Annotated[Health, Depends(_health)]) -> Response:
-    """Whether samples and queries can be taken now, and if not, why."""
+    """Report whether the server can accept samples and queries now, and if not, why."""
     failures = await health.failures()
     readiness = Readiness(
         status="not ready" if failures else "ready",
@@ -111,10 +111,10 @@ async def readyz(health: Annotated[Health, Depends(_health)]) -> Response:
 async def metrics(
     _principal: MaySeeMetrics, health: Annotated[Health, Depends(_health)]
 ) -> Response:
-    """Our own metrics, in the Prometheus text format.
+    """Return the server's own metrics in the Prometheus text format.
 
-    They tell of all tenants, so they are for keys of the tenant `default` with the scope `read`;
-    with INFRAWATCH_METRICS=open nobody needs a key.
+    They cover all tenants, so they require a key of the tenant `default` with the scope `read`;
+    with INFRAWATCH_METRICS=open no key is required.
     """
     health.refresh()
     return Response(health.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""Errors become RFC 9457 answers (`application/problem+json`)."""
+"""Conversion of errors to RFC 9457 responses (`application/problem+json`)."""
 
 import asyncio
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ RETRY_AFTER_S = 2
 MEDIA_TYPE = "application/problem+json"
 
 CHALLENGE = 'Bearer realm="InfraWatch"'
-"""RFC 6750. Not Basic, though that is understood: browsers would ask for a user and a password."""
+"""RFC 6750. Basic is accepted but not offered: browsers would prompt for a user and password."""
 
 _OF_CONNECTIONS = {
     "400": "The request is not HTTP.",
@@ -43,10 +43,10 @@ _OF_CONNECTIONS = {
     "431": "The headers are larger than INFRAWATCH_MAX_HEADER_BYTES.",
     "503": "Try again after `Retry-After` seconds.",
 }
-"""What is answered before there is a request that any route could see."""
+"""Responses sent before a request reaches any route."""
 
 _CODES = {"repeated_parameter", "unknown_parameter"}
-"""Of flaws that are ours to find; what Pydantic finds has one code."""
+"""Codes of errors that InfraWatch detects; all errors detected by Pydantic share one code."""
 
 _FASTAPIS_OWN = {"$ref": "#/components/schemas/HTTPValidationError"}
 
@@ -54,7 +54,7 @@ log = structlog.get_logger()
 
 
 class Problem(BaseModel):
-    """What went wrong, as RFC 9457 has it."""
+    """An error, as defined by RFC 9457."""
 
     type: Annotated[str, Field(examples=["urn:infrawatch:too_old"])]
     title: str
@@ -67,7 +67,7 @@ class Problem(BaseModel):
 
 
 class ParameterRefusal(BaseModel):
-    """A parameter that does not fit."""
+    """An invalid parameter."""
 
     parameter: str
     code: str
@@ -75,25 +75,25 @@ class ParameterRefusal(BaseModel):
 
 
 class ParameterProblem(Problem):
-    """Parameters do not fit; each is named."""
+    """One or more parameters are invalid; `errors` lists them."""
 
     errors: list[ParameterRefusal]
 
 
 def to_members(error: InfraWatchError) -> dict[str, object]:
-    """The standard members of a problem."""
+    """Return the standard members of a problem."""
     return _members(error.status, error.code, str(error))
 
 
 def to_response(error: InfraWatchError, more: Mapping[str, object] | None = None) -> Response:
-    """One error as a problem; `more` are members beside the standard ones."""
+    """Convert an error to a problem response; `more` holds additional members."""
     response = _problem(error.status, error.code, str(error), more)
     response.headers.update(headers_of(error))
     return response
 
 
 def headers_of(error: InfraWatchError) -> dict[str, str]:
-    """What every answer to an error carries, whatever its shape: when to retry, how to log in."""
+    """Return the headers of any response to an error: when to retry, how to authenticate."""
     if isinstance(error, (TooManyWrongKeys, LimitExceeded)):
         return {"Retry-After": str(ceil(error.retry_after.total_seconds()))}
     if isinstance(error, Unauthenticated):
@@ -102,9 +102,9 @@ def headers_of(error: InfraWatchError) -> dict[str, str]:
 
 
 class AnswerWhenCutShort:
-    """Tells whoever is still waiting when the server stops to come back.
+    """Answers requests that a shutdown cancels with a 503 problem, so that clients retry.
 
-    uvicorn cancels such requests, and would answer 500, after which senders drop what they sent.
+    uvicorn would answer such requests with 500, on which senders drop their data.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -128,7 +128,7 @@ class AnswerWhenCutShort:
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of an app leave as a problem."""
+    """Make an app answer every error with a problem."""
     app.add_middleware(AnswerWhenCutShort)
     app.add_exception_handler(InfraWatchError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -137,7 +137,7 @@ def install(app: FastAPI) -> None:
 
 
 def describe(document: dict[str, Any], *, is_loopback_only: bool) -> None:
-    """Say in an OpenAPI document what routes answer that FastAPI knows nothing of."""
+    """Add the responses that FastAPI cannot infer to an OpenAPI document."""
     schemas = document["components"]["schemas"]
     for model in (Problem, ParameterProblem):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -169,7 +169,7 @@ def _describe_operation(operation: dict[str, Any], *, is_named: bool) -> None:
 
 
 def to_answer(description: str, *models: type[Problem]) -> dict[str, Any]:
-    """One answer of an OpenAPI document that is a problem: of these kinds, or any."""
+    """Return an OpenAPI response whose body is a problem: one of `models`, or any problem."""
     references = [{"$ref": f"#/components/schemas/{one.__name__}"} for one in models or (Problem,)]
     schema = references[0] if len(references) == 1 else {"anyOf": references}
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
@@ -181,7 +181,7 @@ async def _ours(_request: Request, error: Exception) -> Response:
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
-    """A query parameter that does not fit; what was sent is not repeated."""
+    """Answer a request with invalid query parameters, without echoing the submitted values."""
     assert isinstance(error, RequestValidationError)
     errors = [
         {
@@ -215,7 +215,7 @@ async def _routing(request: Request, error: Exception) -> Response:
 
 
 def _find_methods(request: Request) -> str:
-    """Of all routes of a path; the first of them, which was asked, knows only its own."""
+    """Return the methods of all routes of a path; the first matching route lists only its own."""
     found = [
         route.methods or ()
         for route in iter_route_contexts(request.app.routes)
@@ -228,7 +228,7 @@ def _find_methods(request: Request) -> str:
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected_error", path=request.url.path, exc_info=error)
     response = _problem(500, "internal", "an internal error; the log has it, under this request_id")
-    response.headers["X-Request-Id"] = _request_id()  # we are outside of what adds it
+    response.headers["X-Request-Id"] = _request_id()  # this runs outside `RequestIds`
     return response
 
 

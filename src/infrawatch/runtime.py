@@ -1,4 +1,4 @@
-"""The process itself: its memory, and the tasks it cannot live without."""
+"""The process itself: its memory, its open files and its vital tasks."""
 
 import asyncio
 import ctypes
@@ -14,14 +14,14 @@ import structlog
 log = structlog.get_logger()
 
 GC_THRESHOLD = 100_000
-"""A large batch makes this many dicts; with CPython's 700 the collector would run all the time."""
+"""A large batch creates this many dicts; with CPython's 700 the collector would run constantly."""
 
 SWITCH_S = 0.001
-"""How long the event loop waits for the interpreter lock when a thread holds it, as one does that
-reads a large body; at CPython's 5 ms, everybody else waits for as much at every turn."""
+"""How long the event loop waits for the interpreter lock while a thread holds it, for example one
+that reads a large body; at CPython's 5 ms, all other requests wait that long at every switch."""
 
 CANCEL_AGAIN_S = 1.0
-"""How long a task may take to end before it is told again."""
+"""How long a task may take to end before it is cancelled again."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt (glibc, malloc.h)."""
@@ -30,31 +30,31 @@ _MIB = 1024 * 1024
 
 
 def settle() -> None:
-    """Call once everything is open: the memory that is in use now will stay in use."""
+    """Tune memory management and thread switching; call once all long-lived objects exist."""
     _settle_garbage_collection()
     _give_memory_back()
     sys.setswitchinterval(SWITCH_S)
 
 
 def allow_open_files(wanted: int) -> int:
-    """Raise this process's limit of open files, as far as it may; returns what it is then.
+    """Raise this process's limit of open files as far as permitted; return the limit in effect.
 
-    Most systems start programs with 1,024, for the sake of some that count in a bitmap.
+    Most systems default to 1,024, for the sake of programs that use select() and its bitmaps.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with suppress(ValueError):  # macOS has yet another limit, and does not say which
+        with suppress(ValueError):  # macOS has a further limit that it does not report
             resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
             soft = more
     return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 async def vital(work: Coroutine[object, object, None], *, may_end: bool = False) -> None:
-    """Do work the service cannot live without; when it fails, ask the process to leave.
+    """Run work that the service depends on; if it fails, send SIGTERM to this process.
 
-    Work that ends without being told to has failed, unless it `may_end`. uvicorn keeps serving
-    after a task of the lifespan has died.
+    Work that ends without being cancelled has failed, unless it `may_end`. By itself, uvicorn
+    keeps serving after a task of the lifespan has died.
 
     Raises:
         Exception: what the work raised.
@@ -69,10 +69,10 @@ async def vital(work: Coroutine[object, object, None], *, may_end: bool = False)
 
 
 async def stop(endless: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel until they have ended.
+    """Cancel tasks, repeatedly, until they have ended.
 
-    Libraries can lose a cancellation that meets an answer or a timeout of theirs (asyncio.wait_for
-    does before Python 3.12), and such a task would go on for ever.
+    Libraries can lose a cancellation that coincides with a response or a timeout (asyncio.wait_for
+    does before Python 3.12), and such a task would run forever.
     """
     pending = set(endless)
     while pending:
@@ -87,14 +87,14 @@ async def _endless(work: Coroutine[object, object, None]) -> None:
 
 
 def _settle_garbage_collection() -> None:
-    """What was imported stays, so the collector need not look at it again (p99 halves)."""
+    """Exempt existing objects, such as imported modules, from collection (halves the p99)."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 50, 100)
 
 
 def _give_memory_back() -> None:
-    """What a large body took is returned at once; glibc would keep up to 64 MiB in every thread."""
+    """Return the memory of large bodies at once; glibc would keep up to 64 MiB per thread."""
     with suppress(AttributeError):  # another C library
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 4 * _MIB)

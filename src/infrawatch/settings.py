@@ -35,9 +35,9 @@ def _to_list(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_to_timedelta), Field(gt=timedelta(0))]
-# A scheme and a name, as browsers send it: nothing behind, and no default port.
+# A scheme and a host, as browsers send them: no path, and no default port.
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[a-z0-9.\-\[\]:]+)$")]
-# Those with a public key: with the others, whoever can verify can sign.
+# Asymmetric algorithms only: with symmetric ones, any verifier can also sign.
 SigningAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
@@ -51,14 +51,14 @@ class _Variables(BaseSettings):
 
 
 class LogSettings(_Variables):
-    """How InfraWatch speaks of itself; read by every command."""
+    """Logging; read by every command."""
 
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class AgentSettings(_Variables):
-    """The host agent; each is an option of `infrawatch agent` too."""
+    """The host agent; most are options of `infrawatch agent` too."""
 
     url: str = "http://127.0.0.1:8000"
     key_file: Path | None = None
@@ -69,7 +69,7 @@ class AgentSettings(_Variables):
 
 
 class Settings(_Variables):
-    """The server: `infrawatch serve`, and `up` with a database of its own."""
+    """The server: `infrawatch serve`, and `infrawatch up` with its embedded database."""
 
     database_url: SecretStr | None = None
     host: str = "127.0.0.1"
@@ -81,7 +81,7 @@ class Settings(_Variables):
     admin_password_file: Path | None = None
     session_idle: Duration = timedelta(hours=12)
     session_life: Duration = timedelta(days=7)
-    # https, for everything is believed that comes from there; http on loopback alone.
+    # https, as all responses of the issuer are trusted; http on loopback only.
     oidc_issuer: Annotated[
         str | None, Field(pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])")
     ] = None
@@ -110,19 +110,19 @@ class Settings(_Variables):
     keep_alive: Duration = timedelta(seconds=75)
     max_connections: Annotated[int, Field(ge=1)] = 10_000
     max_connections_per_address: Annotated[int, Field(ge=0)] = 5_000
-    # The URL's own parser takes no more than 65,535.
+    # The URL parser accepts at most 65,535.
     max_url_bytes: Annotated[int, Field(ge=1024, le=65_535)] = 32 * 1024
     max_header_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024
 
     retention: Retention = timedelta(days=15)
     rollup_5m_retention: Retention = timedelta(days=90)
     rollup_1h_retention: Retention = timedelta(days=730)
-    # A partition for every day that samples are of.
+    # Every day that has samples has a partition.
     max_past: Duration = timedelta(days=730)
     max_future: Duration = timedelta(minutes=10)
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * MIB
 
-    # The live side looks back for a minute for what was committed late.
+    # The live side looks back one minute for late commits.
     write_deadline: Annotated[Duration, Field(le=timedelta(seconds=30))] = timedelta(seconds=10)
     write_backlog_bytes: Annotated[int, Field(ge=MIB)] = 64 * MIB
     write_backlog_samples: Annotated[int, Field(ge=50_000)] = 1_000_000
@@ -142,7 +142,7 @@ class Settings(_Variables):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nobody but this machine can reach the address to listen on."""
+        """Whether the listen address is reachable from this machine only."""
         try:
             return self.host == "localhost" or ip_address(self.host).is_loopback
         except ValueError:
@@ -150,5 +150,5 @@ class Settings(_Variables):
 
     @property
     def authentication(self) -> Literal["required", "off", "off-and-i-know-it-is-open"]:
-        """What `auth` says; if it says nothing, keys are required beyond loopback."""
+        """The value of `auth`; if unset, keys are required unless `host` is loopback."""
         return self.auth or ("off" if self.is_loopback else "required")

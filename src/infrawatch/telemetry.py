@@ -1,4 +1,4 @@
-"""What InfraWatch says of itself: counters for /metrics, and structured logs."""
+"""InfraWatch's own telemetry: metrics for /metrics, and structured logs."""
 
 import logging
 import os
@@ -9,14 +9,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-"""prometheus-client's own variable, which it reads when it is imported: where several processes
-write their metrics, so that each can show the sum."""
+"""prometheus-client's own variable, which it reads on import: the directory to which several
+processes write their metrics, so that each can show the sum."""
 
 _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class _Http:
-    """What was asked."""
+    """HTTP requests."""
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self.requests = Counter(
@@ -41,7 +41,7 @@ class _Http:
 
 
 class _Connections:
-    """What was not let in, or not waited for."""
+    """Connections that were refused or cut."""
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self.connections_cut = Counter(
@@ -53,7 +53,7 @@ class _Connections:
 
 
 class _Pressure:
-    """How much is asked for at once."""
+    """Concurrent load and overload."""
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self.overload_refusals = Counter(
@@ -70,7 +70,7 @@ class _Pressure:
 
 
 class _Process:
-    """What this process is busy with."""
+    """Tasks of this process."""
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self.tasks = Gauge(
@@ -82,7 +82,7 @@ class _Process:
 
 
 class _Ingest:
-    """What became of samples that were sent."""
+    """Outcomes of received samples."""
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self.accepted = Counter(
@@ -116,7 +116,7 @@ class _Ingest:
 
 
 class _Commits:
-    """How groups are committed."""
+    """Group commits and database connections."""
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self.backlog_samples = Gauge(
@@ -152,7 +152,7 @@ class _Commits:
 
 
 class _Live:
-    """What viewers get."""
+    """Live subscriptions."""
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self.viewers = Gauge(
@@ -175,7 +175,7 @@ class _Live:
 
 
 class _Upkeep:
-    """How the store is kept small."""
+    """Compaction of the store."""
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self.uncompacted_samples = Gauge(
@@ -197,18 +197,18 @@ class _Upkeep:
 
 
 class Telemetry(_Http, _Connections, _Process, _Pressure, _Ingest, _Commits, _Live, _Upkeep):
-    """Every metric of a server process; one instance each, handed to whoever counts."""
+    """All metrics of a server process; its components share one instance."""
 
     def __init__(self) -> None:
         self.is_shared = SHARED_DIRECTORY in os.environ
         self._shown = CollectorRegistry()
-        if self.is_shared:  # what is shown comes from the files of all processes
+        if self.is_shared:  # /metrics sums the files of all processes
             MultiProcessCollector(self._shown)  # type: ignore[no-untyped-call]
         for part in Telemetry.__bases__:
             part.__init__(self, None if self.is_shared else self._shown)  # type: ignore[misc]  # each declares its own
 
     def exposition(self) -> bytes:
-        """All metrics, of all processes that share them, in the Prometheus text format."""
+        """Return the metrics of all processes that share them, in the Prometheus text format."""
         return generate_latest(self._shown)
 
 
@@ -216,9 +216,9 @@ CONNECTIONS_LOGGER = "uvicorn.error.connections"
 
 
 def configure_logging(log_format: str, log_level: str) -> None:
-    """Send structured logs to stderr, as JSON lines or for people at a terminal.
+    """Write structured logs to stderr, as JSON lines or in a human-readable format.
 
-    Libraries that log through the standard module are held to warnings.
+    Libraries that use the standard `logging` module log warnings and errors only.
     """
     is_json = log_format == "json"
     renderer = (
@@ -226,7 +226,7 @@ def configure_logging(log_format: str, log_level: str) -> None:
         if is_json
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            # The default shows the values of variables, and one may be a secret.
+            # The default shows the values of local variables, which may be secrets.
             exception_formatter=structlog.dev.plain_traceback,
         )
     )
@@ -244,16 +244,16 @@ def configure_logging(log_format: str, log_level: str) -> None:
     )
     logging.basicConfig(stream=sys.stderr, level=max(level, logging.WARNING))
     logging.getLogger("asyncio").addFilter(_is_news)
-    # What is no HTTP is counted; with a line for each, anybody could fill the log.
+    # Input that is not HTTP is counted; logging each occurrence would let anyone fill the log.
     connections = logging.getLogger(CONNECTIONS_LOGGER)
     connections.setLevel(logging.ERROR)
     connections.addFilter(lambda record: not record.getMessage().startswith("Invalid UTF-8"))
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether it is not what asyncpg forgets when a connection dies in the middle of a COPY.
+    """Return False for futures that asyncpg abandons when a connection dies during a COPY.
 
-    The error itself reaches whoever copies; the future that is left over would look like ours.
+    The caller of the COPY gets the error itself; the abandoned future would look like a bug here.
     """
     error = record.exc_info[0] if record.exc_info else None
     is_forgotten = record.getMessage().startswith("Future exception was never retrieved")

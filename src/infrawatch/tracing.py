@@ -1,7 +1,7 @@
-"""Traces of requests and of what they ask of PostgreSQL and Redis, sent as OTLP over HTTP.
+"""Traces of requests and their PostgreSQL and Redis calls, sent as OTLP over HTTP.
 
-Imported only when INFRAWATCH_TRACES_URL is set: it needs the extra `tracing`, and costs every
-request something. OpenTelemetry's own variables hold too, such as OTEL_TRACES_SAMPLER.
+Imported only when INFRAWATCH_TRACES_URL is set: it needs the extra `tracing`, and adds some cost
+to every request. OpenTelemetry's own variables apply too, such as OTEL_TRACES_SAMPLER.
 """
 
 from importlib.metadata import version
@@ -18,14 +18,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 EXPORT_WITHIN_S = 2
-"""A collector that is away must not hold up the stop of the server."""
+"""An unreachable collector must not delay the server's shutdown."""
 
 UNTRACED = "/livez,/readyz,/metrics,/ping,/health"
-"""Asked every few seconds, by machines."""
+"""Paths that probes and scrapers request every few seconds."""
 
 
 def trace(app: FastAPI, url: str) -> None:
-    """Trace an app, and every connection this process makes from now on."""
+    """Trace an app, and every connection that this process opens from now on."""
     resource = Resource.create(
         {
             "service.name": "infrawatch",
@@ -44,5 +44,5 @@ def trace(app: FastAPI, url: str) -> None:
         http_capture_headers_server_response=["x-request-id"],
     )
     for kind in (SQLAlchemyInstrumentor, AsyncPGInstrumentor, RedisInstrumentor):
-        # Their own check knows no SQLAlchemy 2.1 yet; a test of ours holds that it works.
+        # Their dependency check does not know SQLAlchemy 2.1 yet; a test verifies that it works.
         kind().instrument(tracer_provider=provider, skip_dep_check=True)

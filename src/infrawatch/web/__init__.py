@@ -1,1 +1,1 @@
-"""What browsers get: the dashboard, and API pages that work offline."""
+"""Pages for browsers: the dashboard, and API documentation that works offline."""

@@ -1,4 +1,4 @@
-"""GET /, /docs and /redoc, with scripts and styles of our own: nothing comes from elsewhere."""
+"""GET /, /docs and /redoc, with scripts and styles served from here, never from third parties."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ DASHBOARD = BUILT / "page"
 
 router = APIRouter(include_in_schema=False)
 
-# Nothing inline, nothing from elsewhere; 'self' covers the WebSocket of the same origin too.
+# Nothing inline, nothing from other origins; 'self' also covers a same-origin WebSocket.
 DASHBOARD_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'"
 )
 
-# Both pages configure themselves with a script in the page; Redoc works in a worker made of a blob.
+# Both pages configure themselves with an inline script; Redoc runs a worker from a blob.
 API_PAGES_POLICY = (
     "default-src 'self'; img-src 'self' data:; worker-src blob:; "
     "script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
@@ -39,7 +39,7 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 
 @router.get("/")
 async def dashboard() -> Response:
-    """The page; it names its scripts by their content, so it alone must always be asked for."""
+    """Return the page; it must be revalidated, as its scripts are cached by content hash."""
     page = DASHBOARD / "index.html"
     if not page.exists():
         return PlainTextResponse(NOT_BUILT, status_code=404)
@@ -79,7 +79,7 @@ async def redoc() -> HTMLResponse:
 
 
 class _Hashed(StaticFiles):
-    """Files with a hash of their content in their name, which may be kept for ever."""
+    """Files whose names contain a content hash, so that they can be cached indefinitely."""
 
     @override
     async def get_response(self, path: str, scope: Scope) -> Response:
@@ -90,7 +90,7 @@ class _Hashed(StaticFiles):
 
 
 def install(app: FastAPI) -> None:
-    """Serve the pages; what they are made of lies below /assets and /static/docs."""
+    """Serve the pages, and their assets below /assets and /static/docs."""
     app.include_router(router)
     assets = _Hashed(directory=DASHBOARD / "assets", check_dir=False)
     app.mount("/assets", assets, name="assets")
@@ -99,6 +99,6 @@ def install(app: FastAPI) -> None:
 
 
 def _guarded(page: HTMLResponse) -> HTMLResponse:
-    """Let the browser load nothing from elsewhere, whatever the page asks for."""
+    """Forbid the browser to load anything from other origins for this page."""
     page.headers["Content-Security-Policy"] = API_PAGES_POLICY
     return page
