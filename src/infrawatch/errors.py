@@ -26,7 +26,7 @@ InfraWatchError
     ├── Overloaded           all capacity is in use; the request was not started
     ├── StoreUnavailable     PostgreSQL is unreachable, or the connection was lost
     │   └── StoreRefusal     … or refuses for now: nothing was stored
-    │       └── StoreConflict    … to one of two that waited for each other
+    │       └── StoreConflict    … because of a conflict with another transaction
     ├── DeadlineExceeded     the work took longer than its deadline
     ├── ShuttingDown
     └── ServerUnavailable    client side: the server is unreachable, or answered "later"
@@ -186,7 +186,7 @@ class StoreRefusal(StoreUnavailable):
 
 
 class StoreConflict(StoreRefusal):
-    """The other is done then, so once more may be tried at once."""
+    """The other transaction has prevailed, so an immediate retry may succeed."""
 
 
 class DeadlineExceeded(Unavailable):

@@ -1,1 +1,1 @@
-"""The HTTP server around the app: its port, its processes, and connections up to a request."""
+"""The HTTP server around the app: its port, its worker processes and its connections."""

@@ -1,4 +1,4 @@
-"""How many connections there may be, of one sender and of all."""
+"""Limits on connections, per sender and in total."""
 
 import asyncio
 from collections import Counter
@@ -9,9 +9,9 @@ from infrawatch.settings import Settings
 
 
 class ConnectionLimits:
-    """Which connections there are, and whether there may be one more.
+    """Counts open connections, and decides whether to admit another.
 
-    What comes from a trusted proxy stands for many senders, and counts for the total only.
+    Connections from a trusted proxy carry many senders, and count towards the total only.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -22,7 +22,7 @@ class ConnectionLimits:
     def admit(
         self, transport: asyncio.BaseTransport, address: str
     ) -> Literal["total", "address"] | None:
-        """Count a connection until `release`; tells why not if there are too many."""
+        """Count a connection until `release`; return the limit that refuses it, if any."""
         if len(self._sites) >= self.settings.max_connections:
             return "total"
         site, most = site_of(address), self.settings.max_connections_per_address
@@ -33,7 +33,7 @@ class ConnectionLimits:
         return None
 
     def release(self, transport: asyncio.BaseTransport) -> None:
-        """Forget a connection; one that was not admitted, or is forgotten, does not matter."""
+        """Stop counting a connection; does nothing if it is not counted."""
         site = self._sites.pop(transport, None)
         if site is not None:
             self._counts[site] -= 1

@@ -1,4 +1,4 @@
-"""uvicorn's connections, but who dawdles or takes too many of them is cut off."""
+"""uvicorn's HTTP protocol, with deadlines for slow peers and limits on connections."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ from infrawatch.server.send_progress import SendProgress
 from infrawatch.telemetry import CONNECTIONS_LOGGER
 
 _TICK_S = 1.0
-"""Patience is counted in ticks of the loop, so while the loop itself was held up nobody is late."""
+"""Deadlines are counted in ticks of the event loop, so a blocked loop does not make peers late."""
 
 Reason = Literal[
     "address",
@@ -32,11 +32,11 @@ Reason = Literal[
 
 
 class HttpProtocol(DecliningProtocol):
-    """uvicorn's, but it waits for a request's head and body only so long, and for so much.
+    """uvicorn's protocol, with deadlines for heads, bodies and responses, and limits on heads.
 
-    A head has to arrive within its deadline. So has a body, but every byte of it earns some more
-    time: a slow upload that goes on is served, one that stands still is not. In the same way an
-    answer waits to be taken.
+    A head has to arrive within its deadline. So does a body, but every byte of it extends the
+    deadline: a slow upload that progresses is served, a stalled one is not. The same applies to
+    the peer's reading of a response.
     """
 
     def __init__(self, *, limits: ConnectionLimits, **options: Any) -> None:
@@ -84,7 +84,7 @@ class HttpProtocol(DecliningProtocol):
             self._await("head")
         was_awaited = self._awaited
         super().data_received(data)
-        if was_awaited == self._awaited == "head":  # else what there was of it came in one piece
+        if was_awaited == self._awaited == "head":  # otherwise it arrived in one piece
             self._head_bytes += len(data)
             if self._head_bytes > self._settings.max_header_bytes:
                 self._refuse("header_size", self._headers_too_large())
@@ -115,7 +115,7 @@ class HttpProtocol(DecliningProtocol):
         if self._header_bytes > self._settings.max_header_bytes:
             self._flaw = "header_size", self._headers_too_large()
             raise self._flaw[1]
-        if self._awaited == "head":  # else a trailer: no part of the head (RFC 9110, 6.5.1)
+        if self._awaited == "head":  # else a trailer, not part of the head (RFC 9110, 6.5.1)
             super().on_header(name, value)
 
     @override
@@ -128,7 +128,7 @@ class HttpProtocol(DecliningProtocol):
 
     @override
     def on_body(self, body: bytes) -> None:
-        if not self.cycle.response_complete:  # else nobody reads it, and it earns no more time
+        if not self.cycle.response_complete:  # otherwise it is discarded and earns no more time
             self._body_bytes += len(body)
         super().on_body(body)
 
@@ -145,7 +145,7 @@ class HttpProtocol(DecliningProtocol):
 
     @override
     def send_400_response(self, msg: str) -> None:
-        """What uvicorn calls when the parser gives up: because of us, or because it cannot read."""
+        """Called by uvicorn when the parser fails, on invalid input or an error raised here."""
         self._refuse(*self._flaw)
 
     def _await(self, awaited: Literal["head", "body"]) -> None:
@@ -153,7 +153,7 @@ class HttpProtocol(DecliningProtocol):
         self._ticks = self._head_bytes = self._header_bytes = self._body_bytes = 0
 
     def _watch(self) -> None:
-        """Let the clock tick while the other side is waited for, else not."""
+        """Run the timer only while waiting for the peer."""
         if self._progress is None and (self._awaited is None or self.transport.is_closing()):
             self._stop_watching()
         elif self._timer is None:
@@ -181,7 +181,7 @@ class HttpProtocol(DecliningProtocol):
         self._ticks += not is_kept_waiting
         if self._ticks < self._patience_ticks():
             self._watch()
-        elif self._awaited == "head":  # whoever that is, there is no request to be answered
+        elif self._awaited == "head":  # there is no request to answer
             self._count("header_deadline")
             self.transport.close()
         else:
@@ -212,7 +212,7 @@ class HttpProtocol(DecliningProtocol):
         )
 
     def _refuse(self, reason: Reason, error: InfraWatchError) -> None:
-        """Answer with a problem and hang up; only hang up in the middle of another answer."""
+        """Answer with a problem and close; in the middle of another response, only close."""
         self._count(reason)
         self._stop_watching()
         is_begun = self._is_answering() and self.cycle.response_started

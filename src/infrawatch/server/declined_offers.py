@@ -1,4 +1,4 @@
-"""Offers to go on in another protocol: those that nobody here speaks are declined."""
+"""Offers to upgrade to another protocol: unsupported ones are declined."""
 
 import sys
 
@@ -8,11 +8,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class DecliningProtocol(HttpToolsProtocol):
-    """uvicorn's, but a request that offers what is not spoken here is answered as without it.
+    """uvicorn's protocol, but offers to upgrade to an unsupported protocol are ignored.
 
-    Java's HttpClient offers HTTP/2 (`Upgrade: h2c`) with every body that it sends. The parser takes
-    the offer for accepted, and the body for no HTTP; so the request is read once more, without the
-    header, which a server may ignore (RFC 9110, 7.8).
+    Java's HttpClient offers HTTP/2 (`Upgrade: h2c`) with every body that it sends. The parser
+    treats the offer as accepted and the body as another protocol, so the request is parsed again
+    without the header, which a server may ignore (RFC 9110, 7.8).
     """
 
     _received = b""
@@ -34,7 +34,7 @@ class DecliningProtocol(HttpToolsProtocol):
 
     @override
     def _unsupported_upgrade_warning(self) -> None:
-        """What uvicorn calls when the parser has stopped after a head, and it is no WebSocket's."""
+        """Called by uvicorn when the parser stops after the head of a non-WebSocket upgrade."""
         stopped = sys.exception()
         if not self._is_to_be_declined() or not isinstance(stopped, HttpParserUpgrade):
             return

@@ -1,4 +1,4 @@
-"""Refusals of what no application sees: a problem as bytes."""
+"""Refusals of requests that never reach the application: a problem as bytes."""
 
 import json
 from http import HTTPStatus
@@ -9,7 +9,7 @@ from infrawatch.problems import MEDIA_TYPE, RETRY_AFTER_S, to_members
 
 
 def to_answer(error: InfraWatchError) -> bytes:
-    """The whole answer, after which the connection is closed."""
+    """Return the complete response, after which the connection is closed."""
     body = json.dumps(to_members(error)).encode()
     headers = [
         *SECURITY_HEADERS,

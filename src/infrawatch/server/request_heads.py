@@ -1,4 +1,4 @@
-"""What the head of a request has to be, beyond what the parser sees to."""
+"""Checks of a request's head beyond those of the parser."""
 
 import re
 from collections.abc import Iterable
@@ -8,11 +8,11 @@ from ipaddress import IPv6Address
 from infrawatch.errors import InfraWatchError
 
 _MOST_HOST_BYTES = 300
-"""A name has 253 characters at the most, and a port comes after it."""
+"""A host name has at most 253 characters; a port may follow."""
 
 _MOST_PORT = 65_535
 
-# RFC 3986, 3.2.2; an IPv6 address is looked at more closely.
+# RFC 3986, 3.2.2; `_is_host` validates IPv6 addresses further.
 _HOST = re.compile(
     rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::(\d{0,5}))?"
 )
@@ -46,9 +46,9 @@ class UnknownVersion(InfraWatchError):
 
 
 def find_flaw(version: str, headers: Iterable[tuple[bytes, bytes]]) -> InfraWatchError | None:
-    """Why a request must not be read further, where a proxy may read it otherwise than we do.
+    """Return why a request must be refused, if a proxy may interpret its head differently.
 
-    Its names are in small letters. Sources: RFC 9112, 2.3, 3.2 and 6.1.
+    The names in `headers` are lowercase. Sources: RFC 9112, 2.3, 3.2 and 6.1.
     """
     hosts: list[bytes] = []
     codings: list[bytes] = []
@@ -71,7 +71,7 @@ def find_flaw(version: str, headers: Iterable[tuple[bytes, bytes]]) -> InfraWatc
     return None
 
 
-@lru_cache(maxsize=256)  # nearly all requests have the same
+@lru_cache(maxsize=256)  # nearly all requests have the same Host
 def _is_host(value: bytes) -> bool:
     found = _HOST.fullmatch(value) if len(value) <= _MOST_HOST_BYTES else None
     if found is None:

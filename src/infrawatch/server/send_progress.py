@@ -1,4 +1,4 @@
-"""How fast the other side takes what it is sent."""
+"""How fast the peer reads a response."""
 
 import asyncio
 import struct
@@ -12,7 +12,7 @@ _COUNT = struct.Struct("i")
 
 
 class SendProgress:
-    """An answer that waits, because the other side has not taken what was sent of it before."""
+    """A response that is paused until the peer has read what was sent before."""
 
     def __init__(self, transport: asyncio.WriteTransport, settings: Settings) -> None:
         self._transport = transport
@@ -21,7 +21,7 @@ class SendProgress:
         self._waited_s = 0.0
 
     def is_too_slow(self, seconds: float) -> bool:
-        """Count so many more; tell whether it has waited for longer than what was taken earns."""
+        """Add waiting time; return whether the total exceeds what the bytes read have earned."""
         self._waited_s += seconds
         taken_bytes = self._at_first_bytes - _find_untaken(self._transport)
         earned_s = taken_bytes / self._settings.answer_min_bytes_per_s
@@ -29,7 +29,7 @@ class SendProgress:
 
 
 def _find_untaken(transport: asyncio.WriteTransport) -> int:
-    """Bytes that the other side has not acknowledged, here and in the kernel (Linux, tcp(7))."""
+    """Return the bytes not yet acknowledged by the peer, here and in the kernel (Linux, tcp(7))."""
     untaken = transport.get_write_buffer_size()
     line = transport.get_extra_info("socket")
     with suppress(OSError):  # another system, or the connection is gone

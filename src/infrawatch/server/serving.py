@@ -1,4 +1,4 @@
-"""One HTTP server inside this process: its port, its start, and its stop in good order."""
+"""One HTTP server inside this process: its port, startup and graceful shutdown."""
 
 import asyncio
 import errno
@@ -22,26 +22,27 @@ from infrawatch.server.connections import HttpProtocol
 from infrawatch.server.websockets import WebSocketProtocol
 from infrawatch.settings import Settings
 
-# Connections that wait for `accept`: every agent may come back at the same moment.
+# Connections that wait for `accept`: all agents may reconnect at the same moment.
 _BACKLOG = 2048
-# A peer that acknowledges nothing, or keeps its window shut, for so long is cut off by the kernel:
-# it is gone, or does not read. Live viewers who read too slowly are cut off by the live side.
+# The kernel closes a connection whose peer acknowledges nothing, or keeps its window closed, for
+# this long: it is gone, or does not read. The live side cuts off viewers that read too slowly.
 _USER_TIMEOUT_MS = 15_000
-# Far above the frames that viewers send; what is larger is refused before it is in memory.
+# Far above the frames that viewers send; larger ones are refused before they are in memory.
 _FRAME_BYTES = 512 * 1024
-# What else is open: PostgreSQL, Redis, logs, and what the interpreter keeps.
+# Other open files: PostgreSQL, Redis, logs, and those of the interpreter.
 _OTHER_FILES = 256
 
 log = structlog.get_logger()
 
 
 def listen(settings: Settings, *, is_shared: bool = False) -> socket.socket:
-    """Take the address, so that nobody else can; connections wait until somebody accepts.
+    """Bind the listen address; connections wait until they are accepted.
 
-    A shared one can be taken again, by us; Linux then deals connections out among the listeners.
+    With `is_shared`, InfraWatch can bind it again; Linux then distributes connections among the
+    listeners. Otherwise it is exclusive.
 
     Raises:
-        CannotStart: it is taken, not ours, or open to others without authentication.
+        CannotStart: it is in use, cannot be bound, or is exposed without authentication.
     """
     host, port = settings.host, settings.port
     if settings.authentication == "off" and not settings.is_loopback:
@@ -63,19 +64,19 @@ def listen(settings: Settings, *, is_shared: bool = False) -> socket.socket:
             f"Cannot listen on port {port} of {host} ({error.strerror}); "
             "choose another with --port or --host."
         ) from None
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; what is accepted inherits it
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted sockets inherit it
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
     return listener
 
 
 @asynccontextmanager
 async def serving(app: FastAPI, listener: socket.socket, settings: Settings) -> AsyncGenerator[str]:
-    """Serve `app` until the block ends, then finish the requests that are under way.
+    """Serve `app` until the block ends, then finish the requests in progress.
 
-    Yields the URL a browser on this machine uses.
+    Yields the server's URL for a browser on this machine.
 
     Raises:
-        CannotStart: the application did not start, or what traces it is not installed.
+        CannotStart: the application did not start or failed, or OpenTelemetry is not installed.
     """
     trace_if_asked(app, settings)
     server = _Server(_configuration(app, settings))
@@ -87,12 +88,12 @@ async def serving(app: FastAPI, listener: socket.socket, settings: Settings) -> 
         finally:
             server.should_exit = True
             await asyncio.wait({running})
-            if server.lifespan.error_occurred:  # whoever supervises us has to know
+            if server.lifespan.error_occurred:  # a supervisor has to notice
                 raise CannotStart("The server stopped because of an error; the log says which.")
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, without its signal handlers: what stops first is for the command to say."""
+    """uvicorn without its signal handlers: the command determines the order of shutdown."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -113,12 +114,12 @@ class _Server(uvicorn.Server):
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.lifespan.state["live"].drain()  # answers that would never end
+        self.lifespan.state["live"].drain()  # responses that would never end
         await super().shutdown(sockets)
 
 
 def _fitting(settings: Settings) -> Settings:
-    """The settings, with no more connections than this process may have files open."""
+    """Return the settings with `max_connections` lowered to fit the limit of open files."""
     wanted = settings.max_connections + _OTHER_FILES
     allowed = allow_open_files(wanted)
     if allowed >= wanted:
@@ -135,13 +136,13 @@ def _configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
         http=cast(type[asyncio.Protocol], partial(HttpProtocol, limits=limits)),
         ws=cast(type[asyncio.Protocol], partial(WebSocketProtocol, limits=limits)),
         ws_max_size=_FRAME_BYTES,
-        # A third more work for every frame and memory for every viewer, to save some bandwidth.
+        # It costs a third more work per frame, and memory per viewer, to save some bandwidth.
         ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # the app does that, for whom the settings say
+        proxy_headers=False,  # the app handles them, for `trusted_proxies`
         backlog=_BACKLOG,
         timeout_keep_alive=max(1, round(settings.keep_alive.total_seconds())),
         timeout_graceful_shutdown=max(1, round(settings.drain_deadline.total_seconds())),
@@ -149,7 +150,7 @@ def _configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 
 def trace_if_asked(app: FastAPI, settings: Settings) -> None:
-    """Send traces of an app to INFRAWATCH_TRACES_URL; nothing is loaded without it.
+    """Send traces of an app to INFRAWATCH_TRACES_URL; without it, nothing is imported.
 
     Raises:
         CannotStart: OpenTelemetry is not installed.

@@ -1,4 +1,4 @@
-"""uvicorn's WebSockets, but a peer that sends too much, or takes nothing, holds nobody up."""
+"""uvicorn's WebSocket protocol, hardened against peers that send too much or do not read."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from infrawatch.server.refusals import to_answer
 from infrawatch.telemetry import CONNECTIONS_LOGGER
 
 _MUCH_BYTES, _BYTES_PER_S = 16 * 1024, 256 * 1024
-"""A frame of a byte takes as long as one of a kilobyte; of a socket 2 MiB are read at once."""
+"""A one-byte frame costs as much as one of a kilobyte, and one read may return 2 MiB of them."""
 
 _MOST_FRAGMENTS = 1_000
 
@@ -31,10 +31,10 @@ class NoHandshake(InfraWatchError):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, but what a peer does not take is not waited for when nobody here is left.
+    """uvicorn's protocol, but closing never waits for a peer that does not read.
 
-    uvicorn closes a connection when all has been sent, which is never if the peer does not read.
-    Viewers send little: after more than that, nothing is read for a while.
+    uvicorn closes a connection once everything has been sent, which never happens if the peer does
+    not read. Viewers send little: after a large read, reading is paused for a while.
     """
 
     def __init__(self, *, limits: ConnectionLimits, **options: Any) -> None:
@@ -51,7 +51,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if not (self.handshake_initiated or self.transport.is_closing()):
-            # The first that is received is a whole head. If that is none, uvicorn waits for ever.
+            # The first data received is a whole head. If it is no handshake, uvicorn waits forever.
             self.transport.write(to_answer(NoHandshake(_NO_HANDSHAKE)))
             self.transport.close()
         elif len(data) > _MUCH_BYTES and not (self.read_paused or self.transport.is_closing()):
@@ -61,7 +61,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     @override
     def handle_cont(self, event: Frame) -> None:
         super().handle_cont(event)
-        if len(self.frames) > _MOST_FRAGMENTS:  # they may be empty, and nobody counts those
+        if len(self.frames) > _MOST_FRAGMENTS:  # size limits miss empty ones
             self.transport.abort()
 
     def _read_on(self) -> None:
@@ -70,7 +70,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     @override
     def handle_parser_exception(self) -> None:
-        if self.conn.close_sent is None:  # frames before they were asked for: nobody is there yet
+        if self.conn.close_sent is None:  # premature frames: no task handles them yet
             self.transport.abort()
         else:
             super().handle_parser_exception()
@@ -79,8 +79,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
-            # uvicorn takes an upgrade that was refused for one that was forgotten: it would log
-            # an error for every page or program without a key.
+            # uvicorn mistakes a refused upgrade for an unanswered one, and would log an error for
+            # every page or program without a key.
             self.handshake_complete = True
 
     @override

@@ -1,4 +1,4 @@
-"""Several server processes that share a port, kept running."""
+"""Worker processes that share a port and are kept running."""
 
 import asyncio
 import os
@@ -27,22 +27,22 @@ log = structlog.get_logger()
 READY_WITHIN_S = 60.0
 
 LONGEST_PAUSE = timedelta(seconds=2)
-"""While a worker is away, those wait whom the system has dealt to its listener."""
+"""While a worker is down, connections that the kernel assigned to its listener wait."""
 
 
 @asynccontextmanager
 async def working(settings: Settings) -> AsyncGenerator[str]:
-    """Run as many workers as the settings say until the block ends; then all of them drain.
+    """Run the configured number of workers until the block ends; then drain all of them.
 
-    A worker that dies is started again; what connects meanwhile waits, as its listener is ours.
-    At SIGHUP each is replaced in turn: another serves before it leaves, so that nobody waits.
-    Yields the URL a browser on this machine uses.
+    A worker that dies is restarted; new connections wait, as this process holds its listener. On
+    SIGHUP, each is replaced in turn: its successor serves before it exits, so nothing waits.
+    Yields the server's URL for a browser on this machine.
 
     Raises:
-        CannotStart: the address cannot be had, or a worker did not start.
+        CannotStart: the address cannot be bound, or a worker did not start.
     """
     with TemporaryDirectory(prefix="infrawatch-metrics-") as metrics, ExitStack() as stack:
-        with listen(settings) as probe:  # nobody else may have it, not even to share
+        with listen(settings) as probe:  # fails if it is in use, even if shared
             host, port = probe.getsockname()[:2]
         chosen = settings.model_copy(update={"port": port})
         workers = [
@@ -76,7 +76,7 @@ async def _replace_when_asked(workers: "Sequence[_Worker]") -> None:
 
 
 class _Worker:
-    """One process after the other on a listener of its own."""
+    """A listener, and one process after another that serves it."""
 
     def __init__(self, listener: socket.socket, asked_host: str, metrics: str) -> None:
         self._listener = listener
@@ -87,23 +87,23 @@ class _Worker:
         self.ready = asyncio.Event()
 
     async def keep(self) -> None:
-        """Keep it running until cancelled; then it finishes what is under way."""
+        """Keep a process running until cancelled; then let it finish its requests."""
         async with self._keeper.keeping():
             self.ready.set()
             await asyncio.Event().wait()
 
     async def replace(self) -> None:
-        """Let another take over, which runs what is installed now and reads `.env` anew.
+        """Replace the process by one that runs the version installed now and reads `.env` again.
 
         Raises:
-            CannotStart: the other did not start; this one goes on.
+            CannotStart: the new process did not start; the old one keeps serving.
         """
         before = self._process
         await self._keeper.replace()
         self._forget(before)
 
     def _forget(self, gone: Process | None) -> None:
-        """What it counted stays, what it measured is not so any more."""
+        """Drop the gauges of a process that has exited; its counters remain."""
         if gone is not None and gone.returncode is not None:
             mark_process_dead(gone.pid, self._metrics)  # type: ignore[no-untyped-call]
 
@@ -114,12 +114,12 @@ class _Worker:
             *(sys.executable, "-I", "-S", launcher.__file__, str(os.getpid())),
             *(str(int(SIGTERM)), "-"),
             *(sys.executable, "-m", "infrawatch", "serve", "--listener", str(listener)),
-            *("--host", self._host),  # by it a worker knows whether it has to ask for keys
+            *("--host", self._host),  # decides whether the worker requires keys
             stdin=DEVNULL,
             stdout=PIPE,
             env=os.environ | {SHARED_DIRECTORY: self._metrics},
             pass_fds=(listener,),
-            start_new_session=True,  # Ctrl-C reaches us alone, and we let them drain
+            start_new_session=True,  # Ctrl-C reaches this process only, which drains its workers
         )
         try:
             self._process = await become_ready(process, _until_ready(process), (SIGTERM,))
