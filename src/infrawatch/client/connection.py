@@ -1,4 +1,4 @@
-"""The client itself: one server, asked over kept-alive connections."""
+"""The client: requests to one server over kept-alive connections."""
 
 import asyncio
 import gzip
@@ -23,7 +23,7 @@ _GZIP_LEVEL = 1
 
 
 class _Problem(Answer):
-    """RFC 9457, as far as we read it."""
+    """The members of an RFC 9457 problem that the client reads."""
 
     code: str = ""
     title: str = ""
@@ -36,12 +36,12 @@ _AnswerT = TypeVar("_AnswerT", bound=Answer)
 class Client:
     """Talks to one server over kept-alive connections; an async context manager.
 
-    `url` is where the server is, with the path it is mounted at, if any. Proxies of the
-    environment are used, except for a server on loopback. Every request ends, one way or
-    another, within `timeout`.
+    `url` is the server's base URL, including the path it is mounted at, if any. Proxies from the
+    environment are used, except for a server on loopback. Every request succeeds or fails within
+    `timeout`.
 
     Raises:
-        InvalidInput: `url` is no http or https URL, or the key cannot be a header.
+        InvalidInput: `url` is not an http or https URL, or the key cannot be sent in a header.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Client:
             timeout=httpx.Timeout(self._timeout_s, connect=_CONNECT_TIMEOUT_S),
             limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
             trust_env=not is_loopback(parsed.host),
-            # Reading the trusted certificates takes 15 ms, which plain HTTP has no use for.
+            # Loading the trusted certificates takes 15 ms, and plain HTTP does not need them.
             verify=parsed.scheme == "https",
         )
 
@@ -71,8 +71,8 @@ class Client:
     async def push(self, series: Iterable[Series], *, partial: bool = False) -> Receipt:
         """Store a batch; return once it is committed.
 
-        All or nothing, unless `partial`: then what is good is stored and the receipt
-        names the rest. Sending a batch again is safe.
+        A batch is stored completely or not at all, unless `partial`: then valid samples are
+        stored and the receipt names the rest. Sending a batch again is safe.
 
         Raises:
             InvalidInput: a value is not finite, or a time is naive; nothing was sent.
@@ -93,7 +93,7 @@ class Client:
         precision: Precision = "ms",
         partial: bool = False,
     ) -> Receipt:
-        """Store a native batch that is JSON already, compressed with gzip; else like `push`."""
+        """Store a batch that is already in native JSON compressed with gzip; see `push`."""
         answer = await self._ask(
             "POST",
             "v1/samples",
@@ -113,14 +113,14 @@ class Client:
         fn: str = "avg",
         wait_for: str | None = None,
     ) -> list[Series]:
-        """Read the series a selector matches, samples in order of time, `start` inclusive.
+        """Read the series that a selector matches, samples in order of time, `start` inclusive.
 
-        Raw samples, or one value of `fn` per `step` if there is a step. `wait_for` takes the
-        cursor of a receipt: the answer then includes what that receipt acknowledged.
+        Returns raw samples, or one value of `fn` per `step` if a step is given. `wait_for` takes
+        the cursor of a receipt: the result then includes the samples it acknowledged.
 
         Raises:
-            RequestRefused: the selector or a time is wrong, or the answer would be too large.
-            ServerUnavailable: ask again later.
+            RequestRefused: the selector or a time is invalid, or the result would be too large.
+            ServerUnavailable: retry later.
         """
         params = {"match": match, "start": _to_time(start), "end": _to_time(end), "precision": "us"}
         if step is not None:
@@ -139,15 +139,15 @@ class Client:
     def live(
         self, match: str, *, since: str | None = None, every: timedelta | None = None
     ) -> AsyncGenerator[LiveUpdate, None]:
-        """Follow the series a selector matches: a snapshot, then every commit.
+        """Follow the series that a selector matches: a snapshot, then every commit.
 
-        The snapshot has the last sample of each series, or all `since` a time; `every` asks for
-        an update at most so often, which loses nothing. When the connection is lost it is made
-        anew, also to another server, and goes on where it was.
+        The snapshot has the last sample of each series, or all samples `since` a time. `every` is
+        the minimum time between updates; it drops no samples. A lost connection is re-established,
+        possibly to another server, and resumes where it stopped.
 
         Raises:
-            RequestRefused: the selector or `since` is wrong, or this key may not read.
-            ServerUnavailable: there is no server; once there was one, we wait for it.
+            RequestRefused: the selector or `since` is invalid, or the key may not read.
+            ServerUnavailable: no server is reachable at first; later, the client reconnects.
         """
         return follow(self._address, self._headers, SubscriptionOptions(match, since, every))
 
@@ -205,7 +205,7 @@ def _to_time(time: datetime | str) -> str:
 def _read_problem(answer: httpx.Response) -> _Problem:
     try:
         return _Problem.model_validate_json(answer.content)
-    except ValidationError:  # a proxy on the way speaks for itself
+    except ValidationError:  # not a problem: a proxy answered
         return _Problem()
 
 

@@ -1,4 +1,4 @@
-"""An API key in a file, where no list of processes shows it."""
+"""An API key in a file, where no process listing shows it."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ from infrawatch.errors import Forbidden
 
 
 def read_key(path: Path | None) -> str | None:
-    """The key in the file, without the blanks around it; None if there is no file to read.
+    """Return the key in a file, without surrounding whitespace; None if `path` is None.
 
     Raises:
-        Forbidden: the file cannot be read, or holds no key.
+        Forbidden: the file cannot be read, or contains no key.
     """
     if path is None:
         return None

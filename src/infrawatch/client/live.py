@@ -1,4 +1,4 @@
-"""Following series live: connects again by itself, and goes on where it was."""
+"""Live subscriptions that reconnect automatically and resume where they stopped."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ from infrawatch.model.timerange import from_us
 log = structlog.get_logger()
 
 SILENT_S = 20.0
-"""A server sends a heartbeat every 5 seconds; one that is silent for so long is gone."""
+"""Servers send a heartbeat every 5 seconds; one that is silent for this long is gone."""
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
@@ -33,11 +33,10 @@ _SUBSCRIPTION = "live"
 
 
 class LiveUpdate(NamedTuple):
-    """What was committed since the update before: of each series, its new samples.
+    """The samples of each series that were committed since the previous update.
 
-    Of samples with the same time, the one in the later update counts. A snapshot is everything
-    there is to know: whatever came before may be forgotten. It has a `gap`, the reason, if samples
-    were missed before it.
+    Of samples with the same time, the one in the later update counts. A snapshot replaces all
+    earlier updates. Its `gap` is the reason if samples were missed before it.
     """
 
     series: Sequence[Series]
@@ -97,7 +96,7 @@ _FRAME: TypeAdapter[_Frame] = TypeAdapter(Annotated[_Frame, Field(discriminator=
 async def follow(
     url: httpx.URL, headers: Mapping[str, str], options: SubscriptionOptions
 ) -> AsyncGenerator[LiveUpdate, None]:
-    """Updates for ever; see `Client.live`."""
+    """Yield updates forever; see `Client.live`."""
     following = _Following(options)
     pause_s = FIRST_PAUSE_S
     while True:
@@ -121,13 +120,13 @@ async def follow(
                 reason = str(error) or type(error).__name__
                 raise ServerUnavailable(f"cannot follow {url}: {reason}") from error
             log.info("live_connection_lost", reason=str(error) or type(error).__name__)
-        # Not all at the same moment: a server that starts has many to greet.
+        # Randomized, so that clients do not all connect to a starting server at once.
         await asyncio.sleep(SystemRandom().uniform(pause_s / 2, pause_s))
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
 class _Following:
-    """What is known of a subscription, whichever connection it has."""
+    """State of a subscription across connections."""
 
     def __init__(self, options: SubscriptionOptions) -> None:
         self._options = options
@@ -143,11 +142,11 @@ class _Following:
         return to_json(frame | {name: one for name, one in optional.items() if one}).decode()
 
     def read(self, text: str | bytes) -> LiveUpdate | None:
-        """Take note of a frame; gives an update if it is one.
+        """Process a frame; return an update if it is one.
 
         Raises:
-            RequestRefused: the server says that it will not.
-            ServerUnavailable: it says that it cannot now, or it is not InfraWatch.
+            RequestRefused: the server refuses the subscription.
+            ServerUnavailable: the server cannot serve it now, or is not InfraWatch.
         """
         try:
             frame = _FRAME.validate_json(text)
@@ -187,7 +186,7 @@ def _live_url(url: httpx.URL) -> str:
 
 
 def _raise_if_refused(error: Exception) -> None:
-    """Raise what connecting again would not mend."""
+    """Raise an error that reconnecting would not resolve."""
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in LATER:
@@ -197,7 +196,7 @@ def _raise_if_refused(error: Exception) -> None:
 def _to_refusal(status: int, body: bytes | bytearray) -> RequestRefused:
     try:
         problem = _Problem.model_validate_json(body)
-    except ValidationError:  # a proxy on the way speaks for itself
+    except ValidationError:  # not a problem: a proxy answered
         said = f"the server answered {status}: is this the right URL, and may this key read?"
         return RequestRefused(said, answered_status=status, answered_code=f"http_{status}")
     said = f"the server answered {status}: {problem.detail}"

@@ -1,4 +1,4 @@
-"""What the client sends and is answered: series, their samples, receipts."""
+"""Types that the client sends and returns: series, samples, receipts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MetricType = Literal["gauge", "counter", "histogram", "summary", "unknown"]
 
 
 class Sample(NamedTuple):
-    """`at` is aware. In answers, `value` is None for a stale marker or an empty step."""
+    """`at` is timezone-aware. In results, `value` is None for a stale marker or an empty step."""
 
     at: datetime
     value: float | None
@@ -21,7 +21,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Samples of one series, with what is known of its metric."""
+    """Samples of one series, with optional metadata of its metric."""
 
     metric: str
     labels: Mapping[str, str]
@@ -32,13 +32,13 @@ class Series:
 
 
 class Answer(BaseModel):
-    """What a server of another version adds is left out."""
+    """A response; fields that other server versions add are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Verdict(Answer):
-    """What became of one item: `pointer` (RFC 6901) is its place in the batch that was sent."""
+    """The outcome for one item; `pointer` (RFC 6901) is its position in the batch."""
 
     pointer: str
     code: str
@@ -48,7 +48,7 @@ class Verdict(Answer):
 class Receipt(Answer):
     """Proof that `accepted` samples are on disk; `cursor` is for `query(wait_for=…)`.
 
-    `errors` names what was refused, the first hundred of them.
+    `errors` lists the first hundred refused items.
     """
 
     accepted: int

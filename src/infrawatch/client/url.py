@@ -1,4 +1,4 @@
-"""Where a server is, and how to say it."""
+"""Server URLs, and the headers of requests."""
 
 import ipaddress
 from importlib.metadata import version
@@ -10,15 +10,15 @@ from infrawatch.errors import InvalidInput
 LATER = frozenset({408, 429})
 """The only 4xx that mean "later" rather than "never"."""
 
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # replaced, not listened to
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # replaced, not bound
 _USER_AGENT = f"infrawatch/{version('infrawatch')}"
 
 
 def public_url(url: str) -> str:
-    """The URL as it may be shown and logged: without user and password.
+    """Return the URL without user and password, for display and logs.
 
     Raises:
-        InvalidInput: it is no http or https URL.
+        InvalidInput: it is not an http or https URL.
     """
     return str(parse_url(url).copy_with(userinfo=b""))
 
@@ -27,7 +27,7 @@ def parse_url(url: str) -> httpx.URL:
     """Read a URL.
 
     Raises:
-        InvalidInput: it is no http or https URL.
+        InvalidInput: it is not an http or https URL.
     """
     try:
         parsed = httpx.URL(url)
@@ -39,10 +39,10 @@ def parse_url(url: str) -> httpx.URL:
 
 
 def to_headers(key: str | None) -> dict[str, str]:
-    """Who we are.
+    """Return the headers that identify the client.
 
     Raises:
-        InvalidInput: the key cannot be a header.
+        InvalidInput: the key cannot be sent in a header.
     """
     headers = {"User-Agent": _USER_AGENT}
     if key is not None:
@@ -53,7 +53,7 @@ def to_headers(key: str | None) -> dict[str, str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, so that no proxy is on the way."""
+    """Whether a host is this machine, so that no proxy is in between."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -61,6 +61,6 @@ def is_loopback(host: str) -> bool:
 
 
 def local_url(host: str, port: int) -> str:
-    """How programs on this machine reach a server that listens there."""
+    """Return the URL at which programs on this machine reach a server that listens there."""
     host = _EVERYWHERE.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
