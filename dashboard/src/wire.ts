@@ -9,7 +9,7 @@ export interface components {
     schemas: {
         /**
          * Error
-         * @description A frame that could not be followed; `id` names the subscription it was about, if any.
+         * @description A client frame or a subscription failed; `id` names the subscription concerned, if any.
          */
         Error: {
             /**
@@ -27,7 +27,7 @@ export interface components {
         };
         /**
          * Gap
-         * @description Something is missing here; a snapshot follows.
+         * @description Updates are missing at this point; a snapshot follows.
          */
         Gap: {
             /**
@@ -77,7 +77,7 @@ export interface components {
         };
         /**
          * Heartbeat
-         * @description Nothing new; everything up to the cursor has been sent.
+         * @description No new samples; everything up to the cursor has been sent.
          */
         Heartbeat: {
             /**
@@ -320,7 +320,7 @@ export interface components {
         };
         /**
          * Snapshot
-         * @description The state of all series; whatever came before may be forgotten.
+         * @description The state of all series; it replaces everything sent before.
          */
         Snapshot: {
             /**
@@ -352,7 +352,7 @@ export interface components {
         };
         /**
          * Subscribe
-         * @description Follow the series that a selector means; answered by `subscribed` and `snapshot`.
+         * @description Subscribe to the series that match a selector; answered by `subscribed` and `snapshot`.
          */
         Subscribe: {
             /**
@@ -441,7 +441,7 @@ export interface components {
         };
         /**
          * Update
-         * @description What was committed since the frame before.
+         * @description Samples committed since the previous frame.
          */
         Update: {
             /**

@@ -91,7 +91,7 @@ async def asyncapi() -> JSONResponse:
 
 @router.get("/docs/live", include_in_schema=False)
 async def page() -> HTMLResponse:
-    """The same, to be read."""
+    """The same document as an HTML page."""
     return HTMLResponse(_to_html(document()))
 
 

@@ -1,4 +1,4 @@
-"""The bus: carries entries between processes over Redis pub/sub. What it loses, the journal has."""
+"""The bus: carries entries between processes over Redis pub/sub; the journal covers its losses."""
 
 import asyncio
 import struct
@@ -20,11 +20,11 @@ from infrawatch.telemetry import Telemetry
 log = structlog.get_logger()
 
 CHANNEL = "infrawatch:entries:{epoch}"
-"""One database, one channel: two installations may share a Redis."""
+"""One channel per database: two installations may share a Redis."""
 
 RECONNECT_S = 1.0
 SILENT_S = 1.0
-"""When nobody listened, entries are not published for so long; listeners poll as often."""
+"""How long publishing pauses after an entry reached no listener; listeners poll as often."""
 
 MAX_WAITING = 100
 
@@ -33,10 +33,11 @@ _COLUMN_TYPES = ("<i8", "<i8", "<f8")
 
 
 class Bus:
-    """Publishes this process's entries and hands on what others publish, its own included.
+    """Publishes this process's entries, and passes on those of all processes, its own included.
 
-    Publishing never waits and never fails: what finds no room or no Redis is left to the journal.
-    It listens while the hub is active: without viewers anywhere, hardly anything is published.
+    Publishing never blocks and never fails: entries that find no room or no Redis are left to the
+    journal. The bus listens while the hub is active: without viewers anywhere, hardly any entry is
+    published.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Bus:
         self._arrived.set()
 
     def describe(self) -> str:
-        """How it is, for people."""
+        """A human-readable status."""
         if self.is_connected:
             return "connected"
         if not self._hub.is_active:
@@ -69,7 +70,7 @@ class Bus:
         return "Redis does not answer; viewers get what the journal has, up to a second later"
 
     async def run_publishing(self) -> None:
-        """Send what was published, for ever."""
+        """Send published entries to Redis, forever."""
         finder = NodeFinder(self._url, self._channel)
         while True:
             try:
@@ -78,10 +79,10 @@ class Bus:
             except REDIS_ERRORS:
                 self._telemetry.bus_errors.inc()
             await asyncio.sleep(RECONNECT_S)
-            self._outgoing.clear()  # the journal was faster
+            self._outgoing.clear()  # other processes have read them from the journal
 
     async def run_listening(self) -> None:
-        """Hand on what arrives while that is wanted, for ever; connects again when it has to."""
+        """Pass on arriving entries while the hub is active, forever; reconnects when needed."""
         finder = NodeFinder(self._url, self._channel)
         while True:
             await self._hub.until_active()
@@ -112,7 +113,7 @@ class Bus:
             await node.subscribe(pubsub)
             while self._hub.is_active:
                 message = await self._next_message(pubsub)
-                if message["type"] == "sunsubscribe":  # which nobody asked for
+                if message["type"] == "sunsubscribe":  # unrequested
                     raise RedisError("another node has the channel now")
                 if not self.is_connected:
                     log.info("bus_connected")
@@ -130,10 +131,10 @@ class Bus:
             self._on_entry(entry)
 
     async def _next_message(self, pubsub: PubSub) -> dict[str, object]:
-        """What comes next, be it the answer to a ping.
+        """The next message, which may be the reply to a ping.
 
         Raises:
-            TimeoutError: nothing came, and not even a ping was answered: the server hangs.
+            TimeoutError: no message came, not even the reply to a ping: the server hangs.
         """
         for timeout_s in (SILENT_S, TIMEOUT_S):
             message: dict[str, object] | None = await pubsub.get_message(timeout=timeout_s)
@@ -145,17 +146,17 @@ class Bus:
 
 
 def pack(entry: Entry) -> bytes:
-    """Writer, seq, arrival and number of samples, then three columns, all little-endian."""
+    """Encode writer, seq, arrival and number of samples, then three columns, little-endian."""
     columns = entry.columns
     head = _HEAD.pack(entry.writer, entry.seq, entry.at_us, len(columns))
     return b"".join((head, *(np.ascontiguousarray(one).tobytes() for one in columns)))
 
 
 def unpack(packed: object) -> Entry:
-    """What `pack` made.
+    """Decode the result of `pack`.
 
     Raises:
-        ValueError: it was not made by `pack`.
+        ValueError: `packed` was not made by `pack`.
     """
     if not isinstance(packed, bytes) or len(packed) < _HEAD.size:
         raise ValueError("too short to be an entry")

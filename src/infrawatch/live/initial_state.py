@@ -1,4 +1,4 @@
-"""What a subscription begins with: its series, where the writers stood, the samples until then."""
+"""The initial state of a subscription: series, the writers' positions, and samples up to them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ log = structlog.get_logger()
 RETRY_S = 1.0
 
 AT_ONCE = 4
-"""Snapshots read at the same time; a thousand viewers who come back leave room for queries."""
+"""Snapshots read at a time: a thousand viewers that reconnect must leave room for queries."""
 
 LATEST_US = 300 * US
 """Without `since` a snapshot has the last sample of each series within five minutes."""
 
 
 class InitialState(NamedTuple):
-    """All from one snapshot of the database; `columns` are what was missed when it is resumed."""
+    """Read from one snapshot of the database; when resumed, `columns` has the missed samples."""
 
     series: Sequence[Series]
     position: Position
@@ -46,7 +46,7 @@ class InitialState(NamedTuple):
 
 
 class InitialStateReader:
-    """Reads where subscriptions begin; one for a process."""
+    """Reads the initial states of subscriptions; one per process."""
 
     def __init__(
         self,
@@ -63,14 +63,14 @@ class InitialStateReader:
         self._window = replay_window
         self._max_series = max_series
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._known = KnownSeries()  # so that topics share what they know of a series
+        self._known = KnownSeries()  # so that topics share their series objects
 
     async def read(self, options: SubscriptionOptions, resume: Cursor | None) -> InitialState:
-        """Read it as often as it takes: a viewer outlives a restart of the database.
+        """Read the state, retrying while the database is away: a viewer outlives its restart.
 
         Raises:
-            InvalidInput: the selector means too many series, or `since` is no time.
-            DeadlineExceeded: it takes too long, and would again.
+            InvalidInput: the selector matches too many series, or `since` is not a time.
+            DeadlineExceeded: reading takes too long, and would again.
         """
         while True:
             try:
@@ -107,7 +107,7 @@ class InitialStateReader:
         return InitialState(series, position, await _samples(snapshot, options, ids), lost=lost)
 
     async def _why_not(self, journal: JournalRepository, resume: Cursor) -> Reason | None:
-        """Why the journal cannot tell what came after a cursor; None when it can."""
+        """The reason why the journal cannot resume from a cursor; None if it can."""
         if resume.epoch != self._epoch:
             return "other_database"
         # This also locks the journal, so that nothing is emptied before it has been read.
@@ -129,10 +129,10 @@ async def _samples(snapshot: Snapshot, options: SubscriptionOptions, ids: Int64s
 
 
 async def _replayed(journal: JournalRepository, resume: Cursor, ids: Int64s) -> Columns | None:
-    """What came after a cursor; None when it is too much for a viewer.
+    """The samples that came after a cursor; None if they are too many for a viewer.
 
-    The cursor may be behind one writer and ahead of another. What arrived before something that
-    the viewer has of the same series and time is left out, so that it replaces nothing.
+    The cursor may be behind one writer and ahead of another. A sample that arrived before one that
+    the viewer has of the same series and time is left out, so that it does not replace that one.
     """
     seqs, since_us = resume.seqs, resume.at_us - SLACK_US
     first_us = await journal.find_first_beyond(seqs, since_us=since_us)

@@ -1,4 +1,4 @@
-"""Mailboxes: what waits for one subscription, bounded in updates and in samples."""
+"""Mailboxes: the updates waiting for one subscription, bounded in number and in samples."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,23 +7,23 @@ from typing import Literal
 from infrawatch.live.update import Update, folded, joined
 
 MAX_UPDATES = 1_000
-"""More are joined to one: each costs a kilobyte, however few samples it has."""
+"""More are joined into one: each costs a kilobyte, however few samples it has."""
 
 MAX_SAMPLES = 200_000
 """About five megabytes, and seconds of sending; a snapshot is cheaper than catching up."""
 
 SHARED_UPDATES = 16
-"""What has to wait longer keeps what other topics want of its entry in memory no more."""
+"""Older updates are detached, so that they do not keep samples of other topics in memory."""
 
 Delivery = Literal["lossless", "latest"]
 Reason = Literal["slow_viewer", "replay_window_passed", "other_database", "journal_lost"]
 
 
 class Mailbox:
-    """Takes updates without ever making the giver wait.
+    """Takes updates without ever blocking the publisher.
 
-    When it holds too many samples, `lossless` empties it and notes that something is lost;
-    `latest` folds what waits into the newest sample of each series.
+    When it holds too many samples, `lossless` empties it and records the loss; `latest` folds the
+    waiting updates into the newest sample of each series.
     """
 
     def __init__(self, delivery: Delivery) -> None:
@@ -46,31 +46,31 @@ class Mailbox:
         self._arrived.set()
 
     def lose(self, reason: Reason) -> None:
-        """Note that something is missing from here on; nothing is kept until `restart`."""
+        """Record that updates are lost; nothing is kept until `restart`."""
         self._empty()
         self._lost = reason
         self._arrived.set()
 
     def close(self) -> None:
-        """Forget what waits and take nothing more: the viewer has left, or the server stops."""
+        """Discard waiting updates and take no more: the viewer has left, or the server stops."""
         self._empty()
         self._is_closed = True
         self._arrived.set()
 
     async def wait(self) -> None:
-        """Return when something waits, or it has become clear that no update will."""
+        """Return when an update waits, updates are lost, or the mailbox is closed."""
         await self._arrived.wait()
 
     def take(self) -> Sequence[Update]:
-        """Everything that waits, in order."""
+        """Remove and return the waiting updates, in order."""
         if self.is_whole:
             self._arrived.clear()
         return self._empty()
 
     def restart(self) -> Reason | None:
-        """Keep what comes from now on; whoever reads it takes a new snapshot afterwards.
+        """Keep updates from now on; the caller reads a new snapshot afterwards.
 
-        Answers with what had been noted by `lose`.
+        Returns the reason recorded by `lose`, if any.
         """
         lost, self._lost = self._lost, None
         self.take()
@@ -82,7 +82,7 @@ class Mailbox:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing was lost and more may come."""
+        """Whether nothing was lost and more updates may come."""
         return self._lost is None and not self._is_closed
 
     @property

@@ -1,4 +1,4 @@
-"""What a viewer asked for."""
+"""The options of a subscription."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from infrawatch.model.selector import Selector
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionOptions:
-    """A `subscribe` frame, or an SSE request, understood."""
+    """A parsed `subscribe` frame or SSE request."""
 
     id: str
     tenant_id: int
@@ -21,8 +21,8 @@ class SubscriptionOptions:
     every: timedelta | None = None
     delivery: Delivery = "lossless"
     heartbeat: timedelta | None = None
-    """After so long without news the subscription itself says that there are none."""
+    """After this long without updates the subscription itself sends a heartbeat."""
 
     turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-    """A connection's snapshots are read and sent one after the other: else one of a hundred
-    subscriptions would take all the places to read, and memory for a hundred of them."""
+    """A connection's snapshots are read and sent one at a time: otherwise a connection with a
+    hundred subscriptions would take every read slot, and memory for a hundred snapshots."""

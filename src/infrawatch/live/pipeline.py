@@ -17,14 +17,14 @@ from infrawatch.store.series import find_names
 from infrawatch.telemetry import Telemetry
 
 POLL_ALONE = timedelta(milliseconds=250)
-"""How often the journal is asked what other processes committed, when no bus tells."""
+"""How often the database is polled for commits of other processes when there is no bus."""
 
 POLL_WITH_BUS = timedelta(seconds=1)
-"""How often it is asked what the bus has lost."""
+"""How often it is polled for entries that the bus has lost."""
 
 
 _WIDEST = 10
-"""All selectors that a tenant follows may mean as many series as so many of the widest."""
+"""All live selectors of a tenant together may match this many times `max_series` series."""
 
 
 class LiveOptions(NamedTuple):
@@ -70,12 +70,12 @@ class Pipeline:
             self._bus.publish(entry)
 
     def refresh(self) -> None:
-        """Bring our gauges up to date."""
+        """Update the gauges of the live side."""
         self._telemetry.viewers.set(self._hub.viewers)
         self._telemetry.live_lag_seconds.set(self._tail.lag_s())
 
     def describe(self) -> Mapping[str, str]:
-        """How the live side is, for people."""
+        """A human-readable status of the live side."""
         return {"live": f"{self._tail.lag_s():.3f} s behind"} | (
             {} if self._bus is None else {"bus": self._bus.describe()}
         )

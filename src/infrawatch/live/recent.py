@@ -1,4 +1,4 @@
-"""What arrived lately: an earlier arrival that comes late does not replace a later one."""
+"""Recent entries: an earlier arrival that is applied late does not replace a later one."""
 
 from bisect import bisect_right
 from collections import deque
@@ -11,18 +11,18 @@ from infrawatch.model.timerange import US
 from infrawatch.store.journal import Entry
 
 RECENT_US = 60 * US
-"""How long a later arrival may be ahead of an earlier one: above any transaction's deadline."""
+"""How far apart arrivals applied out of order may be: above any transaction's deadline."""
 
 MAX_SAMPLES = 1_000_000
-"""24 MB. At a rate that fills this sooner, fewer seconds are looked back on."""
+"""24 MB; at a rate that fills this sooner, entries are kept for fewer seconds."""
 
 _Rank = tuple[int, int, int]
 
 
 class Recent:
-    """Entries in the order in which they arrived, which is by (arrival, writer, seq).
+    """Entries in order of arrival, which is by (arrival, writer, seq).
 
-    Those of different writers may be applied in another order; who arrived later wins, as in the
+    Entries of different writers may be applied in another order; the later arrival wins, as in the
     store.
     """
 
@@ -35,7 +35,7 @@ class Recent:
         self._samples = 0
 
     def add(self, entry: Entry) -> Columns:
-        """Remember an entry; gives its samples without those that a later arrival replaced."""
+        """Keep an entry; returns its samples without those that a later arrival replaced."""
         entries = self._entries
         place = len(entries)
         if entries and _rank(entries[-1]) > _rank(entry):
@@ -55,15 +55,15 @@ class Recent:
 
 
 def unreplaced(parts: Sequence[Columns], is_known: Sequence[bool]) -> Columns:
-    """What somebody who knows some of these parts has to be told, to know what all of them say.
+    """The samples that a viewer with the known parts needs to have the result of all parts.
 
-    The parts are in the order in which they arrived. Of a part that is not known, a sample is left
-    out if there is a later one, known or not, with the same series and time.
+    The parts are in order of arrival. If any is known, a sample of an unknown part is left out if
+    there is a later one, known or not, with the same series and time.
     """
     if not any(is_known):
         return Columns.joined(parts)
     every = Columns.joined(parts)
-    # Positions take the place of values: what remains says where the last arrivals are.
+    # Positions stand in for values, so that the result gives the places of the last arrivals.
     positions = np.arange(len(every), dtype=np.float64)
     numbered = Columns(every.series_ids, every.times_us, positions)
     last = latest_arrivals(numbered).values.astype(np.intp)
@@ -76,7 +76,7 @@ def _rank(entry: Entry) -> _Rank:
 
 
 def _without(columns: Columns, others: Columns) -> Columns:
-    """The samples of which there is none with the same series and time among the others."""
+    """The samples whose series and time do not occur among the others."""
     suspects = np.flatnonzero(is_among(columns.series_ids, np.unique(others.series_ids)))
     if len(suspects) == 0:  # writers rarely share series: a sender stays with its connection
         return columns

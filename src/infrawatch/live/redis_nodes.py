@@ -1,4 +1,4 @@
-"""Who carries the bus's channel, a Redis server or that node of a cluster."""
+"""Finds the Redis server, or the node of a cluster, that carries the bus's channel."""
 
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -15,18 +15,18 @@ from infrawatch.access.redis_client import redis_client
 from infrawatch.errors import CannotStart, Unavailable
 
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
-"""What comes of a server that is away, hangs or refuses."""
+"""Errors of a server that is unreachable, hangs or refuses."""
 
 
 class ChannelNode(NamedTuple):
-    """A connection to the server that carries a channel; in a cluster, the node that has it."""
+    """A connection to the server, or the node of a cluster, that carries a channel."""
 
     redis: Redis
     channel: str
     is_cluster: bool
 
     async def reaches(self, packed: bytes) -> bool:
-        """Publish; tells whether anybody listens."""
+        """Publish a message; returns whether it reached a listener."""
         publish = self.redis.spublish if self.is_cluster else self.redis.publish
         return bool(await publish(self.channel, packed))
 
@@ -35,24 +35,24 @@ class ChannelNode(NamedTuple):
 
 
 class NodeFinder:
-    """Finds out who carries a channel, each time anew: in a cluster channels move.
+    """Finds the node that carries a channel, anew for each connection: in a cluster channels move.
 
-    redis-py's client for clusters would, too, but a node that hangs escapes its notice.
+    redis-py's client for clusters does so too, but does not notice a node that hangs.
     """
 
     def __init__(self, url: str, channel: str) -> None:
         self._url = url
         self._channel = channel
         self._known = deque([url])
-        """Whom to ask, in turn: whoever is at the URL may be away while the cluster is not."""
+        """Nodes to ask, in turn: the one at the URL may be down while the cluster is not."""
 
     @asynccontextmanager
     async def connected(self) -> AsyncGenerator[ChannelNode, None]:
-        """A connection for as long as the block lasts; what goes wrong in it ends it.
+        """A connection for as long as the block lasts.
 
         Raises:
-            RedisError, OSError, TimeoutError: who was asked does not know; the next time it will
-                be another's turn.
+            RedisError, OSError, TimeoutError: the node asked does not know or answer; the next call
+                asks another one.
         """
         asked = self._known[0]
         try:
@@ -65,7 +65,7 @@ class NodeFinder:
             yield ChannelNode(redis, self._channel, is_cluster=owner is not None)
 
     async def _find_owner(self, asked: Redis) -> str | None:
-        """The URL of the node that owns the channel's slot; None where there is no cluster."""
+        """The URL of the node that owns the channel's slot; None if there is no cluster."""
         if not (await asked.info("cluster")).get("cluster_enabled"):
             return None
         slot = key_slot(self._channel.encode())
@@ -83,7 +83,7 @@ class NodeFinder:
         return owner
 
     def _url_of(self, host: bytes | None, port: int) -> str:
-        """A node speaks as the URL says, somewhere else; one without a name is who was asked."""
+        """The asked node's URL with another host and port; without a host, with the asked one's."""
         parts = urlsplit(self._known[0])
         account, at, _ = parts.netloc.rpartition("@")
         name = host.decode() if host else parts.hostname or ""
@@ -92,11 +92,11 @@ class NodeFinder:
 
 
 async def ping(url: str) -> None:
-    """Ask Redis whether it is there.
+    """Check that Redis answers.
 
     Raises:
-        Unavailable: it does not answer, or does not let us in.
-        CannotStart: that is no URL of a Redis.
+        Unavailable: Redis does not answer, or denies access.
+        CannotStart: `url` is not the URL of a Redis.
     """
     try:
         async with redis_client(url) as redis:

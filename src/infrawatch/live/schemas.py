@@ -1,4 +1,4 @@
-"""The frames of `WS /v1/live`, as JSON text; also what /asyncapi.json is made from."""
+"""The JSON frames of `WS /v1/live`; /asyncapi.json is generated from these models."""
 
 from typing import Annotated, Literal
 
@@ -28,7 +28,7 @@ class Frame(BaseModel):
 
 
 class Subscribe(Frame):
-    """Follow the series that a selector means; answered by `subscribed` and `snapshot`."""
+    """Subscribe to the series that match a selector; answered by `subscribed` and `snapshot`."""
 
     type: Literal["subscribe"]
     id: SubscriptionId
@@ -71,7 +71,7 @@ class Unsubscribe(Frame):
 
 
 class About(BaseModel):
-    """All that is looked at of a frame that cannot be followed."""
+    """The only field that is read from an invalid frame."""
 
     id: SubscriptionId
 
@@ -99,7 +99,7 @@ class SeriesAdded(Frame):
 
 
 class Snapshot(Frame):
-    """The state of all series; whatever came before may be forgotten."""
+    """The state of all series; it replaces everything sent before."""
 
     type: Literal["snapshot"] = "snapshot"
     id: SubscriptionId
@@ -108,7 +108,7 @@ class Snapshot(Frame):
 
 
 class Update(Frame):
-    """What was committed since the frame before."""
+    """Samples committed since the previous frame."""
 
     type: Literal["update"] = "update"
     id: SubscriptionId
@@ -120,7 +120,7 @@ class Update(Frame):
 
 
 class Gap(Frame):
-    """Something is missing here; a snapshot follows."""
+    """Updates are missing at this point; a snapshot follows."""
 
     type: Literal["gap"] = "gap"
     id: SubscriptionId
@@ -139,7 +139,7 @@ class Problem(Frame):
 
 
 class Error(Frame):
-    """A frame that could not be followed; `id` names the subscription it was about, if any."""
+    """A client frame or a subscription failed; `id` names the subscription concerned, if any."""
 
     type: Literal["error"] = "error"
     id: str | None = None
@@ -147,7 +147,7 @@ class Error(Frame):
 
 
 class Heartbeat(Frame):
-    """Nothing new; everything up to the cursor has been sent."""
+    """No new samples; everything up to the cursor has been sent."""
 
     type: Literal["heartbeat"] = "heartbeat"
     cursor: Annotated[

@@ -1,4 +1,4 @@
-"""Topics: one tenant's selector, matched once and encoded once for all who subscribed to it."""
+"""Topics: one tenant's selector, matched and encoded once for all its subscribers."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from infrawatch.store.journal import Entry
 from infrawatch.store.known import Series
 
 MAX_MISSED_SAMPLES = 1_000_000
-"""24 MB, while a snapshot is read; entries are shared by the topics that wait for one."""
+"""24 MB of entries kept while a snapshot is read; waiting topics share the entries."""
 
 _JOINS_KEPT = 32
-"""Viewers of one topic fall behind by much the same updates; older joins are not kept."""
+"""Joined updates kept per topic: its viewers mostly fall behind by the same updates."""
 
 
 class TopicKey(NamedTuple):
@@ -30,19 +30,19 @@ class TopicKey(NamedTuple):
 
 @dataclass(eq=False)
 class Topic:
-    """`series` only grows; a viewer who was told the first n needs to be told the rest."""
+    """`series` only grows: a viewer that has received the first n still needs the rest."""
 
     key: TopicKey
     series: list[Series] = field(default_factory=list)
     ids: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
-    """Those of its series, ascending."""
+    """The ids of its series, ascending."""
 
     mailboxes: set[Mailbox] = field(default_factory=set)
     accepts: Predicate = field(init=False)
-    """Whether a series is one of its; it raises `QueryTooBroad` when that is too much work."""
+    """Whether a series matches; raises `QueryTooBroad` if matching takes too much work."""
 
     is_loading: bool = True
-    """Whether it is still unknown which series there are."""
+    """Whether its series have not been read from a snapshot yet."""
 
     _missed: list[Entry] = field(default_factory=list)
     _missed_samples: int = 0
@@ -52,7 +52,7 @@ class Topic:
         self.accepts = to_predicate(self.key.selector, values_remembered=0)
 
     def learn(self, series: Sequence[Series]) -> bool:
-        """Add series that match; tell whether any was new."""
+        """Add series that match; returns whether any was new."""
         ids = np.array([one.id for one in series], np.int64)
         is_known = is_among(ids, self.ids).tolist()
         new = [one for one, known in zip(series, is_known, strict=True) if not known]
@@ -61,7 +61,7 @@ class Topic:
         return bool(new)
 
     def keep(self, entry: Entry) -> None:
-        """Keep an entry until it is known which series there are."""
+        """Keep an entry until the topic's series are known."""
         self._missed.append(entry)
         self._missed_samples += len(entry.columns)
         if self._missed_samples > MAX_MISSED_SAMPLES:
@@ -70,13 +70,13 @@ class Topic:
             self.lose("slow_viewer")
 
     def loaded(self) -> Sequence[Entry]:
-        """It is known now; gives what was kept."""
+        """Mark the series as known; returns the entries that were kept."""
         missed, self._missed = self._missed, []
         self.is_loading = False
         return missed
 
     def publish(self, update: Update) -> None:
-        # Whoever takes what waits for it has this one, too: no older join is asked for again.
+        # Every mailbox has this update from now on, so joins without it are not needed again.
         self._joins.clear()
         for mailbox in self.mailboxes:
             mailbox.put(update)
@@ -86,7 +86,7 @@ class Topic:
             mailbox.lose(reason)
 
     def joined(self, updates: tuple[Update, ...]) -> Update:
-        """Several updates as one; viewers who are equally far behind share it."""
+        """Several updates as one; viewers that are equally far behind share it."""
         if len(updates) == 1:
             return updates[0]
         found = self._joins.get(updates)
@@ -98,7 +98,7 @@ class Topic:
 
 
 class Index:
-    """Which topics want which series; built anew when either changes."""
+    """Maps series to the topics that want them; rebuilt when either changes."""
 
     def __init__(self, topics: Sequence[Topic]) -> None:
         self._topics = topics
@@ -133,7 +133,7 @@ class Index:
     def _by_owner(self, series_ids: Int64s) -> tuple[Int64s, NDArray[np.intp]]:
         """One row for each topic that wants a series: the topic, ascending, and the series' place.
 
-        The series are all wanted by somebody.
+        Every series must be wanted by some topic.
         """
         found = np.searchsorted(self._ids, series_ids)
         counts = self._counts[found]

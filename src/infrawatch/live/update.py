@@ -1,4 +1,4 @@
-"""Updates: what an entry brought for a topic, encoded when first sent and then shared."""
+"""Updates: an entry's samples for one topic, encoded when first sent and then shared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from infrawatch.model.samples import Columns, latest_arrivals, series_bounds
 from infrawatch.model.wire import US_PER, WireValue, to_wire_times, to_wire_values
 
 FEW = 64
-"""Below, what numpy does for each call costs more than what it saves for each sample."""
+"""Up to this many samples, numpy's cost per call exceeds what it saves per sample."""
 
 _BySeries = dict[str, list[tuple[int, WireValue]]]
 
 
 @dataclass(eq=False)
 class Position:
-    """Where the tail stood after an entry; its text is made when a viewer needs it, once."""
+    """The tail's position after an entry; its text is built once, when first needed."""
 
     epoch: UUID
     at_us: int
@@ -35,7 +35,7 @@ class Position:
 class EntrySamples:
     """Samples of one entry that several topics want: by series, by time, unique.
 
-    What one topic wants is mostly wanted by another, too, so each series is encoded once for all.
+    Topics mostly want the same series, so each series is encoded once for all of them.
     """
 
     def __init__(self, ordered: Columns) -> None:
@@ -49,7 +49,7 @@ class EntrySamples:
         times, values = to_wire_times(columns.times_us), to_wire_values(columns.values)
         pairs = list(zip(times, values, strict=True))
         spans = pairwise(bounds.tolist())
-        # One call for all: it costs as much as the encoding. No value has brackets in it.
+        # One call for all series: a call costs as much as the encoding. Values have no brackets.
         encoded = to_json([pairs[start:end] for start, end in spans]).decode()
         ids = columns.series_ids[bounds[:-1]].tolist()
         bare = encoded.removeprefix("[[[").removesuffix("]]]").split("]],[[")
@@ -57,7 +57,7 @@ class EntrySamples:
 
 
 class SharedPart:
-    """What one topic wants of an entry: so many samples, of the series at these places."""
+    """One topic's part of an entry: the series at `places`, with `samples` samples in total."""
 
     def __init__(self, entry: EntrySamples, places: Sequence[int], samples: int) -> None:
         self._entry = entry
@@ -80,7 +80,7 @@ class SharedPart:
 
 
 class OwnPart:
-    """Samples in order of arrival that nobody else keeps alive."""
+    """Samples in order of arrival that are not shared with other topics."""
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
@@ -99,22 +99,22 @@ Part = SharedPart | OwnPart
 
 @dataclass(eq=False)
 class Update:
-    """What entries brought for a topic; `position` is where the tail stood after the last."""
+    """Samples of entries for one topic; `position` is the tail's position after the last entry."""
 
     reached: Mapping[int, int]
-    """By writer, the seq of the last entry that is in it."""
+    """By writer, the seq of the last entry included."""
 
     part: Part
     position: Position
     coalesced: int = 0
-    """Samples left out because a newer one of their series is here."""
+    """The number of samples left out because the update has a newer one of their series."""
 
     def is_within(self, seqs: Mapping[int, int]) -> bool:
-        """Whether a snapshot that stands at `seqs` has all of it."""
+        """Whether a snapshot at `seqs` contains the whole update."""
         return all(seq <= seqs.get(writer, 0) for writer, seq in self.reached.items())
 
     def detach(self) -> None:
-        """Keep no more alive than the samples of this topic: it will not be sent soon."""
+        """Keep only this topic's samples in memory, because the update will not be sent soon."""
         if isinstance(self.part, SharedPart):
             self.part = OwnPart(self.part.columns)
 

@@ -22,7 +22,7 @@ from infrawatch.problems import to_members
 log = structlog.get_logger()
 
 SEND_DEADLINE_S = 15.0
-"""A viewer that does not take a frame within this is cut off; memory is worth more to others."""
+"""A viewer that does not accept a frame within this time is disconnected to free memory."""
 
 CHECK_S = 1.25
 HEARTBEAT_S = 5.0
@@ -36,18 +36,18 @@ CLOSE_STUCK = 4408
 NOT_ADMITTED = "your key was revoked or has expired"
 
 StillAdmits = Callable[[Principal], Awaitable[bool]]
-"""Whether somebody who was let in still would be."""
+"""Whether a principal that was admitted still would be."""
 
 
-class _TooManyBadFrames(Exception):  # ends a connection, is no answer
-    """The viewer sends one bad frame after the other."""
+class _TooManyBadFrames(Exception):  # closes the connection, is never sent
+    """The viewer has sent several invalid frames in a row."""
 
 
 class Viewer:
-    """Reads what the viewer wants; each subscription is a task that sends.
+    """Reads the viewer's frames; each subscription is a task that sends.
 
-    A viewer that does not take what it is sent waits for itself only: frames gather in mailboxes,
-    which are bounded, and after a while it is cut off.
+    A slow viewer delays only itself: its updates gather in mailboxes, which are bounded, and after
+    a while it is disconnected.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Viewer:
         self._bad_frames = 0
 
     async def serve(self) -> None:
-        """Serve until the viewer leaves, takes nothing any more, or talks nonsense."""
+        """Serve until the viewer leaves, stops reading, sends bad frames, or loses its access."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 heartbeats = tasks.create_task(self._send_heartbeats())
@@ -135,7 +135,7 @@ class Viewer:
                     async with aclosing(subscription.frames()) as frames:
                         async for frame in frames:
                             await self._send(frame)
-                            del frame  # megabytes, which would wait for the next one
+                            del frame  # megabytes, kept in memory until the next one
                 finally:
                     self._subscriptions.discard(subscription)
         except InfraWatchError as error:
@@ -143,11 +143,11 @@ class Viewer:
             await self._send_error(error, options.id)
 
     async def _send_heartbeats(self) -> None:
-        """Tell a viewer for whom nothing waits that the line stands, and how far all is known.
+        """Send heartbeats to an idle viewer, and check that it still reads and is admitted.
 
         Raises:
-            TimeoutError: the viewer does not take what it is sent.
-            Unauthenticated: its key is not good any more.
+            TimeoutError: the viewer does not accept a frame in time.
+            Unauthenticated: its key is no longer valid.
         """
         clock = asyncio.get_running_loop().time
         due = clock() + HEARTBEAT_S
@@ -161,11 +161,11 @@ class Viewer:
                 continue
             due += HEARTBEAT_S
             if (beat := self._find_heartbeat()) is not None:
-                async with asyncio.timeout(SEND_DEADLINE_S):  # here nobody else is watching
+                async with asyncio.timeout(SEND_DEADLINE_S):  # no other task checks this one
                     await self._send(beat)
 
     def _find_heartbeat(self) -> str | None:
-        """What there is to say to a viewer whom nothing else is sent now."""
+        """The heartbeat to send now; None while other frames are due."""
         if all(one.is_idle for one in self._subscriptions):
             return heartbeat_frame(self._live.hub)
         if self._sending.locked() or not any(one.is_beginning for one in self._subscriptions):
@@ -176,39 +176,39 @@ class Viewer:
         await self._send(error_frame(error, subscription_id))
 
     async def _send(self, frame: str) -> None:
-        """Send one frame, after those of other subscriptions.
+        """Send one frame, when no other subscription is sending.
 
         Raises:
             WebSocketDisconnect: the viewer has left.
         """
         async with self._sending:
-            # Looked at now and then: a timer for every frame would be a tenth of its cost.
+            # Checked at intervals: a timer for every frame would be a tenth of its cost.
             self._send_deadline = asyncio.get_running_loop().time() + SEND_DEADLINE_S
             try:
                 await self._websocket.send_text(frame)
-            except RuntimeError:  # Starlette's answer to sending after the close
+            except RuntimeError:  # raised by Starlette when sending after the close
                 raise WebSocketDisconnect from None
             finally:
                 self._send_deadline = inf
 
     async def _close(self, code: int, reason: str) -> None:
-        """Say goodbye; a viewer that takes nothing will not hear it."""
+        """Close the connection with a reason; a viewer that does not read misses it."""
         with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
             async with asyncio.timeout(1.0):
                 await self._websocket.close(code, reason)
 
 
 def error_frame(error: InfraWatchError, subscription_id: str | None) -> str:
-    """Says what went wrong, and with which subscription, if it was about one."""
+    """An error frame; it names the subscription concerned, if any."""
     problem = schemas.Problem.model_validate(to_members(error))
     return schemas.Error(id=subscription_id, problem=problem).model_dump_json()
 
 
 def _read(text: str | None) -> schemas.Subscribe | schemas.Unsubscribe:
-    """Read a frame.
+    """Parse a client frame.
 
     Raises:
-        InvalidFrame: it is no frame of ours; the error names the field.
+        InvalidFrame: the frame is not valid; the error names the field.
     """
     if text is None or len(text) > schemas.MAX_FRAME_CHARACTERS:
         raise InvalidFrame(
@@ -223,7 +223,7 @@ def _read(text: str | None) -> schemas.Subscribe | schemas.Unsubscribe:
 
 
 def _find_id(text: str | None) -> str | None:
-    """Which subscription a frame is about, whatever else is wrong with it."""
+    """The subscription id of a frame that may be invalid otherwise; None if it has none."""
     try:
         return schemas.About.model_validate_json(text or "").id
     except ValidationError:
