@@ -1,4 +1,4 @@
-"""Samples as `bit varying`, 64 bits a number: they travel by memcpy, and SQL can read them."""
+"""Samples as `bit varying`, 64 bits per number: copied by memcpy, and readable in SQL."""
 
 import struct
 from collections.abc import Sequence
@@ -9,41 +9,44 @@ from infrawatch.model.samples import Bools, Int64s
 from infrawatch.store import copy
 
 _HEAD = struct.Struct(">ii")
-"""Of a `bit varying`: its length in bytes, with the length in bits that follows."""
+"""The header of a `bit varying` field: its length in bytes, then its length in bits."""
 
 _FIELD = struct.Struct(">i")
-"""What stands before any field: its length."""
+"""The header of any field: its length."""
 
 _NO_ODD = _FIELD.pack(-1)
 
 _LEAST_EXPONENT = 53
-"""Of a double whose parts SQL can put together again; from 2047 on it is infinite or no number."""
+"""The least exponent of doubles that SQL can reassemble; 2047 means infinity or NaN."""
 
 _EXPONENTS = 2047
 
 
 def to_sent(column: str) -> str:
-    """SQL that sends a column of bits; `varbit_send` begins with the number of bits."""
+    """Return SQL that sends a column of bits without the bit count that `varbit_send` prepends."""
     return f"substr(varbit_send({column}), 5)"
 
 
 def to_bits(numbers: Int64s) -> memoryview:
-    """What columns of bits are cut from, eight bytes a number."""
+    """Return the bytes that columns of bits are cut from, eight per number."""
     return memoryview(numbers.astype(">i8").tobytes())
 
 
 def to_head(numbers: int) -> bytes:
-    """What stands before so many numbers in a field."""
+    """Return the header of a field of `numbers` numbers."""
     return _HEAD.pack(4 + 8 * numbers, 64 * numbers)
 
 
 def from_bits(sent: bytes | None) -> Int64s:
-    """The numbers of columns of bits, one after the other; NULL are none."""
+    """Decode concatenated columns of bits into their numbers; NULL decodes to none."""
     return np.frombuffer(sent or b"", ">i8").astype(np.int64)
 
 
 def to_odd(bits: Int64s, starts: Sequence[int]) -> list[bytes]:
-    """The column `odd` of rows of doubles that begin there: NULL, or all of a row as an array."""
+    """Encode the column `odd` of rows that begin at `starts`.
+
+    It is NULL, or an array of all doubles of the row if one of them is odd.
+    """
     has_odd = np.logical_or.reduceat(are_odd(bits), starts).tolist()
     ends = [*starts[1:], len(bits)]
     return [
@@ -59,7 +62,7 @@ def _to_array(bits: Int64s) -> bytes:
 
 
 def are_odd(bits: Int64s) -> Bools:
-    """Where SQL cannot make the double of its bits: infinities, NaN, and what is almost zero."""
+    """Where SQL cannot make a double from its bits: infinities, NaN, and values close to zero."""
     exponents = bits >> 52 & _EXPONENTS
     is_odd: Bools = (exponents < _LEAST_EXPONENT) | (exponents == _EXPONENTS)
     is_odd &= bits << 1 != 0

@@ -1,4 +1,4 @@
-"""Compaction's part of the store: which shards are due, what they hold, and the cut between."""
+"""Queries for compaction: the backlog of each shard, its uncompacted samples, and the cut."""
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from infrawatch.store.journal_rows import from_packed
 
 log = structlog.get_logger()
 
-# Reads the uncompacted end of each shard's index, and rows without their arrays.
+# Reads the uncompacted end of each shard's index, and rows without their packed columns.
 _BACKLOG = text(f"""
 SELECT h.shard, h.active_series, sum(j.samples)::bigint AS samples,
     min(j.arrived_at) AS began_at,
@@ -26,27 +26,27 @@ GROUP BY h.shard, h.active_series
 ORDER BY age_s DESC
 """)
 
-# The lock is the mutual exclusion of passes; who comes second leaves the shards to the first.
+# Row locks keep passes apart; a second pass skips the shards that the first has locked.
 _LOCK = text("""
 SELECT shard, generation, merged_until FROM shards
 WHERE shard = ANY(CAST(:shards AS smallint[])) ORDER BY shard FOR UPDATE SKIP LOCKED
 """)
 
 _PATIENCE = text("SET LOCAL lock_timeout = '1s'")
-# Should the clock have been set back, nothing arrives before what is compacted.
+# Even if the clock was set back, nothing arrives before `compacted_until`.
 _CLOCK = text("""
 SELECT clock_timestamp(), greatest(clock_timestamp(), max(compacted_until)) FROM shards
 """)
 
-# Waits for every transaction that has taken its time of arrival and not committed yet.
+# Waits for every transaction that has a time of arrival but has not committed yet.
 _WAIT_FOR_WRITERS = text("""
 SELECT count(*) FROM (SELECT 1 FROM writers WHERE NOT fenced FOR SHARE) AS held
 """)
 
-# Waits for them likewise, and lets no other begin: it will see what this transaction compacted.
+# Waits for them as well, and blocks new ones until this transaction's result is visible to them.
 _STOP_WRITERS = text("LOCK TABLE writers IN SHARE MODE")
 
-# Shards with more than a pass takes are cut earlier, but not before their first arrival.
+# If the shards hold more than a pass takes, the cut is earlier, but after their first arrival.
 _EARLIER_CUT = text(f"""
 SELECT min(arrived_at)
 FROM (
@@ -60,8 +60,8 @@ WHERE total > :most AND arrived_at > first
 
 _UNCOMPACTED = text(JOINED.format(wanted="", condition="AND j.arrived_at < :cut"))
 
-# An earlier cut may lie before what some of the shards have compacted: that stays compacted. Once
-# more, it would outrank what arrived after it.
+# An earlier cut may lie before the position of some shards, which must not move back: compacted a
+# second time, old samples would take precedence over those that arrived after them.
 _ADVANCE = text("""
 UPDATE shards
 SET compacted_until = greatest(compacted_until, :cut), generation = :generation,
@@ -72,20 +72,21 @@ RETURNING clock_timestamp()
 """)
 
 _BUFFERED_ROWS = 64
-"""A row can hold a megabyte, and SQLAlchemy would hold a thousand of them."""
+"""A row can hold a megabyte, and SQLAlchemy would buffer a thousand of them."""
 
 _SOON = timedelta(minutes=1)
-"""A clock that was set back by less has soon caught up with what is compacted; until then nothing
-else is."""
+"""A clock set back by less soon catches up with `compacted_until`; until then nothing is
+compacted."""
 
 _CLOCKS_AGREE = 0.99
-"""Of the seconds we count, the database's clock counts as many; it is slowed down by less."""
+"""The least part of the elapsed time that the database's clock must count; slewing slows it less.
+"""
 
 
 class Backlog(NamedTuple):
-    """What a shard has to compact, and since when.
+    """The uncompacted samples of a shard, and since when they wait.
 
-    `active_series` is how many series its last pass saw.
+    `active_series` is the number of series in the shard's last pass.
     """
 
     shard: int
@@ -96,7 +97,7 @@ class Backlog(NamedTuple):
 
 
 class Locked(NamedTuple):
-    """A shard this transaction holds; its next generation is above `generation`."""
+    """A shard locked by this transaction; its next generation is above `generation`."""
 
     shard: int
     generation: int
@@ -104,7 +105,10 @@ class Locked(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A pass takes what arrived until then; the database's clock and ours when it was chosen."""
+    """A pass takes samples that arrived before `until`.
+
+    `clock` and `begun_s` are the database's and this process' clock when the cut was chosen.
+    """
 
     until: datetime
     clock: datetime
@@ -116,19 +120,20 @@ class CompactionRepository:
         self._connection = connection
 
     async def backlogs(self) -> list[Backlog]:
-        """Every shard that has anything to compact, the oldest first."""
+        """Return the backlog of every shard that has one, the oldest first."""
         return [Backlog(*row) for row in await self._connection.execute(_BACKLOG)]
 
     async def lock(self, shards: Sequence[int]) -> list[Locked]:
-        """Hold those of the shards that nobody else holds, until the transaction ends."""
+        """Lock those of the shards that are not locked, until the transaction ends."""
         rows = await self._connection.execute(_LOCK, {"shards": list(shards)})
         return [Locked(*row) for row in rows]
 
     async def cut(self, shards: Sequence[int], *, most_samples: int) -> Cut:
-        """A moment before which nothing can arrive any more, and so nothing be overlooked.
+        """Choose a time before which nothing can arrive any more, so that nothing is missed.
 
-        Where the clock was set back by hours, everything arrives at one moment until it has caught
-        up. The cut is just after that one then, and writers wait until this transaction has ended.
+        If the clock was set back by more than a minute, every group arrives at `compacted_until`
+        until the clock has caught up. The cut is then just after it, and writers wait until this
+        transaction ends.
 
         Raises:
             StoreUnavailable: a writer's transaction takes more than a second; try again later.
@@ -143,7 +148,7 @@ class CompactionRepository:
         else:
             async with self._connection.begin_nested() as savepoint:
                 await self._connection.execute(_WAIT_FOR_WRITERS)
-                await savepoint.rollback()  # lets go of the writers at once
+                await savepoint.rollback()  # releases the writers at once
         wanted = {"shards": list(shards), "cut": latest, "most": most_samples}
         earlier: datetime | None = (
             await self._connection.execute(_EARLIER_CUT, wanted)
@@ -153,9 +158,9 @@ class CompactionRepository:
     async def read(
         self, shards: Sequence[int], cut: Cut, *, at_least: int
     ) -> AsyncGenerator[Columns, None]:
-        """What these shards have not compacted of before the cut, in order of arrival.
+        """Yield the uncompacted samples of these shards before the cut, in order of arrival.
 
-        Some shards at a time, each with all it has: so many that they have `at_least` samples.
+        Each item holds whole shards and, except for the last, at least `at_least` samples.
         """
         rows = await self._connection.stream(
             _UNCOMPACTED,
@@ -174,7 +179,7 @@ class CompactionRepository:
             yield Columns.joined(parts)
 
     async def advance(self, active_series: dict[int, int], *, cut: Cut, generation: int) -> None:
-        """Note that shards are compacted up to the cut, and how many series each had.
+        """Record that shards are compacted up to the cut, and how many series each had.
 
         Raises:
             StoreUnavailable: the database's clock was set back since the cut, and something may

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL over a road that can fall silent without a word."""
+"""Connections to PostgreSQL over a network that may drop packets without any error."""
 
 import asyncio
 import socket
@@ -17,21 +17,21 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from typing_extensions import override
 
 CLOSE_TIMEOUT_S = 0.5
-"""A server that is gone without a word never says goodbye, and somebody waits for an answer."""
+"""An unreachable server never completes the closing handshake, and a caller is waiting."""
 
 FIRST_TRY_S = 2.0
-"""What was sent while the road was silent is lost, and a second try may find it open again."""
+"""Packets sent during an outage are lost; a second try may find the network working again."""
 
 UNPROVEN_S = 0.05
-"""A connection that has rested for so long is asked whether it stands. That costs a fifth of a
-millisecond; a statement that nobody ever answers would cost its whole deadline. No PostgreSQL goes
-and is back within this, so whoever asks after that meets no connection from before."""
+"""A connection idle for longer is probed before use. The probe costs a fifth of a millisecond; a
+statement on a dead connection would cost its whole deadline. No PostgreSQL restarts within this
+time, so connections from before a restart are always probed."""
 
 PROOF_WITHIN_S = 1.0
 
 _KEEPALIVE_AFTER_S, _KEEPALIVE_EVERY_S, _KEEPALIVES = 2, 1, 3
-"""After five seconds without a sign of the other side, each gives a connection up: who waits for an
-answer hears so, and what was locked is free."""
+"""After five seconds without a sign of its peer, either side gives the connection up: a waiting
+caller gets an error, and PostgreSQL releases the locks."""
 
 _USER_TIMEOUT_MS = 5_000
 
@@ -40,11 +40,11 @@ SERVER_SETTINGS = {
     "tcp_keepalives_interval": str(_KEEPALIVE_EVERY_S),
     "tcp_keepalives_count": str(_KEEPALIVES),
 }
-"""PostgreSQL's half of it; on a Unix socket it takes no notice."""
+"""The same for PostgreSQL's side, which ignores these on Unix sockets."""
 
-_OPTIONS = {  # those that a system does not have are left out
+_OPTIONS = {  # options that a platform lacks are skipped
     "TCP_KEEPIDLE": _KEEPALIVE_AFTER_S,
-    "TCP_KEEPALIVE": _KEEPALIVE_AFTER_S,  # what macOS calls the same
+    "TCP_KEEPALIVE": _KEEPALIVE_AFTER_S,  # the name of TCP_KEEPIDLE on macOS
     "TCP_KEEPINTVL": _KEEPALIVE_EVERY_S,
     "TCP_KEEPCNT": _KEEPALIVES,
     "TCP_USER_TIMEOUT": _USER_TIMEOUT_MS,
@@ -56,7 +56,7 @@ _RETURNED_AT = "infrawatch_returned_at"
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """Hears of it when the other side is gone, and closes within a bound."""
+    """A connection that detects a dead peer by TCP keepalive and closes within a bounded time."""
 
     def __init__(self, protocol: object, transport: BaseTransport, *rest: object) -> None:
         super().__init__(protocol, transport, *rest)
@@ -64,20 +64,20 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
 
     @override
     async def close(self, *, timeout: float | None = None) -> None:
-        # SQLAlchemy's pools would wait for longer, or for ever.
+        # SQLAlchemy's pools would wait longer, or for ever.
         await super().close(timeout=min(timeout or CLOSE_TIMEOUT_S, CLOSE_TIMEOUT_S))
 
 
 async def connect(
     *where: object,
-    timeout: float,  # noqa: ASYNC109  # SQLAlchemy hands on what asyncpg calls so
+    timeout: float,  # noqa: ASYNC109  # asyncpg's argument, passed on by SQLAlchemy
     **how: object,
 ) -> Connection:
-    """Connect within so many seconds, in two tries if there is time.
+    """Connect within `timeout` seconds, in two tries if there is time.
 
     Raises:
-        OSError: nobody is there, or nobody answers (TimeoutError).
-        asyncpg.PostgresError: PostgreSQL refuses.
+        OSError: the server cannot be reached, or does not answer (TimeoutError).
+        asyncpg.PostgresError: PostgreSQL refuses the connection.
     """
     connected: Connection
     how["connection_class"] = Connection
@@ -91,9 +91,9 @@ async def connect(
 
 
 class Lender:
-    """Lends connections of a pool, and keeps the last one at hand for who comes next.
+    """Lends connections of a pool, and keeps the last one at hand for the next borrower.
 
-    To return it to the pool and to get it from there takes longer than to send a group.
+    Returning it to the pool and checking it out again takes longer than sending a group.
     """
 
     def __init__(self, engine: AsyncEngine, *, pool_size: int) -> None:
@@ -105,12 +105,12 @@ class Lender:
 
     @property
     def lent(self) -> int:
-        """How many connections are in use."""
+        """The number of connections in use."""
         return self._lent
 
     @asynccontextmanager
     async def lending(self) -> AsyncGenerator[AsyncConnection, None]:
-        """A connection without a transaction; after an error the pool looks at it."""
+        """Lend a connection outside a transaction; after an error it goes back to the pool."""
         connection = await self._take()
         self._lent += 1
         is_good = False
@@ -119,14 +119,14 @@ class Lender:
             is_good = True
         finally:
             self._lent -= 1
-            # Others wait for the pool, so its last one goes back.
+            # Other borrowers wait on the pool, so its last connection goes back to it.
             if is_good and self._at_hand is None and self._lent + 1 < self._pool_size:
                 self._at_hand, self._returned_s = connection, monotonic()
             else:
                 await asyncio.shield(connection.close())
 
     async def close(self) -> None:
-        """Close the pool, and what is at hand."""
+        """Close the pool and the connection at hand."""
         await self._return()
         await self._engine.dispose()
 
@@ -147,16 +147,16 @@ class Lender:
 
 
 def hand_out_proven(engine: AsyncEngine) -> None:
-    """Let the pool replace a connection that is gone before anybody uses it.
+    """Let the pool probe idle connections at checkout, and replace those that are dead.
 
-    If one has gone without a word, all others that rest in the pool are replaced, too.
+    If a probe fails, all other idle connections of the pool are replaced, too.
     """
     event.listen(engine.sync_engine, "checkout", _prove)
     event.listen(engine.sync_engine, "checkin", _note_return)
 
 
 def to_driver(connection: AsyncConnection) -> Connection:
-    """What SQLAlchemy itself asks. To go past it takes a third of the time for a short question."""
+    """Return the asyncpg connection. For short statements it takes a third of SQLAlchemy's time."""
     proxied = connection.sync_connection
     assert proxied is not None
     driver = proxied.connection.driver_connection
@@ -175,7 +175,7 @@ def _prove(connection: AdaptedConnection, record: ConnectionPoolEntry, _proxy: o
     try:
         connection.run_async(_ask)
     except _GONE as error:
-        driver.terminate()  # it would not hear a goodbye either
+        driver.terminate()  # an orderly close would not be answered either
         raise InvalidatePoolError("nobody answers") from error
 
 

@@ -1,4 +1,4 @@
-"""Rows of the journal: samples of one shard in order of arrival, as bits."""
+"""Rows of the journal: samples of one shard in order of arrival, encoded as bits."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Self
@@ -13,27 +13,27 @@ from infrawatch.store.bits import are_odd, from_bits
 from infrawatch.store.ragged import Runs, are_first
 
 Sent = NDArray[np.signedinteger]
-"""64-bit numbers, the highest byte first, as they travel."""
+"""64-bit big-endian numbers, as sent to PostgreSQL."""
 
 ROW_SAMPLES = 320
-"""Of 24 bytes each, so that a row fits PostgreSQL's page of 8 kB with all that is said of it."""
+"""Samples of 24 bytes each, so that a row with its other columns fits an 8 kB page."""
 
 _SAMPLE_BYTES, _RUN_BYTES = 8, 32
-"""What a sample of a run takes, and what is said of the run."""
+"""The size of each sample of a run, and of the run itself."""
 
 _ROW_BYTES = 24 * ROW_SAMPLES
 
 _BROKEN_RUNS = 2
-"""At the ends of a row."""
+"""Runs that the ends of a row may cut in two."""
 
 _IS_RUN = np.int64(-(2**63))
-"""Set in the id of a run: another word follows, of where it begins in its row and of its length."""
+"""Set in the id of a run: the next word holds the run's offset in the row and its length."""
 
 _COUNT_BITS = 32
 
 
 def from_packed(sent: Sequence[bytes]) -> Columns:
-    """Read the samples of rows, their three columns joined each by itself."""
+    """Decode the samples of rows, given their three columns, each concatenated."""
     words, told, values = map(from_bits, sent)
     told += copy.PG_EPOCH_US
     is_run = words < 0
@@ -52,9 +52,9 @@ def from_packed(sent: Sequence[bytes]) -> Columns:
 
 
 class Group(NamedTuple):
-    """A group as `append_group` takes it: rows of one shard each, and the samples of all of them.
+    """The arguments of `append_group`: rows of one shard each, and the samples of all rows.
 
-    Within a shard the order of arrival stays.
+    Samples of a shard keep their order of arrival.
     """
 
     shards: list[int]
@@ -99,9 +99,9 @@ class Group(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """Samples by shard, in runs: run i is of one series, and its samples `steps[i]` apart.
+    """Samples by shard, in runs: run i is of one series, and its samples are `steps[i]` apart.
 
-    `times` are those of the first of each run. Values are told one by one.
+    `times` holds the time of each run's first sample; `values` holds the value of every sample.
     """
 
     of_shards: Runs
@@ -113,7 +113,7 @@ class _Told(NamedTuple):
 
     @property
     def are_single(self) -> bool:
-        """Whether each run is but one sample."""
+        """Whether every run is a single sample."""
         return len(self.runs.starts) == len(self.values)
 
     @classmethod
@@ -133,7 +133,7 @@ class _Told(NamedTuple):
         return cls(of_shards, runs, series_ids, times_us - copy.PG_EPOCH_US, steps, values)
 
     def cut(self, rows: Runs, are_runs: Bools) -> Self:
-        """The same, in runs that end with their row; in rows that have none, of single samples."""
+        """Split runs at the ends of rows; in rows not stored as runs, into single samples."""
         if self.are_single:
             return self
         is_head = ~rows.spread(are_runs)
@@ -148,7 +148,7 @@ class _Told(NamedTuple):
 
 
 def _find_runs(columns: Columns) -> Runs | None:
-    """Neighbours of one series, as far apart from each other; None if most samples have none."""
+    """Find runs of evenly spaced samples of one series; None if most samples have no neighbour."""
     series_ids, times_us, _ = columns
     is_first = are_first(series_ids)
     if 2 * np.count_nonzero(is_first) >= len(columns):
@@ -159,7 +159,7 @@ def _find_runs(columns: Columns) -> Runs | None:
 
 
 def _by_shard(series_ids: Int64s, counts: Int64s | None = None) -> tuple[Positions, Runs]:
-    """The order of shards, in which that of arrival stays, and how many samples each has."""
+    """Return the stable order by shard, and the samples of each shard as runs."""
     shards = (series_ids & (SHARDS - 1)).astype(np.int16)
     # A stable sort of 16-bit integers is a radix sort: linear.
     order = np.argsort(shards, kind="stable")
@@ -167,9 +167,9 @@ def _by_shard(series_ids: Int64s, counts: Int64s | None = None) -> tuple[Positio
 
 
 def _cut(told: _Told) -> tuple[Int64s, Runs, Bools]:
-    """The shard of each row, rows that fit a page, and whether they are told in runs.
+    """Return the shard of each row, rows that fit a page, and whether each is stored as runs.
 
-    They are where that is shorter, by which readers know.
+    A row is stored as runs where that is shorter; readers tell the two forms apart by length.
     """
     if told.are_single:
         rows, shards = told.of_shards.cut(np.full(SHARDS, ROW_SAMPLES))
@@ -186,7 +186,7 @@ def _cut(told: _Told) -> tuple[Int64s, Runs, Bools]:
 
 
 def _fitting(of_shards: Runs, is_first: Int64s) -> Int64s:
-    """How many samples of each shard a row takes, if their runs are as long everywhere."""
+    """Return how many samples of each shard fit a row, if its runs are of about equal length."""
     has_some = of_shards.counts > 0
     starts, counts = of_shards.picked(has_some)
     runs = np.add.reduceat(is_first, starts)
@@ -201,7 +201,7 @@ def _fitting(of_shards: Runs, is_first: Int64s) -> Int64s:
 
 
 def _to_words(told: _Told, rows: Runs, are_runs: Bools) -> tuple[Int64s, Int64s, Int64s]:
-    """The words of the first two columns, and where those of each run begin."""
+    """Return the words of the first two columns, and where the words of each run begin."""
     starts, counts = told.runs
     if not are_runs.any():
         return told.series_ids, told.times, starts
@@ -218,7 +218,10 @@ def _to_words(told: _Told, rows: Runs, are_runs: Bools) -> tuple[Int64s, Int64s,
 
 
 def _find_odd(values: Float64s, rows: Runs) -> tuple[list[int | None], list[float]]:
-    """The values of rows that have an odd one, and where those of each begin, from 1."""
+    """Return the values of rows that have an odd one, and where each row's begin in them, from 1.
+
+    The latter come first, and are None for the other rows.
+    """
     is_odd = are_odd(values.view(np.int64))
     if not is_odd.any():
         return [None] * len(rows.counts), []

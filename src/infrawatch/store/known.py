@@ -19,7 +19,7 @@ class Series(NamedTuple):
 
 
 class KnownSeries:
-    """Series of all tenants by id; callers take the ids from a selection of their own tenant.
+    """Series of all tenants by id; callers get ids from selections within their own tenant.
 
     The cache is cleared when it would overflow; an addition larger than the cache is not kept.
     """

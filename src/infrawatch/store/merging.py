@@ -1,4 +1,4 @@
-"""Merging's part of the store: which windows have ended, and what they hold in both tiers."""
+"""Queries for merging: which windows have ended, and their samples in the head and in chunks."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -24,8 +24,8 @@ _LOCK = text("""
 SELECT shard FROM shards WHERE shard BETWEEN :first AND :last ORDER BY shard FOR UPDATE
 """)
 
-# Goes along the index from where the part before ended, no further than a part reaches. What a
-# window weighs is what may come out of it: late samples bring with them all that is closed of it.
+# Walks the index from the end of the previous part, and no further than one part reaches. The
+# weight of a window is the most samples it may yield: late samples also bring in its chunks.
 _NEXT_BLOCKS = text(f"""
 SELECT array_agg(shard), array_agg(block), array_agg(window_at)
 FROM (
@@ -48,7 +48,7 @@ FROM (
 WHERE total - weight < :most_samples
 """)
 
-# Row by row: put in order and joined there, it would go through a temporary file.
+# Returned row by row: sorted and concatenated in SQL, they would go through a temporary file.
 _TAKE_HEAD = text(f"""
 DELETE FROM chunks_head k
 USING unnest(CAST(:shards AS smallint[]), CAST(:blocks AS bigint[]),
@@ -57,7 +57,7 @@ WHERE k.shard = wanted.shard AND k.block = wanted.block AND k.window_at = wanted
 RETURNING k.generation, {HEAD_ROW}
 """)
 
-# Numbers come as the text of an array: asyncpg takes a microsecond for each element of a list.
+# Numbers are sent as the text of an array: asyncpg takes a microsecond per element of a list.
 WANTED_WINDOWS = f"""
 (
     SELECT CAST(id & {SHARDS - 1} AS smallint) AS shard, id AS series_id,
@@ -67,7 +67,7 @@ WANTED_WINDOWS = f"""
 ) AS wanted
 """
 
-# One index descent for each window, in the partitions of these days alone.
+# One index descent per window, in the partitions of these days only.
 _TAKE_CLOSED = text(f"""
 WITH taken AS (
     DELETE FROM chunks c
@@ -85,11 +85,11 @@ _UNMERGED = text("SELECT shard FROM shards WHERE merged_until < :until ORDER BY 
 _MERGED = text("UPDATE shards SET merged_until = :until WHERE shard BETWEEN :first AND :last")
 
 _MOST_ROWS = 20_000
-"""Of the head a part of a merge looks at; full ones hold nine million samples."""
+"""The rows of the head that one part of a merge examines; full ones hold nine million samples."""
 
 
 class Blocks(NamedTuple):
-    """Windows of blocks, which lie in rows of their own: by shard, block and time."""
+    """Windows of blocks, each stored in rows of its own: by shard, block and time."""
 
     shards: Sequence[int]
     numbers: Sequence[int]
@@ -97,12 +97,12 @@ class Blocks(NamedTuple):
 
     @classmethod
     def joined(cls, parts: "Sequence[Blocks]") -> Self:
-        """All parts one after the other."""
+        """Concatenate the parts."""
         return cls(*(list(chain.from_iterable(one)) for one in zip(*parts, strict=True)))
 
     @property
     def last(self) -> tuple[int, int, datetime]:
-        """Where the next part begins."""
+        """The last window, after which the next part begins."""
         return self.shards[-1], self.numbers[-1], self.starts_at[-1]
 
 
@@ -114,7 +114,7 @@ class Windows(NamedTuple):
 
     @classmethod
     def of(cls, ids: Int64s, times_us: Int64s, length_us: int) -> Self:
-        """Those that so long ones have of these times of series, each once, in order."""
+        """Return the distinct windows of `length_us` that hold these times of series, sorted."""
         starts_us = times_us // length_us * length_us
         order = np.lexsort((starts_us, ids))
         ids, starts_us = ids[order], starts_us[order]
@@ -122,7 +122,7 @@ class Windows(NamedTuple):
         return cls(ids[is_first], starts_us[is_first])
 
     def to_parameters(self) -> dict[str, object]:
-        """What `WANTED_WINDOWS` asks for, and the span they lie in."""
+        """Return the parameters of `WANTED_WINDOWS`, and the span of these windows."""
         return {
             "ids": copy.to_array_text(self.ids),
             "starts": copy.to_array_text(self.starts_us),
@@ -132,7 +132,7 @@ class Windows(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What is removed of some windows: what was closed, and the head, which wins."""
+    """What was removed of some windows: chunks, and samples of the head, which take precedence."""
 
     windows: Windows
     closed: Chunks
@@ -144,7 +144,7 @@ class MergeRepository:
         self._connection = connection
 
     async def lock(self, shards: range) -> None:
-        """Hold the shards until the transaction ends, once nobody else does."""
+        """Wait for the locks of the shards, and hold them until the transaction ends."""
         await self._connection.execute(_LOCK, {"first": shards[0], "last": shards[-1]})
 
     async def find_blocks(
@@ -155,9 +155,9 @@ class MergeRepository:
         *,
         most_samples: int,
     ) -> Blocks:
-        """The head's next windows of blocks that begin before `until`.
+        """Find the next windows of blocks in the head that begin before `until`.
 
-        No more once so many samples may come out of them; but one if there is any.
+        Stops once they may yield `most_samples`, but finds at least one if there is any.
         """
         shard, block, at = after or (shards[0] - 1, 0, until)
         wanted = {"shard": shard, "block": block, "at": at, "last": shards[-1], "until": until}
@@ -166,13 +166,13 @@ class MergeRepository:
         return Blocks(*(one or () for one in found))
 
     async def take(self, blocks: Blocks, arriving: Sequence[HeadSamples] = ()) -> Taken:
-        """Remove these windows from the head, and what is closed already of the series in them.
+        """Remove these windows from the head, and the chunks of their series in them.
 
-        Series may be in what arrives of the windows alone.
+        Their series are those in the head and those in `arriving`.
         """
         wanted = {"shards": blocks.shards, "blocks": blocks.numbers, "windows": blocks.starts_at}
         rows = (await self._connection.execute(_TAKE_HEAD, wanted)).all()
-        # Of a series later generations come later, so that they win.
+        # Later generations come last, so that their samples take precedence.
         rows = sorted(rows, key=itemgetter(0))
         head = from_head([b"".join(row[field] for row in rows) for field in (1, 2, 3)])
         parts = [head, *arriving]
@@ -185,7 +185,7 @@ class MergeRepository:
         return Taken(windows, from_row(answer.one()), head)
 
     async def unmerged(self, until: datetime) -> list[int]:
-        """The shards whose head has not been merged up to then."""
+        """Return the shards whose head has not been merged up to `until`."""
         return list((await self._connection.execute(_UNMERGED, {"until": until})).scalars())
 
     async def note_merged(self, shards: range, until: datetime) -> None:

@@ -1,4 +1,4 @@
-"""Partitions: of chunks and rollups, dropped whole; slots of the journal, emptied whole."""
+"""Partitions of chunks and rollups, which are dropped; slots of the journal, which are emptied."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = CAST('{table}' AS regclass)
 """
 
-# Attaching waits for no reader and no writer; CREATE TABLE … PARTITION OF would stop them all.
+# ATTACH PARTITION blocks neither readers nor writers; CREATE TABLE … PARTITION OF blocks both.
 _MAKE = "CREATE TABLE {name} (LIKE {table} INCLUDING ALL)"
 
-# Counting what is in arrays takes PostgreSQL 13 µs a row of chunks, each time a tenth is new; no
-# plan depends on it. A table like another one does not take this over.
+# ANALYZE of array columns takes 13 µs per row of chunks, each time a tenth of the rows is new, and
+# no plan depends on it. CREATE TABLE … LIKE does not copy this setting.
 _COUNT_NOT = "ALTER TABLE {name} {columns}"
 _ATTACH = """
 ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{start} UTC') TO ('{end} UTC')
@@ -27,8 +27,8 @@ ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{start} UTC') TO (
 _SHORT_PATIENCE = text("SET LOCAL lock_timeout = '50ms'")
 _ONE_AT_A_TIME = "LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE"
 
-# A slot may go when all of it is compacted, and has been for so long that nobody reads it any more:
-# TRUNCATE does not care for snapshots that still see what it removes.
+# A slot may be emptied once all of it has been compacted for so long that no reader needs it:
+# TRUNCATE also removes rows that older snapshots still see.
 _IS_SPENT = """
 SELECT count(newest.arrived_at) > 0
     AND bool_and(newest.arrived_at < least(h.compacted_until, :before))
@@ -44,7 +44,7 @@ SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = CAST('journal' AS regclass) ORDER BY 1
 """)
 
-# Snapshots that are older than a transaction hold back the horizon; standbys are not asked.
+# Snapshots older than a transaction hold back backend_xmin; standbys are not considered.
 _NEWEST_TRANSACTION = text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
 _OLDEST_READER = text("""
 SELECT coalesce(bool_and(NOT (age(backend_xmin) > age(CAST(CAST(:newest AS text) AS xid)))), true)
@@ -55,9 +55,9 @@ WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND datname = current
 
 @dataclass(frozen=True, slots=True)
 class Partitioned:
-    """A table that is cut into days, or into months if it is small; they are named by `form`.
+    """A table partitioned by day, or by month if it is small; `form` names the partitions.
 
-    Of its columns `packed` PostgreSQL keeps no statistics.
+    PostgreSQL keeps no statistics of the columns `packed`.
     """
 
     table: str
@@ -65,11 +65,11 @@ class Partitioned:
     packed: Sequence[str]
 
     def start_of(self, day: date) -> date:
-        """The first day of the partition that a day belongs to."""
+        """Return the first day of the partition that contains a day."""
         return self.from_name(self.to_name(day))
 
     def end_of(self, start: date) -> date:
-        """The first day of the partition after this one."""
+        """Return the first day of the partition after the one that begins at `start`."""
         longest = timedelta(days=1 if "%d" in self.form else 31)
         return self.start_of(start + longest)
 
@@ -93,12 +93,12 @@ class PartitionRepository:
         self._connection = connection
 
     async def find(self, parted: Partitioned) -> set[date]:
-        """The first days of the partitions there are."""
+        """Return the first days of the existing partitions."""
         names = await self._connection.execute(text(_NAMES.format(table=parted.table)))
         return {parted.from_name(name) for name in names.scalars()}
 
     async def make(self, parted: Partitioned, days: Iterable[date]) -> None:
-        """Make those partitions for these days that are missing; two processes make each once."""
+        """Create missing partitions for these days; concurrent processes create each only once."""
         wanted = {parted.start_of(day) for day in days}
         if not wanted - await self.find(parted):
             return
@@ -113,38 +113,38 @@ class PartitionRepository:
             await self._connection.execute(text(attach))
 
     async def drop(self, parted: Partitioned, start: date) -> None:
-        """Drop a partition, with all that is in it.
+        """Drop a partition and its contents.
 
         Raises:
-            StoreUnavailable: somebody reads; nothing was dropped, try again soon.
+            StoreUnavailable: the table is being read; nothing was dropped, try again soon.
         """
         await self._connection.execute(_SHORT_PATIENCE)
         await self._connection.execute(text(f"DROP TABLE IF EXISTS {parted.to_name(start)}"))
 
     async def newest_transaction(self) -> int:
-        """A number that is above all transactions that have committed."""
+        """Return a transaction number above those of all committed transactions."""
         return int((await self._connection.execute(_NEWEST_TRANSACTION)).scalar_one())
 
     async def are_all_newer(self, transaction: int) -> bool:
-        """Whether everybody who reads now sees what was committed before that transaction."""
+        """Whether every open snapshot sees everything committed before `transaction`."""
         wanted = {"newest": str(transaction % 2**32)}
         return bool((await self._connection.execute(_OLDEST_READER, wanted)).scalar_one())
 
     async def slots(self) -> list[str]:
-        """The journal's partitions."""
+        """Return the names of the journal's partitions."""
         return list((await self._connection.execute(_SLOTS)).scalars())
 
     async def is_spent(self, slot: str, before: datetime) -> bool:
-        """Whether a slot holds anything, all of it compacted and arrived before then."""
+        """Whether a slot is not empty, and all of it is compacted and arrived before `before`."""
         statement = text(_IS_SPENT.format(slot=slot))
         answer = await self._connection.execute(statement, {"before": before})
         return bool(answer.scalar_one())
 
     async def empty_slot(self, slot: str, *, before: datetime) -> bool:
-        """Empty a slot if nothing in it arrived since `before` or waits for compaction.
+        """Empty a slot if it is spent (see `is_spent`); return whether it was emptied.
 
         Raises:
-            StoreUnavailable: somebody uses it; it was left alone.
+            StoreUnavailable: the slot is in use; it was not changed.
         """
         if not await self.is_spent(slot, before):
             return False

@@ -1,4 +1,4 @@
-"""One snapshot, and everything that can be read from it on behalf of one tenant."""
+"""One snapshot, and the repositories that read it on behalf of one tenant."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -15,7 +15,7 @@ from infrawatch.store.writers import WriterRepository
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Repositories on one read-only transaction: whatever they read happened at one instant."""
+    """Repositories on one read-only transaction, which all see the same state."""
 
     series: SeriesRepository
     samples: SampleRepository
@@ -31,7 +31,7 @@ class Snapshot:
         max_samples: int,
         known: KnownSeries | None = None,
     ) -> Self:
-        """Read on that connection; series that are `known` are not asked for their names."""
+        """Read on this connection; the names of `known` series are not queried."""
         return cls(
             SeriesRepository(connection, tenant_id, known),
             SampleRepository(connection, max_samples=max_samples),

@@ -1,4 +1,4 @@
-"""The merged read: samples of some series in a span, whatever tier they lie in."""
+"""The merged read: samples of some series in a span, from journal, head and chunks."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -20,7 +20,7 @@ from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
 EVER = TimeRange(0, FAR_FUTURE_US)
 
 _OFF_LOOP_SAMPLES = 200_000
-"""Unpacking as many takes about ten milliseconds; more would keep other requests waiting."""
+"""Unpacking this many takes about ten milliseconds; more would block other requests."""
 
 _BUFFERED_ROWS = 50
 """A row can hold a megabyte."""
@@ -28,8 +28,8 @@ _BUFFERED_ROWS = 50
 _SPANNED = "AND j.max_at >= :start AND j.min_at < :end"
 _JOURNAL_OF_SHARDS = Statement.of(JOINED.format(wanted="", condition=_SPANNED))
 
-# For a few series of each shard PostgreSQL looks for them in the bytes of a row, leading zeros left
-# out because they are everywhere, and sends rows that seem to hold one.
+# For a few series per shard PostgreSQL searches the bytes of each row for their ids, without
+# leading zeros because those occur everywhere, and sends the rows that seem to hold one.
 _JOURNAL_OF_FEW = Statement.of(
     JOINED.format(
         wanted=f"""
@@ -45,12 +45,12 @@ JOIN (
 )
 
 _FEW = 8
-"""Series of a shard; with three times as many it costs the same to send everything. Or shards: of
-so few, all that waits for compaction fits in memory."""
+"""Series per shard up to which rows are searched: with three times as many, sending all rows costs
+the same. Also the number of shards whose uncompacted samples fit in memory."""
 
 
 class SampleRepository:
-    """Reads samples; the last arrival of each (series, time) is the one there is."""
+    """Reads samples; of those with the same (series, time), the last arrival counts."""
 
     def __init__(self, connection: AsyncConnection, *, max_samples: int) -> None:
         self._connection = connection
@@ -58,10 +58,10 @@ class SampleRepository:
         self._max_samples = max_samples
 
     async def read(self, ids: Sequence[int] | Int64s, span: TimeRange) -> Columns:
-        """Samples of these series in the span, sorted by (series, time), unique.
+        """Return the samples of these series in the span, sorted by (series, time), unique.
 
         Raises:
-            QueryTooBroad: there are more than `max_samples`.
+            QueryTooBroad: there are more than `max_samples` samples.
         """
         stored = await self.fetch(ids, span)
         if len(stored) > _OFF_LOOP_SAMPLES:
@@ -69,10 +69,10 @@ class SampleRepository:
         return stored.samples()
 
     async def fetch(self, ids: Sequence[int] | Int64s, span: TimeRange) -> Stored:
-        """The same, as it is stored; to unpack and sort it is for the caller.
+        """Return the same samples as stored; the caller unpacks and sorts them.
 
         Raises:
-            QueryTooBroad: there are more than `max_samples` for sure.
+            QueryTooBroad: there are more than `max_samples` samples, even without unpacking.
         """
         wanted = np.unique(np.asarray(ids, np.int64))
         closed: list[Chunks] = []
@@ -90,9 +90,9 @@ class SampleRepository:
         return Stored(span, closed, Columns.joined(recent), self._max_samples)
 
     async def find_last(self, ids: Sequence[int] | Int64s, span: TimeRange) -> Columns:
-        """The sample with the latest time of each series that has one in the span, by series.
+        """Return the latest sample in the span of each series that has one, by series.
 
-        Holds no more than these in memory, however many samples there are.
+        Memory use does not grow with the number of samples in the span.
         """
         wanted = np.unique(np.asarray(ids, np.int64))
         times_us, values = np.full(len(wanted), -1), np.empty(len(wanted))
@@ -100,13 +100,13 @@ class SampleRepository:
             ordered = latest_arrivals(part)
             last = ordered.picked(series_bounds(ordered.series_ids)[1:] - 1)
             places = np.searchsorted(wanted, last.series_ids)
-            is_newer = last.times_us >= times_us[places]  # at the same time, it arrived later
+            is_newer = last.times_us >= times_us[places]  # of equal times, later parts arrived last
             times_us[places[is_newer]] = last.times_us[is_newer]
             values[places[is_newer]] = last.values[is_newer]
         return Columns(wanted, times_us, values).picked(times_us >= 0)
 
     async def find_ends(self, ids: Sequence[int]) -> Mapping[int, tuple[int, int]]:
-        """The first and the last time, in µs, of each series that has samples."""
+        """Return the first and last time, in µs, of each series that has samples."""
         wanted = np.unique(np.asarray(ids, np.int64))
         first = np.full(len(wanted), FAR_FUTURE_US)
         last = np.full(len(wanted), -1)
@@ -121,14 +121,14 @@ class SampleRepository:
         return {series_id: (start, end) for series_id, start, end in found if end >= 0}
 
     async def _newest(self, wanted: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
-        """Samples in the span, of chunks and then of the journal: what comes later wins."""
+        """Yield samples in the span, from chunks, then the journal: later ones take precedence."""
         async for part in self._chunks.read_newest(wanted, span):
             yield part
         async for part in self._journal(wanted, span):
             yield part
 
     async def _journal(self, wanted: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
-        """What is not compacted yet, in order of arrival within each series, some at a time."""
+        """Yield uncompacted samples in parts, in order of arrival within each series."""
         shards = np.unique(wanted & (SHARDS - 1))
         spanned = {"start": from_us(span.start_us), "end": from_us(span.end_us)}
         asked: dict[str, object] = {"shards": shards.tolist(), **spanned}
@@ -137,7 +137,7 @@ class SampleRepository:
             statement = _JOURNAL_OF_FEW
             asked |= to_wanted(wanted)
         of_shard = {int(shard): wanted[wanted & (SHARDS - 1) == shard] for shard in shards}
-        if is_few or len(shards) <= _FEW:  # a stream asks PostgreSQL twice as often
+        if is_few or len(shards) <= _FEW:  # a stream takes twice as many round trips
             for shard, *sent in await statement.fetch(self._connection, asked):
                 yield _picked(sent, of_shard[shard], span)
             return

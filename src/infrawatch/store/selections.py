@@ -1,4 +1,4 @@
-"""Selections as statements: which series conditions mean, and what series are called."""
+"""Selections as statements: which series match conditions, and the names of series."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -13,18 +13,18 @@ from infrawatch.store.known import Series
 from infrawatch.store.statements import Statement
 
 PAGE = 2_000
-"""Of the longest label sets there may be, so many still fit into a string."""
+"""Series per page: as many of the longest label sets as fit into a string."""
 
 _REMEMBERED = 64
-"""Conditions, of which there are as many as selectors have shapes."""
+"""Cached statements: selectors of the same shape have the same conditions."""
 
 _SENT_IDS = "substr(array_send(array_agg(id)), 21)"
 _SENT = f"{_SENT_IDS}, array_agg(metric), '[' || string_agg(labels, ',') || ']'"
-"""Series as one row, whose labels are one JSON document: one by one they take ten times as long."""
+"""Series as one row, all labels in one JSON document: ten times as fast as one by one."""
 
 
 def to_series(page: Sequence[Any]) -> Iterator[Series]:
-    """Read the last three columns of a row."""
+    """Decode the last three columns of a row."""
     ids, metrics, labels = page
     if ids is None:
         return iter(())
@@ -35,7 +35,7 @@ def to_series(page: Sequence[Any]) -> Iterator[Series]:
 
 @lru_cache(_REMEMBERED)
 def next_of(conditions: str) -> Statement:
-    """Where the next so many series end, whoever has them; how many they are; and those meant."""
+    """Select the last id and the number of the next `size` series of any tenant, and the matches."""
     return Statement.of(f"""
 WITH next AS MATERIALIZED (
     SELECT id, tenant_id, metric, labels FROM series WHERE id > :after ORDER BY id LIMIT :size
@@ -50,7 +50,7 @@ FROM (
 
 @lru_cache(_REMEMBERED)
 def ids_of(conditions: str) -> Statement:
-    """The ids of what conditions mean, in order, as one value."""
+    """Select the ids of the series that match conditions, in order, as one value."""
     return Statement.of(f"""
 {_meant("id", conditions)}
 SELECT {_SENT_IDS} FROM (SELECT id FROM meant ORDER BY id LIMIT :limit) AS selected
@@ -59,7 +59,7 @@ SELECT {_SENT_IDS} FROM (SELECT id FROM meant ORDER BY id LIMIT :limit) AS selec
 
 @lru_cache(_REMEMBERED)
 def named_of(conditions: str) -> Statement:
-    """What conditions mean, a page of it in each row."""
+    """Select the series that match conditions, one page per row."""
     return Statement.of(f"""
 {_meant("id, metric, labels", conditions)}
 SELECT {_SENT}
@@ -73,10 +73,9 @@ GROUP BY page ORDER BY page
 
 
 def _meant(columns: str, conditions: str) -> str:
-    """What is meant is looked up first.
+    """Find matching series in a CTE, materialized if there are conditions.
 
-    Before a LIMIT it does not know, PostgreSQL would rather look at each series of all, in order
-    of their ids.
+    For an unknown LIMIT PostgreSQL would otherwise scan all series in order of their ids.
     """
     materialized = "MATERIALIZED" if conditions else "NOT MATERIALIZED"
     return f"""
@@ -86,7 +85,7 @@ WITH meant AS {materialized} (
 """
 
 
-# An index descent for each.
+# One index descent per series.
 NAMED = Statement.of(f"""
 SELECT {_SENT}
 FROM (
@@ -96,4 +95,4 @@ FROM (
 ) AS selected
 GROUP BY page
 """)
-"""What the series with these ids are called, a page in each row."""
+"""Selects the series with these ids, one page per row."""

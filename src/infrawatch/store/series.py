@@ -1,4 +1,4 @@
-"""Series: names become ids, selectors become series."""
+"""Series: resolves names to ids and selectors to series."""
 
 import asyncio
 import json
@@ -21,9 +21,9 @@ from infrawatch.store.known import KnownSeries, Series
 from infrawatch.store.selections import NAMED, PAGE, ids_of, named_of, next_of, to_series
 from infrawatch.store.wanted import BLOCK_BITS
 
-# One index descent per wanted series; shard and fingerprint together are the unique key. As a plain
-# join PostgreSQL hashes all series of the tenant, until it has counted them: that is a minute after
-# a fleet has come (docs/decisions/0011).
+# One index descent per wanted series; (tenant, shard, fingerprint) is unique. In a plain join
+# PostgreSQL hashes all series of the tenant until it has analyzed the table, about a minute after a
+# fleet has started sending (docs/decisions/0011).
 _FIND = text("""
 SELECT wanted.fingerprint, s.id
 FROM unnest(CAST(:shards AS smallint[]), CAST(:fingerprints AS uuid[]))
@@ -34,8 +34,8 @@ CROSS JOIN LATERAL (
 ) AS s
 """)
 
-# Who else creates the same series wins or loses as a whole row; where all sort what they create,
-# two such transactions wait for each other in one direction only.
+# Of concurrent transactions that create the same series, one wins the whole row. As all insert in
+# the same order, they cannot deadlock.
 _CREATE = text("""
 INSERT INTO series (id, shard, tenant_id, metric, labels, fingerprint)
 SELECT (nextval('series_number') << 6) | new.shard, new.shard, :tenant, new.metric,
@@ -58,29 +58,29 @@ class SeriesRepository:
         self._known = KnownSeries() if known is None else known
 
     async def resolve(self, names: Sequence[SeriesName]) -> list[int]:
-        """The id of each name, in order; creates the series that are missing.
+        """Return the id of each name, in order; create missing series.
 
-        Processes that create the same series at once all get the same ids.
+        Processes that create the same series concurrently all get the same ids.
         """
         marks = [name.fingerprint() for name in names]
         wanted = dict(zip(marks, names, strict=True))
         known = await self._find(wanted)
         if missing := _without(wanted, known):
             known |= await self._create(missing)
-            if theirs := _without(missing, known):  # another process was faster
+            if theirs := _without(missing, known):  # created concurrently by another process
                 known |= await self._find(theirs)
         return [known[mark] for mark in marks]
 
     async def find(self, names: Sequence[SeriesName]) -> list[int | None]:
-        """The id of each name, in order; None for one that is not stored."""
+        """Return the id of each name, in order; None if it is not stored."""
         marks = [name.fingerprint() for name in names]
         known = await self._find(dict(zip(marks, names, strict=True)))
         return [known.get(mark) for mark in marks]
 
     async def count_active(self, *, at_least: int) -> int:
-        """How many series got samples in the open windows, about the last two hours.
+        """Return how many series have samples in open windows, about the last two hours.
 
-        Counting them takes a while; where there are not even `at_least` series, all are counted.
+        The query is slow, so if the tenant has fewer than `at_least` series, all are counted.
         """
         wanted = {"tenant": self._tenant_id}
         stored = int((await self._connection.execute(_COUNT, wanted)).scalar_one())
@@ -89,7 +89,7 @@ class SeriesRepository:
         return int((await self._connection.execute(_COUNT_ACTIVE, wanted)).scalar_one())
 
     async def select(self, selector: Selector, *, limit: int, after: int = 0) -> list[Series]:
-        """At most `limit` of the series a selector means, by id, with ids above `after`."""
+        """Return at most `limit` series that match a selector and have ids above `after`, by id."""
         conditions, parameters, rest = split(selector)
         wanted = {"tenant": self._tenant_id, "after": after, **parameters}
         if not rest.matchers:
@@ -107,7 +107,7 @@ class SeriesRepository:
         return found[:limit]
 
     async def page(self, selector: Selector, *, limit: int, after: int) -> list[Series]:
-        """The same, for about the price of a page where a good part of all series is meant."""
+        """Return the same as `select`; cheaper if a good part of all series matches."""
         conditions, parameters, rest = split(selector)
         statement, accepts = next_of(conditions), to_predicate(rest)
         wanted = {"tenant": self._tenant_id, "after": after, "size": _PROBED, **parameters}
@@ -124,7 +124,7 @@ class SeriesRepository:
             wanted |= {"after": last, "size": PAGE}
 
     async def _name(self, ids: Int64s) -> list[Series]:
-        """Series of this tenant, in the order of their ids; those that are not known are read."""
+        """Return series of this tenant by their ids, in that order; read those not cached."""
         wanted: list[int] = ids.tolist()
         series = self._known.find(wanted)
         missing = [series_id for series_id in wanted if series_id not in series]
@@ -137,12 +137,12 @@ class SeriesRepository:
         return [series[series_id] for series_id in wanted]
 
     async def count_labels(self) -> dict[str, int]:
-        """Every label name, `__name__` included, and how many series have it."""
+        """Return every label name, including `__name__`, with the number of series that have it."""
         rows = await self._connection.execute(_COUNT_LABELS, {"tenant": self._tenant_id})
         return {name: count for name, count in rows}  # noqa: C416  # dict() cannot type rows
 
     async def count_values(self, label: str, *, limit: int) -> dict[str, int]:
-        """At most `limit` values of a label in order, and how many series have each."""
+        """Return at most `limit` values of a label, sorted, with the number of series of each."""
         statement = _COUNT_METRICS if label == METRIC_LABEL else _COUNT_VALUES
         wanted: dict[str, object] = {"tenant": self._tenant_id, "limit": limit}
         if statement is _COUNT_VALUES:
@@ -162,7 +162,7 @@ class SeriesRepository:
         return {mark.bytes: series_id for mark, series_id in rows}
 
     async def _create(self, missing: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
-        """Ids of those that were created, not of those that another process created."""
+        """Create series; return the ids of those that another process did not create first."""
         ordered = sorted(missing.items(), key=_place_of)
         rows = await self._connection.execute(
             _CREATE,
@@ -178,20 +178,20 @@ class SeriesRepository:
 
 
 async def list_all_ids(connection: AsyncConnection) -> Int64s:
-    """The ids of all tenants' series in this snapshot, ascending."""
+    """Return the ids of all tenants' series in this snapshot, ascending."""
     sent: bytes | None = (await connection.execute(_ALL_IDS)).scalar_one()
     return from_joined_elements(sent or b"")
 
 
 async def find_names(connection: AsyncConnection, ids: Sequence[int]) -> list[tuple[int, Series]]:
-    """The series with these ids, whatever their tenant: (tenant id, series)."""
+    """Return the series with these ids, of any tenant, as (tenant id, series)."""
     shards = [shard_of(series_id) for series_id in ids]
     rows = await connection.execute(_NAMES, {"ids": list(ids), "shards": shards})
     return [(row.tenant_id, Series(row.id, row.metric, json.loads(row.labels))) for row in rows]
 
 
 def _place_of(new: tuple[bytes, SeriesName]) -> tuple[int, str, bytes]:
-    """Series of one place get ids next to each other, so that their samples share rows."""
+    """Sort key that gives series of one place consecutive ids, so that their samples share rows."""
     mark, name = new
     return name.shard(), name.place(), mark
 
@@ -207,7 +207,7 @@ def _meant(page: Sequence[Any], accepts: Predicate) -> list[Series]:
 
 
 _PROBED = 128
-"""Series that tell, in a fifth of a millisecond, whether it pays to go through all by their ids."""
+"""Series probed, in a fifth of a millisecond, to decide whether a scan by id pays off."""
 
 _GOOD_PART = 8
 
@@ -221,8 +221,8 @@ FROM unnest(CAST(:shards AS smallint[]), CAST(:ids AS bigint[])) AS wanted (shar
 JOIN series s USING (shard, id)
 """)
 
-# These read all series of the tenant once; answers are small. Text is ordered as Python orders it,
-# whatever the database's own collation.
+# These read all series of the tenant once; results are small. Text is sorted as Python sorts it,
+# whatever the collation of the database.
 _COUNT_LABELS = text("""
 SELECT name, count(*) FROM (
     SELECT jsonb_object_keys(labels) AS name FROM series WHERE tenant_id = :tenant
@@ -232,7 +232,7 @@ SELECT name, count(*) FROM (
 
 _COUNT = text("SELECT count(*) FROM series WHERE tenant_id = :tenant")
 
-# What is uncompacted is read once, the index of chunks_head once for each series.
+# Reads the uncompacted samples once, and the index of chunks_head once per series.
 _COUNT_ACTIVE = text(f"""
 WITH uncompacted AS MATERIALIZED (
     SELECT DISTINCT u.series_id AS id

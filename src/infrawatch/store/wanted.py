@@ -1,11 +1,11 @@
-"""The series that a statement is to find: one parameter, however many they are."""
+"""The series a statement has to find, as one parameter whatever their number."""
 
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Int64s
 from infrawatch.store.copy import to_array_text
 
 BLOCK_BITS = 15
-"""Of an id, six for the shard among them: a block has up to 512 series of one shard."""
+"""Low bits of an id that a block spans, six of them the shard: up to 512 series of one shard."""
 
 ARRAY_OF_WANTED = f"""
 FROM (
@@ -24,19 +24,19 @@ FROM (
 JOIN {{table}} k ON k.shard = wanted.shard AND k.block = wanted.block
     AND k.first_id <= wanted.last AND k.last_id >= wanted.first
 """
-"""Rows that hold several series, `first_id` to `last_id` of a block, and may hold wanted ones."""
+"""Rows of several series of a block, from `first_id` to `last_id`, that may hold wanted ones."""
 
 MAY_HOLD = "EXISTS (SELECT FROM unnest(wanted.ids) AS id WHERE id BETWEEN k.first_id AND k.last_id)"
-"""Of such a row: one of them lies between its first and its last, not only beside others."""
+"""A stricter test of such a row: a wanted id lies between its first and last id."""
 
 BLOCKS_OF_WANTED = f"{NEAR_WANTED} AND {MAY_HOLD}"
 
 
 def to_wanted(ids: Int64s) -> dict[str, object]:
-    """What `ARRAY_OF_WANTED` and `BLOCKS_OF_WANTED` ask for."""
+    """Return the parameters of `ARRAY_OF_WANTED` and `BLOCKS_OF_WANTED`."""
     return {"ids": to_array_text(ids)}
 
 
 def block_of(series_ids: Int64s) -> Int64s:
-    """The block of each series: neighbours of a shard, which share rows in some tables."""
+    """Return the block of each series: neighbours in a shard, which share rows in some tables."""
     return series_ids >> BLOCK_BITS

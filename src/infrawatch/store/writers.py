@@ -1,4 +1,4 @@
-"""Writers: who commits, and how often each has; what makes commits countable without holes."""
+"""Writers: each numbers its own commits, without gaps."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -11,10 +11,10 @@ from infrawatch.model.cursor import Cursor
 
 _REGISTER = text("INSERT INTO writers DEFAULT VALUES RETURNING writer, clock_timestamp()")
 
-# Waits for a transaction that still holds the row, so what it returns is final.
+# Waits for a transaction that still holds the row's lock, so the result is final.
 _FENCE = text("UPDATE writers SET fenced = true WHERE writer = :writer RETURNING last_seq")
 
-# One that is at work holds its row's lock, or has just been heard of.
+# A writer at work holds its row's lock, or has committed recently.
 _FORGET = text("""
 DELETE FROM writers WHERE writer IN (
     SELECT writer FROM writers WHERE last_at < clock_timestamp() - CAST(:silence AS interval)
@@ -28,7 +28,8 @@ WHERE CAST(:window AS interval) IS NULL
     OR last_at >= clock_timestamp() - CAST(:window AS interval)
 """)
 
-# Whoever advances a writer locks the table so until the commit. The clock is read before the locks.
+# A transaction that advances a writer holds this lock until it commits. The clock is read before
+# the locks are.
 _UNDER_WAY = text("""
 SELECT (extract(epoch FROM least(statement_timestamp(), min(a.xact_start))) * 1000000)::bigint
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -46,11 +47,11 @@ JOIN writers USING (writer) WHERE writers.last_seq >= wanted.seq
 
 
 class Fenced(Exception):
-    """This writer may not commit any more; take a new one. Between store and ingest, no answer."""
+    """The writer may not commit any more; ingest catches this and registers a new one."""
 
 
 class Registered(NamedTuple):
-    """A new writer, and what the database's clock said."""
+    """A new writer, and the database's clock at its registration."""
 
     writer: int
     at: datetime
@@ -68,38 +69,38 @@ class WriterRepository:
         self._connection = connection
 
     async def register(self) -> Registered:
-        """Take a new writer, whose next seq is 1."""
+        """Register a new writer, whose next seq is 1."""
         return Registered._make((await self._connection.execute(_REGISTER)).one())
 
     async def fence(self, writer: int) -> int:
-        """Let the writer never commit again; answer the seq of its last commit.
+        """Bar the writer from committing again; return the seq of its last commit.
 
-        Waits until a transaction of that writer, if there still is one, has ended. One that was
-        forgotten for its silence has committed nothing that anybody can still ask for: 0.
+        Waits for a transaction of the writer that is still open. Returns 0 for a writer that was
+        removed for its silence: it committed nothing that can still be asked for.
         """
         answer = await self._connection.execute(_FENCE, {"writer": writer})
         return int(answer.scalar_one_or_none() or 0)
 
     async def forget_silent(self, silence: timedelta) -> None:
-        """Remove writers that have not committed for so long; a live one takes a new number."""
+        """Remove writers that have not committed for `silence`; a live one registers again."""
         await self._connection.execute(_FORGET, {"silence": silence})
 
     async def positions(self, window: timedelta | None = None) -> WriterPositions:
-        """How far the writers are, all or those that committed lately, in this snapshot."""
+        """Return the positions in this snapshot of all writers, or of those active in `window`."""
         rows = (await self._connection.execute(_POSITIONS, {"window": window})).all()
         if not rows:
             return WriterPositions({}, int((await self._connection.execute(_CLOCK)).scalar_one()))
         return WriterPositions({writer: seq for writer, seq, _ in rows}, rows[0][2])
 
     async def under_way_since(self) -> int:
-        """Whatever is not visible in a later snapshot arrives, or arrived, after this, in µs.
+        """Return a time in µs; groups that a later snapshot does not see arrive after it.
 
-        Transactions of other PostgreSQL roles cannot be seen.
+        Transactions of other PostgreSQL roles are not taken into account.
         """
         return int((await self._connection.execute(_UNDER_WAY)).scalar_one())
 
     async def has_reached(self, cursor: Cursor) -> bool:
-        """Whether everything the cursor names is visible in this snapshot."""
+        """Whether every commit up to the cursor is visible in this snapshot."""
         wanted = {"writers": list(cursor.seqs), "seqs": list(cursor.seqs.values())}
         answer = await self._connection.execute(_REACHED, wanted)
         return bool(answer.scalar_one() == len(cursor.seqs))
