@@ -1,1 +1,1 @@
-"""Words everybody uses; no I/O."""
+"""Types and functions shared by all packages; no I/O."""

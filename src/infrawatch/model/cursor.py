@@ -1,4 +1,4 @@
-"""Cursors: how far each writer's commits are known, as one opaque string."""
+"""Cursors: the last commit seen of each writer, as one opaque string."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ from infrawatch.errors import InvalidCursor
 from infrawatch.model.timerange import FAR_FUTURE_US
 
 MAX_CURSOR_CHARACTERS = 16_384
-"""Room for about a thousand writers; a process takes one at start and after a lost connection."""
+"""Fits about a thousand writers; a process registers one at start and after a lost connection."""
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 _Moment = Annotated[int, Field(ge=0, lt=FAR_FUTURE_US)]
@@ -24,9 +24,9 @@ _WIRE: TypeAdapter[tuple[UUID, int, dict[int, int]]] = TypeAdapter(
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Everything up to `seqs` has been seen, of the database that was born with `epoch`.
+    """All commits up to `seqs` have been seen, in the database identified by `epoch`.
 
-    `at_us` is the database's clock when the cursor was made.
+    `at_us` is the database's clock when the cursor was created.
     """
 
     epoch: UUID
@@ -34,16 +34,16 @@ class Cursor:
     seqs: Mapping[int, int]
 
     def to_text(self) -> str:
-        """Make the opaque form: URL-safe, without padding."""
+        """Return the opaque form: URL-safe, without padding."""
         wire = _WIRE.dump_json((self.epoch, self.at_us, dict(self.seqs)))
         return base64.urlsafe_b64encode(wire).rstrip(b"=").decode()
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Read the opaque form back.
+        """Parse the opaque form.
 
         Raises:
-            InvalidCursor: it was not made by `to_text`.
+            InvalidCursor: the text was not made by `to_text`.
         """
         try:
             padded = text[:MAX_CURSOR_CHARACTERS] + "=" * (-len(text) % 4)

@@ -1,7 +1,7 @@
-"""Regular expressions as Prometheus understands them, and how much work it may be to look with one.
+"""Regular expressions with Prometheus' semantics, and a limit on the work of matching.
 
-RE2 takes no longer than the product of expression and value, but that may be a tenth of a second
-for `(.*a){500}b` and four kilobytes, and nobody else has the interpreter meanwhile.
+RE2's time is bounded by the product of the sizes of expression and value. That may still be a tenth
+of a second for `(.*a){500}b` and four kilobytes, during which the interpreter is blocked.
 """
 
 from functools import lru_cache
@@ -12,17 +12,17 @@ import re2
 from infrawatch.errors import InvalidSelector, QueryTooBroad
 
 _MOST_STEPS = 4_000_000
-"""Of one look, instructions times characters: 25 ms. A name of 20 characters among 8 kB of names
-takes a hundredth of that."""
+"""The most instructions times characters of one match: 25 ms. A name of 20 characters against 8 kB
+of alternatives takes a hundredth of that."""
 
 _PATIENCE_S, _USUAL_S = 1.0, 0.000_02
-"""Of processor time for all looks together, and five times what a usual one takes beside that."""
+"""CPU time for all matches together, and what each may take beside that: five usual matches."""
 
 
 class Looker:
-    """Looks at one value after the other, until that has become too much work.
+    """Matches values one by one, within a budget of CPU time.
 
-    Each look that is quicker than five usual ones pays back what others took.
+    A match that is faster than five usual ones restores part of the budget.
     """
 
     def __init__(self, expression: str) -> None:
@@ -31,10 +31,10 @@ class Looker:
         self._left_s = _PATIENCE_S
 
     def fullmatch(self, value: str) -> "re2._Match[str] | None":
-        """How the expression matches all of a value, if it does.
+        """Match the expression against the whole value; None if it does not match.
 
         Raises:
-            QueryTooBroad: it is too much work.
+            QueryTooBroad: matching takes too much work.
         """
         if self._pattern.programsize * len(value) > _MOST_STEPS:
             raise self._refusal()
@@ -55,10 +55,10 @@ class Looker:
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> "re2._Regexp[str]":
-    """A regular expression, anchored at neither end.
+    """Compile a regular expression, not anchored at either end.
 
     Raises:
-        InvalidSelector: it is not RE2.
+        InvalidSelector: the pattern is not valid RE2.
     """
     try:
         return re2.compile(pattern, _OPTIONS)
@@ -68,7 +68,7 @@ def compiled(pattern: str) -> "re2._Regexp[str]":
 
 def _quiet_options() -> re2.Options:
     options = re2.Options()
-    options.log_errors = False  # the error goes to who asked, not to stderr
+    options.log_errors = False  # errors are raised to the caller, not logged to stderr
     options.dot_nl = True  # Prometheus compiles with (?s)
     options.max_mem = 1 << 20
     return options

@@ -1,4 +1,4 @@
-"""Labels, and what a series is called: one metric with one canonical label set."""
+"""Labels and names of series: a name is a metric with a canonical label set."""
 
 import hashlib
 import struct
@@ -10,7 +10,7 @@ Labels = NewType("Labels", tuple[tuple[str, str], ...])
 """Sorted by name, names unique, no empty values."""
 
 SHARDS = 64
-"""Part of every series id for ever; 64 leaves 2^57 series and lets 64 nodes share the work."""
+"""Permanently part of every series id; 64 leaves 2^57 series and lets 64 nodes share the work."""
 
 SHARD_BITS = 6
 
@@ -19,7 +19,7 @@ _LENGTH = struct.Struct("<I")
 
 
 def to_labels(pairs: Mapping[str, str]) -> Labels:
-    """Make the canonical set: sorted by name, without empty values.
+    """Return the canonical label set: sorted by name, without empty values.
 
     An empty value is the same as no label (Prometheus, "Data model").
     """
@@ -27,7 +27,7 @@ def to_labels(pairs: Mapping[str, str]) -> Labels:
 
 
 class SeriesName(NamedTuple):
-    """What a series is called; two equal names are one series within a tenant."""
+    """The name of a series; within a tenant, equal names are the same series."""
 
     metric: str
     labels: Labels
@@ -37,7 +37,7 @@ class SeriesName(NamedTuple):
         return cls(metric, to_labels(labels))
 
     def fingerprint(self) -> bytes:
-        """128 bits that stand for the name in indexes; the same in every process, for ever.
+        """Return 128 bits that identify the name in indexes, stable across processes and versions.
 
         BLAKE2b over the metric, then names and values in order, each preceded by its
         length in bytes (u32, little-endian), so that no two names share an encoding.
@@ -50,7 +50,7 @@ class SeriesName(NamedTuple):
         return digest.digest()
 
     def place(self) -> str:
-        """Where the series comes from: the label that says so, else the metric."""
+        """Return the origin of the series: the first of `_PLACE_LABELS` it has, else the metric."""
         labels = dict(self.labels)
         for name in _PLACE_LABELS:
             if name in labels:
@@ -58,18 +58,18 @@ class SeriesName(NamedTuple):
         return self.metric
 
     def shard(self) -> int:
-        """0 to 63: a stable hash of the place.
+        """Return the shard, 0 to 63: a stable hash of the place.
 
-        One agent's series share a shard, so that its samples are written and read together.
+        The series of one agent share a shard, so its samples are written and read together.
         """
         return _shard_of_place(self.place())
 
 
-@lru_cache(maxsize=4096)  # many series of few places come together
+@lru_cache(maxsize=4096)  # series usually arrive in batches from few places
 def _shard_of_place(place: str) -> int:
     return hashlib.blake2b(place.encode(), digest_size=1).digest()[0] % SHARDS
 
 
 def shard_of(series_id: int) -> int:
-    """The shard of a series: the low six bits of its id."""
+    """Return the shard of a series: the low six bits of its id."""
     return series_id & (SHARDS - 1)

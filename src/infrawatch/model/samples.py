@@ -1,4 +1,4 @@
-"""Samples, as columns: three arrays of one length. Nothing here is one object per sample."""
+"""Samples as columns: three arrays of equal length, without an object per sample."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ Float64s = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 Positions = NDArray[np.intp]
-"""Places in another array, as numpy's own indexes."""
+"""Indexes into another array, in numpy's own index type."""
 
 _NUMBER_BITS = 63 - SHARD_BITS
 _ID_BITS = 2**63 - 1
 
 _COMPARED = 16
-"""Ids that are looked for one by one, for less than it takes to look for all by halving."""
+"""Up to this many ids, comparing one by one is cheaper than a binary search for all of them."""
 
 STALE_NAN_BITS = 0x7FF0000000000002
 """Prometheus' stale marker (model/value/value.go): the series ended here. Kept bit for bit."""
@@ -29,9 +29,10 @@ STALE_NAN_BITS = 0x7FF0000000000002
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """Samples of any number of series, in the order in which they arrived unless said otherwise.
+    """Samples of any number of series, in order of arrival unless stated otherwise.
 
-    `times_us` are microseconds since the Unix epoch; `values` keep every bit, NaN payloads too.
+    `times_us` are microseconds since the Unix epoch; `values` keep every bit, including NaN
+    payloads.
     """
 
     series_ids: Int64s
@@ -44,7 +45,7 @@ class Columns:
 
     @classmethod
     def joined(cls, parts: "Sequence[Columns]") -> "Columns":
-        """All parts one after the other; keeps their order."""
+        """Concatenate the parts in order."""
         filled = [one for one in parts if len(one) > 0]
         if len(filled) == 1:
             return filled[0]
@@ -57,15 +58,15 @@ class Columns:
         return len(self.series_ids)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        """The columns, in the order in which they stand above."""
+        """Iterate over the columns, in the order of the fields."""
         return iter((self.series_ids, self.times_us, self.values))
 
     def picked(self, which: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "Columns":
-        """The samples at these positions, or where the mask is true, in that order."""
+        """Return the samples at these positions, in that order, or where the mask is true."""
         return Columns(self.series_ids[which], self.times_us[which], self.values[which])
 
     def within(self, span: TimeRange) -> "Columns":
-        """The samples in the span."""
+        """Return the samples in the span."""
         return self.picked((self.times_us >= span.start_us) & (self.times_us < span.end_us))
 
 
@@ -76,8 +77,8 @@ def latest_arrivals(columns: Columns) -> Columns:
     """
     if _is_in_order(columns):
         return columns
-    # Samples mostly arrive in order of time, in runs of ascending ids: sorting by id alone merges
-    # these runs, at a tenth of the price of sorting by both.
+    # Samples mostly arrive in order of time, in runs of ascending ids: a stable sort by id alone
+    # merges these runs, at a tenth of the cost of sorting by both.
     ordered = columns.picked(np.argsort(columns.series_ids, kind="stable"))
     is_same_series = ordered.series_ids[1:] == ordered.series_ids[:-1]
     distances_us = np.diff(ordered.times_us)
@@ -89,8 +90,8 @@ def latest_arrivals(columns: Columns) -> Columns:
 
 
 def latest_by_shard(columns: Columns) -> Columns:
-    """The same, sorted by (shard, series, time)."""
-    # The six bits of the shard, the lowest ones of an id, become the highest.
+    """Do the same as `latest_arrivals`, but sort by (shard, series, time)."""
+    # The shard, the lowest six bits of an id, becomes the highest.
     places = columns.series_ids >> SHARD_BITS | (columns.series_ids & (SHARDS - 1)) << _NUMBER_BITS
     latest = latest_arrivals(Columns(places, columns.times_us, columns.values))
     ids = latest.series_ids << SHARD_BITS & _ID_BITS | latest.series_ids >> _NUMBER_BITS
@@ -98,7 +99,7 @@ def latest_by_shard(columns: Columns) -> Columns:
 
 
 def _is_in_order(columns: Columns) -> bool:
-    """Whether samples are sorted by (series, time) already, and none shares both with another."""
+    """Whether samples are already sorted by (series, time) and unique."""
     series_ids, times_us, _ = columns
     follows = series_ids[1:] == series_ids[:-1]
     follows &= times_us[1:] > times_us[:-1]
@@ -107,7 +108,7 @@ def _is_in_order(columns: Columns) -> bool:
 
 
 def series_bounds(series_ids: Int64s) -> NDArray[np.intp]:
-    """Where each series begins in a sorted column, and one past the end of the last.
+    """Return the start of each series in a sorted column, and the end of the last.
 
     Series i of the column occupies positions `bounds[i]` to `bounds[i + 1]`, exclusive.
     """
@@ -118,7 +119,7 @@ def series_bounds(series_ids: Int64s) -> NDArray[np.intp]:
 
 
 def is_among(series_ids: Int64s, wanted: Int64s) -> NDArray[np.bool_]:
-    """Where a column holds one of the wanted ids, which come in ascending order."""
+    """Where a column holds one of the wanted ids, which are in ascending order."""
     if len(wanted) <= _COMPARED:
         is_wanted = np.zeros(len(series_ids), np.bool_)
         for series_id in wanted:
@@ -130,5 +131,5 @@ def is_among(series_ids: Int64s, wanted: Int64s) -> NDArray[np.bool_]:
 
 
 def is_stale(values: Float64s) -> NDArray[np.bool_]:
-    """Where the value is Prometheus' stale marker, and no other NaN."""
+    """Where the value is Prometheus' stale marker, as opposed to any other NaN."""
     return np.equal(values.view(np.int64), STALE_NAN_BITS)

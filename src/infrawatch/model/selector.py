@@ -1,4 +1,4 @@
-"""Selectors: which series are meant, written as a PromQL vector selector."""
+"""Selectors: choose series, written as a PromQL vector selector."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,25 +12,25 @@ from infrawatch.errors import InvalidSelector
 from infrawatch.model.expressions import Looker, compiled
 
 MAX_SELECTOR_CHARACTERS = 8_192
-"""Far above what people write; keeps parsing and compiling cheap for everybody else."""
+"""Far above what users write; bounds the cost of parsing and compiling."""
 
 METRIC_LABEL = "__name__"
 
 _VALUES_REMEMBERED = 10_000
-"""Per matcher of one question; labels with more values are looked at anew."""
+"""Values cached per matcher of one query; beyond that, values are matched again."""
 
 _MAX_EXPRESSION_CHARACTERS = 300
-"""The parser takes seconds for thousands of nested operators; a selector has none."""
+"""Longer text must match `_PLAIN`: the parser takes seconds for thousands of nested operators."""
 
 _PLAIN = re.compile(
     r"""\s*[\w:.]*\s*(?:\{(?:[^{}"'`]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)*\}\s*)?""",
     re.DOTALL,
 )
-"""At most a name, then at most one pair of braces around texts in quotes and what is between."""
+"""An optional name, then an optional pair of braces around quoted strings and other characters."""
 
 
 Predicate = Callable[[str, Mapping[str, str]], bool]
-"""Whether a series is meant: by its metric and its labels."""
+"""Whether a series matches, given its metric and its labels."""
 
 
 class Operator(StrEnum):
@@ -48,7 +48,7 @@ class Matcher(NamedTuple):
     value: str
 
     def accepts(self, value: str) -> bool:
-        """Whether a label's value fits. Regular expressions are RE2 and anchored at both ends."""
+        """Whether a label's value matches; regular expressions are RE2, anchored at both ends."""
         match self.operator:
             case Operator.EQUAL:
                 return value == self.value
@@ -61,9 +61,9 @@ class Matcher(NamedTuple):
 
 
 class Selector(NamedTuple):
-    """Matchers of which all must accept; the metric is the label `__name__`.
+    """Matchers that must all accept a series; the metric is the label `__name__`.
 
-    Equal selectors are the same question, however they were written.
+    Equal selectors select the same series, however they were written.
     """
 
     matchers: tuple[Matcher, ...]
@@ -78,9 +78,9 @@ class Selector(NamedTuple):
 
 
 def to_predicate(selector: Selector, *, values_remembered: int = _VALUES_REMEMBERED) -> Predicate:
-    """The same as `selector.accepts`, for many series: it looks at each value once.
+    """Return `selector.accepts` for many series, caching the result for each value.
 
-    It raises `QueryTooBroad` when it has become too much work.
+    The predicate raises `QueryTooBroad` when matching takes too much work.
     """
     looks = [(one.label, lru_cache(values_remembered)(_to_look(one))) for one in selector.matchers]
 
@@ -94,7 +94,7 @@ def to_predicate(selector: Selector, *, values_remembered: int = _VALUES_REMEMBE
 
 
 def _to_look(matcher: Matcher) -> Callable[[str], bool]:
-    """The same as `matcher.accepts`, until it is too much work."""
+    """Return `matcher.accepts`, with regular expressions limited in work."""
     if matcher.operator in (Operator.EQUAL, Operator.NOT_EQUAL):
         return matcher.accepts
     looker, is_match = Looker(matcher.value), matcher.operator is Operator.MATCHES
@@ -105,12 +105,13 @@ _SUCH_AS = 'node_load1{host=~"web-.*"}'
 
 
 def parse_selector(text: str) -> Selector:
-    """Read a vector selector: `node_load1{host=~"web-.*"}`, `{"http.server.duration"}`.
+    """Parse a vector selector: `node_load1{host=~"web-.*"}`, `{"http.server.duration"}`.
 
     Source: Prometheus, "Querying basics", instant vector selectors.
 
     Raises:
-        InvalidSelector: it is no vector selector, or has an offset, `@`, or a bad expression.
+        InvalidSelector: the text is too long or not a vector selector, or has an offset, `@`, or a
+            bad expression.
     """
     if len(text) > MAX_SELECTOR_CHARACTERS:
         raise InvalidSelector(f"a selector has at most {MAX_SELECTOR_CHARACTERS} characters")
@@ -136,10 +137,10 @@ def _not_plain(text: str) -> InvalidSelector:
 
 
 def to_selector(parsed: promql_parser.VectorSelector) -> Selector:
-    """Which series a parsed selector means, whenever it is looked at.
+    """Convert the matchers of a parsed selector, ignoring its offset and `@`.
 
     Raises:
-        InvalidSelector: it has alternatives or a bad expression.
+        InvalidSelector: the selector has alternatives, a NUL character, or a bad expression.
     """
     if parsed.matchers.or_matchers:
         raise InvalidSelector("alternatives with `or` are not supported: use a regular expression")

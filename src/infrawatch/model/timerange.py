@@ -1,4 +1,4 @@
-"""Times as users write them, and the half-open spans between two of them."""
+"""Times as users write them, and half-open spans of time."""
 
 import math
 import re
@@ -9,31 +9,31 @@ from infrawatch.durations import parse_duration
 from infrawatch.errors import InvalidTime
 
 US = 1_000_000
-"""Microseconds in a second; every time inside InfraWatch counts microseconds since 1970, UTC."""
+"""Microseconds in a second; internally every time is in microseconds since 1970, UTC."""
 
 FAR_FUTURE_US = 7_258_118_400 * US
-"""2200-01-01. A number of seconds beyond it is a number of milliseconds by mistake."""
+"""2200-01-01. A number of seconds beyond it is assumed to be milliseconds by mistake."""
 
 Precision = Literal["s", "ms", "us", "ns"]
-"""The unit of the times in a body or an answer, as users name it."""
+"""The unit of times in a request or response body."""
 
 _NUMBER = re.compile(r"[+-]?\d{1,19}(\.\d{1,12})?")
 
 
 class TimeRange(NamedTuple):
-    """A span of time: `start_us` belongs to it, `end_us` does not."""
+    """A half-open span of time: includes `start_us`, excludes `end_us`."""
 
     start_us: int
     end_us: int
 
 
 def now_us() -> int:
-    """This machine's clock."""
+    """Return the current time by this machine's clock."""
     return to_us(datetime.now(UTC))
 
 
 def to_us(time: datetime) -> int:
-    """An aware time as microseconds since the epoch, exactly."""
+    """Convert an aware time to microseconds since the epoch, exactly."""
     return (time - _EPOCH) // timedelta(microseconds=1)
 
 
@@ -46,12 +46,12 @@ def duration_us(duration: timedelta) -> int:
 
 
 def parse_time(text: str, *, now: int) -> int:
-    """Read RFC 3339, unix seconds, `now`, or a distance back from now such as `-15m`.
+    """Parse RFC 3339, Unix seconds, `now`, or an offset back from now such as `-15m`.
 
-    `now` and the answer are microseconds since the epoch.
+    `now` and the result are microseconds since the epoch.
 
     Raises:
-        InvalidTime: it is none of these, or lies before 1970 or beyond the year 2200.
+        InvalidTime: the text is none of these, or lies before 1970 or beyond the year 2200.
     """
     text = text.strip()
     if text == "now":
@@ -69,15 +69,15 @@ def parse_time(text: str, *, now: int) -> int:
 
 
 def is_back_from_now(text: str) -> bool:
-    """Whether `parse_time` reads this as a distance from now."""
+    """Whether the text is an offset back from now (see `parse_time`)."""
     return text.strip().startswith("-")
 
 
 def parse_step(text: str, name: str = "step") -> int:
-    """Read a step (`30s`, `5m`, or seconds) as microseconds; `name` is what a refusal calls it.
+    """Parse a step (`30s`, `5m`, or seconds) to microseconds; `name` is its name in errors.
 
     Raises:
-        InvalidTime: it is no duration, or shorter than a millisecond.
+        InvalidTime: the text is not a duration, or is shorter than a millisecond.
     """
     try:
         step_us = duration_us(parse_duration(text))
@@ -89,10 +89,10 @@ def parse_step(text: str, name: str = "step") -> int:
 
 
 def parse_range(start: str, end: str, *, now: int) -> TimeRange:
-    """Read both ends of a span.
+    """Parse both ends of a span.
 
     Raises:
-        InvalidTime: an end is no time, or the span ends before it starts.
+        InvalidTime: an end is not a time, or the span ends before it starts.
     """
     span = TimeRange(parse_time(start, now=now), parse_time(end, now=now))
     if span.end_us < span.start_us:

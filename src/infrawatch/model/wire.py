@@ -1,4 +1,4 @@
-"""Times and values as JSON can hold them; the same in answers and in live frames."""
+"""Times and values as JSON can represent them, in responses and in live frames."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ WireValue = float | str | None
 
 
 def to_wire_times(times_us: Int64s, precision: str = "ms") -> list[int]:
-    """Times as integers in the precision asked for; coarser ones are floored."""
+    """Convert times to integers in a precision; coarser precisions round down."""
     if precision == "ns":
         return [time * NS_PER_US for time in times_us.tolist()]
     times: list[int] = (times_us // US_PER[precision]).tolist()
@@ -19,7 +19,7 @@ def to_wire_times(times_us: Int64s, precision: str = "ms") -> list[int]:
 
 
 def to_wire_values(values: Float64s) -> list[WireValue]:
-    """Values as JSON can hold them: "NaN", "+Inf", "-Inf" as text, a stale marker as null."""
+    """Convert values to JSON: "NaN", "+Inf", "-Inf" become text, a stale marker becomes null."""
     wire: list[WireValue] = values.tolist()
     for place in np.flatnonzero(~np.isfinite(values)).tolist():
         wire[place] = _to_text(values[place : place + 1])
