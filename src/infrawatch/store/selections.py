@@ -35,7 +35,7 @@ def to_series(page: Sequence[Any]) -> Iterator[Series]:
 
 @lru_cache(_REMEMBERED)
 def next_of(conditions: str) -> Statement:
-    """Select the last id and the number of the next `size` series of any tenant, and the matches."""
+    """Select the last id and the count of the next `size` series of any tenant, and the matches."""
     return Statement.of(f"""
 WITH next AS MATERIALIZED (
     SELECT id, tenant_id, metric, labels FROM series WHERE id > :after ORDER BY id LIMIT :size
