@@ -1,1 +1,1 @@
-"""What other senders speak: one file a protocol, all of one shape (bytes → columns → answer)."""
+"""Foreign protocols: a module or package each, all of one shape (bytes → columns → response)."""

@@ -1,7 +1,7 @@
-"""POST /v1/collectd: JSON as collectd's plugin write_http sends it.
+"""POST /v1/collectd: JSON as sent by collectd's write_http plugin.
 
 Source: collectd, `write_http` with `Format "JSON"`; names and labels are those that the collectd
-receiver of the OpenTelemetry Collector makes.
+receiver of the OpenTelemetry Collector creates.
 """
 
 import re
@@ -36,15 +36,15 @@ _MS_PER_S = 1_000
 _MAX_TIME_S = 2**53
 
 _OFF_LOOP_BYTES = 8 * 1024
-"""collectd sends 4 KiB at a time unless told otherwise. More is read in a thread: two bytes may be
-a record, and to say what is wrong with so many takes 20 ms."""
+"""By default collectd sends 4 KiB at a time. Larger bodies are read in a thread: two bytes may be a
+record, and reporting errors in that many takes 20 ms."""
 
 _Number = Annotated[StrictFloat, AllowInfNan(allow_inf_nan=False)]
 _SourceType = Literal["gauge", "counter", "derive", "absolute"]
 
 
 class _Record(TypedDict):
-    """What one plugin read at a time; `null` is a value that collectd did not get."""
+    """The values that a plugin read at one time; `null` is a value that collectd did not obtain."""
 
     values: list[_Number | None]
     dstypes: list[_SourceType]
@@ -63,7 +63,7 @@ _METADATA: Mapping[str, Metadata] = {
     "gauge": Metadata("gauge"),
     "counter": Metadata("counter"),
     "derive": Metadata("counter"),
-    "absolute": Metadata("counter", temporality="delta"),  # what was counted since the last time
+    "absolute": Metadata("counter", temporality="delta"),  # counts since the previous record
 }
 
 _CODES = {
@@ -71,10 +71,10 @@ _CODES = {
     "finite_number": "not_finite",
     "literal_error": "unknown_value",
 }
-"""Pydantic's names of errors → ours; any other is `wrong_type`."""
+"""Pydantic's error types → codes of the API; any other is `wrong_type`."""
 
 _WITH_LABELS = re.compile(r"([^\[]*)\[([^\]]*)\](.*)", re.DOTALL)
-"""A name that brings labels: `disk[rack=7,row=b]-sda` is `disk-sda` in rack 7, row b."""
+"""A name with labels in it: `disk[rack=7,row=b]-sda` is `disk-sda` with `rack="7"`, `row="b"`."""
 
 _BODY = {
     "requestBody": {
@@ -99,11 +99,11 @@ router = APIRouter(route_class=answering_with(plain_text.failed), tags=["ingest"
     openapi_extra=_BODY,
 )
 async def write_collectd(request: Request, principal: MayWrite) -> Response:
-    """Store what collectd's `write_http` sends with `Format "JSON"`.
+    """Store records sent by collectd's `write_http` plugin with `Format "JSON"`.
 
-    The metric is `type`, `type_instance` and, where a record has several, the name of the data
-    source, joined by dots: `{"disk_octets.read", host="web-1", plugin="disk"}`. The good records
-    are stored, for collectd never sends again. Notifications are ignored.
+    The metric is `type`, `type_instance` and, if a record has several data sources, the name of the
+    data source, joined by dots: `{"disk_octets.read", host="web-1", plugin="disk"}`. Valid records
+    are stored even if others are not, because collectd never retries. Notifications are ignored.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
@@ -118,14 +118,14 @@ async def write_collectd(request: Request, principal: MayWrite) -> Response:
 
 
 class _Place(NamedTuple):
-    """Where a sample stood: which value of which record of the body, both from 0."""
+    """The position of a sample: value `number` of record `record_number`, both from 0."""
 
     record: _Record
     record_number: int
     number: int
 
     def to_key(self) -> bytes:
-        """All that the name is made of."""
+        """Everything that the series name is derived from."""
         record, dsnames = self.record, self.record["dsnames"]
         instances = record.get("plugin_instance"), record.get("type_instance")
         names = record["host"], record["plugin"], record["type"], *instances
@@ -153,7 +153,7 @@ def decode(body: bytes, *, on_loop: bool = False) -> Decoded:
     """Read an array of records; the index of a verdict is that of its record, from 0.
 
     Raises:
-        MalformedBody: it is not an array in JSON.
+        MalformedBody: the body is not a JSON array.
         BlocksLoop: on the loop only.
     """
     check_budget(on_loop=on_loop, is_long=len(body) > _OFF_LOOP_BYTES)
@@ -169,7 +169,7 @@ def decode(body: bytes, *, on_loop: bool = False) -> Decoded:
 
 
 def _read(one: Any, index: int, verdicts: Verdicts) -> list[_Place]:
-    """The values of one record that are there."""
+    """Return the values of a record that are not null."""
     if isinstance(one, dict) and "severity" in one and "message" in one:
         return []
     try:
@@ -200,7 +200,7 @@ def _count_values(one: Any) -> int:
 
 
 def _without_labels(text: str, labels: dict[str, str]) -> str:
-    """The name without the labels it brings, which are added where there are none yet."""
+    """Strip the labels from a name, and add those that are not in `labels` yet."""
     found = _WITH_LABELS.fullmatch(text)
     pairs = [one.split("=") for one in found[2].split(",")] if found else []
     if found is None or not all(len(pair) == 2 and pair[0] for pair in pairs):  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""Labels that a sender wants on every series of a body, because the body has no room for them."""
+"""Labels from the query string for every series of a body, because the body cannot carry them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -13,10 +13,10 @@ ExtraLabels = Annotated[
 
 
 def read_extra_labels(written: Sequence[str]) -> Mapping[str, str]:
-    """Read `name=value` each.
+    """Read labels, each written `name=value`.
 
     Raises:
-        InvalidInput: one of them is not written so.
+        InvalidInput: one of them is not written like this.
     """
     pairs = [one.partition("=") for one in written]
     if not all(name and equals for name, equals, _ in pairs):

@@ -1,4 +1,4 @@
-"""Answers to senders that read nothing but the status and log the text."""
+"""Plain-text responses, for senders that only read the status and log the text."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain, islice
@@ -13,7 +13,7 @@ from infrawatch.ingest.verdicts import counted
 from infrawatch.problems import headers_of
 
 MAX_REASONS = 10
-"""As many as a log can bear."""
+"""Few enough for a log."""
 
 _TEXT = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
@@ -30,18 +30,18 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     429: {"description": "Too many wrong keys came from this address.", **_TEXT},
     503: {"description": "Try again after `Retry-After` seconds; it is always safe.", **_TEXT},
 }
-"""What a route that answers like this can answer, for its OpenAPI description."""
+"""The OpenAPI responses of routes that respond in plain text."""
 
 
 def failed(_request: Request, error: InfraWatchError) -> Response:
-    """Nothing was stored, and why."""
+    """Convert an error to a response: nothing was stored."""
     return PlainTextResponse(f"{error.code}: {error}\n", error.status, headers_of(error))
 
 
 def stored(outcomes: Sequence[Outcome], headers: Mapping[str, str] | None = None) -> Response:
-    """What became of the batches of a request: 204, or 400 and reasons if some was refused.
+    """Convert the outcomes of a request: 204, or 400 with reasons if anything was refused.
 
-    The first line has the first reason, because some senders log no more than one line.
+    The first line includes the first reason, because some senders log only one line.
     """
     refusals = sum(outcome.verdicts.total for outcome in outcomes)
     if not refusals:

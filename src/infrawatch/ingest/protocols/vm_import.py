@@ -1,10 +1,10 @@
-"""POST /api/v1/import: the JSON lines that VictoriaMetrics exports, to move here from there.
+"""POST /api/v1/import: the JSON lines that VictoriaMetrics exports, for migration.
 
 Source: VictoriaMetrics, "How to import data in JSON line format", and `lib/protoparser/vmimport`.
 
-A line is one series, its times in milliseconds:
+Each line is one series, with times in milliseconds:
 `{"metric":{"__name__":"up","job":"node"},"values":[1,0],"timestamps":[1790000000000,…]}`.
-`null` is a stale marker: no other NaN is ever stored there.
+`null` is a stale marker: VictoriaMetrics never stores any other NaN.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,10 +40,10 @@ _MS_NS = 1_000_000
 
 _MAX_LINES = 100_000
 _MAX_SAMPLES = 1_000_000
-"""What may wait for its commit at a time; a larger export has to be sent in parts anyway."""
+"""The backlog of samples that may wait for a commit; larger exports have to be split anyway."""
 
 _OFF_LOOP_BYTES = 8 * 1024
-"""Reading this much takes half a millisecond, 15 if it has two bytes a line."""
+"""Reading this much takes half a millisecond, or 15 with two bytes per line."""
 
 _Number = Annotated[StrictFloat, AllowInfNan(allow_inf_nan=False)]
 _Special = Literal["Infinity", "-Infinity", "Inf", "-Inf", "inf", "-inf", "NaN", "nan"]
@@ -59,7 +59,7 @@ class _Line(TypedDict):
 _LINE = TypeAdapter(_Line)
 
 _CODES = {"json_invalid": "malformed_json", "missing": "missing_field", "too_short": "empty"}
-"""Pydantic's names of errors → ours; any other is `wrong_type`."""
+"""Pydantic's error types → codes of the API; any other is `wrong_type`."""
 
 router = APIRouter(route_class=answering_with(plain_text.failed), tags=["ingest"])
 
@@ -90,9 +90,9 @@ async def import_lines(
         Sequence[str], Query(description="`name=value`, added to every series; may be repeated.")
     ] = (),
 ) -> Response:
-    """Store what `/api/v1/export` of VictoriaMetrics writes, whatever its Content-Type.
+    """Store the output of VictoriaMetrics' `/api/v1/export`, with any Content-Type.
 
-    The good lines of a bad body are stored; sending a body again is always safe.
+    Valid lines are stored even if others are refused; retrying is always safe.
     """
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     labels = _read_labels(extra_label)
@@ -103,7 +103,7 @@ async def import_lines(
 
 
 class _Series(NamedTuple):
-    """One line; lines count from 1."""
+    """One line; lines are numbered from 1."""
 
     line: int
     metric: Mapping[str, str]
@@ -118,7 +118,7 @@ class _Series(NamedTuple):
 
 
 def decode(body: bytes, extra_labels: Mapping[str, str], *, on_loop: bool = False) -> Decoded:
-    """Read one series a line, each with more labels; empty lines are passed over.
+    """Read one series per line, and add the extra labels to each; empty lines are skipped.
 
     Raises:
         BatchTooLarge: more than 100,000 lines or a million samples.

@@ -1,1 +1,1 @@
-"""What Prometheus scrapes, from those who would rather send it: `POST /v1/exposition`."""
+"""The Prometheus text format, pushed instead of scraped: `POST /v1/exposition`."""

@@ -1,7 +1,7 @@
-r"""The grammar of the text format, and what its names mean.
+r"""The grammar of the text format, and the conversion of its names.
 
-Source: Prometheus, "Exposition formats", text format; names in quotes as of its version 1.0.0.
-`\\`, `\"` and `\n` are the only escapes. Blanks may stand around everything but inside names.
+Source: Prometheus, "Exposition formats", text format; quoted names as of its version 1.0.0.
+`\\`, `\"` and `\n` are the only escapes. Blanks are allowed everywhere except inside names.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from infrawatch.ingest.names import Flaw, to_series_name
 from infrawatch.model.labels import SeriesName
 
-# All possessive, so that no line takes long to refuse.
+# All quantifiers are possessive, so that no line takes long to refuse.
 _GAP = rb"[ \t]*+"
 _BARE = rb"[a-zA-Z_:][a-zA-Z0-9_:]*+"
 _QUOTED = rb'"(?:[^"\\]++|\\[\\"n])*+"'
@@ -22,17 +22,17 @@ SERIES = re.compile(
     rb"(" + _BARE + rb")(?:" + _GAP + rb"\{" + _GAP + rb"(" + _LABELS + rb")\}|(?=[ \t]|\Z))"
     rb"|\{" + _GAP + rb"(" + _QUOTED + rb")" + _GAP + rb"(?:," + _GAP + rb"(" + _LABELS + rb"))?+\}"
 )
-"""What names a series, with which a line begins: `name{a="b"}` or `{"name",a="b"}`."""
+"""The series at the beginning of a line: `name{a="b"}` or `{"name",a="b"}`."""
 
 COMMENT = re.compile(rb"#" + _GAP + rb"(TYPE|HELP)[ \t]++(" + _NAME + rb")" + _GAP + rb"(.*+)")
-"""A comment that says something of a metric; groups: what it says, the metric, the text."""
+"""A comment with metadata of a metric; groups: TYPE or HELP, the metric, the text."""
 
 _EACH_LABEL = re.compile(rb"(" + _NAME + rb")" + _GAP + rb"=" + _GAP + rb"(" + _QUOTED + rb")")
 _ESCAPED = re.compile(r"\\(.)")
 
 
 def to_name(key: bytes, extra_labels: Mapping[str, str]) -> SeriesName | Flaw:
-    """Make the name of a series, with more labels, which replace those of the same name."""
+    """Convert a series to its name; extra labels replace its labels of the same name."""
     parts = SERIES.fullmatch(key)
     assert parts is not None, "keys are made of what was read"
     bare, its_labels, quoted, labels = parts.groups()

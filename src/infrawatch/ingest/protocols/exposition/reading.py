@@ -19,10 +19,10 @@ from infrawatch.store.metadata import Metadata
 _MS_NS = 1_000_000
 
 _OFF_LOOP_BYTES = 16 * 1024
-"""Reading this much takes a millisecond, 15 if it has two bytes a line."""
+"""Reading this much takes a millisecond, or 15 with two bytes per line."""
 
 _MAX_HELP_CHARACTERS = 1_024
-"""As in the native format; help is for people, so a longer one is cut."""
+"""As in the native format; longer help texts are truncated, since only people read them."""
 
 _TYPES = {
     b"counter": "counter",
@@ -51,7 +51,7 @@ _NO_TYPE = Flaw("unknown_value", f"a type is one of {', '.join(one.decode() for 
 
 @dataclass(slots=True)
 class _Reading:
-    """What was read so far: one entry a sample in each list."""
+    """The samples read so far: each list has one entry per sample."""
 
     now_ms: int
     key_prefix: bytes
@@ -69,16 +69,16 @@ class _Reading:
 def decode(
     body: bytes, now_ms: int, extra_labels: Mapping[str, str], *, on_loop: bool = False
 ) -> Decoded:
-    """Read a body; all that is wrong with it becomes verdicts, with lines counted from 1.
+    """Read a body; all errors become verdicts, with lines numbered from 1.
 
-    Samples without a time get `now_ms`. NaN and infinities are values like others. `extra_labels`
-    are put on every series and replace its labels of the same name.
+    Samples without a time get `now_ms`. NaN and infinities are stored like other values.
+    `extra_labels` are added to every series and replace its labels of the same name.
 
     Raises:
         BlocksLoop: on the loop only.
     """
     check_budget(on_loop=on_loop, is_long=len(body) > _OFF_LOOP_BYTES)
-    # No JSON has a NUL, so the first one tells the extra labels and the name apart.
+    # JSON contains no NUL, so the first one separates the extra labels from the name.
     reading = _Reading(now_ms, to_json(dict(sorted(extra_labels.items()))) + b"\0")
     for number, line in enumerate(body.split(b"\n"), start=1):
         text = line.strip(b" \t\r")
@@ -106,7 +106,7 @@ def _read_sample(text: bytes, number: int, reading: _Reading) -> None:
 
 
 def _read_numbers(words: Sequence[bytes], now_ms: int) -> tuple[float, int] | Flaw:
-    """Value and time, from what stands behind the name of a series."""
+    """Read value and time from the words after the name of a series."""
     if not words or not _VALUE.fullmatch(words[0]):
         return _NO_VALUE
     value = float(words[0])
@@ -121,12 +121,12 @@ def _read_numbers(words: Sequence[bytes], now_ms: int) -> tuple[float, int] | Fl
 
 
 def _read_comment(text: bytes, number: int, reading: _Reading) -> None:
-    """Take type and help of a metric; other comments mean nothing."""
+    """Read the type or help of a metric; other comments are ignored."""
     comment = grammar.COMMENT.fullmatch(text)
     if comment is None:
         return
     name = grammar.to_name(b"{%b}" % comment[2] if comment[2].startswith(b'"') else comment[2], {})
-    if isinstance(name, Flaw):  # its samples tell
+    if isinstance(name, Flaw):  # reported for its samples
         return
     known = reading.metadata.get(name.metric, Metadata())
     if comment[1] == b"HELP":

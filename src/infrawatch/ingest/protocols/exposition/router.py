@@ -1,4 +1,4 @@
-"""POST /v1/exposition, and the same for clients of the Pushgateway."""
+"""POST /v1/exposition, and its counterpart for Pushgateway clients."""
 
 import base64
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from infrawatch.model.timerange import now_us
 FORMAT = "exposition"
 
 _CONTENT_TYPES = ("", "text/plain", "application/x-www-form-urlencoded", "application/octet-stream")
-"""The format's own, none, and what curl says of a body it knows nothing about."""
+"""The format's own type, none, and curl's default types for request bodies."""
 
 _BASE64 = "@base64"
 
@@ -66,10 +66,10 @@ async def write_exposition(
     principal: MayWrite,
     extra_label: ExtraLabels = (),
 ) -> Response:
-    """Store the Prometheus text format; samples without a time are of this moment.
+    """Store metrics in the Prometheus text format; samples without a time get the current time.
 
-    A page has no label that says where it is from, so give one: `?extra_label=instance=web-1`.
-    The good lines of a bad body are stored.
+    The format has no label for the origin of its metrics, so add one:
+    `?extra_label=instance=web-1`. Valid lines are stored even if others are refused.
     """
     labels = read_extra_labels(extra_label)
     return plain_text.stored([await _write(request, principal, labels)])
@@ -92,25 +92,26 @@ async def push_exposition(
     principal: MayWrite,
     grouping: Annotated[str, Path(examples=["job/backup/instance/db-1"])],
 ) -> Response:
-    """Store what a client of the Pushgateway pushes; the labels in the path go on every series.
+    """Store metrics pushed by a Pushgateway client; the labels in the path apply to every series.
 
-    Give such a client the address of this server and `/v1/exposition`. Every push is a sample at
-    its time: nothing is replaced, and nothing is left to be deleted.
+    Configure the client with this server's address followed by `/v1/exposition`. Every push adds
+    samples at its time: nothing is replaced, and nothing has to be deleted.
     """
     labels = read_grouping(grouping)
     answer = plain_text.stored([await _write(request, principal, labels)])
     if answer.status_code == HTTPStatus.NO_CONTENT:
-        answer.status_code = HTTPStatus.OK  # the Go client takes 204 for a failure
+        answer.status_code = HTTPStatus.OK  # the Go client treats 204 as a failure
     return answer
 
 
 def read_grouping(path: str) -> Mapping[str, str]:
-    """Read `job/backup/instance/db-1`; a value after `name@base64` is base64, URL-safe.
+    """Read `job/backup/instance/db-1`; a value after `name@base64` is URL-safe base64.
 
     Source: Prometheus Pushgateway, README, "API".
 
     Raises:
-        InvalidInput: it does not begin with a job, or is not made of names and values.
+        InvalidInput: it does not begin with a job, is not pairs of names and values, or a value
+            is not valid base64.
     """
     parts = path.split("/")
     names, values = parts[::2], parts[1::2]

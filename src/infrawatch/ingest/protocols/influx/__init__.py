@@ -1,1 +1,1 @@
-"""Influx line protocol, as versions 1, 2 and 3 of its API take it."""
+"""Influx line protocol, as accepted by versions 1, 2 and 3 of the InfluxDB API."""

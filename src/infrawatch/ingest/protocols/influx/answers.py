@@ -1,4 +1,4 @@
-"""What senders of line protocol are told, in the shape of the version of the API they speak."""
+"""Responses to writes in line protocol, in the format of each API version."""
 
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -15,11 +15,11 @@ from infrawatch.ingest.verdicts import Verdict, Verdicts, counted
 from infrawatch.problems import headers_of
 
 _SHOWN_BYTES = 200
-"""Of a refused line: enough to find it by, and no megabyte comes back."""
+"""Maximum shown of a refused line: enough to find it, without returning a megabyte."""
 
 
 class ErrorV1(BaseModel):
-    """Telegraf gives a batch up if it reads `partial write` or `unable to parse` here."""
+    """Telegraf drops a batch if `error` contains `partial write` or `unable to parse`."""
 
     error: str
 
@@ -42,7 +42,7 @@ class ErrorV3(BaseModel):
 
 
 class RefusedLine(NamedTuple):
-    """A line of which something was refused: its number from 1, its beginning, the reasons."""
+    """A line with refused fields or samples: its number from 1, its beginning, the reasons."""
 
     number: int
     text: str
@@ -64,7 +64,7 @@ _CODES_V2 = {
 
 
 def stored() -> Response:
-    """Everything is on disk; Telegraf takes any status but 204 for a failure."""
+    """Everything is on disk; Telegraf treats any status other than 204 as a failure."""
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
@@ -105,7 +105,7 @@ def refused_v3(outcome: Outcome, body: bytes, *, is_partial: bool) -> Response:
 
 
 def failed_v1(_request: Request, error: InfraWatchError) -> Response:
-    """Version 1's senders drop a batch for good on 429, so a full quota is 503 to them."""
+    """Senders of version 1 drop a batch on 429, so an exhausted quota is a 503 for them."""
     is_quota = error.status == HTTPStatus.TOO_MANY_REQUESTS
     status = 503 if is_quota and not isinstance(error, Unauthenticated) else _to_status(error)
     text = f"unable to parse: {error}" if isinstance(error, MalformedBody) else str(error)
@@ -123,7 +123,7 @@ def failed_v3(_request: Request, error: InfraWatchError) -> Response:
 
 
 def _to_status(error: InfraWatchError) -> int:
-    """Influx has no 422 for requests that make no sense."""
+    """Map 422, which InfluxDB does not use for invalid requests, to 400."""
     return 400 if error.status == HTTPStatus.UNPROCESSABLE_ENTITY else error.status
 
 
@@ -134,12 +134,12 @@ def _to_response(
 
 
 def _refused_lines(verdicts: Verdicts, body: bytes) -> Iterator[RefusedLine]:
-    """The lines of the verdicts that are shown, in order, each once."""
+    """Yield the lines of the verdicts that are shown, in order, each once."""
     lines = body.split(b"\n")
     for number, found in groupby(sorted(verdicts, key=_line_of), key=_line_of):
         on_line = list(found)
         text = lines[number - 1][:_SHOWN_BYTES].decode(errors="replace").rstrip("\r")
-        reasons = dict.fromkeys(map(_to_reason, on_line))  # once, though each field is too old
+        reasons = dict.fromkeys(map(_to_reason, on_line))  # each reason once per line
         is_malformed = any(verdict.code == "malformed_line" for verdict in on_line)
         yield RefusedLine(number, text, "; ".join(reasons), is_malformed)
 

@@ -1,4 +1,4 @@
-"""Why a line is not line protocol: the column, what was expected there and what was found."""
+"""Syntax errors in line protocol: the column, the expected text and the text found."""
 
 import re
 from typing import NamedTuple
@@ -10,7 +10,7 @@ _SHOWN_BYTES = 20
 
 
 class _Part(NamedTuple):
-    """A part of a line, what to call it, and what may follow: of these, the first that fits."""
+    """A part of a line, its name, and the parts that may follow, of which the first match wins."""
 
     pattern: re.Pattern[bytes]
     name: str
@@ -44,7 +44,7 @@ _PARTS = {
 
 
 def explain(body: bytes, start: int) -> Flaw:
-    """Say what is wrong with the line that starts here, which `grammar.LINE` does not match."""
+    """Explain the syntax error of the line at `start`, which `grammar.LINE` does not match."""
     position = start
     following: tuple[str, ...] = ("start",)
     while True:

@@ -1,13 +1,13 @@
-"""Lines of several fields, in any order: `cpu,host=web-1 idle=97.4,cores=8i 1790000000000`.
+"""Lines with several fields, in any order: `cpu,host=web-1 idle=97.4,cores=8i 1790000000000`.
 
-Telegraf writes the fields of a line in another order every time, so nothing is remembered of whole
-lines. But where no name holds a backslash and no line lacks its time, all lines are cut at their
-spaces, commas and equals signs together, and all numbers are read together. Strings are refused, as
-everywhere, and cut out first.
+Telegraf writes the fields of a line in a different order every time, so whole lines cannot be
+cached. But if no name contains a backslash and every line has a time, all lines are split at their
+spaces, commas and equals signs at once, and all numbers are parsed at once. Strings are refused, as
+everywhere, and removed first.
 
-Why that is safe: where lines are cut here, the grammar cuts them, too. What names a series is held
-to the grammar when it was not seen before; values and times are each time. If one line differs, the
-body is read line by line.
+Why the result is correct: lines are split here where the grammar splits them. New keys are checked
+against the grammar, values and times every time. If any line has another form, the body is read
+line by line.
 """
 
 from collections.abc import Sequence
@@ -28,29 +28,29 @@ from infrawatch.model.samples import Float64s, Int64s
 
 _VISIBLE = bytes(range(ord(" ") + 1, 256))
 _GAPS = b"  \n"
-"""All that is invisible in a line: before its fields, before its time, at its end."""
+"""All whitespace of a line: before its fields, before its time, at its end."""
 
 _MARKS = b"=,"
-"""What stands in the middle of a field and behind it."""
+"""The characters in the middle of a field and after it."""
 
 _UNMARKED = bytes(set(range(256)) - set(_MARKS))
 _DIGITS = {word: b"%d" % value for word, value in BOOLEANS.items()}
 
 _IN_FLOATS = np.isin(np.arange(256), list(b".eE"))
-"""What JSON has in numbers, and integers have not."""
+"""Characters that JSON allows in numbers, but line protocol not in integers."""
 
 _MINUS_ZEROS = (b"-0,", b"-0 ", b"-0]")
-"""Integers to JSON, which has no negative zero."""
+"""JSON reads these as integers, which have no negative zero."""
 
 _MANY_FIELDS, _MANY_QUOTES = 20_000, 4_000
-"""It takes seven milliseconds to read so many, or to refuse half as many texts."""
+"""Reading this many fields, or refusing half as many strings as quotes, takes seven ms."""
 
 _LARGEST = 2.0**62
-"""Of integers; near the limits, doubles do not tell those that are in range from others."""
+"""Limit for integers; closer to the range limits, doubles cannot tell whether they are in range."""
 
 
 class _Lines(NamedTuple):
-    """The parts of all lines that have samples, and the number of each."""
+    """The parts of all lines that have samples, and their line numbers."""
 
     heads: Sequence[bytes]
     fields: Sequence[bytes]
@@ -61,7 +61,7 @@ class _Lines(NamedTuple):
 def decode_fields(
     body: bytes, unit_ns: int, find: Find, *, on_loop: bool = False
 ) -> Decoded | None:
-    """Read a body of such lines; None when there are others, or something is wrong.
+    """Read a body of such lines; None if a line has another form or is invalid.
 
     Raises:
         BlocksLoop: on the loop only.
@@ -91,7 +91,7 @@ def decode_fields(
 
 
 def _split(body: bytes, verdicts: Verdicts) -> _Lines | None:
-    """Cut lines in three; strings are left out of them, and get verdicts."""
+    """Split lines in three parts; strings are removed and get verdicts."""
     if b"\\" in body:
         return None
     lines = body.removesuffix(b"\n").split(b"\n")
@@ -113,8 +113,8 @@ def _split(body: bytes, verdicts: Verdicts) -> _Lines | None:
 
 
 def _without_strings(line: bytes, number: int, verdicts: Verdicts) -> bytes | None:
-    """A line without its strings, empty if it has nothing else; None if it is no line."""
-    found = grammar.LINE.fullmatch(line)  # a string that goes on behind it has no end here
+    """Remove the strings of a line; empty if it has nothing else, None if it is not a full line."""
+    found = grammar.LINE.fullmatch(line)  # a string that spans lines does not match
     if found is None or found[3] is None or to_time(found[3]) is None:
         return None
     kept = []
@@ -127,7 +127,7 @@ def _without_strings(line: bytes, number: int, verdicts: Verdicts) -> bytes | No
 
 
 def _read_times(texts: Sequence[bytes]) -> Int64s | None:
-    """Times that all have as many digits."""
+    """Read times, which must all have the same number of digits."""
     joined, width = b"".join(texts), len(texts[0])
     if not 0 < width <= MAX_WIDTH or set(map(len, texts)) != {width}:
         return None
@@ -136,7 +136,7 @@ def _read_times(texts: Sequence[bytes]) -> Int64s | None:
 
 
 def _read_values(texts: Sequence[bytes]) -> Float64s | None:
-    """Integers, booleans, and floats as JSON writes them."""
+    """Read integers, booleans, and floats as written in JSON."""
     text = bytearray(b",".join(texts) + b"]")
     octets = np.frombuffer(text, np.uint8)
     ends = np.append(np.flatnonzero(octets == ord(",")), len(text) - 1)

@@ -1,8 +1,8 @@
-"""The grammar of line protocol, and what its names mean here.
+"""The grammar of line protocol, and the conversion of its names.
 
-Source: influxdata/line-protocol, line-protocol.ebnf. A backslash belongs to a name unless a comma,
-an equals sign or a space follows it (which it then hides), so clients need not escape backslashes.
-Control characters are read and left to the rules for names that all formats share.
+Source: influxdata/line-protocol, line-protocol.ebnf. A backslash is part of a name unless it
+precedes, and thereby escapes, a comma, an equals sign or a space, so clients need not escape
+backslashes. Control characters are accepted here and left to the naming rules of all formats.
 """
 
 import re
@@ -10,8 +10,8 @@ import re
 from infrawatch.ingest.names import Flaw, to_series_name
 from infrawatch.model.labels import SeriesName
 
-# Everything is possessive (`++`): no part of a line can be read in two ways, so there is never a
-# reason to go back, and no line that takes long to refuse.
+# All quantifiers are possessive (`++`): no part of a line is ambiguous, so backtracking is never
+# needed, and no line takes long to refuse.
 MEASUREMENT = rb"(?![#\t])(?:[^\\, \n]++|\\++[^\\\n])++"
 WORD = rb"(?:[^\\,= \n]++|\\++[^\\\n])++"
 """The key of a tag or a field, or the value of a tag."""
@@ -24,7 +24,7 @@ _NUMBER = (
 )
 _WORDS = rb"[tT](?:rue)?+|[fF](?:alse)?+|TRUE|FALSE|(?i:[+-]?(?:nan|inf(?:inity)?+))"
 VALUE = rb"(?:" + _NUMBER + rb"|" + STRING + rb"|" + _WORDS + rb")(?=[, \r\n]|\Z)"
-"""The value of a field, with what senders write for the numbers that the grammar leaves out."""
+"""The value of a field, including the spellings of NaN and infinity that the grammar lacks."""
 
 TIMESTAMP = rb"-?" + _DIGITS
 LINE_END = rb" *+\r?(?:\n|\Z)"
@@ -46,13 +46,13 @@ LINE = re.compile(
 NO_LINES = re.compile(
     rb"(?:[ \t\r\n]*\n|[ \t]*+#[^\n]*+(?:\n|\Z)){1,1000}+|[ \t\r]*+\Z"  # in a millisecond
 )
-"""Lines with nothing on them, and comments: any number of the one, a thousand of the other."""
+"""Blank lines, any number at a time, and comments, up to a thousand."""
 
 FIELDS = re.compile(rb"(" + WORD + rb")=(" + VALUE + rb")", re.DOTALL)
 """Each field of the second group of `LINE`; groups: key, value."""
 
 KEY = re.compile(rb"(" + MEASUREMENT + rb")(" + _TAGS + rb") (" + WORD + rb")")
-"""What names a series: measurement, tags, one space, the key of a field."""
+"""The key of a series: measurement, tags, one space, the key of a field."""
 
 _TAG = re.compile(rb",(" + WORD + rb")=(" + WORD + rb")")
 _ESCAPED = re.compile(r"\\([,= ])")
@@ -60,7 +60,7 @@ _ESCAPED_IN_MEASUREMENT = re.compile(r"\\([, ])")
 
 
 def to_name(key: bytes) -> SeriesName | Flaw:
-    """Make the name of a series: the metric is `measurement_field`, the tags are labels."""
+    """Convert a key to a series name: the metric is `measurement_field`, the tags are labels."""
     parts = KEY.fullmatch(key)
     assert parts is not None, "keys are made of what was read"
     unescaped = _unescaped if b"\\" in key else bytes.decode

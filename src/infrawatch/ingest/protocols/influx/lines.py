@@ -1,4 +1,4 @@
-"""Reading line protocol line by line: all of the grammar, and why a line is refused."""
+"""Reading line protocol line by line: the full grammar, with reasons for refused lines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ _TIME_OUT_OF_RANGE = Flaw("out_of_range", f"the time lies beyond ±{grammar.MAX_
 
 @dataclass(slots=True)
 class _Samples:
-    """What was read so far: one entry a sample in each list."""
+    """The samples read so far: each list has one entry per sample."""
 
     keys: list[bytes] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
@@ -34,9 +34,9 @@ class _Samples:
 def decode_lines(body: bytes, unit_ns: int, now: int) -> Decoded:
     """Read any body; `now`, in units of `unit_ns`, is the time of lines without one.
 
-    A verdict's index is the number of the line, from 1, on which its line began. A line that is
-    not line protocol is refused as a whole, and reading goes on behind the next end of line; a
-    field that cannot be stored is refused alone.
+    A verdict's index is the number, from 1, of the text line on which its line begins. A line that
+    is not line protocol is refused as a whole, and reading continues after the next newline; of a
+    valid line only the fields that cannot be stored are refused.
     """
     samples = _Samples()
     position, number = 0, 1
@@ -48,7 +48,7 @@ def decode_lines(body: bytes, unit_ns: int, now: int) -> Decoded:
         elif (nothing := grammar.NO_LINES.match(body, position)) is not None:
             end = nothing.end()
         else:
-            if samples.verdicts.is_full:  # a body of nothing but errors must not take long
+            if samples.verdicts.is_full:  # bound the time for a body full of errors
                 samples.verdicts.count_only("malformed_line", verdicts=1, samples=1)
             else:
                 samples.verdicts.add(Verdict(number, "", *explain(body, position)))
@@ -78,7 +78,7 @@ def _read(line: Match[bytes], number: int, now: int, samples: _Samples) -> None:
 
 
 def refuse_field(verdicts: Verdicts, number: int, key: bytes, flaw: Flaw) -> None:
-    """Add a verdict on a field of the line of this number."""
+    """Add a verdict on a field of line `number`."""
     shown = key[:MAX_NAME_CHARACTERS].decode(errors="replace")
     verdicts.add(Verdict(number, f"field {shown}", *flaw))
 
@@ -98,7 +98,7 @@ def to_decoded(
     unit_ns: int,
     verdicts: Verdicts,
 ) -> Decoded:
-    """Put together a sample for each key, which stood on these lines; times come before values."""
+    """Combine samples, one per key and line; `columns` are the times and the values."""
     times, values = columns
 
     def name_of(number: int) -> SeriesName | list[Verdict]:

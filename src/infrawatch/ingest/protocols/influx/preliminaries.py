@@ -1,4 +1,4 @@
-"""What Influx clients ask before they write: /ping, /health, and /query for their database."""
+"""Requests of Influx clients before they write: /ping, /health, and /query for their database."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -17,7 +17,7 @@ from infrawatch.ingest.protocols.influx import answers
 router = APIRouter(route_class=answering_with(answers.failed_v1), tags=["ingest"])
 
 VERSION = "1.8.10"
-"""The InfluxDB whose way of writing this is; clients compare it with what they need."""
+"""The InfluxDB version whose write API this is; clients compare it with their requirements."""
 
 _MAX_QUERY_BYTES = 64 * 1024
 _ABOUT_DATABASES = re.compile(r"\s*(?:create\s+database|show\s+databases)\b", re.IGNORECASE)
@@ -40,7 +40,7 @@ _Statement = Annotated[
 
 
 class HealthCheck(BaseModel):
-    """As InfluxDB 2 has it. That this process answers; /readyz says whether it can work."""
+    """Health in the format of InfluxDB 2: this process responds; see `/readyz` for readiness."""
 
     name: Literal["infrawatch"] = "infrawatch"
     message: str = "ready for writes"
@@ -69,7 +69,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 @router.get("/ping", status_code=204, response_class=Response)
 async def ping() -> Response:
-    """Tell clients that line protocol is accepted here."""
+    """Tell clients that this server accepts line protocol."""
     return Response(status_code=204, headers={"X-Influxdb-Version": VERSION})
 
 
@@ -81,7 +81,7 @@ async def health() -> HealthCheck:
 
 @router.get("/query", responses={status: _ERRORS[status] for status in (400, 401, 403, 429)})
 async def query_databases(_principal: MayWrite, q: _Statement = "") -> QueryResults:
-    """Confirm that a database exists: there is no need to create one."""
+    """Confirm that a database exists; databases need not be created."""
     return _answer(q)
 
 
@@ -89,7 +89,7 @@ async def query_databases(_principal: MayWrite, q: _Statement = "") -> QueryResu
 async def create_database(
     request: Request, _principal: MayWrite, q: _Statement = ""
 ) -> QueryResults:
-    """Confirm that a database exists, which Telegraf asks before it writes."""
+    """Confirm that a database exists, as Telegraf requests before it writes."""
     body = await read_body(request, max_bytes=_MAX_QUERY_BYTES)
     fields = parse_qs(body.decode(errors="replace"))
     return _answer(q or fields.get("q", [""])[0])

@@ -14,18 +14,19 @@ _NS_PER_US = 1_000
 _NS_PER_S = 1_000_000_000
 
 _SHORTEST_LINE_BYTES = len(b"m f=1 1\n")
-"""With all that the regular forms have; lines that are shorter on average are not cut in pieces."""
+"""The shortest line of the regular forms, which are not tried if lines are shorter on average."""
 
 _OFF_LOOP_BYTES = 1024 * 1024
 _OFF_LOOP_LINES = 20_000
-"""Of the regular forms; reading this much takes from 3 ms up to 20."""
+"""Limits for the regular forms; reading this much takes 3 to 20 ms."""
 
 _SINGLY_OFF_LOOP_BYTES = 64 * 1024
 _SINGLY_OFF_LOOP_LINES = 2_000
-"""Of all others, which are read line by line; reading this much takes from 5 ms up to 20."""
+"""Limits for all other bodies, which are read line by line; this much takes 5 to 20 ms."""
 
 _BOUNDS_S = (5 * _NS_PER_S, 5_000 * _NS_PER_S, 5_000_000 * _NS_PER_S)
-"""Below the first, times are seconds; below the next milliseconds; then microseconds."""
+"""Times below the first are seconds, below the second milliseconds, below the third microseconds;
+all others are nanoseconds."""
 
 
 def decode(
@@ -37,10 +38,10 @@ def decode(
     *,
     on_loop: bool = False,
 ) -> Decoded:
-    """Read a body of line protocol; all that is wrong with it becomes verdicts.
+    """Read a body of line protocol; all errors become verdicts.
 
-    Without `unit_ns` the magnitude of each time tells its unit, as in InfluxDB 3. Lines without a
-    time get `now_ns`, floored to the unit, as in InfluxDB.
+    Without `unit_ns`, the unit of each time is inferred from its magnitude, as in InfluxDB 3. Lines
+    without a time get `now_ns`, floored to the unit, as in InfluxDB.
 
     Raises:
         BlocksLoop: on the loop only.
@@ -60,19 +61,22 @@ def decode(
     if unit_ns is None:
         decoded.times = _to_ns(decoded.times)
     if decoded.unit_ns == 1 and not (decoded.times % _NS_PER_US).any():
-        # Most senders have coarser clocks; then nothing is folded, and nobody has to look for it.
+        # Most senders have coarser clocks; with microseconds no check for folded times is needed.
         decoded.times, decoded.unit_ns = decoded.times // _NS_PER_US, _NS_PER_US
         decoded.written_unit_ns = 1
     return decoded
 
 
 def _count_lines(body: bytes) -> int:
-    """How many lines end in a body; `bytes.count` would take five times as long."""
+    """Count the newlines in a body; `bytes.count` would take five times as long."""
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord("\n")))
 
 
 def _to_ns(times: Int64s) -> Int64s:
-    """Source: InfluxDB 3, "Use the v3 write_lp API to write data", auto precision detection."""
+    """Convert times of inferred units.
+
+    Source: InfluxDB 3, "Use the v3 write_lp API to write data", auto precision detection.
+    """
     seconds, milliseconds, microseconds = (np.abs(times) < bound for bound in _BOUNDS_S)
     unit = np.select([seconds, milliseconds, microseconds], [_NS_PER_S, 1_000_000, 1_000], 1)
     in_ns: Int64s = times * unit

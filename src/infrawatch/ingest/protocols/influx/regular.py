@@ -1,12 +1,12 @@
-"""Line protocol as machines mostly write it: `name,tag=value field=1.5 1790000000000`, every line.
+"""Fast path for the usual line protocol: every line is `name,tag=value field=1.5 1790000000000`.
 
-What stands before the last `=` of such a line names its series and repeats from batch to batch: it
-is only looked up. What follows, the number and the time, is read for all lines at once.
+The text before the last `=` of such a line names its series and repeats from batch to batch, so it
+is only looked up. The rest, the number and the time, is parsed for all lines at once.
 
-Why that is safe: a line whose beginning is `grammar.KEY`, and whose rest is one number, one space
-and one time, can be read in one way only. Beginnings that were not seen before are held to the
-grammar here, rests each time. If one line is different, whatever it is, the body is read line by
-line.
+Why the result is correct: a line that begins with a match of `grammar.KEY` and continues with one
+number, one space and one time has only one reading. New keys are checked against the grammar here,
+the rests every time. If any line has another form, the body is not read here but by the slower
+decoders.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Float64s, Int64s
 
 _END = b"="
-"""Ends what names a series; its number comes next."""
+"""Ends the key of a series; the number follows."""
 
 
 def decode_regular(
@@ -37,7 +37,7 @@ def decode_regular(
     *,
     on_loop: bool = False,
 ) -> Decoded | None:
-    """Read a body of the regular form; None when it is of another form, or something is wrong.
+    """Read a body in the regular form; None if it has another form or is invalid.
 
     Raises:
         BlocksLoop: on the loop only.
@@ -71,17 +71,17 @@ def decode_regular(
 
 
 def _read_numbers(rests: Sequence[bytes]) -> tuple[Float64s, Int64s] | None:
-    """Values and times of `1.5 1790000000000` and the like, all times with as many digits."""
+    """Read values and times, each `1.5 1790000000000`; all times must be equally wide."""
     width = len(rests[0]) - rests[0].find(b" ") - 1
     if not 0 < width <= MAX_WIDTH:
         return None
     text = bytearray(b"\n".join(rests) + b"\n")
     characters = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(characters == ord("\n"))
-    # A rest that is too short has the end of the line before it in its window.
+    # The window of a rest that is too short includes the newline before it.
     every, starts = windows(text, width + 1), ends - (width + 1)
     times = _read_times(every[starts])
-    # One space and one end of line each: none is left that JSON would pass over.
+    # One space and one newline per line: no other whitespace is left that JSON would skip.
     if times is None or np.count_nonzero(characters <= ord(" ")) != 2 * len(ends):
         return None
     every[starts] = ord(" ")
@@ -90,7 +90,7 @@ def _read_numbers(rests: Sequence[bytes]) -> tuple[Float64s, Int64s] | None:
     values = read_array(b"[" + text)
     if values is None or len(values) != len(times):
         return None
-    if not values.all() and b"-0 " in text:  # an integer to JSON, which has no negative zero
+    if not values.all() and b"-0 " in text:  # JSON reads it as an integer, without negative zero
         return None
     return values, times
 
@@ -104,7 +104,7 @@ def _read_times(rows: NDArray[np.uint8]) -> Int64s | None:
 
 
 def _to_runs(keys: Sequence[bytes]) -> tuple[list[bytes], NDArray[np.intp]]:
-    """Equal neighbours become one; also, where each run begins and, at last, where all end."""
+    """Merge equal neighbours; also return where each run begins and, as the last, the end."""
     is_first = [True, *map(ne, keys[1:], keys)]
     return list(compress(keys, is_first)), np.flatnonzero([*is_first, True])
 

@@ -1,4 +1,4 @@
-"""POST /write, /api/v2/write and /api/v3/write_lp: line protocol, one route a version."""
+"""POST /write, /api/v2/write and /api/v3/write_lp: line protocol, one route per version."""
 
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -52,7 +52,7 @@ def _responses(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
 
 
 def _ignored(*names: str) -> list[dict[str, Any]]:
-    """Parameters that clients send and that mean nothing here: a key says whose the data is."""
+    """Describe parameters that are accepted but ignored: the key determines the tenant."""
     description = "Taken for compatibility; means nothing here."
     schema = {"type": "string"}
     return [
@@ -81,12 +81,12 @@ async def write_v1(
     principal: MayWrite,
     precision: Annotated[PrecisionV1, Query(description="Unit of the times.")] = "ns",
 ) -> Response:
-    """Store line protocol as InfluxDB 1 does.
+    """Store line protocol, compatible with InfluxDB 1.
 
-    Each field that is a number becomes a sample of the metric `measurement_field`, with the tags
+    Each numeric or boolean field becomes a sample of the metric `measurement_field`, with the tags
     as labels: `cpu,host=web-1 usage_idle=97.4` is `cpu_usage_idle{host="web-1"}`. Integers beyond
-    2^53 become the nearest float64; true is 1, false 0. Strings are refused by name, and what is
-    good is stored. Lines without a time are of this moment.
+    2^53 become the nearest float64; true is 1, false is 0. String fields are refused and named in
+    the response; valid fields are stored. Lines without a time get the current time.
     """
     outcome, body = await _write(request, principal, _UNIT_NS[precision], WriteOptions())
     return answers.refused_v1(outcome, body) if outcome.verdicts else answers.stored()
@@ -104,7 +104,7 @@ async def write_v2(
     principal: MayWrite,
     precision: Annotated[PrecisionV2, Query(description="Unit of the times.")] = "ns",
 ) -> Response:
-    """Store line protocol as InfluxDB 2 does; `POST /write` says what becomes of it."""
+    """Store line protocol, compatible with InfluxDB 2; see `POST /write` for the mapping."""
     outcome, body = await _write(request, principal, _UNIT_NS[precision], WriteOptions())
     return answers.refused_v2(outcome, body) if outcome.verdicts else answers.stored()
 
@@ -126,9 +126,9 @@ async def write_v3(
         bool, Query(description="Store the good part of a bad batch.")
     ] = True,
 ) -> Response:
-    """Store line protocol as InfluxDB 3 does; `POST /write` says what becomes of it.
+    """Store line protocol, compatible with InfluxDB 3; see `POST /write` for the mapping.
 
-    The answer is sent after the commit, whatever `no_sync` says.
+    The response is sent after the commit; `no_sync` is ignored.
     """
     unit_ns = None if precision == "auto" else _UNIT_NS[precision]
     options = WriteOptions(partial=accept_partial)

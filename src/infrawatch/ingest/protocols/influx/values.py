@@ -1,4 +1,4 @@
-"""The values of fields as numbers: floats, integers, booleans."""
+"""Conversion of field values to numbers: floats, integers, booleans."""
 
 import math
 
@@ -10,10 +10,10 @@ BOOLEANS = {
 }
 
 _MAX_INTEGER_CHARACTERS = 40
-"""Twice what the largest has, for zeros in front; Python refuses to read very long ones."""
+"""Twice the length of the largest, to allow leading zeros; Python refuses very long integers."""
 
 _TOO_LARGE = 2**64
-"""Stands for integers that are not even read."""
+"""Stands for integers that are too long to be parsed."""
 
 STRING = Flaw("string_field", "a string cannot be stored as a sample: make it a tag, or drop it")
 _NOT_FINITE = Flaw("not_finite", "NaN, infinities and numbers beyond float64 are not stored")
@@ -24,9 +24,9 @@ _NOT_UNSIGNED = Flaw("out_of_range", f"an integer ending in u lies between 0 and
 
 
 def to_number(value: bytes) -> float | Flaw:
-    """Read the value of a field, one of `grammar.VALUE`.
+    """Read the value of a field, which matches `grammar.VALUE`.
 
-    Floats are rounded correctly; integers beyond 2^53 to the nearest float64; true is 1, false 0.
+    Floats are rounded correctly, integers beyond 2^53 to the nearest float64; true is 1, false 0.
     """
     match value[-1:]:
         case b"i":
