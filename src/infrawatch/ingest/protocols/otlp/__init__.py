@@ -1,1 +1,1 @@
-"""OTLP/HTTP metrics: what OpenTelemetry SDKs and the Collector send."""
+"""OTLP/HTTP metrics, as sent by the OpenTelemetry SDKs and the Collector."""

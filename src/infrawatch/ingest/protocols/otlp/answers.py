@@ -1,4 +1,4 @@
-"""Answers in OTLP's own words, in the encoding of the request.
+"""Responses as OTLP messages, in the encoding of the request.
 
 Source: OTLP specification, "OTLP/HTTP Response".
 """
@@ -29,15 +29,15 @@ from infrawatch.problems import headers_of
 Encoding = Literal["application/x-protobuf", "application/json"]
 
 _MAX_MESSAGE_CHARACTERS = 4_000
-"""What a developer reads in a log; senders log it again with every request."""
+"""As much as a developer reads in a log; senders log the message with every request."""
 
 _INVALID_ARGUMENT, _UNAVAILABLE = 3, 14
 _CODES = {401: 16, 403: 7, 404: 5, 413: 8, 429: 8}
-"""HTTP's statuses as gRPC's (google.rpc.Code); anything else that is the sender's is 3."""
+"""HTTP status → gRPC status (google.rpc.Code); any other error of the sender is 3."""
 
 
 def encoding_of(request: Request) -> Encoding | None:
-    """How a request is encoded, by its Content-Type; None if OTLP knows no such encoding."""
+    """The encoding of a request by its Content-Type; None if it is not one of OTLP's."""
     match request.headers.get("content-type", "").partition(";")[0].strip().lower():
         case "application/x-protobuf":
             return "application/x-protobuf"
@@ -48,7 +48,7 @@ def encoding_of(request: Request) -> Encoding | None:
 
 
 def to_answer(metrics: Metrics, outcome: Outcome, encoding: Encoding) -> Response:
-    """Say what became of a request; nothing at all where everything was stored.
+    """Convert an outcome to a response, which is empty if everything was stored.
 
     A `partial_success` with no rejected data points is a warning.
     """
@@ -64,7 +64,7 @@ def to_answer(metrics: Metrics, outcome: Outcome, encoding: Encoding) -> Respons
 
 
 def to_error(request: Request, error: InfraWatchError) -> Response:
-    """Say why nothing of a request was stored: a `google.rpc.Status`."""
+    """Convert an error to a `google.rpc.Status`: nothing of the request was stored."""
     code = _UNAVAILABLE if error.retryable else _CODES.get(error.status, _INVALID_ARGUMENT)
     status = _Status(code=code, message=f"{error.code}: {error}")
     response = _to_response(status, encoding_of(request) or "application/json", error.status)
@@ -73,7 +73,7 @@ def to_error(request: Request, error: InfraWatchError) -> Response:
 
 
 def _explain(verdicts: Verdicts) -> list[str]:
-    """Each reason once: how many samples it cost, and where the first of them stood."""
+    """List each reason once, with its number of samples and the location of its first verdict."""
     firsts = {one.code: one for one in reversed(verdicts.shown)}
     return [
         f"{code} ({counted(samples, 'sample')})"
@@ -89,7 +89,7 @@ def _to_response(message: Message, encoding: Encoding, status: int) -> Response:
 
 
 def _status_class() -> Message:
-    """Two fields of `google.rpc.Status` (google/rpc/status.proto): all that OTLP asks for."""
+    """Create `google.rpc.Status` (google/rpc/status.proto) with the two fields that OTLP needs."""
     types = {"code": FieldDescriptorProto.TYPE_INT32, "message": FieldDescriptorProto.TYPE_STRING}
     fields = [
         FieldDescriptorProto(

@@ -1,4 +1,4 @@
-"""Attributes become labels: keys as label names, values of every kind as text."""
+"""Conversion of attributes to labels: keys to label names, values of every kind to text."""
 
 import json
 import math
@@ -16,14 +16,14 @@ from infrawatch.ingest.schemas import MAX_LABELS
 from infrawatch.model.selector import METRIC_LABEL
 
 MAX_ATTRIBUTES = 1_000
-"""More than become labels; of more than that not even the collisions are looked for."""
+"""More than can become labels; beyond it, attributes are not even checked for collisions."""
 
 _MAX_ATTRIBUTE_BYTES = 64 * 1024
-"""More than any value that fits into a label takes; what is larger is not even made into text."""
+"""More than any value that fits into a label; larger values are not even converted to text."""
 
 
 class Entry(NamedTuple):
-    """A label to be, and the key it was made of: where two are called the same, keys decide."""
+    """A candidate label and its original key, which determines the order of equal label names."""
 
     key: str
     label: str
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
 
 
 def to_entries(attributes: Sequence[KeyValue], *, prefix: str = "") -> list[Entry] | Flaw:
-    """The labels attributes become, each by itself; or what is wrong with the first wrong one."""
+    """Convert each attribute to a label, or return the flaw of the first invalid one."""
     if len(attributes) > MAX_ATTRIBUTES:
         return Flaw("too_many_labels", f"at most {MAX_LABELS} labels")
     entries: list[Entry] = []
@@ -47,7 +47,7 @@ def to_entries(attributes: Sequence[KeyValue], *, prefix: str = "") -> list[Entr
 
 
 def joined(entries: Iterable[Entry]) -> list[tuple[str, str]]:
-    """Labels, each name once: values of the same name are joined by `;`, in order of their keys.
+    """Merge labels of the same name: their values are joined by `;`, in the order of their keys.
 
     Source: "Prometheus and OpenMetrics Compatibility", Metric Attributes.
     """
@@ -59,7 +59,7 @@ def joined(entries: Iterable[Entry]) -> list[tuple[str, str]]:
 
 
 def to_text(value: AnyValue) -> str:
-    """A value as a label has it: text as it is, bytes as base64, everything else as JSON.
+    """Convert a value to text: strings as they are, bytes as base64, everything else as JSON.
 
     Source: OpenTelemetry, "Common specification concepts", AnyValue representation for non-OTLP
     protocols.
@@ -73,12 +73,12 @@ def to_text(value: AnyValue) -> str:
             return _to_number(value.double_value)
         case "bool_value" | "int_value" | "array_value" | "kvlist_value":
             return _to_json(value)
-        case _:  # nothing, or a kind that only profiles have
+        case _:  # no value, or a kind used only by profiles
             return ""
 
 
 def _to_json(value: AnyValue) -> str:
-    """Without spaces, the members of an object sorted: equal values are equal text."""
+    """Convert to JSON without spaces and with sorted keys, so that equal values are equal text."""
     match value.WhichOneof("value"):
         case "bool_value":
             text = "true" if value.bool_value else "false"
@@ -103,7 +103,7 @@ def _quoted(text: str) -> str:
 
 
 def _to_number(number: float) -> str:
-    """The shortest text that reads back the same, as ECMAScript and Go's JSON write it."""
+    """The shortest text that round-trips, as written by ECMAScript and Go's JSON."""
     if not math.isfinite(number):
         return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
     if number == 0 or 1e-6 <= abs(number) < 1e21:  # noqa: PLR2004  # where exponents begin

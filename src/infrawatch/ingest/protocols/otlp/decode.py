@@ -1,4 +1,4 @@
-"""A metrics request: bytes → columns, and what to tell its sender."""
+"""Decoding of a metrics request: bytes → columns, verdicts and warnings."""
 
 from dataclasses import dataclass, field
 
@@ -21,13 +21,14 @@ from infrawatch.model.samples import Bools
 from infrawatch.store.metadata import Metadata
 
 _CHECKED_BYTES = 4 * 1024 * 1024
-"""Bodies up to here take 200 MB at most, whatever they hold; larger ones are looked at first."""
+"""Bodies up to this size take at most 200 MB, whatever they contain; larger ones are checked
+first."""
 
 _OFF_LOOP_BYTES = 64 * 1024
-"""Reading this much takes a millisecond, 20 where all series are new."""
+"""Reading this much takes a millisecond, or 20 if all series are new."""
 
 _OFF_LOOP_PARTS = 2_000
-"""Resources, scopes, metrics and data points: of those, two bytes may be one, and take 6 µs."""
+"""Limit for resources, scopes, metrics and data points: each may be two bytes, and takes 6 µs."""
 
 _NO_POINT = -1
 _LATEST_NS = 2**63 - 1
@@ -35,9 +36,9 @@ _LATEST_NS = 2**63 - 1
 
 @dataclass(slots=True)
 class Metrics(Decoded):
-    """A request, one sample a series.
+    """A decoded request, with one sample per series.
 
-    `points` says of which data point each sample is, or -1 for what a resource says of itself.
+    `points` maps each sample to its data point, or to -1 for samples of `target_info`.
     """
 
     points: NDArray[np.intp] = field(kw_only=True)
@@ -45,7 +46,7 @@ class Metrics(Decoded):
     warnings: list[str] = field(kw_only=True)
 
     def count_rejected_points(self, kept: Bools | None) -> int:
-        """How many data points have a sample that is not kept; `kept` None keeps them all."""
+        """Count the data points with a sample that is not kept; `kept` None keeps them all."""
         if kept is None:
             return 0
         points = self.points[~kept]
@@ -56,7 +57,7 @@ def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Metrics:
     """Read a serialised `ExportMetricsServiceRequest`.
 
     Raises:
-        MalformedBody: it is not one.
+        MalformedBody: the body is not such a message.
         BatchTooLarge: more than a million metrics, data points or samples.
         BlocksLoop: on the loop only.
     """
@@ -74,7 +75,7 @@ def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Metrics:
 
 
 class _Reading:
-    """One way through a request, and what names its series afterwards."""
+    """A single pass through a request; afterwards it names and locates the samples."""
 
     def __init__(self, request: Message, *, on_loop: bool) -> None:
         self._on_loop = on_loop
@@ -174,7 +175,7 @@ class _Reading:
         return int(self._points[sample]), part.locator(place)
 
     def _at(self, sample: int) -> tuple[NumberPoints | DistributionPoints | TargetInfos, int]:
-        """Of which kind a sample is, and its place among those."""
+        """Return the part that a sample belongs to, and its position in it."""
         part: NumberPoints | DistributionPoints | TargetInfos
         for part in (self._numbers, self._distributions):
             if sample < len(part.keys):

@@ -1,4 +1,4 @@
-"""Data points of histograms and summaries: many samples each, of as many series."""
+"""Data points of histograms and summaries: each has many samples, of as many series."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -44,8 +44,8 @@ _KINDS: Mapping[str, tuple[Message, Explode]] = {
 class DistributionPoints:
     """The data points of all histograms and summaries of a request, in order.
 
-    `keys` are those of samples, `times` those of points. A point that is refused whatever it is
-    called has one sample, and None for its key.
+    `keys` has one entry per sample, `times` one per point. A point that is refused regardless of
+    its name has one sample, with None for its key.
     """
 
     def __init__(self) -> None:
@@ -60,10 +60,10 @@ class DistributionPoints:
         self._flaws: dict[int, Flaw] = {}
 
     def add(self, begin: bytes, family: Family, points: Sequence[bytes]) -> None:
-        """Take the data points of one metric, whose keys depend on `begin`.
+        """Add the data points of one metric, whose keys depend on `begin`.
 
         Raises:
-            BatchTooLarge: there are too many samples by now.
+            BatchTooLarge: the request has too many samples.
         """
         kind, explode = _KINDS[family.field]
         flaw = find_flaw(family.metric, family.field)
@@ -89,7 +89,7 @@ class DistributionPoints:
                 raise too_large()
 
     def counts(self) -> NDArray[np.intp]:
-        """How many samples each point has."""
+        """Return the number of samples of each point."""
         ends = np.array([*self._starts[1:], len(self.keys)], np.intp)
         return ends[: len(self._starts)] - np.array(self._starts, np.intp)
 
@@ -100,7 +100,7 @@ class DistributionPoints:
         return values
 
     def to_name(self, sample: int) -> SeriesName | Flaw:
-        """Name the series of a sample whose key is not known."""
+        """Name the series of a sample whose key is unknown."""
         key = self.keys[sample]
         if key is None:
             return self._flaws[sample]

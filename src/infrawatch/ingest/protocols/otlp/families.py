@@ -1,4 +1,4 @@
-"""One metric of a request: where it stood, and what its series are called."""
+"""A metric of a request: its location, and the names and keys of its series."""
 
 import struct
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata
 
 DIGEST_BYTES = 16
-"""As many as stand for a series' name in the store; nobody finds two inputs with one digest."""
+"""As many as identify a series' name in the store; collisions are infeasible to find."""
 
 MAX_SAMPLES = 1_000_000
-"""What may wait for its commit at a time by default; a request usually has hundreds."""
+"""The default backlog of samples that may wait for a commit; a request usually has hundreds."""
 
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
@@ -33,7 +33,7 @@ _HEAD = struct.Struct("<IIq")
 
 _MAX_NAME_BYTES = 1_024
 _MAX_TEXT_CHARACTERS = 1_024
-"""Of a description; as in the native format."""
+"""Limit for units and descriptions, as in the native format."""
 
 _FIELDS = {
     "gauge": "gauge",
@@ -55,7 +55,7 @@ _KINDS = {
 
 
 class Scope(NamedTuple):
-    """One `ScopeMetrics`: its JSON pointer, and what is the same for all of its metrics."""
+    """One `ScopeMetrics`: its JSON pointer, and the parts that all of its metrics share."""
 
     pointer: str
     resource: bytes
@@ -71,9 +71,9 @@ class Scope(NamedTuple):
         return cls(pointer, resource, scope, schema_url, mark)
 
     def key_of(self, metric: Message, field: str, data: Message) -> bytes:
-        """What the keys of a metric's series begin with: all that names them but attributes.
+        """The beginning of the keys of a metric's series: everything but the attributes.
 
-        Not the description: a new one is stored when the metric gets its next new series.
+        The description is not included: a new one is stored with the metric's next new series.
         """
         name: bytes = metric.name
         unit: bytes = metric.unit
@@ -87,7 +87,7 @@ class Scope(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One `Metric`, and where it stood; `field` is the one of its fields that has the points."""
+    """One `Metric` and its location; `field` is the field that holds its data points."""
 
     scope: Scope
     place: int
@@ -96,19 +96,19 @@ class Family:
 
     @property
     def kind(self) -> Kind:
-        """What decides on the end of its name."""
+        """The kind, which determines the suffix of the name."""
         if self.field == "sum" and self.metric.sum.is_monotonic:
             return "counter"
         return "gauge" if self.field == "gauge" else "other"
 
     def locator(self, point: int) -> str:
-        """Where one of its data points stood, for people: the name in the code and the place."""
+        """Describe the location of a data point: the metric's original name and a JSON pointer."""
         name = _text(self.metric.name)[:200]
         field = _FIELDS[self.field]
         return f"{name!r} at {self.scope.pointer}/metrics/{self.place}/{field}/dataPoints/{point}"
 
     def to_metadata(self) -> Metadata:
-        """The same for each of the metrics it becomes."""
+        """Return the metadata, which is the same for each of the resulting metrics."""
         number = "counter" if self.kind == "counter" else "gauge"
         return Metadata(
             type={"sum": number, "exponential_histogram": "histogram"}.get(self.field, self.field),
@@ -118,7 +118,7 @@ class Family:
         )
 
     def to_name(self, attributes: bytes, part: "Part") -> SeriesName | Flaw:
-        """Name one of its series: by encoded attributes, and which part of a data point it is."""
+        """Name a series, given its encoded attributes and its part of a data point."""
         labels = self._to_labels(attributes)
         if isinstance(labels, Flaw):
             return labels
@@ -144,14 +144,14 @@ class Family:
 
 
 class Part(NamedTuple):
-    """What tells the series of one data point apart: `_bucket` and its `le`, `_sum`, `_count`."""
+    """What distinguishes the series of a data point: `_bucket` and its `le`, `_sum`, `_count`."""
 
     suffix: str = ""
     labels: tuple[tuple[str, str], ...] = ()
 
 
 def temporality_of(metric: Message, field: str) -> int:
-    """What a metric says it is; those that have none are cumulative."""
+    """The temporality of a metric; kinds without one count as cumulative."""
     if not _KINDS[field] & _HAS_TEMPORALITY:
         return CUMULATIVE
     temporality: int = getattr(metric, field).aggregation_temporality
@@ -159,7 +159,7 @@ def temporality_of(metric: Message, field: str) -> int:
 
 
 def find_flaw(metric: Message, field: str) -> Flaw | None:
-    """What is wrong with all data points of a metric."""
+    """Find a flaw that affects all data points of a metric."""
     temporality = temporality_of(metric, field)
     if temporality in _TEMPORALITIES:
         return None
@@ -170,12 +170,12 @@ def find_flaw(metric: Message, field: str) -> Flaw | None:
 
 
 def digest(*parts: bytes) -> bytes:
-    """128 bits that stand for these bytes, one after the other, in keys of series."""
+    """A 128-bit digest of the concatenated bytes, for use in keys of series."""
     return blake2b(b"".join(parts), digest_size=DIGEST_BYTES).digest()
 
 
 def _text(encoded: bytes) -> str:
-    """Names are translated and descriptions are for people: neither has to be perfect."""
+    """Decode leniently: names are translated anyway, and descriptions are only read by people."""
     return encoded.decode(errors="replace")
 
 

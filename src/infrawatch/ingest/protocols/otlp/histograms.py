@@ -1,7 +1,8 @@
-"""Histograms and summaries as the plain series Prometheus makes of them.
+"""Histograms and summaries as plain series, as in Prometheus.
 
-Count and sum, and a bucket or quantile each: `_count`, `_sum`, `_bucket{le}`, `{quantile}`. The
-minimum and maximum are not kept, as in Prometheus: there is no series for them.
+There is a series for the count, the sum, and each bucket or quantile: `_count`, `_sum`,
+`_bucket{le}`, `{quantile}`. As in Prometheus, the minimum and maximum have no series and are
+dropped.
 """
 
 import math
@@ -22,16 +23,16 @@ from infrawatch.ingest.protocols.otlp.points import is_stale
 from infrawatch.ingest.protocols.otlp.wire import Message
 
 _COUNT, _SUM = b"count", b"sum"
-"""Marks of two of a point's samples; that of any other is its bound or quantile, as a double."""
+"""Marks of two of a point's samples; any other sample's is its bound or quantile, as a double."""
 
 _DOUBLE = struct.Struct("=d")
 
 _COARSEST_SCALE = -11
-"""Here the two buckets beside 1 hold every double there is."""
+"""At this scale, the two buckets next to 1 cover all positive doubles."""
 
 
 class Exploded(NamedTuple):
-    """The samples of one data point: marks tell them apart."""
+    """The samples of one data point, distinguished by their marks."""
 
     marks: list[bytes]
     values: list[float]
@@ -42,7 +43,7 @@ Explode = Callable[[Message], Exploded | Flaw]
 
 
 def explode_histogram(point: Message) -> Exploded | Flaw:
-    """Buckets cumulated as Prometheus has them; the last one is everything."""
+    """Cumulate the buckets as in Prometheus; the last one is the total count."""
     counts, bounds = list(point.bucket_counts), list(point.explicit_bounds)
     is_ordered = all(map(math.isfinite, bounds)) and all(map(operator.lt, bounds, bounds[1:]))
     if not is_ordered:
@@ -56,7 +57,7 @@ def explode_histogram(point: Message) -> Exploded | Flaw:
 
 
 def explode_exponential(point: Message) -> Exploded | Flaw:
-    """Bounds at quarter powers of two, or coarser ones where the sender's are; see `_edges`."""
+    """Cumulate exponential buckets at quarter powers of two, or at coarser bounds; see `_edges`."""
     if point.scale < _COARSEST_SCALE:
         return Flaw("out_of_range", f"scale is below {_COARSEST_SCALE}")
     if not 0 <= point.zero_threshold < math.inf:
@@ -71,7 +72,7 @@ def explode_exponential(point: Message) -> Exploded | Flaw:
 
 
 def explode_summary(point: Message) -> Exploded | Flaw:
-    """Quantiles as they are."""
+    """Return count, sum and quantiles unchanged."""
     quantiles = [one.quantile for one in point.quantile_values]
     if not all(0 <= quantile <= 1 for quantile in quantiles):
         return Flaw("out_of_range", "a quantile is not between 0 and 1")
@@ -80,7 +81,7 @@ def explode_summary(point: Message) -> Exploded | Flaw:
 
 
 def to_part(mark: bytes, *, is_summary: bool) -> Part:
-    """Which series of a data point a mark stands for."""
+    """The part of a data point that a mark stands for."""
     if mark in (_COUNT, _SUM):
         return Part(f"_{mark.decode()}")
     [bound] = _DOUBLE.unpack(mark)
@@ -89,7 +90,7 @@ def to_part(mark: bytes, *, is_summary: bool) -> Part:
 
 
 def _exploded(point: Message, bounds: list[float], cumulated: Iterable[int]) -> Exploded:
-    """Without a sum where the point has none; where a series ends, its sum ends too."""
+    """Combine the samples; without a sum if the point has none, unless it is a stale marker."""
     marks, values = [_COUNT], [point.count]
     if point.HasField("sum") or is_stale(point):
         marks.append(_SUM)
@@ -106,11 +107,11 @@ def _marks(bounds: list[float]) -> list[bytes]:
 
 
 def _edges(point: Message) -> Iterator[tuple[float, int]]:
-    """Both bounds of every bucket that is not empty, and how many values are at most that.
+    """Yield both bounds of every non-empty bucket, each with the number of values up to it.
 
-    In ascending order but for a zero bucket that is wider than where its neighbours begin. Buckets
-    finer than four to a doubling are merged. Bucket i holds what lies above `2^(i * 2^-scale)`, up
-    to `2^((i+1) * 2^-scale)` (OpenTelemetry, "Metrics Data Model", Exponential Buckets).
+    The order is ascending, except around a zero bucket that overlaps its neighbours. Buckets finer
+    than four per doubling are merged. Bucket i holds the values above `2^(i * 2^-scale)`, up to
+    `2^((i+1) * 2^-scale)` (OpenTelemetry, "Metrics Data Model", Exponential Buckets).
     """
     step = 1 << max(FINEST_SCALE - point.scale, 0)
     total = 0

@@ -1,8 +1,8 @@
-"""OTLP's JSON, read by its own rules and re-encoded in the binary form that all else is made for.
+"""OTLP's JSON encoding, converted to the binary encoding that the decoder reads.
 
-Protobuf's JSON mapping, but names in lowerCamelCase only, enums as integers only, and unknown
-fields ignored. Source: OTLP specification, "JSON Protobuf Encoding". Only what is stored is read:
-exemplars are counted, so it does not matter how their ids are written.
+This is protobuf's JSON mapping, but with names in lowerCamelCase only, enums as integers only, and
+unknown fields ignored. Source: OTLP specification, "JSON Protobuf Encoding". Only stored data is
+read: exemplars are merely counted, so the format of their ids does not matter.
 """
 
 from typing import Annotated, Any, cast
@@ -30,16 +30,16 @@ _FORM = ConfigDict(alias_generator=to_camel)
 _UP_TO_THE_FIRST_ERROR = Field(fail_fast=True)
 
 _MAX_COMMAS = 4_000_000
-"""Each stands for a value that takes some thirty bytes while it is read."""
+"""Each implies a value that takes about thirty bytes while it is read."""
 
-# Everywhere null is the same as a field that is not there.
+# null is equivalent to an absent field everywhere.
 
 
 def to_protobuf(body: bytes) -> bytes:
     """Re-encode a request.
 
     Raises:
-        MalformedBody: it is not JSON, or not of the form of an `ExportMetricsServiceRequest`.
+        MalformedBody: the body is not JSON, or not an `ExportMetricsServiceRequest`.
         BatchTooLarge: more values than a million data points have.
     """
     if len(body) > _MAX_COMMAS and body.count(b",") > _MAX_COMMAS:
@@ -63,7 +63,7 @@ def _check_one_of(fields: dict[str, Any], names: tuple[str, ...]) -> dict[str, A
 
 
 class _AnyValueForm(TypedDict, total=False):
-    __pydantic_config__ = _FORM  # type: ignore[misc]  # pydantic reads it off the class
+    __pydantic_config__ = _FORM  # type: ignore[misc]  # pydantic reads it from the class
 
     string_value: Text
     bool_value: Bool
@@ -95,11 +95,11 @@ class _KeyValuesForm(TypedDict, total=False):
 
 
 class _ExemplarForm(TypedDict):
-    """Nothing of it is read."""
+    """An exemplar; its fields are not read."""
 
 
 class _PointForm(TypedDict, total=False):
-    """What all data points have."""
+    """The fields common to all data points."""
 
     __pydantic_config__ = _FORM  # type: ignore[misc]
 

@@ -25,7 +25,7 @@ _STANDARD_ALPHABET = str.maketrans("-_", "+/")
 
 
 def _to_integer(value: object) -> object:
-    """64-bit integers are decimal strings; numbers are accepted, also where written as 1.0."""
+    """64-bit integers are decimal strings; numbers are accepted as well, even written as 1.0."""
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         return int(value)
     if isinstance(value, float) and value.is_integer():
@@ -34,7 +34,7 @@ def _to_integer(value: object) -> object:
 
 
 def _to_double(value: object) -> object:
-    """A number, or one as a string; what is no number is a string."""
+    """Accept a number or a numeric string; NaN and infinities must be strings."""
     if isinstance(value, str):
         if value in _NO_NUMBERS:
             return _NO_NUMBERS[value]
@@ -47,7 +47,7 @@ def _to_double(value: object) -> object:
 
 
 def _to_bytes(text: str) -> bytes:
-    """Base64 in either alphabet, padded or not."""
+    """Decode base64 in either alphabet, with or without padding."""
     standard = text.translate(_STANDARD_ALPHABET).rstrip("=")
     return b64decode(standard + "=" * (-len(standard) % 4), validate=True)
 
@@ -61,4 +61,4 @@ UInt32 = Annotated[StrictInt, Field(ge=0, lt=2**32), BeforeValidator(_to_integer
 Int64 = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63), BeforeValidator(_to_integer)] | None
 UInt64 = Annotated[StrictInt, Field(ge=0, lt=2**64), BeforeValidator(_to_integer)]
 Enum = Annotated[StrictInt, Field(ge=-(2**31), lt=2**31)] | None
-"""The name of a value is not accepted for its number."""
+"""Enum values are accepted only by number, not by name."""

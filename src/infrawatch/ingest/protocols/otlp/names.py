@@ -1,4 +1,4 @@
-"""OpenTelemetry's names become Prometheus' names, the way Prometheus does it by default.
+"""Translation of OpenTelemetry names to Prometheus names, as Prometheus does by default.
 
 Source: github.com/prometheus/otlptranslator, strategy UnderscoreEscapingWithSuffixes.
 """
@@ -7,7 +7,7 @@ import re
 from typing import Literal
 
 Kind = Literal["gauge", "counter", "other"]
-"""What decides on a suffix: counters end in `_total`, gauges with unit 1 in `_ratio`."""
+"""Determines the suffix: counters end in `_total`, gauges with unit 1 in `_ratio`."""
 
 _TOKEN = re.compile(r"[a-zA-Z0-9:]+")
 _NOT_IN_LABEL = re.compile(r"[^a-zA-Z0-9_]")
@@ -26,7 +26,7 @@ _UNITS = {
     "GiBy": "gibibytes",
     "TiBy": "tibibytes",  # Prometheus' spelling, so that its dashboards find it
     "KBy": "kilobytes",
-    "kBy": "kilobytes",  # what UCUM says; Prometheus knows only the other
+    "kBy": "kilobytes",  # UCUM's spelling; Prometheus knows only the other one
     "MBy": "megabytes",
     "GBy": "gigabytes",
     "TBy": "terabytes",
@@ -55,8 +55,8 @@ _PER = {
 def metric_name(name: str, unit: str, kind: Kind) -> str:
     """`http.server.duration` in `s` → `http_server_duration_seconds`.
 
-    A word for the unit is left out if the name has it already; what every name ends with
-    (`total`, `ratio`) comes last and once. Empty when no character of the name can be kept.
+    Words of the unit are omitted if the name contains them already; the suffix (`total`, `ratio`)
+    comes last and only once. Empty if no character of the name can be kept.
     """
     words: list[str] = _TOKEN.findall(name)
     words += [word for word in _unit_words(unit) if word not in words]
@@ -68,12 +68,12 @@ def metric_name(name: str, unit: str, kind: Kind) -> str:
 
 
 def unit_name(unit: str) -> str:
-    """The unit as metadata says it: `By/s` → `bytes_per_second`; empty for `1` and `{request}`."""
+    """The unit for metadata: `By/s` → `bytes_per_second`; empty for `1` and `{request}`."""
     return "_".join(_unit_words(unit))
 
 
 def label_name(key: str) -> str | None:
-    """`service.name` → `service_name`; None when nothing but underscores would be left."""
+    """`service.name` → `service_name`; None if only underscores would be left."""
     name = _NOT_IN_LABEL.sub("_", key)
     if not name.strip("_"):
         return None
@@ -85,7 +85,7 @@ def label_name(key: str) -> str | None:
 
 
 def _unit_words(unit: str) -> list[str]:
-    """The part before the slash and the part behind it; what stands in braces is a remark."""
+    """Words for the parts before and after the slash; parts in braces are annotations."""
     main, _, per = (part.strip() for part in unit.partition("/"))
     words = [
         "" if _is_remark(main) else _cleaned(_UNITS.get(main, main)),

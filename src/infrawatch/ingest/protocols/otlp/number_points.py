@@ -1,10 +1,11 @@
-"""Data points of gauges and sums: one sample each, read without looking at their labels.
+"""Data points of gauges and sums: one sample each, read without parsing their labels.
 
-Every encoder writes the fields of a data point in the order of their numbers: start time (or not),
-time, value, attributes. So a point is 27 (or 18) bytes of numbers, which numpy reads for all points
-of a request at once, and then the encoded attributes, which repeat from request to request. Those
-are the key of the series. A key is known only after the careful way has read the same bytes as
-attributes and nothing else, so a point of this form whose key is known has no more to say.
+Every encoder writes the fields of a data point in the order of their numbers: start time
+(optional), time, value, attributes. So a point is 27 (or 18) bytes of numbers, which numpy reads
+for all points of a request at once, followed by the encoded attributes, which repeat from request
+to request and are part of the key of the series. A key is known only after the careful path has
+parsed the same bytes as attributes and nothing else, so a point of this form with a known key has
+no other fields.
 """
 
 from bisect import bisect_right
@@ -45,13 +46,13 @@ _NO_VALUE = Flaw("missing_field", "the data point has neither asDouble nor asInt
 Times = NDArray[np.uint64]
 
 _Block = tuple[bytes, Scope, int, Message, str]
-"""What the keys of a metric begin with, and the fields of its `Family`, made when it is needed."""
+"""The beginning of a metric's keys, and the fields of its `Family`, which is created on demand."""
 
 
 class NumberPoints:
     """The data points of all gauges and sums of a request, in order.
 
-    `keys` has None where a point is refused whatever it is called.
+    `keys` has None for points that are refused regardless of their names.
     """
 
     def __init__(self) -> None:
@@ -64,7 +65,7 @@ class NumberPoints:
         self._flaws: dict[int, Flaw] = {}
 
     def add(self, block: _Block, points: Sequence[bytes]) -> None:
-        """Take the data points of one metric."""
+        """Add the data points of one metric."""
         keys, heads, begin = self.keys, self._heads, block[0]
         self._blocks.append(block)
         self._starts.append(len(keys))
@@ -78,7 +79,7 @@ class NumberPoints:
                 keys.append(begin + point[_SHORT:])
 
     def read(self, find: Find) -> tuple[Times, Float64s]:
-        """The time of each point in nanoseconds, and its value."""
+        """Read the time of each point, in nanoseconds, and its value."""
         heads = self._joined_heads()
         is_int = heads["value_tag"] == _INT_TAG
         raw = heads["value"].copy()
@@ -98,7 +99,7 @@ class NumberPoints:
         return times, values
 
     def to_name(self, number: int) -> SeriesName | Flaw:
-        """Name the series of a point whose key is not known."""
+        """Name the series of a point whose key is unknown."""
         key = self.keys[number]
         if key is None:
             return self._flaws[number]
@@ -113,19 +114,19 @@ class NumberPoints:
         return family.locator(number - start)
 
     def _block(self, number: int) -> tuple[bytes, Family, int]:
-        """What the keys of a point's metric begin with, the metric, and its first point."""
+        """Return the beginning of a point's key, its metric, and the metric's first point."""
         place = bisect_right(self._starts, number) - 1
         begin, *family = self._blocks[place]
         return begin, Family(*family), self._starts[place]
 
     def _joined_heads(self) -> NDArray[np.void]:
         joined = b"".join(self._heads)
-        if len(joined) < len(self._heads) * _LONG:  # a point may be cut short: never plain
+        if len(joined) < len(self._heads) * _LONG:  # a truncated point is never plain
             joined = b"".join(head.rjust(_LONG, b"\0") for head in self._heads)
         return np.frombuffer(joined, _HEAD)
 
     def _read_carefully(self, number: int, times: Times, values: Float64s) -> None:
-        """Read one point as any decoder would: fields in any order, with flags and exemplars."""
+        """Parse one point completely: fields in any order, with flags and exemplars."""
         begin, _, _, metric, field = self._blocks[bisect_right(self._starts, number) - 1]
         point = parse_point(NumberDataPoint, self._points[number])
         flaw = point if isinstance(point, Flaw) else find_flaw(metric, field) or _find_flaw(point)

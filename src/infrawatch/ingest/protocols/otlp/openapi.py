@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of requests and answers that the framework does not see."""
+"""OpenAPI descriptions of requests and responses that the framework cannot derive."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What data points of all kinds have in common."""
+"""Shared by data points of all kinds."""
 
 from google.protobuf.message import DecodeError
 
@@ -6,7 +6,7 @@ from infrawatch.ingest.names import Flaw
 from infrawatch.ingest.protocols.otlp.wire import NO_RECORDED_VALUE, Message
 
 _MAX_BYTES = 1024 * 1024
-"""Room for 64 labels of the greatest length and thousands of buckets; reading takes memory."""
+"""Enough for 64 labels of maximum length and thousands of buckets; bounds the memory used."""
 
 _TOO_LONG = Flaw("too_long", f"a data point has at most {_MAX_BYTES} bytes")
 _MALFORMED = Flaw("malformed_point", "the data point is not valid protobuf")
@@ -14,7 +14,7 @@ _NO_TIME = Flaw("missing_field", "timeUnixNano is missing or 0: every data point
 
 
 def parse_point(kind: Message, encoded: bytes) -> Message:
-    """Read a data point; a `Flaw` says why it can be none."""
+    """Read a data point; return a `Flaw` if it is invalid."""
     if len(encoded) > _MAX_BYTES:
         return _TOO_LONG
     try:
@@ -25,5 +25,5 @@ def parse_point(kind: Message, encoded: bytes) -> Message:
 
 
 def is_stale(point: Message) -> bool:
-    """Whether its series have ended, or are interrupted: it has a time and no value."""
+    """Whether a point has a time but no value, because its series ended or is interrupted."""
     return bool(point.flags & NO_RECORDED_VALUE)

@@ -1,4 +1,4 @@
-"""Where metrics come from: resource and scope as labels, and the resource's own `target_info`.
+"""The origin of metrics: resource and scope as labels, and the resource's own `target_info`.
 
 Source: OpenTelemetry, "Prometheus and OpenMetrics Compatibility", Resource Attributes and
 Instrumentation Scope.
@@ -36,7 +36,7 @@ _SCOPE_LABELS = ("otel_scope_name", "otel_scope_version", "otel_scope_schema_url
 
 _REMEMBERED = 1_024
 _REMEMBERED_BYTES = 16 * 1024
-"""Together at most 16 MiB a cache; a resource has one or two kilobytes."""
+"""Together at most 16 MiB per cache; a typical resource has one or two kilobytes."""
 
 _WARNING_CHARACTERS = 1_000
 _LEFT_OUT = (
@@ -51,9 +51,9 @@ _ANONYMOUS = (
 
 
 class Origin(NamedTuple):
-    """What a resource gives to all of its series, and the series it has for itself.
+    """The labels that a resource adds to all of its series, and its own series.
 
-    `warning` says which of its attributes are stored nowhere; empty when all of them are.
+    `warning` names the attributes that are not stored; empty if all of them are.
     """
 
     entries: Sequence[Entry]
@@ -68,7 +68,7 @@ def read_resource(encoded: bytes) -> Origin | Flaw:
 
 
 def read_scope(encoded: bytes, schema_url: bytes) -> Sequence[Entry] | Flaw:
-    """The labels of a serialised `InstrumentationScope`."""
+    """Read the labels of a serialised `InstrumentationScope`."""
     is_small = len(encoded) + len(schema_url) <= _REMEMBERED_BYTES
     read = _read_scope if is_small else _read_scope.__wrapped__
     return read(encoded, schema_url)
@@ -91,7 +91,7 @@ def _read_resource(encoded: bytes) -> Origin | Flaw:
 
 
 def _describe(identity: list[Entry], attributes: list[KeyValue]) -> tuple[SeriesName | None, str]:
-    """As Prometheus has it: only for who has a name, and if there is more to say than that."""
+    """Create `target_info` as Prometheus does: only with an identity and further attributes."""
     own = [(one.label, one.value) for one in identity if one.value]
     labels, left_out = _fitting(attributes)
     if not own and attributes:
@@ -103,7 +103,7 @@ def _describe(identity: list[Entry], attributes: list[KeyValue]) -> tuple[Series
 
 
 def _fitting(attributes: list[KeyValue]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Which labels `target_info` has room for, and the keys of attributes that it has not."""
+    """Select the labels that fit `target_info`; also return the keys of attributes that do not."""
     left_out = [attribute.key for attribute in attributes[MAX_ATTRIBUTES:]]
     entries: list[Entry] = []
     for attribute in attributes[:MAX_ATTRIBUTES]:
@@ -132,5 +132,5 @@ def _read_scope(encoded: bytes, schema_url: bytes) -> Sequence[Entry] | Flaw:
     entries = to_entries(scope.attributes, prefix="otel_scope_")
     if isinstance(entries, Flaw):
         return entries
-    # "MUST be dropped", says the specification of attributes that would be called the same.
+    # The specification says of attributes with a conflicting name that they "MUST be dropped".
     return own + [entry for entry in entries if entry.label not in _SCOPE_LABELS]

@@ -1,4 +1,4 @@
-"""POST /v1/metrics: OTLP over HTTP; senders of traces and logs are told to send metrics only."""
+"""POST /v1/metrics: OTLP over HTTP; traces and logs are refused with instructions."""
 
 from functools import partial
 
@@ -23,10 +23,10 @@ router = APIRouter(prefix="/v1", route_class=answering_with(to_error), tags=["in
 FORMAT = "otlp"
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
-"""What OpenTelemetry's SDKs send at most; INFRAWATCH_MAX_BODY_BYTES may be more."""
+"""The maximum that OpenTelemetry's SDKs send; INFRAWATCH_MAX_BODY_BYTES may raise the limit."""
 
 _JSON_OFF_LOOP_BYTES = 16 * 1024
-"""JSON of this size takes two milliseconds to become protobuf; more is read in a thread."""
+"""Converting JSON of this size to protobuf takes two milliseconds; more is read in a thread."""
 
 _HOW_TO_SEND_METRICS = (
     "only metrics are taken here: set OTEL_EXPORTER_OTLP_METRICS_ENDPOINT to this server's "
@@ -39,9 +39,10 @@ _HOW_TO_SEND_METRICS = (
 async def write_metrics(request: Request, principal: MayWrite) -> Response:
     """Store OpenTelemetry metrics.
 
-    Names are translated as Prometheus does by default: `http.server.duration` in `s` becomes
-    `http_server_duration_seconds`. The answer is sent after the commit; sending again is always
-    safe. Data points that cannot be stored are counted and explained, the others are stored.
+    Names are translated as by Prometheus' default settings: `http.server.duration` in `s` becomes
+    `http_server_duration_seconds`. The response is sent after the commit; retrying is always safe.
+    Data points that cannot be stored are counted and explained in the response; all others are
+    stored.
     """
     encoding = encoding_of(request)
     if encoding is None:
@@ -52,7 +53,7 @@ async def write_metrics(request: Request, principal: MayWrite) -> Response:
     body = await read_body(request, max_bytes=max_bytes)
     intake = intake_of(request)
     find = intake.finder(principal, FORMAT)
-    # What `find` reads are dicts, so it may be asked from there.
+    # `find` only reads dicts, so it may be called from a thread.
     read = partial(_read, encoding=encoding, find=find)
     metrics = await intake.offload.read(principal.tenant_id, read, body)
     outcome = await intake.take(metrics, principal, FORMAT, WriteOptions(partial=True))
@@ -62,7 +63,7 @@ async def write_metrics(request: Request, principal: MayWrite) -> Response:
 @router.post("/traces", status_code=404, response_class=Response, responses=ONLY_METRICS)
 @router.post("/logs", status_code=404, response_class=Response, responses=ONLY_METRICS)
 async def refuse_signal(_principal: MayWrite) -> Response:
-    """Refuse traces and logs, which are not stored here; send metrics to `/v1/metrics`."""
+    """Refuse traces and logs, which are not supported; send metrics to `/v1/metrics`."""
     return to_response(NotFound(_HOW_TO_SEND_METRICS))
 
 

@@ -1,4 +1,4 @@
-"""`target_info`: a sample for each resource of a request, at the time of its latest data point."""
+"""`target_info`: one sample per resource of a request, at the time of its latest data point."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,7 +16,7 @@ _METADATA = Metadata("gauge", help="Attributes of the resource that metrics come
 
 
 class _Resource(NamedTuple):
-    """One `ResourceMetrics`: its JSON pointer, and where its points begin among those of all."""
+    """One `ResourceMetrics`: its JSON pointer, and the positions of its first points."""
 
     pointer: str
     encoded: bytes
@@ -25,11 +25,11 @@ class _Resource(NamedTuple):
 
 
 class TargetInfos:
-    """The resources of a request, and the samples they have for themselves."""
+    """The resources of a request, and their `target_info` samples."""
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []
-        self.warnings: dict[str, None] = {}  # a set that keeps the order
+        self.warnings: dict[str, None] = {}  # used as an ordered set
         self._resources: list[_Resource] = []
         self._names: list[SeriesName] = []
         self._pointers: list[str] = []
@@ -38,11 +38,11 @@ class TargetInfos:
     def add(
         self, pointer: str, encoded: bytes, *, first_number: int, first_distribution: int
     ) -> None:
-        """A resource begins: its data points are those from here to where the next one begins."""
+        """Begin a resource: its data points are those up to the beginning of the next one."""
         self._resources.append(_Resource(pointer, encoded, first_number, first_distribution))
 
     def read(self, numbers: Times, distributions: Times) -> Times:
-        """Make the samples, given the times of all points; answers their times."""
+        """Create the samples, given the times of all points; return their times."""
         end = _Resource("", b"", len(numbers), len(distributions))
         for resource, following in pairwise([*self._resources, end]):
             times = (
@@ -65,7 +65,7 @@ class TargetInfos:
 
     def _add_info(self, resource: _Resource, time_ns: int) -> None:
         origin = read_resource(resource.encoded)
-        if isinstance(origin, Flaw):  # which every one of its series will be told
+        if isinstance(origin, Flaw):  # reported for each of its series
             return
         if origin.warning:
             self.warnings[origin.warning] = None

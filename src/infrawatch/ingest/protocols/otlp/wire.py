@@ -1,9 +1,9 @@
-"""OTLP's messages, declared so that what names a series stays bytes until somebody asks.
+"""OTLP's messages, declared so that names and attributes stay bytes until they are needed.
 
-The same messages on the wire as opentelemetry-proto's, derived from its descriptors. But names,
-attributes, resources, scopes and exemplars are `bytes` here, and so are data points: reading all
-of it costs ten times as much as the numbers, only to find the labels there were before. Nor can a
-text that is not UTF-8 make a whole request unreadable.
+On the wire these are the messages of opentelemetry-proto, and they are derived from its
+descriptors. But names, attributes, resources, scopes, exemplars and data points are `bytes` here:
+parsing everything costs ten times as much as parsing the numbers, and mostly yields labels that are
+known already. Also, a text that is not UTF-8 cannot make a whole request unreadable.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,14 +16,14 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 Message = Any
-"""Classes made at run time have no types that a checker could know."""
+"""Classes created at run time have no static types."""
 
 _LEAVES = {"data_points", "exemplars"}
 _BRANCHES = {"resource_metrics", "scope_metrics", "metrics"}
 
 
 def _derive(left_as_bytes: set[str]) -> DescriptorPool:
-    """The messages, with these fields as bytes, and all that are text or come from other files."""
+    """Derive the messages, with text, fields of foreign types and `left_as_bytes` as bytes."""
     file = FileDescriptorProto()
     metrics_pb2.DESCRIPTOR.CopyToProto(file)
     file.ClearField("dependency")
@@ -46,7 +46,7 @@ def _class(pool: DescriptorPool, name: str) -> Message:
 _POOL = _derive(_LEAVES)
 
 MetricsData: Message = _class(_POOL, "MetricsData")
-"""Has the one field that `ExportMetricsServiceRequest` has, under the same number."""
+"""Has the only field of `ExportMetricsServiceRequest`, with the same number."""
 
 NumberDataPoint: Message = _class(_POOL, "NumberDataPoint")
 HistogramDataPoint: Message = _class(_POOL, "HistogramDataPoint")
@@ -63,16 +63,16 @@ _LEVELS = [
 NO_RECORDED_VALUE = metrics_pb2.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 
 _BEGINNINGS = [NumberDataPoint(attributes=[bytes(n)]).SerializeToString()[:2] for n in range(128)]
-"""Tag and length of attributes whose length is one byte: making a message costs twice as much."""
+"""Tag and length of attributes with a one-byte length; creating a message costs twice as much."""
 
 
 def has_more_messages(body: bytes, limit: int) -> bool:
-    """Whether a request has more resources, scopes and metrics than this; makes no object of each.
+    """Whether a request has more than `limit` resources, scopes and metrics, without parsing each.
 
-    Two bytes are enough for one, and reading it takes a hundred.
+    Each may be as short as two bytes, and takes a hundred once parsed.
 
     Raises:
-        DecodeError: it is no request.
+        DecodeError: the body is not a request.
     """
     count, parts = 0, [body]
     for level, field in _LEVELS:
@@ -85,7 +85,7 @@ def has_more_messages(body: bytes, limit: int) -> bool:
 
 
 def encode_attributes(attributes: Iterable[bytes]) -> bytes:
-    """Attributes in their one canonical encoding: that of a data point with nothing else in it."""
+    """Encode attributes canonically, as a data point that has nothing else."""
     return b"".join(
         [
             _BEGINNINGS[len(one)] + one
@@ -97,9 +97,9 @@ def encode_attributes(attributes: Iterable[bytes]) -> bytes:
 
 
 def decode_attributes(encoded: bytes) -> Sequence[KeyValue]:
-    """What `encode_attributes` was given, read to the end.
+    """Decode the output of `encode_attributes` completely.
 
     Raises:
-        DecodeError: they are not UTF-8, or no attributes at all.
+        DecodeError: the attributes are not UTF-8, or not valid attributes.
     """
     return metrics_pb2.NumberDataPoint.FromString(encoded).attributes
