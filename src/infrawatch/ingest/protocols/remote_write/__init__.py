@@ -1,1 +1,1 @@
-"""Prometheus remote write, 1.0 and 2.0: bytes → columns → answer."""
+"""Prometheus remote write, 1.0 and 2.0: bytes → columns → response."""

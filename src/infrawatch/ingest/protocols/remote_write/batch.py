@@ -1,4 +1,4 @@
-"""From series, read quickly or carefully, to one batch: what both versions have in common."""
+"""Shared by both versions: combining series from the fast and careful paths into one batch."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,29 +24,29 @@ MS_NS = 1_000_000
 MAX_SERIES = 50_000
 MAX_SAMPLES = 1_000_000
 MAX_HISTOGRAMS = 10_000
-"""In one request. vmagent sends at most 10,000 samples at a time and Prometheus 2,000, unless
-somebody says otherwise; no more than a million may wait for their commit."""
+"""Limits for one request. By default vmagent sends at most 10,000 samples at a time and Prometheus
+2,000; the backlog waiting for a commit holds at most a million."""
 
 MAX_KEY_BYTES = 64 * 1024 * 1024
-"""All keys of a request together: in 2.0 they are larger than what refers to their texts."""
+"""Limit for all keys of a request together: in 2.0 they are larger than their references."""
 
 OFF_LOOP_BYTES = 1024 * 1024
-"""Of the usual form; decoding this much takes about three milliseconds."""
+"""Limit for bodies in the usual form; decoding this much takes about three milliseconds."""
 
 _CAREFUL_OFF_LOOP_BYTES = 64 * 1024
 _CAREFUL_OFF_LOOP = 500
-"""Of another form; reading so many series takes about five."""
+"""Limits for series in other forms; reading this many takes about five milliseconds."""
 
 ToPairs = Callable[[bytes], Pairs]
 """Reads the labels that a key stands for.
 
 Raises:
-    ValueError: it stands for none.
+    ValueError: it is not a valid key.
 """
 
 
 class Careful(NamedTuple):
-    """One series as protobuf read it; empty if it is refused."""
+    """One series as parsed by protobuf; empty if it is refused."""
 
     key: bytes = b""
     times_ms: Sequence[int] = ()
@@ -57,9 +57,9 @@ class Careful(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A decoded request: all samples but those of histograms, which are still as they came.
+    """A decoded request: all samples except those of histograms, which are still encoded.
 
-    `careful` are the series that were not of the usual form, by their place in the request.
+    `careful` holds the series that were not in the usual form, by their index in the request.
     """
 
     decoded: Decoded
@@ -79,7 +79,7 @@ def to_batch(
     metadata: Mapping[str, Metadata],
     verdicts: Verdicts,
 ) -> Batch:
-    """Put a request together; `keys` are those of all series, and those without samples go.
+    """Combine a request; `keys` are those of all series; series without samples are dropped.
 
     Raises:
         BatchTooLarge: more than a million samples.
@@ -101,7 +101,7 @@ def to_batch(
 def to_known_batch(
     keys: Sequence[bytes], ids: Int64s, samples: Samples, to_pairs: ToPairs
 ) -> Batch:
-    """A request of nothing but samples of known series, some of each."""
+    """Create the batch of a request that has only samples of known series, at least one each."""
     series = _Series(keys, range(len(keys)), samples.counts, to_pairs)
     decoded = _to_decoded(series, samples)
     decoded.ids = ids
@@ -109,7 +109,7 @@ def to_known_batch(
 
 
 def take_long(indexes: Sequence[int], series: Sequence[bytes]) -> bool:
-    """Whether it takes long to read some series of a request carefully."""
+    """Whether reading these series of a request on the careful path takes long."""
     return len(indexes) > _CAREFUL_OFF_LOOP or (
         sum(len(series[index]) for index in indexes) > _CAREFUL_OFF_LOOP_BYTES
     )
@@ -118,10 +118,10 @@ def take_long(indexes: Sequence[int], series: Sequence[bytes]) -> bool:
 def gather(
     read: Callable[[int], Careful], indexes: Iterable[int], keys: list[bytes]
 ) -> dict[int, Careful]:
-    """Read some series of a request carefully, and put their keys where they belong.
+    """Read some series of a request on the careful path, and set their `keys`.
 
     Raises:
-        BatchTooLarge: they are too much together.
+        BatchTooLarge: together they exceed a limit.
     """
     gathered: dict[int, Careful] = {}
     samples = histograms = key_bytes = 0
@@ -144,7 +144,7 @@ def too_large() -> BatchTooLarge:
 
 
 class _Series(NamedTuple):
-    """Who is asked for the names of series; `indexes` are their places in the request."""
+    """Names and locates series; `indexes` are their positions in the request."""
 
     keys: Sequence[bytes]
     indexes: Sequence[int]
@@ -167,7 +167,7 @@ class _Series(NamedTuple):
         place = f"series {index}, sample {sample}"
         try:
             return index, f"{place} of {describe(self.to_pairs(self.keys[number]))}"
-        except ValueError:  # it may be refused before anybody has read its name
+        except ValueError:  # it may be refused before its name has been read
             return index, place
 
 

@@ -1,4 +1,4 @@
-"""The native histograms of a request, as the samples of classic ones."""
+"""Conversion of a request's native histograms to samples of classic ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from infrawatch.model.samples import Positions
 
 _ROOM_BYTES = 64 * 1024 * 1024
 _SAMPLE_BYTES = 300
-"""What the histograms of one request may become in memory: a byte of theirs can be a sample of a
-series of its own, and each of those has a key as long as the histogram's."""
+"""Memory limit for the histograms of one request: every byte of a histogram can become a sample of
+a separate series, each with a key as long as the histogram's."""
 
 _TOO_MANY = Flaw("too_many_buckets", "the request's histograms are too many: send fewer at a time")
 
@@ -26,7 +26,7 @@ _LE = "le"
 
 
 class Classics(NamedTuple):
-    """Samples of histograms, and where the last of each one stands."""
+    """Samples of histograms, and the position of each histogram's last sample."""
 
     decoded: Decoded
     lasts: Positions
@@ -34,7 +34,7 @@ class Classics(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Histogram:
-    """One native histogram: where it stood, what it is called, and what became of it."""
+    """One native histogram: its location, its key and name, and its classic form."""
 
     index: int
     locator: str
@@ -44,7 +44,7 @@ class _Histogram:
 
 
 def to_classics(batch: Batch) -> Classics:
-    """The histograms of a request, each as one sample each of several series."""
+    """Convert the histograms of a request, each to one sample in each of several series."""
     verdicts = Verdicts()
     histograms = list(_read_all(batch, verdicts))
     ends = np.cumsum([len(one.classic.parts) for one in histograms], dtype=np.intp)
@@ -63,7 +63,7 @@ def to_classics(batch: Batch) -> Classics:
 
 
 def _read_all(batch: Batch, verdicts: Verdicts) -> Iterator[_Histogram]:
-    """Histograms that can be stored; those that cannot become verdicts."""
+    """Yield the histograms that can be stored; the others get verdicts."""
     room = _ROOM_BYTES
     for index, series in batch.careful.items():
         if not series.histograms:
@@ -84,7 +84,7 @@ def _read_all(batch: Batch, verdicts: Verdicts) -> Iterator[_Histogram]:
 
 
 def _read_name(pairs: Pairs) -> SeriesName | Flaw:
-    """The histogram's own name, if all of its series can be named after it."""
+    """Return the histogram's name, if names for all of its series can be derived from it."""
     name = read_name(pairs)
     if isinstance(name, Flaw):
         return name

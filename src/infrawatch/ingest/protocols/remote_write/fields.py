@@ -1,9 +1,9 @@
-"""Sample fields as senders write them, all of a request decoded at once.
+"""Sample fields as senders write them, decoded for all of a request in one pass.
 
-A sample within a series is a field of the message: a tag, a length, and what it has of value (a
-double), time and start time (varints, milliseconds), in ascending order; zeros are left out. From
-1971 to 2109 such a varint has six bytes, so a sample has one of four lengths and each length has
-one form. Whatever looks different is left to protobuf.
+A sample within a series is a field of the message: a tag, a length, and those of value (a double),
+time and start time (varints, milliseconds) that are not zero, in ascending order. From 1971 to 2109
+such a varint has six bytes, so a sample has one of four lengths, and each length has one form. All
+other forms are left to protobuf.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from infrawatch.store.ragged import Runs
 Words = NDArray[np.uint64]
 
 _PADDING = bytes(32)
-"""All is read as words of eight bytes, and so a little beyond where fields end."""
+"""Everything is read as words of eight bytes, and so slightly beyond the end of the fields."""
 
 
 class Form(NamedTuple):
-    """What sample fields of one length look like.
+    """The layout of sample fields of one length.
 
-    `head` are the bytes before the value, or before the time where there is no value; the others
-    are offsets, of the value's first byte and of the tags of the times.
+    `head` holds the bytes before the value, or before the time if there is no value; the others are
+    offsets, of the value's first byte and of the tags of the times.
     """
 
     length: int
@@ -36,7 +36,7 @@ class Form(NamedTuple):
     start: int | None = None
 
     def pattern(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """The bits that all such fields share, and a mask that tells which bits these are."""
+        """Return the bits that all such fields share, and a mask that selects these bits."""
         shared, mask = np.zeros(self.length, np.uint8), np.full(self.length, 0xFF, np.uint8)
         shared[: len(self.head)] = np.frombuffer(self.head, np.uint8)
         if self.value is not None:
@@ -49,7 +49,7 @@ class Form(NamedTuple):
 
 
 WITH_VALUE_BYTES, WITHOUT_VALUE_BYTES = 18, 9
-"""Most samples have a value and no start time; where the value is 0 it is left out."""
+"""Most samples have a value and no start time; a value of 0 is omitted."""
 
 _WITH_VALUE = Form(WITH_VALUE_BYTES, b"\x12\x10\x09", value=3, time=11)
 _WITHOUT_VALUE = Form(WITHOUT_VALUE_BYTES, b"\x12\x07", time=2)
@@ -67,7 +67,7 @@ _HAS_FORM = np.isin(np.arange(512), [form.length for form in FORMS])
 
 
 class Wire(NamedTuple):
-    """The bytes of all series, one after the other; the n-th lies from `starts[n]` to `ends[n]`."""
+    """The bytes of all series, concatenated; series n is at `starts[n]` up to `ends[n]`."""
 
     joined: bytes
     starts: Positions
@@ -84,7 +84,7 @@ class Wire(NamedTuple):
         return np.frombuffer(self.joined, np.uint8)
 
     def words(self, positions: Positions) -> Words:
-        """The eight bytes at each of these places as a number, the first byte the lowest."""
+        """Read the eight bytes at each position as a little-endian number."""
         last = len(self.joined) - 8
         return np.ndarray((last + 1,), "<u8", self.joined, strides=(1,))[positions]
 
@@ -98,7 +98,7 @@ class Fields(NamedTuple):
 
     @classmethod
     def between(cls, wire: Wire, starts: Positions, ends: Positions) -> Self:
-        """As many fields as have room there, all as long as the first; none if that has no form."""
+        """Assume fields as long as the first, as many as fit; none if it has no known form."""
         lengths = wire.bytes[starts + 1].astype(np.intp) + 2
         counts = np.where(_HAS_FORM[lengths], np.maximum(ends - starts, 0) // lengths, 0)
         return cls(starts, lengths, counts)
@@ -108,14 +108,14 @@ class Fields(NamedTuple):
         return self.starts + self.lengths * self.counts
 
     def kept(self, which: Bools) -> Self:
-        """The same, without the fields of the other series."""
+        """Keep only the fields of some series."""
         return self._replace(counts=np.where(which, self.counts, 0))
 
 
 class Tails(NamedTuple):
-    """The sample that each series ends in, if it has no start time, and how long its field is.
+    """The last sample of each series, if it has no start time, and the length of its field.
 
-    Where there is none, the length is 0.
+    The length is 0 if there is no such sample.
     """
 
     lengths: Positions
@@ -124,7 +124,7 @@ class Tails(NamedTuple):
 
 
 def read_tails(series: Sequence[bytes]) -> Tails:
-    """Decode what looks like a sample at the end of each series."""
+    """Decode the bytes at the end of each series that look like a sample."""
     size = WITH_VALUE_BYTES
     tails = [one[-size:] for one in series]
     joined = b"".join(tails)
@@ -135,7 +135,7 @@ def read_tails(series: Sequence[bytes]) -> Tails:
     def words(offset: int) -> Words:
         return np.ndarray((len(series),), "<u8", padded, offset, strides=(size,)).copy()
 
-    times = words(11)  # where it is in both forms
+    times = words(11)  # at the same position in both forms
     has_time = _is_time(times, _TIME_TAG)
     has_value = has_time & _begins_with(_WITH_VALUE.head, words(0))
     is_zero = has_time & _begins_with(_WITHOUT_VALUE.head, words(9))
@@ -147,7 +147,7 @@ def read_tails(series: Sequence[bytes]) -> Tails:
 
 
 def read_samples(wire: Wire, fields: Fields) -> tuple[Samples, Bools]:
-    """Decode all fields; also tell of which series every one has the form of its length."""
+    """Decode all fields; also mark the series whose fields all have the form of their length."""
     positions, lengths = fields.starts, fields.lengths
     if (fields.counts != 1).any():
         runs = Runs.of(fields.counts)
@@ -157,7 +157,7 @@ def read_samples(wire: Wire, fields: Fields) -> tuple[Samples, Bools]:
     has_form = np.zeros(len(positions), np.bool_)
     for form in FORMS:
         which = np.flatnonzero(lengths == form.length)
-        if len(which) == len(positions):  # a usual request has but one form: no need to pick
+        if len(which) == len(positions):  # usual: one form
             _read_form(wire, form, positions, (times, bits, has_form))
             break
         if which.size:
@@ -189,14 +189,14 @@ def _begins_with(head: bytes, words: Words) -> Bools:
 
 
 def _is_time(words: Words, tag: int) -> Bools:
-    """Whether these are the tag and a varint of six bytes; the eighth byte is not ours."""
+    """Whether words are the tag and a varint of six bytes; the eighth byte is ignored."""
     marks = words & np.uint64(0x0080_8080_8080_80FF)
     is_time: Bools = marks == np.uint64(0x0000_8080_8080_8000 | tag)
     return is_time
 
 
 def to_time(words: Words) -> Int64s:
-    """The number in the six bytes after the tag: seven bits of each, the lowest first."""
+    """Decode the varint of six bytes after the tag: seven bits each, the lowest first."""
     words = words >> np.uint64(8)
     time = words & np.uint64(0x7F)
     for byte in range(1, 6):

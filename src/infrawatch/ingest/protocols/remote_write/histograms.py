@@ -1,11 +1,11 @@
-"""Native histograms become classic ones: a `_bucket` for each upper bound `le`, `_sum`, `_count`.
+"""Native to classic histograms: a `_bucket` for each upper bound `le`, `_sum`, `_count`.
 
 Source: Prometheus, "Native histograms", and the comments in `prompb/types.proto`.
 
-Custom buckets (schema -53) are what a classic histogram was made into: all its bounds come back.
-Of exponential buckets only those that hold something are stored, with both bounds, because each
-bound is a series; if there are more than four to a doubling they are merged, which is exact. A
-stale marker ends `_sum`, `_count` and the bucket `+Inf`.
+Custom buckets (schema -53) represent a converted classic histogram: all its bounds are restored.
+Exponential buckets are stored only if they are not empty, with both bounds, because each bound is a
+series; more than four per doubling are merged, which is exact. A stale marker ends `_sum`, `_count`
+and the bucket `+Inf`.
 """
 
 import math
@@ -30,7 +30,7 @@ _MAX_BYTES = 64 * 1024
 
 
 class Part(NamedTuple):
-    """One sample of a classic histogram: the suffix of its metric, its `le` if it is a bucket."""
+    """One sample of a classic histogram: its metric's suffix, and its `le` if it is a bucket."""
 
     suffix: str
     le: str | None
@@ -38,14 +38,14 @@ class Part(NamedTuple):
 
 
 class Classic(NamedTuple):
-    """Samples of one time: buckets by their bound, then sum and count."""
+    """Samples of one time: buckets in ascending order, then sum and count."""
 
     time_ms: int
     parts: list[Part]
 
 
 def read_histogram(encoded: bytes) -> Classic | Flaw:
-    """Read one native histogram, of either version, as what it is as a classic one."""
+    """Read a native histogram, of either version, and convert it to a classic one."""
     if len(encoded) > _MAX_BYTES:
         return Flaw("invalid_histogram", f"it has more than {_MAX_BYTES} bytes")
     try:
@@ -75,7 +75,7 @@ def _ending(total: float, count: float) -> list[Part]:
 
 
 def to_le(bound: float) -> str:
-    """A bound as Prometheus writes it (OpenMetrics, "Canonical numbers"): 0.5, 1.0, 1e+06."""
+    """Format a bound as in Prometheus (OpenMetrics, "Canonical numbers"): 0.5, 1.0, 1e+06."""
     if math.isinf(bound):
         return "+Inf" if bound > 0 else "-Inf"
     if bound == 0 or 1e-4 <= abs(bound) < 1e6:  # noqa: PLR2004  # where Go's %g needs no exponent
@@ -84,10 +84,10 @@ def to_le(bound: float) -> str:
 
 
 def _read_count(histogram: Any, held: float, *, is_exact: bool) -> float:
-    """How many observations there were in all.
+    """Read the total number of observations, and check it against the buckets.
 
-    Floats are results of arithmetic, so they need not add up. NaN is observed but in no bucket;
-    where it was, the sum is NaN.
+    Float counts result from arithmetic, so they need not add up. An observed NaN is counted, but in
+    no bucket; the sum is NaN then.
     """
     count: float = histogram.count_float if _is_float(histogram) else histogram.count_int
     if not 0 <= count < math.inf:
@@ -98,7 +98,7 @@ def _read_count(histogram: Any, held: float, *, is_exact: bool) -> float:
 
 
 def _read_buckets(histogram: Any) -> Iterator[tuple[float, float]]:
-    """The upper bound of each bucket, in any order and maybe twice, and what it holds."""
+    """Yield the upper bound and count of each bucket, in any order, possibly repeated."""
     if histogram.schema == _CUSTOM_BUCKETS:
         return _read_custom(histogram)
     if histogram.schema in _EXPONENTIAL:
@@ -120,10 +120,10 @@ def _read_custom(histogram: Any) -> Iterator[tuple[float, float]]:
 
 
 def _read_exponential(histogram: Any) -> Iterator[tuple[float, float]]:
-    """Bucket i holds what lies above `2^((i-1) * 2^-schema)`, up to `2^(i * 2^-schema)`.
+    """Bucket i holds the values above `2^((i-1) * 2^-schema)`, up to `2^(i * 2^-schema)`.
 
-    On the negative side it is the same with the signs turned. To know where a bucket begins, an
-    empty one ends there.
+    Negative buckets mirror this. The lower bound of a bucket is represented by an empty bucket that
+    ends there.
     """
     if observations := _zero_count(histogram):
         threshold = histogram.zero_threshold
@@ -144,7 +144,7 @@ def _read_exponential(histogram: Any) -> Iterator[tuple[float, float]]:
 
 
 def _read_side(histogram: Any, side: str) -> Iterator[tuple[int, float]]:
-    """The indexes of the buckets above or below zero that hold something, and how much."""
+    """Yield the index and count of each non-empty positive or negative bucket."""
     if _is_float(histogram):
         counts = list(getattr(histogram, f"{side}_counts"))
     else:

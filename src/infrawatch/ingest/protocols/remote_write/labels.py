@@ -1,4 +1,4 @@
-"""Labels as remote write brings them: pairs of bytes, the metric's name among them."""
+"""Labels in remote write: pairs of bytes, including the metric's name."""
 
 import json
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ Pairs = Sequence[tuple[bytes, bytes]]
 METRIC = METRIC_LABEL.encode()
 
 MAX_PAIRS = MAX_LABELS + 1
-"""The metric's name among them, and empty ones: the specifications do not allow those anyway."""
+"""Includes the metric's name, and empty labels, which the specifications do not allow anyway."""
 
 TOO_MANY = Flaw("too_many_labels", f"at most {MAX_LABELS} labels")
 
 _BROKEN = "surrogateescape"
-"""How what is not UTF-8 is read: as lone surrogates, which are refused wherever they stand."""
+"""Decodes invalid UTF-8 to lone surrogates, which are refused in all names and values."""
 
 _SHOWN_CHARACTERS = 120
-"""Enough to tell one series from another, short enough for a sender's log."""
+"""Enough to distinguish series, short enough for a sender's log."""
 
 
 def read_name(pairs: Pairs) -> SeriesName | Flaw:
-    """The canonical name of a series, in whatever order its labels came, or its first flaw."""
+    """Return the canonical name of a series, for labels in any order, or its first flaw."""
     labels = [(name.decode(errors=_BROKEN), value.decode(errors=_BROKEN)) for name, value in pairs]
     metrics = [value for name, value in labels if name == METRIC_LABEL]
     if not metrics:
@@ -36,7 +36,7 @@ def read_name(pairs: Pairs) -> SeriesName | Flaw:
 
 
 def describe(pairs: Pairs) -> str:
-    """A series as people write it, in ASCII, cut to what fits a log line."""
+    """Format a series in the usual notation, in ASCII, truncated for a log line."""
     metric = next((_quoted(value) for name, value in pairs if name == METRIC), "")
     labels = [f'{_quoted(name)}="{_quoted(value)}"' for name, value in pairs if name != METRIC]
     text = f"{metric}{{{','.join(labels)}}}" if labels else metric
@@ -44,7 +44,7 @@ def describe(pairs: Pairs) -> str:
 
 
 def to_text(text: bytes) -> str:
-    """As UTF-8; what is none becomes lone surrogates."""
+    """Decode UTF-8; invalid bytes become lone surrogates."""
     return text.decode(errors=_BROKEN)
 
 

@@ -1,13 +1,13 @@
-"""The messages of remote write, declared so that reading them costs no more than it has to.
+"""The messages of remote write, declared for cheap parsing.
 
 Sources: Prometheus, `prompb/remote.proto` and `prompb/types.proto` (1.0), and
 `prompb/io/prometheus/write/v2/types.proto` (2.0).
 
-On the wire a message is only numbers, lengths and bytes. So what need not be read is declared as
-`bytes`: a request with a thousand series is parsed in 0.01 ms as long as its series stay bytes.
-Text is `bytes` too, so that one label that is not UTF-8 does not make a whole request unreadable,
-and a `double` is `fixed64`, so that the payload of a NaN (stale markers) never goes through a
-floating-point register.
+On the wire a message consists only of numbers, lengths and bytes. So fields that need not be parsed
+are declared as `bytes`: a request with a thousand series is parsed in 0.01 ms as long as its series
+stay bytes. Text is `bytes` as well, so that a label that is not UTF-8 does not make a whole request
+unreadable. A `double` that may be a stale marker is `fixed64`, so that the payload of a NaN never
+passes through a floating-point register.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _PACKAGE = "infrawatch.remote_write"
 
 _MANY_BYTES = 64 * 1024
 _MAX_FIELDS = 100_000
-"""In memory a field is up to a hundred times as large as on the wire."""
+"""Parsed, a field can be a hundred times as large as on the wire."""
 
 _HISTOGRAM = {
     "count_int": "1 uint64",
@@ -71,10 +71,10 @@ _MESSAGES: Mapping[str, Mapping[str, str]] = {
     "Shape": {"first": "1 bytes*", "second": "2 bytes*", "third": "3 bytes*", "fourth": "4 bytes*"},
     "BucketSpan": {"offset": "1 sint32", "length": "2 uint32"},
 }
-"""Field → number and type; `*` says that there may be many.
+"""Field → number and type; `*` marks repeated fields.
 
-Left out, and so passed over when they arrive: start timestamps, which nothing here asks for yet,
-and a histogram's reset hint.
+Omitted, and therefore skipped on arrival: start timestamps, which nothing uses yet, and a
+histogram's reset hint.
 """
 
 
@@ -82,7 +82,7 @@ def parse(kind: type[Message], encoded: bytes) -> Any:
     """Read a message.
 
     Raises:
-        ValueError: the bytes are no such message.
+        ValueError: the bytes are not such a message.
     """
     try:
         return kind.FromString(encoded)
@@ -94,7 +94,7 @@ def parse_series(kind: type[Message], encoded: bytes) -> Any:
     """Read a series, of version 1 or 2.
 
     Raises:
-        ValueError: the bytes are no series, or one of more fields than anybody sends.
+        ValueError: the bytes are not a series, or have more fields than any real one.
     """
     if len(encoded) > _MANY_BYTES:
         shape = parse(_SHAPE, encoded)
@@ -104,7 +104,7 @@ def parse_series(kind: type[Message], encoded: bytes) -> Any:
 
 
 def _declared() -> dict[str, type[Message]]:
-    # proto2, because there it can be told which alternative of a histogram's count was sent.
+    # proto2, because its field presence tells which alternative of a histogram's count was sent.
     file = FileDescriptorProto(
         name="infrawatch/remote_write.proto", package=_PACKAGE, syntax="proto2"
     )

@@ -1,4 +1,4 @@
-"""Label references: runs of varints, decoded for all series of a request at once."""
+"""Label references: runs of varints, decoded for all series of a request in one pass."""
 
 from typing import NamedTuple
 
@@ -20,18 +20,18 @@ _MAX_SHIFT = 28
 _BEYOND = 2**32
 
 _MAX_BYTES = 512
-"""Room for as many references as a series may have, to a table of two million texts."""
+"""Enough for the maximum number of references per series, to a table of two million symbols."""
 
 
 class References(NamedTuple):
-    """The n-th of some series has the next `counts[n]` of `values`: a name, a value, and so on."""
+    """Series n has the next `counts[n]` of `values`, alternately of a name and of a value."""
 
     counts: Positions
     values: Int64s
 
 
 def find_references(wire: Wire) -> tuple[Runs, Bools]:
-    """Where the references lie that each series begins with; also, which series do."""
+    """Locate the references at the beginning of each series; also mark the series that have any."""
     starts, ends = wire.starts, wire.ends
     low, high = wire.bytes[starts + 1].astype(np.intp), wire.bytes[starts + 2].astype(np.intp)
     is_long = low >= _MORE
@@ -45,8 +45,8 @@ def find_references(wire: Wire) -> tuple[Runs, Bools]:
 def read_references(wire: Wire, runs: Runs, symbols: int) -> tuple[References, Bools]:
     """Decode runs of references, none of them empty.
 
-    Also tells which runs are pairs of references to symbols there are, and not too many; the
-    others are left out.
+    Also marks the runs that are pairs of references to existing symbols, and not too many; the
+    other runs are omitted.
     """
     encoded = wire.bytes[runs.positions()]
     runs = Runs.of(runs.counts)
@@ -59,7 +59,7 @@ def read_references(wire: Wire, runs: Runs, symbols: int) -> tuple[References, B
 
 
 def _read_varints(encoded: NDArray[np.uint8], runs: Runs) -> tuple[Positions, Int64s]:
-    """The numbers in each run, and how many they are; what breaks off at its end is one too."""
+    """Return the count and the numbers of each run; a truncated one at the end counts as well."""
     goes_on = encoded >= _MORE
     goes_on[runs.lasts] = False
     begins = np.ones(len(encoded), np.bool_)

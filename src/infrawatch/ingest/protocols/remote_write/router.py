@@ -30,7 +30,7 @@ _FIRST, _SECOND = "prometheus.WriteRequest", "io.prometheus.write.v2.Request"
 
 
 class Decode(Protocol):
-    """One of the versions' decoders."""
+    """The decoder of one version."""
 
     def __call__(self, body: bytes, find: Find, *, on_loop: bool = False) -> Batch: ...
 
@@ -46,17 +46,17 @@ _VERSIONS = {
     _FIRST: _Version("remote_write_1", version1.decode, version1.KIND, reports_written=False),
     _SECOND: _Version("remote_write_2", version2.decode, version2.KIND, reports_written=True),
 }
-"""By the name of the message, a parameter of Content-Type."""
+"""Versions by message name, which is the `proto` parameter of the Content-Type."""
 
 
 class _Written(NamedTuple):
-    """What of a request is on disk. Exemplars are counted when they arrive, but never stored."""
+    """The parts of a request that are on disk; exemplars are never stored."""
 
     samples: int = 0
     histograms: int = 0
 
     def to_headers(self, version: _Version) -> dict[str, str]:
-        """The headers that 2.0 requires of every answer, once it is agreed what is spoken."""
+        """The headers that 2.0 requires on every response, once the version is agreed on."""
         if not version.reports_written:
             return {}
         counts = {"Samples": self.samples, "Histograms": self.histograms, "Exemplars": 0}
@@ -93,11 +93,11 @@ _BODY = {
     openapi_extra=_BODY,
 )
 async def write(request: Request, principal: MayWrite) -> Response:
-    """Store what Prometheus, vmagent and others send by remote write 1.0 or 2.0.
+    """Store samples sent by Prometheus, vmagent and others with remote write 1.0 or 2.0.
 
-    Samples keep every bit, stale markers too. Native histograms are stored as classic ones.
-    Metadata are stored; start timestamps are accepted; exemplars are not stored. The good part of
-    a bad request is stored; sending a request again is always safe.
+    Values are stored bit for bit, including stale markers. Native histograms are stored as classic
+    ones. Metadata is stored; start timestamps are accepted but ignored; exemplars are not stored.
+    The valid part of a request is stored even if the rest is refused; retrying is always safe.
     """
     version = _find_version(request)
     if version is None:
@@ -129,7 +129,7 @@ async def write(request: Request, principal: MayWrite) -> Response:
 
 
 def _find_version(request: Request) -> _Version | None:
-    """What the request says it speaks; who says nothing speaks 1.0."""
+    """The version that a request declares; 1.0 if it declares none."""
     kind, *parameters = request.headers.get("content-type", _MEDIA_TYPE).split(";")
     named = {
         name.strip().lower(): value for name, _, value in (one.partition("=") for one in parameters)

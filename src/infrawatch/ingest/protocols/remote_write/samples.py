@@ -1,4 +1,4 @@
-"""Samples of a request as columns: read in pieces, and put together in the request's order."""
+"""Samples of a request as columns: read in pieces, then combined in the request's order."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,14 +10,14 @@ from infrawatch.store.ragged import Runs
 
 
 class Samples(NamedTuple):
-    """Samples of some series, one after the other, `counts[n]` of the n-th."""
+    """Samples of several series, one after the other, with `counts[n]` of the n-th."""
 
     counts: Positions
     times_ms: Int64s
     values: Float64s
 
     def picked(self, which: Bools) -> "Samples":
-        """The samples of some of the series."""
+        """Select the samples of some of the series."""
         if which.all():
             return self
         kept = Runs.of(self.counts).spread(which)
@@ -25,14 +25,14 @@ class Samples(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Samples, and which series of the request they are of."""
+    """Samples, and the indexes of their series in the request."""
 
     indexes: Positions
     samples: Samples
 
 
 def put_together(pieces: Sequence[Piece], series: int) -> Samples:
-    """The samples of all series of a request in its order; the pieces have no series in common."""
+    """Combine the samples of a request in its order; the pieces have no series in common."""
     pieces = [piece for piece in pieces if piece.indexes.size]
     if len(pieces) == 1 and len(pieces[0].indexes) == series:
         return pieces[0].samples

@@ -1,9 +1,9 @@
-"""Requests with the series of one before them: only the numbers are read.
+"""Fast path for requests with the same series as an earlier one: only the numbers are read.
 
-Why that is safe: a layout is made of a body that was read, and only if it is nothing but series
-that are known, each with samples of one form (and in 2.0 the table of texts before them). Another
-body with the same bytes, but for the eight of every value and the low seven bits of every byte of
-a time, can be read in one way only: as the same series with other numbers.
+Why the result is correct: a layout is created from a body that was fully decoded, and only if it
+consists of known series, each with samples of one form (in 2.0 after the table of symbols). Another
+body that differs only in the eight bytes of a value and the low seven bits of each byte of a time
+has only one reading: the same series with other numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,15 +32,15 @@ _MAX_SIZE_BYTES = 4
 """A size with more bytes is larger than a body."""
 
 MARK_BYTES = 1024
-"""More than the labels of nearly any series take."""
+"""More than the labels of nearly any series."""
 
 
 class Kind(NamedTuple):
-    """What a version of remote write has of its own.
+    """The parts specific to a version of remote write.
 
-    `find_samples` says where the samples of a request's series lie, given the series and their
-    keys: None unless each is its key and then samples of one form. `mark` cuts from the beginning
-    of a body what its next one has too, and bodies of other series mostly have not.
+    `find_samples` locates the samples of a request's series, given the series and their keys: None
+    unless each series is its key followed by samples of one form. `mark` extracts a part of the
+    beginning of a body that recurs in the next one, but usually differs for other series.
     """
 
     request: type[Message]
@@ -52,10 +52,10 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """All of a body but its numbers: bytes that are `constant` where `mask` is set.
+    """A body without its numbers: its bits are `constant` where `mask` is set.
 
     Series n has the next `counts[n]` samples; the tag of sample i's time is byte `times_at[i]`, and
-    its value is zero or, where it brings one, begins with byte `values_at[i]`.
+    its value begins at byte `values_at[i]`, or is zero if `has_value[i]` is not set.
     """
 
     mask: NDArray[np.uint8]
@@ -68,7 +68,7 @@ class Layout:
     has_value: Bools
 
     def fits(self, body: bytes) -> bool:
-        """Whether a body of the same length is the same but for its numbers."""
+        """Whether a body of the same length differs only in its numbers."""
         return (np.frombuffer(body, np.uint8) & self.mask).tobytes() == self.constant
 
     @property
@@ -79,7 +79,7 @@ class Layout:
 
 
 class Steady:
-    """What the senders of one tenant repeat."""
+    """The request layouts of one tenant and format."""
 
     def __init__(self, layouts: Layouts, space: Space, kind: Kind) -> None:
         self._layouts = layouts
@@ -87,14 +87,14 @@ class Steady:
         self._kind = kind
 
     def read(self, body: bytes) -> Batch | None:
-        """Read a body that is like one before it; None if it is not."""
+        """Read a body that fits the layout of an earlier one; None if it does not."""
         layout = self._layouts.find(self._place(body), Layout)
         if layout is None or not layout.fits(body):
             return None
         return _read(body, layout, self._kind.to_pairs)
 
     def learn(self, body: bytes, batch: Batch, find: Find) -> None:
-        """Remember a body that was read otherwise and stored, if the like of it keeps coming."""
+        """Remember the layout of a decoded and stored body, if similar bodies recur."""
         place = self._place(body)
         if batch.decoded.verdicts or not self._layouts.is_worth_it(place):
             return
@@ -109,13 +109,13 @@ class Steady:
 
 
 def size_of_fields(text: bytes, tag: int, most: int) -> int:
-    """Where the fields of one tag end that a text begins with; of too many, where `most` do."""
+    """The size of the fields with `tag` that a text begins with, counting at most `most`."""
     at, end = 0, len(text)
     for _ in range(most):
         if at + 2 >= end or text[at] != tag:
             break
         size, start = text[at + 1], at + 2
-        if size & _MORE:  # more than two bytes are left to the careful way
+        if size & _MORE:  # more than two bytes are left to the careful path
             size, start = size & ~_MORE | text[at + 2] << 7, at + 3
         if start + size > end:
             break
@@ -126,7 +126,7 @@ def size_of_fields(text: bytes, tag: int, most: int) -> int:
 def make_layout(
     kind: Kind, body: bytes, keys: Sequence[bytes], ids: Sequence[int | None]
 ) -> Layout | None:
-    """The layout of a body that was read; None if it holds anything but known series like these."""
+    """Create the layout of a decoded body; None if it has anything but known series and samples."""
     series = parse(kind.request, body).timeseries[:]
     if not keys or len(series) != len(keys):
         return None
@@ -163,7 +163,7 @@ def make_layout(
 
 
 def _find_series(kind: Kind, body: bytes, sizes: Positions) -> Positions | None:
-    """Where each series of a body begins, if they are all there is from the first of them on."""
+    """Locate the series of a body; None if anything else follows the first of them."""
     headers = 2 + np.sum(sizes[:, np.newaxis] >= 1 << 7 * np.arange(1, _MAX_SIZE_BYTES), axis=1)
     ends = np.cumsum(headers + sizes)
     starts: Positions = len(body) - int(ends[-1]) + ends - sizes
@@ -172,13 +172,13 @@ def _find_series(kind: Kind, body: bytes, sizes: Positions) -> Positions | None:
         return None
     try:
         parse(kind.request, body[:first])
-    except ValueError:  # what comes before them does not end there
+    except ValueError:  # the part before the series is incomplete
         return None
     return starts
 
 
 def _have_headers(kind: Kind, body: bytes, at: Positions, sizes: Positions) -> bool:
-    """Whether a tag stands at each place, and then the size as the shortest varint there is."""
+    """Whether a tag is at each position, followed by the size as a minimal varint."""
     octets = np.frombuffer(body, np.uint8)
     are_headers = bool((octets[at] == kind.series_tag).all())
     for place in range(_MAX_SIZE_BYTES):
@@ -191,7 +191,7 @@ def _have_headers(kind: Kind, body: bytes, at: Positions, sizes: Positions) -> b
 
 def _read(body: bytes, layout: Layout, to_pairs: ToPairs) -> Batch:
     words = np.ndarray((len(body) - 7,), "<u8", body, strides=(1,))
-    # Words begin a byte earlier than `to_time` has them: a body may end with a time.
+    # Words begin a byte before those that `to_time` expects, because a body may end with a time.
     times = to_time(words[layout.times_at - 1] >> np.uint64(8))
     values = np.where(layout.has_value, words[layout.values_at], 0).view(np.float64)
     samples = Samples(layout.counts, times, values)

@@ -1,7 +1,7 @@
-"""Remote write 1.0: every series brings the text of its labels.
+"""Remote write 1.0: every series includes the text of its labels.
 
-In a steady state no label is read. What senders write of a series are its label fields, the same
-bytes every time, and then its sample fields: so the label fields are the key of the series.
+In a steady state no label is parsed. Senders write the label fields of a series, the same bytes
+every time, followed by its sample fields: so the label fields are the key of the series.
 """
 
 from collections.abc import Iterable, Sequence
@@ -59,7 +59,7 @@ def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:
     """Read a `prometheus.WriteRequest`.
 
     Raises:
-        MalformedBody: it is none.
+        MalformedBody: the body is not such a message.
         BatchTooLarge: more than 50,000 series, or a million samples.
         BlocksLoop: on the loop only.
     """
@@ -90,10 +90,10 @@ def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:
 
 
 def _read_known(series: Sequence[bytes], find: Find) -> tuple[list[bytes], list[Piece], Positions]:
-    """Read the series of which nothing is left but a known key when one sample is cut off.
+    """Read the series that consist of a known key and one sample.
 
-    A key that is known was nothing but whole label fields when it was read, so what follows it
-    is whole fields too. Nearly all series are like this, all the time; also tells which are not.
+    A known key consisted of whole label fields when it was parsed, so whole fields follow it. In a
+    steady state nearly all series are like this; also returns the indexes of the others.
     """
     tails = read_tails(series)
     keys = [one[:-WITH_VALUE_BYTES] for one in series]
@@ -111,9 +111,9 @@ def _read_known(series: Sequence[bytes], find: Find) -> tuple[list[bytes], list[
 def _read_regular(
     series: Sequence[bytes], others: Positions, keys: list[bytes]
 ) -> tuple[Piece, list[int]]:
-    """Read series of label fields and then sample fields of one form, and say which are not.
+    """Read series that are label fields followed by sample fields of one form.
 
-    Their keys are put where they belong.
+    Also returns the indexes of all other series, and sets the `keys`.
     """
     picked = [series[index] for index in others.tolist()]
     sizes = [size_of_labels(one) for one in picked]
@@ -128,7 +128,7 @@ def _read_regular(
 
 
 def size_of_labels(series: bytes) -> int:
-    """Where the label fields end that a series begins with, if there are not too many."""
+    """The size of the label fields at the beginning of a series, up to `MAX_PAIRS` fields."""
     return size_of_fields(series, _LABEL_TAG, MAX_PAIRS)
 
 
@@ -141,14 +141,14 @@ def _find_samples(wire: Wire, keys: Sequence[bytes]) -> Fields | None:
 
 
 def _mark(body: bytes) -> bytes:
-    """The labels of the first series."""
+    """The label fields of the first series."""
     start = 2 + sum(byte >= _MORE for byte in body[1:_MAX_SIZE_BYTES])
     first = body[start:]
     return first[: size_of_labels(first)]
 
 
 def _read_carefully(series: bytes, index: int, verdicts: Verdicts) -> Careful:
-    """Read a series whose fields are in another order, or other fields."""
+    """Read a series with any fields in any order."""
     try:
         message = parse_series(SERIES_1, series)
     except ValueError as error:
@@ -168,12 +168,12 @@ def _read_carefully(series: bytes, index: int, verdicts: Verdicts) -> Careful:
 
 
 def to_pairs(key: bytes) -> Pairs:
-    """The labels that a key stands for."""
+    """Read the labels that a key stands for."""
     return [(label.name, label.value) for label in parse(SERIES_1, key).labels]
 
 
 def _read_metadata(messages: Iterable[bytes], verdicts: Verdicts) -> dict[str, Metadata]:
-    """By the name of a metric family: of a histogram without `_bucket`, `_sum` or `_count`."""
+    """Read metadata by metric family, so without a histogram's `_bucket`, `_sum` or `_count`."""
     metadata = {}
     for place, encoded in enumerate(messages):
         locator = f"metadata {place}"

@@ -1,8 +1,8 @@
-"""Remote write 2.0: series refer to a table of texts, which every request brings anew.
+"""Remote write 2.0: series refer to a table of symbols, which every request includes.
 
-In a steady state no label is read here either: the key of a series is the texts its labels refer
-to, one after the other. What is usual, references, then samples of one form, then metadata, is
-decoded for all series at once.
+In a steady state no label is parsed here either: the key of a series is the concatenation of the
+symbols that its labels refer to. Series of the usual form (references, then samples of one form,
+then metadata) are decoded in one pass.
 """
 
 from collections.abc import Sequence
@@ -57,20 +57,20 @@ _SYMBOL_TAG, _SERIES_TAG = 0x22, 0x2A
 _METADATA_TAG = 0x2A
 
 _MAX_SYMBOLS = 1_000_000
-"""Many more than the series of a request can refer to in earnest."""
+"""Many more than the series of a real request refer to."""
 
 _SYMBOLS_OFF_LOOP = 50_000
-"""It takes ten milliseconds to look at so many."""
+"""Checking this many takes ten milliseconds."""
 
 _END = b"\xff"
-"""Ends each text in a key: UTF-8 does not use this byte."""
+"""Terminates each text in a key: UTF-8 does not use this byte."""
 
 
 def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:  # noqa: ARG001
     """Read an `io.prometheus.write.v2.Request`.
 
     Raises:
-        MalformedBody: it is none.
+        MalformedBody: the body is not such a message.
         BatchTooLarge: more than 50,000 series, or a million samples.
         BlocksLoop: on the loop only.
     """
@@ -92,7 +92,7 @@ def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:  # noqa:
 
 
 class _Reading:
-    """A request on its way from bytes to columns."""
+    """The conversion of a request from bytes to columns."""
 
     def __init__(self, symbols: Sequence[bytes], series: Sequence[bytes]) -> None:
         self._symbols = symbols
@@ -120,7 +120,7 @@ class _Reading:
         return to_batch(self._keys, pieces, careful, to_pairs, self._metadata, self._verdicts)
 
     def _name(self, regular: Positions, references: References) -> None:
-        """Make the keys of series whose references are read."""
+        """Create the keys of series whose references have been read."""
         table = np.empty(len(self._symbols), object)
         table[:] = [symbol + _END for symbol in self._symbols]
         lengths = np.fromiter(map(len, table), np.intp, len(table))[references.values]
@@ -136,7 +136,7 @@ class _Reading:
             self._keys[index] = key
 
     def _describe(self, regular: Positions, references: References, sizes: Positions) -> None:
-        """Read the metadata of the last series of each metric: they should all be the same."""
+        """Read the metadata of the last series of each metric; all should have the same."""
         is_metric = np.array([symbol == METRIC for symbol in self._symbols], np.bool_)
         owners = Runs.of(references.counts // 2).spread(regular)
         which = np.flatnonzero(is_metric[references.values[::2]] & (sizes[owners] > 0))
@@ -160,7 +160,7 @@ class _Reading:
             self._metadata[name] = to_metadata(said.type, unit, help_text)
 
     def _read_carefully(self, index: int) -> Careful:
-        """Read a series whose fields are in another order, or other fields."""
+        """Read a series with any fields in any order."""
         try:
             message = parse_series(SERIES_2, self._series[index])
         except ValueError as error:
@@ -183,7 +183,7 @@ class _Reading:
         )
 
     def _resolve(self, references: Sequence[int]) -> Pairs | Flaw:
-        """The labels that a series refers to, if a key can be made of their texts."""
+        """Return the labels that a series refers to, if their texts can form a key."""
         if len(references) > 2 * MAX_PAIRS:
             return TOO_MANY
         try:
@@ -198,14 +198,14 @@ class _Reading:
 
 
 def _find_fields(wire: Wire) -> tuple[Runs, Fields, Bools]:
-    """The references and samples of each series, and which have only metadata besides, or none."""
+    """Locate references and samples; also mark the series with at most metadata besides."""
     runs, is_regular = find_references(wire)
     fields = Fields.between(wire, runs.starts + runs.counts, wire.ends)
     return runs, fields, is_regular & (fields.counts > 0) & _ends_in_metadata(wire, fields.ends)
 
 
 def _ends_in_metadata(wire: Wire, at: Positions) -> Bools:
-    """Which series end there, or have their metadata there and then end."""
+    """Mark the series that end at `at`, or have only their metadata there."""
     left = wire.ends - at
     is_whole: Bools = left == 0
     is_whole |= (wire.bytes[at] == _METADATA_TAG) & (wire.bytes[at + 1] == left - 2)
@@ -223,7 +223,7 @@ def _find_samples(wire: Wire, _keys: Sequence[bytes]) -> Fields | None:
 
 
 def _mark(body: bytes) -> bytes:
-    """The first texts, mostly the names and values of the first series' labels."""
+    """The first symbols, usually the names and values of the first series' labels."""
     return body[: size_of_fields(body, _SYMBOL_TAG, 2 * MAX_PAIRS)]
 
 
