@@ -1,4 +1,4 @@
-"""The audit trail: who changed what of those who may ask."""
+"""The audit trail: changes to access, and who made them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,8 +14,8 @@ INSERT INTO audit (tenant_id, actor, actor_key_id, action, target, detail)
 VALUES (:tenant, :actor, :actor_key, :action, :target, CAST(:detail AS jsonb))
 """)
 
-# Newest first along audit_tenant for one tenant; of all there are so few that they may be sorted.
-# A page begins at a time: a number would tell a tenant how much others change.
+# Newest first: for one tenant along the index audit_tenant, for all tenants by sorting, as there
+# are few entries. Pages begin at a time, as a number would show a tenant how much others change.
 _LIST = """
 SELECT a.at, coalesce(t.name, a.tenant_id::text), a.actor, a.actor_key_id, a.action, a.target,
     a.detail
@@ -28,7 +28,7 @@ _LIST_TENANT = text(_LIST.format(of_tenant="a.tenant_id = :tenant AND"))
 
 
 class Actor(NamedTuple):
-    """Who does something: a name for people, and the id of the key, if it was one."""
+    """Who acts: a name for display, and the id of the API key, if one was used."""
 
     name: str
     key_id: str | None = None
@@ -39,7 +39,7 @@ class Actor(NamedTuple):
 
 
 class Act(NamedTuple):
-    """What was done: `action` is a noun and a verb (`key.created`), `target` an id."""
+    """An action: `action` is a noun and a verb (`key.created`), `target` is an id."""
 
     tenant_id: int
     action: str
@@ -48,7 +48,7 @@ class Act(NamedTuple):
 
 
 class AuditEntry(NamedTuple):
-    """One line of the trail; `tenant` is the name of the tenant it is about."""
+    """An entry of the audit trail; `tenant` is the name of the tenant concerned."""
 
     at: datetime
     tenant: str
@@ -64,7 +64,7 @@ class AuditRepository:
         self._connection = connection
 
     async def add(self, actor: Actor, act: Act) -> None:
-        """Record an act in the transaction that does it: both are there, or neither is."""
+        """Record an act in the transaction that performs it, so both commit or neither does."""
         await self._connection.execute(
             _ADD,
             {
@@ -80,7 +80,7 @@ class AuditRepository:
     async def list(
         self, tenant_id: int | None, *, before: datetime, limit: int
     ) -> Sequence[AuditEntry]:
-        """Entries from before a time, newest first, of one tenant or of all."""
+        """Return entries from before a time, newest first, of one tenant or of all."""
         wanted = {"before": before, "limit": limit}
         if tenant_id is None:
             rows = await self._connection.execute(_LIST_ALL, wanted)

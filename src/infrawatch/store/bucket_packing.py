@@ -1,14 +1,14 @@
-"""Buckets packed to the bit: what a bucket says of each function, as a distance from another one.
+"""Bit-packed buckets: each function of a bucket is stored as its distance from another one.
 
-Of the i-th bucket that a series has in a row, as integers, all but `count` times 10 ^ exponent:
+The i-th bucket of a series in a row, in integers, all but `count` times 10 ^ exponent:
 
     last  = base + factor * (slope * i + p)      min = last - factor * q
     count = least_count + n                      max = last + factor * r
     sum   = count * min + factor * s
 
 n, p, q, r and s are never negative; each is packed by itself, for all buckets of a series in a row.
-Where one of them is no such integer, or too large for PostgreSQL's, the series has its functions in
-that row as they are, bucket by bucket.
+If one of them is not such an integer, or too large for PostgreSQL's, the functions of the series in
+that row are stored raw, bucket by bucket.
 """
 
 from typing import NamedTuple, Self
@@ -25,17 +25,17 @@ FUNCTIONS = 5
 """count, sum, min, max and last, in this order."""
 
 _SCALED = 4
-"""All of them but count."""
+"""All functions except count."""
 
 _LARGEST = 2.0**61
-"""No step of decoding comes to twice as much, which a `bigint` holds."""
+"""Every step of decoding stays below twice this, which fits a `bigint`."""
 
 
 class PackedBuckets(NamedTuple):
-    """An entry for each series and row; in `bits` one for each of n, p, q, r and s.
+    """One entry per series and row; `bits` has a column for each of n, p, q, r and s.
 
-    Bit j of `masks` says whether there is a bucket j of the row. `words` and `raw` are those of
-    all, one after the other.
+    Bit j of `masks` is set if bucket j of the row exists. `words` and `raw` are concatenated over
+    all entries.
     """
 
     series_ids: Int64s
@@ -52,31 +52,31 @@ class PackedBuckets(NamedTuple):
 
     @property
     def counts(self) -> Int64s:
-        """How many buckets there are of each."""
+        """The number of buckets of each entry."""
         return np.bitwise_count(self.masks).astype(np.int64)
 
     @property
     def word_runs(self) -> Runs:
-        """The words of each."""
+        """The words of each entry."""
         words = words_in(np.repeat(self.counts, FUNCTIONS), self.bits.reshape(-1))
         return Runs.of(words.reshape(-1, FUNCTIONS).sum(axis=1))
 
     @property
     def raw_runs(self) -> Runs:
-        """The raw numbers of each."""
+        """The raw numbers of each entry."""
         return Runs.of(np.where(self.exponents == RAW, FUNCTIONS * self.counts, 0))
 
     def picked(self, which: Positions) -> Self:
-        """Those at these positions, in that order."""
+        """Return the entries at these positions, in that order."""
         words = self.words[self.word_runs.picked(which).positions()]
         raw = self.raw[self.raw_runs.picked(which).positions()]
         return type(self)._make([*(column[which] for column in self[:-2]), words, raw])
 
 
 class _Integers(NamedTuple):
-    """Buckets as integers: how many samples, and a row of sum, min, max and last for each.
+    """Buckets as integers: the number of samples, and a row of sum, min, max and last for each.
 
-    Zeros where the exponent of their series in their row is `RAW`.
+    All are zero where the exponent of the series in the row is `RAW`.
     """
 
     counts: Int64s
@@ -85,7 +85,7 @@ class _Integers(NamedTuple):
 
 
 def pack_buckets(buckets: Buckets, bucket_us: int) -> PackedBuckets:
-    """Pack buckets that are sorted by (series, time); every bit of them comes back."""
+    """Pack buckets that are sorted by (series, time), without losing a bit."""
     row_us = ROW_BUCKETS * bucket_us
     runs = buckets.runs_within(row_us)
     counts, scaled, exponents = _to_integers(buckets, runs)
@@ -124,7 +124,7 @@ def pack_buckets(buckets: Buckets, bucket_us: int) -> PackedBuckets:
 
 
 def unpack_buckets(packed: PackedBuckets, bucket_us: int) -> Buckets:
-    """The buckets in the order given, each series' by time: the inverse of `pack_buckets`."""
+    """Unpack the buckets, entry by entry, each in order of time: the inverse of `pack_buckets`."""
     runs = Runs.of(packed.counts)
     bits = packed.bits.reshape(-1)
     numbers = unpack(packed.words, np.repeat(runs.counts, FUNCTIONS), bits)
@@ -139,7 +139,7 @@ def unpack_buckets(packed: PackedBuckets, bucket_us: int) -> Buckets:
         ([counts.astype(np.float64)], scaled / runs.spread(POWERS[packed.exponents]))
     )
     functions[:, runs.spread(packed.exponents == RAW)] = packed.raw.reshape(-1, FUNCTIONS).T
-    # A bit after the other of each mask in turn: the order of the buckets.
+    # The set bits of each mask in turn, in the order of the buckets.
     places = np.nonzero(packed.masks[:, np.newaxis] >> np.arange(ROW_BUCKETS) & 1)[1]
     return Buckets(
         runs.spread(packed.series_ids),
@@ -154,7 +154,7 @@ def _to_integers(buckets: Buckets, runs: Runs) -> _Integers:
     scaled = scaled.reshape(-1, _SCALED)
     counts = buckets.counts.astype(np.int64)
     is_odd = np.abs(scaled[:, 1]) * buckets.counts >= _LARGEST
-    # A sum of doubles may be rounded to less than so many times the least of them.
+    # A sum of doubles may be rounded to less than count * min.
     is_odd |= scaled[:, 0] < counts * scaled[:, 1]
     exponents[runs.has_any(is_odd)] = RAW
     is_raw = runs.spread(exponents == RAW)
@@ -164,12 +164,12 @@ def _to_integers(buckets: Buckets, runs: Runs) -> _Integers:
 
 
 def _by_function(runs: Runs) -> Runs:
-    """The same runs where each bucket has a number for each function but count."""
+    """Return the same runs over an array with a number per bucket and function except count."""
     return Runs(_SCALED * runs.starts, _SCALED * runs.counts)
 
 
 def _places(runs: Runs) -> list[Positions]:
-    """Where each bucket's numbers are, function by function, when each run has all of one first."""
+    """Return the positions of the buckets' numbers by function, where runs are function-major."""
     firsts = np.arange(runs.total) + (FUNCTIONS - 1) * runs.spread(runs.starts)
     sizes = runs.spread(runs.counts)
     return [firsts + function * sizes for function in range(FUNCTIONS)]

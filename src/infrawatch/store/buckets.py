@@ -1,4 +1,4 @@
-"""Rollups: what the samples of five minutes, or of an hour, come to."""
+"""Rollups: the samples of five minutes or of an hour, aggregated into buckets."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Self
@@ -10,11 +10,11 @@ from infrawatch.model.timerange import US
 from infrawatch.store.ragged import Runs, are_first
 
 _EXPONENTS = (0, 3, 6)
-"""Values with so many decimals are added as integers: almost all that anybody measures."""
+"""Values with at most this many decimals, as nearly all measurements are, are added as integers."""
 
 
 ROW_BUCKETS = 24
-"""Of a series in a row of their table: a window in five minutes, or a day in hours."""
+"""Buckets per series and table row: a window of five-minute buckets, or a day of hourly ones."""
 
 
 class Resolution(NamedTuple):
@@ -25,7 +25,7 @@ class Resolution(NamedTuple):
 
     @property
     def row_us(self) -> int:
-        """What a row covers, from a multiple of it on."""
+        """The time a row covers, beginning at a multiple of it."""
         return ROW_BUCKETS * self.bucket_us
 
 
@@ -37,9 +37,9 @@ RESOLUTIONS = (HOUR, FIVE_MINUTES)
 
 
 class Buckets(NamedTuple):
-    """Buckets that hold samples, by (series, time); a time is where a bucket begins.
+    """Non-empty buckets, by (series, time); a bucket's time is its start.
 
-    Stale markers are no samples. A NaN among them makes sum, min and max NaN.
+    Stale markers do not count as samples. A NaN among the samples makes sum, min and max NaN.
     """
 
     series_ids: Int64s
@@ -69,11 +69,11 @@ class Buckets(NamedTuple):
 
     @staticmethod
     def runs_of(columns: Columns, bucket_us: int) -> Runs:
-        """Which samples share a bucket, of some that come by series, each in order of time."""
+        """Return runs of samples that share a bucket; samples come by series, in order of time."""
         return Runs.beginning(are_first(columns.series_ids, columns.times_us // bucket_us))
 
     def coarser(self, bucket_us: int) -> "Buckets":
-        """The buckets of a multiple of their length that these come to."""
+        """Aggregate into buckets whose length is a multiple of these buckets' length."""
         starts_us = self.times_us // bucket_us * bucket_us
         runs = Runs.beginning(are_first(self.series_ids, starts_us))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -89,30 +89,30 @@ class Buckets(NamedTuple):
 
     @classmethod
     def joined(cls, parts: "Sequence[Buckets]") -> "Buckets":
-        """All parts one after the other."""
+        """Concatenate the parts."""
         columns = zip(cls.of(Columns.empty(), 1), *parts, strict=True)
         return Buckets._make(np.concatenate(column) for column in columns)
 
     @classmethod
     def sorted(cls, parts: "Sequence[Buckets]") -> "Buckets":
-        """All parts together; none has a bucket that another has."""
+        """Merge the parts, which have no bucket in common, sorted by (series, time)."""
         joined = cls.joined(parts)
         return joined.picked(np.lexsort((joined.times_us, joined.series_ids)))
 
     def picked(self, which: Positions | Bools) -> "Buckets":
-        """The buckets at these positions, or where the mask is true, in that order."""
+        """Return the buckets at these positions, in that order, or where the mask is true."""
         return Buckets._make(column[which] for column in self)
 
     def runs_within(self, length_us: int) -> Runs:
-        """Neighbours of one series in one such length of time, counted from the epoch."""
+        """Return runs of one series within the same multiple of `length_us` since the epoch."""
         return Runs.beginning(are_first(self.series_ids, self.times_us // length_us))
 
 
 def _sums(values: Float64s, runs: Runs) -> Float64s:
-    """Sums; those of decimal fractions are exact, which makes them as short as their terms.
+    """Add up each run; sums of decimal fractions are exact, so they are as short as their terms.
 
-    Others are added pairwise, with an error that a decimal fraction of many digits would take twice
-    the space to keep.
+    Other values are added pairwise, with a rounding error: such a sum, a decimal fraction of many
+    digits, would take twice the space to store.
     """
     sums = np.add.reduceat(values, runs.starts)
     left = np.arange(len(sums))
@@ -123,7 +123,7 @@ def _sums(values: Float64s, runs: Runs) -> Float64s:
         scaled = np.rint(among * power)
         totals = np.add.reduceat(np.abs(scaled), starts)
         is_exact = np.logical_and.reduceat(scaled / power == among, starts)
-        is_exact &= totals < 2.0**53  # so no sum on the way is rounded
+        is_exact &= totals < 2.0**53  # so no partial sum is rounded
         exact = np.add.reduceat(scaled, starts) / power
         sums[left[is_exact]] = exact[is_exact]
         left = left[~is_exact]

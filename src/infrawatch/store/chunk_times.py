@@ -1,11 +1,11 @@
-"""When the samples of a chunk were taken: a regular grid, and how far each one lies from it.
+"""The times of a chunk: a regular grid, and the distance of each sample from it.
 
     time = start + step * (i + skipped) + shift + tick * late
 
-`skipped` counts the places of the grid left empty before sample i. `late` is how many ticks the
-sample came after its place on the grid as moved by `shift` (<= 0: the most punctual is 0 late).
+`skipped` is the number of empty grid places before sample i. `late` is the number of ticks by which
+the sample follows its place on the grid shifted by `shift` (<= 0: the earliest sample is 0 late).
 Both are stored as one number, `skipped << late_bits | late`, so that a missed scrape costs a bit or
-two a sample instead of making every later offset a large one.
+two per sample instead of making every later offset large.
 """
 
 from typing import NamedTuple
@@ -17,13 +17,13 @@ from infrawatch.store.packing import bits_for, pack, unpack
 from infrawatch.store.ragged import Runs
 
 _TOO_MANY = 64
-"""More than any offset within a window has, so a grid that asks for it is not chosen."""
+"""More bits than any offset within a window has, so a grid with this value is never chosen."""
 
 
 class ChunkTimes(NamedTuple):
-    """An entry for each chunk, named as its column; `times` are the words of all chunks, in order.
+    """One entry per chunk, named like its column; `times` has the words of all chunks, in order.
 
-    A chunk that keeps to its grid has no words, and nothing but zeros beside its step.
+    A chunk whose samples lie exactly on its grid has no words, and zeros except for its step.
     """
 
     step_us: Int64s
@@ -35,7 +35,7 @@ class ChunkTimes(NamedTuple):
 
 
 class _Grid(NamedTuple):
-    """A grid for each run, in ticks; it leaves `numbers` of at most `bits` bits to be stored."""
+    """A grid for each run, in ticks; `numbers`, of at most `bits` bits, remain to be stored."""
 
     step: Int64s
     shift: Int64s
@@ -45,7 +45,7 @@ class _Grid(NamedTuple):
 
 
 def encode_times(times_us: Int64s, runs: Runs) -> ChunkTimes:
-    """Find each run's grid. Within a run times ascend, and lie at most hours apart."""
+    """Find each run's grid. Times ascend within a run and span at most a few hours."""
     steps = np.zeros(len(runs.starts), np.int64)
     several = runs.counts > 1
     seconds = runs.starts[several] + 1
@@ -62,9 +62,9 @@ def encode_times(times_us: Int64s, runs: Runs) -> ChunkTimes:
 
 
 def decode_times(chunks: ChunkTimes, starts_us: Int64s, counts: Int64s) -> Int64s:
-    """The times of all samples, chunk by chunk."""
+    """Decode the times of all samples, chunk by chunk."""
     runs = Runs.of(counts)
-    # As in decode_values, modulo 2^64.
+    # Modulo 2^64, as in decode_values.
     times_us = runs.spread(chunks.step_us) * np.arange(runs.total)
     times_us += runs.spread(starts_us - chunks.step_us * runs.starts)
     uneven = np.flatnonzero(chunks.time_bits)
@@ -96,10 +96,10 @@ def _fitted(times_us: Int64s, runs: Runs) -> ChunkTimes:
 
 
 def _places(elapsed: Int64s, runs: Runs) -> Int64s:
-    """The place of the grid that each sample is nearest to, when places may stay empty."""
+    """Return the grid place nearest to each sample, if places may be left empty."""
     gaps = np.diff(elapsed, prepend=0)
     gaps[runs.starts] = gaps[runs.starts + 1]
-    # The typical gap is the median of a few: sorting all of them would cost more than the rest.
+    # The typical gap is the median of a few: sorting all gaps would cost more than everything else.
     some = np.sort(gaps[runs.probes()], axis=1)
     typical = some[:, some.shape[1] // 2 - 1]
     places: Int64s = np.cumsum(np.rint(gaps / runs.spread(typical)).astype(np.int64))
@@ -113,7 +113,7 @@ def _grid(elapsed: Int64s, places: Int64s, runs: Runs) -> _Grid:
     late_bits = _bit_lengths(runs.largest(offsets) - shifts)
     skipped = places - runs.indexes()
     bits = late_bits + _bit_lengths(runs.largest(skipped))
-    # Where two samples share a place, fewer than none have been skipped.
+    # If two samples share a place, `skipped` is negative and cannot be stored.
     bits[runs.least(skipped) < 0] = _TOO_MANY
     numbers = skipped << runs.spread(late_bits) | (offsets - runs.spread(shifts))
     return _Grid(steps, shifts, late_bits, bits, numbers)
@@ -126,5 +126,5 @@ def _scattered(column: Int64s, places: Positions, size: int) -> Int64s:
 
 
 def _bit_lengths(numbers: Int64s) -> Int64s:
-    """How many bits numbers from 0 to 2^53 have."""
+    """Return the bit lengths of numbers from 0 to 2^53."""
     return np.frexp(numbers)[1].astype(np.int64)

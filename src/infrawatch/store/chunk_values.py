@@ -1,10 +1,10 @@
-"""What the samples of a chunk say: scaled to integers and packed as differences, or as they are.
+"""The values of a chunk: scaled to integers and packed as differences, or raw.
 
     value = (base + slope * i + factor * sum(packed[0..i])) / 10 ^ exponent
 
-`slope` is the least difference between neighbours, so what is packed is never negative. All of it
-is integers but for one division of two doubles at the end, which IEEE 754 rounds correctly; so a
-chunk is packed only if every one of its values comes back bit for bit, and is raw otherwise.
+`slope` is the least difference between neighbours, so packed numbers are never negative. Arithmetic
+is on integers except for the final division of two doubles, which IEEE 754 rounds correctly. A
+chunk is packed only if all its values are restored bit for bit, and is raw otherwise.
 """
 
 from typing import NamedTuple
@@ -16,26 +16,26 @@ from infrawatch.store.packing import bits_for, pack, unpack
 from infrawatch.store.ragged import Runs
 
 RAW = -1
-"""The exponent of a chunk whose values are stored as they are."""
+"""The exponent of a chunk whose values are stored raw."""
 
 MAX_EXPONENT = 22
-"""10^22 is the largest power of ten that is a double exactly."""
+"""10^22 is the largest power of ten that a double represents exactly."""
 
 POWERS = np.array([float(f"1e{exponent}") for exponent in range(MAX_EXPONENT + 1)])
-"""Of ten, by exponent."""
+"""Powers of ten, by exponent."""
 
 _EXACT_BELOW = 2.0**53
-"""Every integer below is a double, so that converting it loses nothing."""
+"""Doubles represent every integer below this exactly."""
 
 _SUMMED_BELOW = 2**31
 """PostgreSQL sums `integer` into `bigint`, but `bigint` into the far slower `numeric`."""
 
 
 class ChunkValues(NamedTuple):
-    """An entry for each chunk, named as its column; `deltas` are the words of all chunks, in order.
+    """One entry per chunk, named like its column; `deltas` has the words of all chunks, in order.
 
-    A chunk whose exponent is `RAW` has its values in `raw`, likewise one after the other, and
-    nothing but zeros elsewhere. One whose values lie on a straight line has no words.
+    A chunk whose exponent is `RAW` has its values in `raw`, which is concatenated likewise, and
+    zeros in the other columns. A chunk whose values lie on a straight line has no words.
     """
 
     exponent: Int64s
@@ -48,10 +48,10 @@ class ChunkValues(NamedTuple):
 
 
 def encode_values(values: Float64s, runs: Runs) -> ChunkValues:
-    """Store each run, of less than 512 values, in the shorter way that keeps every bit of it.
+    """Encode each run, of fewer than 512 values: packed if that is lossless, raw otherwise.
 
-    Differences are below 2^54, so that even 511 times the slope is within PostgreSQL's `bigint`,
-    and so is every other step of decoding.
+    Differences are below 2^54, so even 511 times the slope fits PostgreSQL's `bigint`, and so does
+    every other step of decoding.
     """
     scaled, exponents = to_integers(values, runs)
     deltas, slopes = _deltas(scaled, runs)
@@ -69,12 +69,12 @@ def encode_values(values: Float64s, runs: Runs) -> ChunkValues:
 
 
 def decode_values(chunks: ChunkValues, counts: Int64s) -> Float64s:
-    """The values of all samples, chunk by chunk."""
+    """Decode the values of all samples, chunk by chunk."""
     runs = Runs.of(counts)
     integers = unpack(chunks.deltas, counts, chunks.delta_bits)
     np.cumsum(integers, out=integers)
-    # What is the same for all of a chunk is added at once. Whatever overflows on the way does so
-    # modulo 2^64, and comes back.
+    # Constants of a chunk are added in one step. Intermediate overflow is modulo 2^64, so it
+    # cancels out.
     constants = chunks.base - chunks.factor * integers[runs.starts] - chunks.slope * runs.starts
     if (chunks.factor > 1).any():
         integers *= runs.spread(chunks.factor)
@@ -87,9 +87,9 @@ def decode_values(chunks: ChunkValues, counts: Int64s) -> Float64s:
 
 
 def to_integers(values: Float64s, runs: Runs) -> tuple[Int64s, Int64s]:
-    """Each run times a power of ten, as integers, and the exponent.
+    """Return each run times a power of ten, as integers, and the exponents.
 
-    Dividing brings every bit of a run back; where no exponent does, it is `RAW`, and zeros.
+    Division restores every bit of a run; if no exponent does, it is `RAW`, and the integers are 0.
     """
     probes = runs.probes()
     exponents = _decimals(values[probes.reshape(-1)]).reshape(probes.shape).max(axis=1)
@@ -114,7 +114,7 @@ def to_integers(values: Float64s, runs: Runs) -> tuple[Int64s, Int64s]:
 
 
 def _decimals(values: Float64s) -> Int64s:
-    """The least exponent that makes each value an exact integer; above the largest if none does."""
+    """Return the least exponent that makes each value an exact integer, or MAX_EXPONENT + 1."""
     exponents = np.full(len(values), MAX_EXPONENT + 1, np.int64)
     left = np.arange(len(values))
     for exponent in range(MAX_EXPONENT + 1):
@@ -127,7 +127,7 @@ def _decimals(values: Float64s) -> Int64s:
 
 
 def _times_power(values: Float64s, exponent: int) -> tuple[Int64s, Bools]:
-    """Values times 10^exponent, and which of them division brings back bit for bit."""
+    """Return the values times 10^exponent, and which of them division restores bit for bit."""
     with np.errstate(over="ignore", invalid="ignore"):
         integers = np.rint(values * POWERS[exponent])
         integers += 0.0  # an integer has no negative zero
@@ -137,9 +137,9 @@ def _times_power(values: Float64s, exponent: int) -> tuple[Int64s, Bools]:
 
 
 def _deltas(scaled: Int64s, runs: Runs) -> tuple[Int64s, Int64s]:
-    """How much each number exceeds the one before by more than the run's slope, and the slopes.
+    """Return the difference of each number from its predecessor less the slope, and the slopes.
 
-    A run's first number is taken to exceed nothing: its delta is 0.
+    The delta of a run's first number is 0.
     """
     deltas = np.empty_like(scaled)
     np.subtract(scaled[1:], scaled[:-1], out=deltas[1:])

@@ -1,4 +1,4 @@
-"""Chunks in their two tables: the head, of windows that are open, and those that are closed."""
+"""The head, which holds samples of open windows, and the chunks of closed ones."""
 
 from collections.abc import AsyncGenerator, Sequence
 
@@ -21,16 +21,18 @@ from infrawatch.store.statements import Statement
 from infrawatch.store.wanted import ARRAY_OF_WANTED, BLOCKS_OF_WANTED, to_wanted
 
 _CHUNKS_AT_ONCE = 20_000
-"""What a statement should bring: about 20 MB, and 10 million samples at the most."""
+"""The chunks a statement should return: about 20 MB, and at most 10 million samples."""
 
 _GROWTH = 4
-"""A span may be far longer than what there is in it; series differ, so no more at a time."""
+"""The most by which the number of series per statement grows: spans may be sparse, series differ.
+"""
 
 _MOST_WINDOWS = 400
-"""About a month: a span may be longer than what there is, and 50 series at once are enough."""
+"""About a month: spans may extend beyond the data, and 50 series are enough for a first statement.
+"""
 
-# One index descent a series in each day's partition that the span touches; a chunk begins at most
-# a window before its last sample.
+# One index descent per series and daily partition that overlaps the span; a chunk begins at most
+# one window before its last sample.
 _CLOSED = f"""
 SELECT k.* {ARRAY_OF_WANTED} JOIN chunks k USING (shard, series_id)
 WHERE k.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.start_at < :end
@@ -48,8 +50,8 @@ CROSS JOIN LATERAL (
 ) AS k
 """
 
-# Rows of the head hold several series of a block; later generations come later, so that they win.
-# One statement, since asking once more costs as much as a series of half a day.
+# Rows of the head hold several series of a block; later generations come last, so that they take
+# precedence. A single statement, since another round trip costs as much as half a day of a series.
 _WITH_HEAD = f"""
 SELECT closed.*, head.*
 FROM (SELECT {CHUNK_FIELDS} FROM ({{closed}}) AS k) AS closed
@@ -90,9 +92,9 @@ class ChunkRepository:
     async def read(
         self, ids: Int64s, span: TimeRange
     ) -> AsyncGenerator[tuple[Chunks, Columns], None]:
-        """Chunks of closed windows that touch the span, and what the head has in it by generation.
+        """Yield chunks that overlap the span, and samples of the head in it, by generation.
 
-        Of some series after the other, by id; what is in the head came later.
+        Each item covers some of the series, in order of id. The head's samples arrived later.
         """
         start, size = 0, _first_size(span)
         while start < len(ids):
@@ -104,7 +106,7 @@ class ChunkRepository:
             size = min(_GROWTH * size, _CHUNKS_AT_ONCE * len(part) // max(found, 1)) or 1
 
     async def read_newest(self, ids: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
-        """The samples of each series' newest chunk, and all of the head, within the span."""
+        """Yield the samples in the span of each series' newest chunk, and of the whole head."""
         size = _CHUNKS_AT_ONCE // 2
         for start in range(0, len(ids), size):
             closed, head = await self._select(_READ_NEWEST, ids[start : start + size], span)
@@ -113,13 +115,13 @@ class ChunkRepository:
             yield head
 
     async def find_ends(self, ids: Int64s) -> tuple[Int64s, Int64s, Int64s]:
-        """Ids of series that have chunks, and their first and last times in µs."""
+        """Return the ids of series in chunks or head, and their first and last times in µs."""
         [sent] = await _ENDS.fetch(self._connection, to_wanted(ids))
         series_ids, first, last = (copy.from_joined_elements(one or b"") for one in sent)
         return series_ids, first + copy.PG_EPOCH_US, last + copy.PG_EPOCH_US
 
     async def append_head(self, rows: Sequence[copy.Piece]) -> None:
-        """Add what a compaction made; a generation is written once."""
+        """Add rows made by a compaction; each generation is written once."""
         await copy.copy_binary(self._connection, "chunks_head", HEAD_COLUMNS, rows)
 
     async def append(self, parts: Sequence[Chunks]) -> None:
@@ -128,13 +130,13 @@ class ChunkRepository:
         await copy.copy_binary(self._connection, "chunks", CHUNK_COLUMNS, rows)
 
     async def vacuum_head(self) -> None:
-        """Give back what merged windows have left in the head, on a connection of its own."""
+        """Reclaim the space of merged windows in the head, outside a transaction."""
         await to_driver(self._connection).execute("VACUUM chunks_head")
 
     async def _select(
         self, statement: Statement, ids: Int64s, span: TimeRange
     ) -> tuple[Chunks, Columns]:
-        """What is closed, and the samples of the head in the span."""
+        """Return the chunks, and the samples of the head in the span."""
         spanned = {"start": from_us(span.start_us), "end": from_us(span.end_us)}
         [fields] = await statement.fetch(self._connection, {**to_wanted(ids), **spanned})
         closed, head = from_row(fields[:CHUNK_FIELDS_SENT]), fields[CHUNK_FIELDS_SENT:]
@@ -145,6 +147,6 @@ class ChunkRepository:
 
 
 def _first_size(span: TimeRange) -> int:
-    """How many series to begin with; how many chunks they had tells how many to go on with."""
+    """Return the number of series to begin with; later sizes follow the number of chunks found."""
     windows = min((span.end_us - span.start_us) // WINDOW_US + 2, _MOST_WINDOWS)
     return int(_CHUNKS_AT_ONCE // windows)

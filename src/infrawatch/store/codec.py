@@ -15,17 +15,16 @@ from infrawatch.store.packing import words_in
 from infrawatch.store.ragged import Runs, are_first
 
 WINDOW_US = 2 * 3600 * US
-"""Windows begin at multiples of this since the epoch, so that none spans midnight."""
+"""Windows begin at multiples of this since the epoch, so none spans midnight UTC."""
 
 MAX_SAMPLES = 480
-"""Two hours of a sample every 15 s. With 8 bytes a value and 8 a time, the worst there is, a row of
-so many fits PostgreSQL's page of 8 kB. So no array is ever compressed or stored out of line, which
-would have to be undone for every sample that SQL takes out of it."""
+"""Two hours of a sample every 15 s. Even in the worst case, 8 bytes per value and 8 per time, a row
+fits PostgreSQL's 8 kB page. So arrays are never compressed or stored out of line, which PostgreSQL
+would have to undo for every sample that SQL extracts."""
 
 BLOCK_SAMPLES = 1 << 16
-"""Samples worked on at a time, so that what numpy makes in between stays in the processor's caches
-and in memory that the process has already: every fresh page costs more than what is done with it.
-"""
+"""Samples processed at a time, so that numpy's temporaries stay in the CPU's caches and in memory
+the process already has: a fresh page costs more than the work done on it."""
 
 _Numbers = NDArray[Any]
 _Parts = Iterable[tuple[_Numbers, ...]]
@@ -33,7 +32,7 @@ _Parts = Iterable[tuple[_Numbers, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """Any number of chunks; all columns but the words and raw values have an entry for each."""
+    """Any number of chunks; columns have one entry per chunk, except for words and raw values."""
 
     series_ids: Int64s
     starts_us: Int64s
@@ -46,16 +45,16 @@ class Chunks:
         return len(self.series_ids)
 
     def are_within(self, span: TimeRange) -> Bools:
-        """Which chunks lie in the span as a whole."""
+        """Which chunks lie entirely in the span."""
         is_within: Bools = (self.starts_us >= span.start_us) & (self.ends_us < span.end_us)
         return is_within
 
 
 def encode(columns: Columns) -> Chunks:
-    """Cut samples, sorted by (series, time) and unique, into a chunk for each series and window.
+    """Encode samples, unique and sorted by (series, time), as one chunk per series and window.
 
-    A window of more than `MAX_SAMPLES` becomes several chunks of about the same size. They come in
-    the order of the samples; `decode` gives back the same samples, every bit of them.
+    A window of more than `MAX_SAMPLES` becomes several chunks of about the same size. Chunks keep
+    the order of the samples; `decode` restores the samples bit for bit.
     """
     runs = cut(columns)
     return Chunks(
@@ -69,9 +68,9 @@ def encode(columns: Columns) -> Chunks:
 
 
 def decode(chunks: Chunks, span: TimeRange | None = None) -> Columns:
-    """The samples of all chunks, chunk by chunk in the order given, each in order of time.
+    """Decode all chunks in the order given, each in order of time.
 
-    Only those in the span, if there is one.
+    With a span, return only the samples in it.
     """
     samples = Columns(
         np.repeat(chunks.series_ids, chunks.counts),
@@ -84,9 +83,9 @@ def decode(chunks: Chunks, span: TimeRange | None = None) -> Columns:
 
 
 def blocks(chunks: Chunks) -> Iterator[Chunks]:
-    """The same chunks in order, cut between series into parts of about `BLOCK_SAMPLES`.
+    """Split the chunks between series, in order, into parts of about `BLOCK_SAMPLES`.
 
-    None is empty. Chunks that do not come by series stay together.
+    No part is empty. Chunks not sorted by series stay together.
     """
     if len(chunks) == 0:
         return iter(())
@@ -107,7 +106,7 @@ def _split(chunks: Chunks, cuts: Positions) -> Iterator[Chunks]:
     times, values, counts = chunks.times, chunks.values, chunks.counts
 
     def cut(columns: Iterable[_Numbers], *ragged: tuple[_Numbers, Int64s]) -> _Parts:
-        """Columns with an entry for each chunk, and others with as many for each as is said."""
+        """Split columns of one entry per chunk, and `ragged` ones of given sizes per chunk."""
         even = (np.split(column, cuts) for column in columns)
         uneven = (np.split(some, np.append(0, np.cumsum(sizes))[cuts]) for some, sizes in ragged)
         return zip(*even, *uneven, strict=True)
@@ -129,9 +128,9 @@ def _split(chunks: Chunks, cuts: Positions) -> Iterator[Chunks]:
 
 
 def cut(columns: Columns) -> Runs:
-    """What becomes a chunk each, of samples that come by series: of one series and window.
+    """Cut samples sorted by series into runs of one series and window, to become a chunk each.
 
-    A window of more than `MAX_SAMPLES` becomes several of about the same size.
+    A window of more than `MAX_SAMPLES` becomes several runs of about the same size.
     """
     is_first = are_first(columns.series_ids, columns.times_us // WINDOW_US)
     runs = Runs.beginning(is_first)

@@ -1,4 +1,4 @@
-"""Selectors as conditions of SQL on `series`."""
+"""Selectors as SQL conditions on `series`."""
 
 import json
 import re
@@ -9,7 +9,7 @@ _REGULAR = re.compile(r"[\\.+*?()\[\]{}^$]")
 
 
 def split(selector: Selector) -> tuple[str, dict[str, object], Selector]:
-    """What PostgreSQL decides (conditions and parameters), and what is left for RE2."""
+    """Return conditions that PostgreSQL evaluates, their parameters, and the matchers for RE2."""
     conditions: list[str] = []
     parameters: dict[str, object] = {}
     rest: list[Matcher] = []
@@ -24,7 +24,7 @@ def split(selector: Selector) -> tuple[str, dict[str, object], Selector]:
 
 
 def _to_sql(matcher: Matcher, name: str) -> tuple[str | None, dict[str, object]]:
-    """A condition an index can serve where there is one; None for a true regular expression."""
+    """Return a condition, usable by an index if one exists; None for a true regular expression."""
     alternatives = _alternatives(matcher)
     if alternatives is None:
         return None, {}
@@ -40,13 +40,14 @@ def _to_sql(matcher: Matcher, name: str) -> tuple[str | None, dict[str, object]]
         is_it = "metric = :{}"
     else:
         values = [json.dumps({matcher.label: value}) for value in alternatives]
-    # One by one: of an array of unknown length PostgreSQL expects to mean a tenth of all series.
+    # One condition per value: for an array of unknown length PostgreSQL's estimate is a tenth of
+    # all series.
     parameters: dict[str, object] = {f"{name}v{n}": value for n, value in enumerate(values)}
     return f"{negation}({' OR '.join(map(is_it.format, parameters))})", parameters
 
 
 def _alternatives(matcher: Matcher) -> list[str] | None:
-    """The plain values a matcher compares with; `a|b|c` without other operators has three."""
+    """Return the plain values a matcher compares with, three for `a|b|c`; None for a true regex."""
     if matcher.operator in (Operator.EQUAL, Operator.NOT_EQUAL):
         return [matcher.value]
     if _REGULAR.search(matcher.value):

@@ -1,4 +1,4 @@
-"""PostgreSQL's binary COPY, built from numpy columns without touching single samples.
+"""PostgreSQL's binary COPY, built from numpy columns without handling samples one by one.
 
 Source: PostgreSQL documentation, COPY, "Binary Format"; array_recv in
 src/backend/utils/adt/arrayfuncs.c for the layout of arrays.
@@ -21,10 +21,10 @@ FLOAT8_OID = 701
 TIMESTAMPTZ_OID = 1184
 
 PG_EPOCH_US = 946_684_800_000_000
-"""2000-01-01, from where PostgreSQL counts timestamps."""
+"""2000-01-01, the epoch of PostgreSQL's timestamps."""
 
 ELEMENT = np.dtype([("length", ">i4"), ("value", ">i8")])
-"""One element of an array of 8-byte things, as it travels in both directions."""
+"""One element of an array of 8-byte values, as sent and as received."""
 
 ARRAY_HEADER = struct.Struct(">iiiii")
 """Dimensions, has-null flag, element type, length, lower bound."""
@@ -32,13 +32,13 @@ ARRAY_HEADER = struct.Struct(">iiiii")
 Piece = bytes | memoryview
 
 _PIECE_BYTES = 1 << 19
-"""Large enough to be cheap, small enough that asyncpg's flow control can work."""
+"""Large enough to be cheap, small enough for asyncpg's flow control to work."""
 
 
 def to_elements(bits: Int64s) -> NDArray[np.void]:
-    """8-byte values as elements of a PostgreSQL array.
+    """Convert 8-byte values to elements of a PostgreSQL array.
 
-    Floats come as their bits, because a conversion could quieten a signalling NaN.
+    Floats are passed as their bits, because a conversion could quieten a signalling NaN.
     """
     elements = np.empty(len(bits), ELEMENT)
     elements["length"] = 8
@@ -47,20 +47,20 @@ def to_elements(bits: Int64s) -> NDArray[np.void]:
 
 
 def from_joined_elements(sent: bytes) -> Int64s:
-    """Read the elements of arrays of 8-byte values, joined without their headers, as bits."""
+    """Decode, as bits, the elements of arrays of 8-byte values joined without their headers."""
     return np.frombuffer(sent, ELEMENT)["value"].astype(np.int64)
 
 
 def to_array_text(numbers: Int64s) -> str:
-    """An array as PostgreSQL writes it: asyncpg takes ten times as long to send a list."""
+    """Format an array as PostgreSQL text: asyncpg takes ten times as long to send a list."""
     return f"{{{','.join(map(str, numbers.tolist()))}}}"
 
 
 async def copy_binary(
     connection: AsyncConnection, table: str, columns: Sequence[str], parts: Sequence[Piece]
 ) -> None:
-    """Append rows, given as the pieces of their binary form, within the open transaction."""
-    # COPY goes past SQLAlchemy, which opens the transaction only at the first execute().
+    """Append rows, given as pieces of their binary form, in the open transaction."""
+    # COPY bypasses SQLAlchemy, which opens the transaction only at the first execute().
     assert connection.in_transaction()
     driver = (await connection.get_raw_connection()).driver_connection
     assert driver is not None

@@ -1,4 +1,4 @@
-"""Rows of binary COPY, made for all rows at once: fixed fields, fields that may be NULL, arrays.
+"""Rows of binary COPY, built for all rows at once: fixed fields, nullable fields and arrays.
 
 Source: PostgreSQL documentation, COPY, "Binary Format"; array_recv in
 src/backend/utils/adt/arrayfuncs.c for the layout of arrays.
@@ -15,7 +15,7 @@ from infrawatch.store import copy
 from infrawatch.store.ragged import Runs
 
 _UNIT = np.dtype(np.uint32)
-"""Every part of a row is so many bytes long, or a multiple of it."""
+"""The length of every part of a row is a multiple of this unit's."""
 
 _NULL = 0xFFFFFFFF
 _ARRAY_HEADER = np.dtype(
@@ -26,17 +26,17 @@ _ELEMENT_UNITS = copy.ELEMENT.itemsize // _UNIT.itemsize
 
 
 class Part(Protocol):
-    """Some neighbouring fields of all rows."""
+    """Some adjacent fields of all rows."""
 
     def sizes(self) -> Int64s:
-        """How many units they take in each row; as many as there are fields where all are NULL."""
+        """Return the units the fields take in each row; one per field where all are NULL."""
 
     def place(self, rows: NDArray[np.uint32], starts: Int64s) -> None:
-        """Write them where they begin in each row, but for NULLs, which are there already."""
+        """Write the fields at their start in each row, except NULLs, which are prefilled."""
 
 
 def joined(parts: Sequence[Part]) -> bytes:
-    """The rows, one after the other; the header and the trailer of the stream not among them."""
+    """Return the rows, concatenated, without the stream's header and trailer."""
     sizes = np.column_stack([part.sizes() for part in parts])
     starts = (np.cumsum(sizes) - sizes.reshape(-1)).reshape(sizes.shape)
     rows = np.full(int(sizes.sum()), _NULL, _UNIT)
@@ -46,7 +46,7 @@ def joined(parts: Sequence[Part]) -> bytes:
 
 
 class Fields(NamedTuple):
-    """Fields of fixed length; NULL, all of them, in the rows where `is_there` is false."""
+    """Fields of fixed length, all of them NULL in rows where `is_there` is false."""
 
     records: NDArray[np.void]
     is_there: Bools
@@ -61,7 +61,7 @@ class Fields(NamedTuple):
 
     @classmethod
     def first(cls, kinds: Mapping[str, str], columns: Mapping[str, Int64s], fields: int) -> Self:
-        """The first fields of every row, never NULL, behind the number of fields the row has."""
+        """The first fields of every row, never NULL, preceded by the row's number of fields."""
         rows = len(columns[next(iter(kinds))])
         records = np.empty(rows, [("fields", ">i2"), *_after_lengths(kinds)])
         records["fields"] = fields
@@ -77,9 +77,9 @@ class Fields(NamedTuple):
 
 
 class Arrays(NamedTuple):
-    """An array column of 8-byte things: how many each row has, and the bits of all, in order.
+    """An array column of 8-byte values: the count of each row, and the bits of all, in order.
 
-    NULL where a row has none.
+    Empty arrays are NULL.
     """
 
     type_oid: int
@@ -102,7 +102,7 @@ class Arrays(NamedTuple):
 
 
 def _after_lengths(kinds: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Fields as a row has them, each after its length in bytes."""
+    """Return the layout of fields in a row, each preceded by its length in bytes."""
     return [
         part for name, kind in kinds.items() for part in ((f"{name} bytes", ">i4"), (name, kind))
     ]

@@ -1,4 +1,4 @@
-"""Indexes of tables in use: built by migrations while samples come in."""
+"""Indexes of tables in use: built by migrations while samples arrive."""
 
 from sqlalchemy import Connection, text
 
@@ -9,7 +9,7 @@ SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = CAST(:table AS regclass) ORDER BY 1
 """)
 
-# What a build leaves that was interrupted; it costs writes and serves no query.
+# An interrupted build leaves an invalid index, which slows writes and serves no query.
 _IS_UNFINISHED = text("""
 SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass(CAST(:name AS text))
 """)
@@ -20,11 +20,11 @@ SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass(CAST(:name A
 
 
 def build_index(table: str, suffix: str, definition: str) -> None:
-    """Build the index `<table>_<suffix>` without stopping anybody who writes; for migrations.
+    """Build the index `<table>_<suffix>` without blocking writes; for migrations.
 
     `definition` is what follows the table: `(end_at)`, `USING gin (labels)`. A partitioned table
-    gets one index a partition. What was committed before it in the same migration stays committed,
-    so it comes last there. A migration that failed in it may run again, and goes on where it was.
+    gets one index per partition. Earlier steps of the same migration are committed first, so call
+    this last. A migration that failed here can run again and resumes where it stopped.
     """
     with op.get_context().autocommit_block():
         connection = op.get_bind()
@@ -32,7 +32,7 @@ def build_index(table: str, suffix: str, definition: str) -> None:
         if not parts:
             _build(connection, table, suffix, definition)
             return
-        # Of the parent alone: holds back writes for an instant. It covers what is attached to it.
+        # ON ONLY the parent: blocks writes for an instant. Partitions' indexes are attached to it.
         connection.execute(text("SET lock_timeout = '5s'"))
         whole = f"{table}_{suffix}"
         connection.execute(text(f"CREATE INDEX IF NOT EXISTS {whole} ON ONLY {table} {definition}"))

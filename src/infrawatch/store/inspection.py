@@ -1,4 +1,4 @@
-"""What a PostgreSQL says of itself, for people who look for a fault."""
+"""Facts about the PostgreSQL server, for troubleshooting."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -42,6 +42,6 @@ class InspectionRepository:
         return Facts(*(await self._connection.execute(_FACTS)).one())
 
     async def clock(self) -> datetime:
-        """The server's clock now, not when the transaction began."""
+        """Return the server's current time, not that of the transaction's start."""
         now: datetime = (await self._connection.execute(_CLOCK)).scalar_one()
         return now

@@ -1,4 +1,4 @@
-"""What tells one database from another."""
+"""The identity of a database."""
 
 from uuid import UUID
 
@@ -9,5 +9,5 @@ _EPOCH = text("SELECT epoch FROM installation")
 
 
 async def get_epoch(connection: AsyncConnection) -> UUID:
-    """The id a database got when it was created; cursors of another one mean nothing in it."""
+    """Return the id the database got at creation; cursors of other databases are invalid in it."""
     return UUID(str((await connection.execute(_EPOCH)).scalar_one()))

@@ -1,4 +1,4 @@
-"""API keys as they are stored: who a key belongs to, what it may do, and a digest of it."""
+"""Stored API keys: the tenant a key belongs to, its scopes, and its digest."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-# Waits for whoever changes keys now. So changes are numbered in the order of their commits, and who
-# has read up to a number has missed nothing before it.
+# Waits for a concurrent change of keys. So changes are numbered in commit order, and a server that
+# has read up to a number has missed none before it.
 _NEXT_CHANGE = text("UPDATE access_state SET changes = changes + 1 RETURNING changes")
 
 _LAST_CHANGE = text("SELECT changes FROM access_state")
@@ -44,7 +44,7 @@ WHERE id = :id AND revoked_at IS NULL
 
 _HAS_ANY = text("SELECT EXISTS (SELECT FROM api_keys WHERE :scope = ANY (scopes))")
 
-# Sorted by id, so that two servers that note the same keys wait for each other in one direction.
+# Sorted by id, so that two servers recording the same keys cannot deadlock.
 _NOTE_USE = text("""
 UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, used.at)
 FROM (
@@ -55,7 +55,7 @@ FROM (
 
 
 class StoredKey(NamedTuple):
-    """A key without its secret."""
+    """An API key without its secret."""
 
     id: str
     tenant_id: int
@@ -71,7 +71,7 @@ class StoredKey(NamedTuple):
 
     @property
     def is_good(self) -> bool:
-        """Neither revoked nor expired, by this machine's clock."""
+        """Whether the key is neither revoked nor expired, by this machine's clock."""
         is_expired = self.expires_at is not None and self.expires_at <= datetime.now(UTC)
         return self.revoked_at is None and not is_expired
 
@@ -91,7 +91,7 @@ class KeyRepository:
         self._connection = connection
 
     async def begin_change(self) -> int:
-        """Number the changes of this transaction; others that change keys wait for its end."""
+        """Number the changes of this transaction; other changes of keys wait for its end."""
         return int((await self._connection.execute(_NEXT_CHANGE)).scalar_one())
 
     async def add(self, key: NewKey, change: int) -> None:
@@ -100,7 +100,7 @@ class KeyRepository:
         await self._connection.execute(_ADD, values)
 
     async def revoke(self, key_id: str, change: int) -> bool:
-        """Let a key be good for nothing from now on; False if it was so already, or is none."""
+        """Revoke a key; return False if it was revoked already or does not exist."""
         answer = await self._connection.execute(_REVOKE, {"id": key_id, "change": change})
         return answer.rowcount > 0
 
@@ -109,23 +109,23 @@ class KeyRepository:
         return None if row is None else _to_key(row)
 
     async def list(self, tenant_id: int | None) -> Sequence[StoredKey]:
-        """Keys of a tenant or of all, revoked and expired ones too."""
+        """Return the keys of one tenant or of all, including revoked and expired ones."""
         rows = await self._connection.execute(_LIST, {"tenant": tenant_id})
         return [_to_key(row) for row in rows]
 
     async def has_any(self, scope: str) -> bool:
-        """Whether there is, or ever was, a key with a scope."""
+        """Whether a key with this scope exists, even if revoked or expired."""
         return bool((await self._connection.execute(_HAS_ANY, {"scope": scope})).scalar_one())
 
     async def last_change(self) -> int:
         return int((await self._connection.execute(_LAST_CHANGE)).scalar_one())
 
     async def changed_since(self, change: int) -> Sequence[StoredKey]:
-        """Keys that were created or revoked after a change."""
+        """Return the keys created or revoked after a change."""
         return [_to_key(row) for row in await self._connection.execute(_CHANGED, {"since": change})]
 
     async def note_use(self, used: Mapping[str, datetime]) -> None:
-        """Record when keys were used last; a later time that is there already stays."""
+        """Record when keys were last used, unless a later time is already stored."""
         values = {"ids": list(used), "times": list(used.values())}
         await self._connection.execute(_NOTE_USE, values)
 

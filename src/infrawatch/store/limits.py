@@ -1,4 +1,4 @@
-"""How much a tenant, or one key of it, may do, as it is stored."""
+"""Stored limits of tenants and of their API keys."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,9 +29,9 @@ _REMOVE = text("DELETE FROM limits WHERE tenant_id = :tenant AND key_id = :key")
 
 
 class Limits(NamedTuple):
-    """None is no limit. `query_…` are what one question may read, the others are for all at once.
+    """None means no limit. `query_…` limit what a single query reads, the others apply in total.
 
-    `active_series` is for tenants: of a key it is not looked at.
+    `active_series` applies to tenants and is ignored for keys.
     """
 
     requests_per_s: float | None = None
@@ -43,7 +43,7 @@ class Limits(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """Whose limits: a tenant's, or those of one of its keys."""
+    """The holder of limits: a tenant, or one of its keys."""
 
     tenant_id: int
     key_id: str | None = None
@@ -60,7 +60,7 @@ class LimitRepository:
         self._connection = connection
 
     async def list(self, tenant_id: int | None = None) -> Sequence[StoredLimits]:
-        """Limits of a tenant and its keys, or of all of them, tenants by name."""
+        """Return the limits of one tenant and its keys, or of all tenants, ordered by name."""
         rows = await self._connection.execute(_LIST, {"tenant": tenant_id})
         return [
             StoredLimits(Holder(row.tenant_id, row.key_id), row.tenant, Limits(*row[3:]))
@@ -68,11 +68,11 @@ class LimitRepository:
         ]
 
     async def put(self, holder: Holder, limits: Limits) -> None:
-        """Let these be the limits of a tenant or key, whatever they were."""
+        """Set the limits of a tenant or key, replacing earlier ones."""
         values = {"tenant": holder.tenant_id, "key": holder.key_id or "", **limits._asdict()}
         await self._connection.execute(_PUT, values)
 
     async def remove(self, holder: Holder) -> bool:
-        """Let there be no limits of its own; False if there were none."""
+        """Remove the holder's own limits; return False if it had none."""
         values = {"tenant": holder.tenant_id, "key": holder.key_id or ""}
         return (await self._connection.execute(_REMOVE, values)).rowcount > 0

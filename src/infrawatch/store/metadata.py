@@ -1,4 +1,4 @@
-"""What is known of a metric beside its samples: type, unit, help, temporality."""
+"""Metadata of metrics: type, unit, help, temporality."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infrawatch.store.statements import Statement
 
 _PART = 1_000
-"""Metrics that are sent at a time: it takes two milliseconds to make parameters of them."""
+"""Metrics per statement: building its parameters takes two milliseconds."""
 
-# Sorted by metric, so that two batches with the same metrics wait for each other in one direction.
+# Sorted by metric, so that two batches with the same metrics cannot deadlock.
 _PUT = text("""
 INSERT INTO metric_metadata (tenant_id, metric, type, unit, help, temporality)
 SELECT :tenant, new.* FROM unnest(CAST(:metrics AS text[]), CAST(:types AS text[]),
@@ -46,7 +46,7 @@ class MetadataRepository:
         self._tenant_id = tenant_id
 
     async def put(self, metadata: Mapping[str, Metadata]) -> None:
-        """Store what each metric says of itself now; what was there is replaced."""
+        """Store the metadata of each metric, replacing earlier metadata."""
         metrics = sorted(metadata)
         for start in range(0, len(metrics), _PART):
             part = metrics[start : start + _PART]
@@ -69,7 +69,7 @@ class MetadataRepository:
     async def list(
         self, metrics: list[str] | None = None, *, limit: int | None = None
     ) -> dict[str, Metadata]:
-        """By metric, in order: of these or of all; those without metadata are left out."""
+        """Return metadata by metric, sorted, of these metrics or of all; omit those without any."""
         wanted = {"tenant": self._tenant_id, "metrics": metrics, "limit": limit}
         rows = await _LIST.fetch(self._connection, wanted)
         return {metric: Metadata(*rest) for metric, *rest in rows}

@@ -1,4 +1,4 @@
-"""Brings a database to the schema this version speaks, and tells whether it is there."""
+"""Migrates a database to the schema of this version, and checks which schema it has."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -29,7 +29,7 @@ _TRY_AGAIN_S = 0.1
 
 
 async def upgrade(url: str) -> None:
-    """Run the migrations that are missing; two processes at once run each one once.
+    """Run the missing migrations; concurrent processes run each one only once.
 
     Raises:
         CannotStart: the database is at a schema that this version does not know.
@@ -39,7 +39,7 @@ async def upgrade(url: str) -> None:
 
 
 async def move_to(url: str, revision: str) -> None:
-    """Run the migrations between here and a revision, back or forth.
+    """Run the migrations to a revision, upgrading or downgrading.
 
     Raises:
         CannotStart: this version does not know the revision, or that of the database.
@@ -53,31 +53,31 @@ async def move_to(url: str, revision: str) -> None:
     await _run(url, lambda configuration: command.downgrade(configuration, revision))
 
 
-@cache  # /readyz asks every few seconds, and each time all migrations would be read
+@cache  # /readyz needs them every few seconds, and would read all migrations each time
 def revisions() -> tuple[str, ...]:
-    """All there are, the oldest first."""
+    """Return all revisions, the oldest first."""
     scripts = ScriptDirectory.from_config(_configuration())
     return tuple(script.revision for script in scripts.walk_revisions())[::-1]
 
 
 def newest_revision() -> str:
-    """The revision this version of the code speaks."""
+    """Return the revision that this version of the code uses."""
     return revisions()[-1]
 
 
 async def find_revision(database: Database) -> str | None:
-    """The revision a database is at; None when it was never migrated."""
+    """Return the revision of a database; None if it was never migrated."""
     async with database.reading() as connection:
         return await connection.run_sync(_current_revision)
 
 
 def is_older(found: str | None) -> bool:
-    """Whether a revision is one that `upgrade` leads away from."""
+    """Whether a revision is older than this version's, so that `upgrade` applies."""
     return found is None or found < newest_revision()
 
 
 def find_difference(found: str | None) -> str | None:
-    """What to do about a database at this revision; None if it is the one we speak."""
+    """Return what to do about a database at a revision; None if it is this version's own."""
     newest = newest_revision()
     if found == newest:
         return None
@@ -92,10 +92,10 @@ def find_difference(found: str | None) -> str | None:
 
 @asynccontextmanager
 async def migrating(url: str) -> AsyncGenerator[AsyncConnection, None]:
-    """A connection to migrate on, while nobody else has one.
+    """Open the connection to migrate on, which only one process has at a time.
 
-    Who comes second asks again and again. Waiting in the database would be a transaction, and an
-    index that is built concurrently waits for those: each would wait for the other.
+    Other processes poll for the lock. Waiting in the database would take a transaction, for which
+    CREATE INDEX CONCURRENTLY waits in turn: a deadlock.
     """
     engine = create_engine(url)
     try:

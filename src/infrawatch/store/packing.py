@@ -1,6 +1,6 @@
-"""Small unsigned integers, as many to a 64-bit word as fit, so that plain SQL can shift them out.
+"""Small unsigned integers, as many per 64-bit word as fit, which plain SQL can extract by shifts.
 
-Number i of a run lies in word `i / lanes`, `i % lanes * bits` above the lowest bit, where
+Number i of a run is in word `i / lanes`, `i % lanes * bits` above the lowest bit, where
 `lanes = 64 / bits`. Each run begins a new word. A run of zeros has 0 bits and takes no word.
 """
 
@@ -10,24 +10,24 @@ from infrawatch.model.samples import Int64s, Positions
 from infrawatch.store.ragged import Runs
 
 _BITS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 21, 31, 62])
-"""The most for each number of lanes, but 31 for 32 and 62 for 64: PostgreSQL's integers have a
-sign, and `(1::bigint << bits) - 1` must not overflow."""
+"""The most bits for each number of lanes, but 31 instead of 32 and 62 instead of 64: PostgreSQL's
+integers are signed, and `(1::bigint << bits) - 1` must not overflow."""
 
 _LARGEST = (1 << _BITS) - 1
 
 
 def bits_for(largest: Int64s) -> Int64s:
-    """How many bits numbers up to these get; they are from 0 to 2^62 - 1."""
+    """Return the bits for numbers up to `largest`, which are from 0 to 2^62 - 1."""
     return _BITS[np.searchsorted(_LARGEST, largest)]
 
 
 def words_in(counts: Int64s, bits: Int64s) -> Int64s:
-    """How many words runs of so many numbers take."""
+    """Return the number of words for runs of `counts` numbers of `bits` bits."""
     return np.where(bits == 0, 0, -(-counts // _lanes(bits)))
 
 
 def pack(numbers: Int64s, runs: Runs, bits: Int64s) -> Int64s:
-    """The words of all runs, one run after the other."""
+    """Return the words of all runs, run by run."""
     words = Runs.of(words_in(runs.counts, bits))
     packed = np.empty(words.total, np.int64)
     for width in np.unique(bits[bits > 0]).tolist():
@@ -44,9 +44,9 @@ def pack(numbers: Int64s, runs: Runs, bits: Int64s) -> Int64s:
 
 
 def unpack(packed: Int64s, counts: Int64s, bits: Int64s) -> Int64s:
-    """The numbers of all runs, one run after the other: the inverse of `pack`."""
+    """Return the numbers of all runs, run by run: the inverse of `pack`."""
     words, lanes = Runs.of(words_in(counts, bits)), _lanes(bits)
-    # All lanes of all words, those of one width after the other; runs of zeros share what is first.
+    # All lanes of all words, width by width; runs of zeros share the zeros at the beginning.
     zeros = int(counts[bits == 0].max(initial=0))
     places = np.zeros(len(counts), np.int64)
     unpacked = np.zeros(zeros + int((words.counts * lanes).sum()), np.int64)
@@ -69,5 +69,5 @@ def _lanes(bits: Int64s) -> Int64s:
 
 
 def _slots(word_counts: Int64s, counts: Int64s, lanes: int) -> Positions:
-    """Where each number lies among all lanes, of which a run's last word may have some to spare."""
+    """Return each number's position among all lanes; a run's last word may have unused lanes."""
     return Runs(Runs.of(word_counts).starts * lanes, counts).positions()

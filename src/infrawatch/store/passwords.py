@@ -1,4 +1,4 @@
-"""The administrator's password, as a hash that takes long to try."""
+"""The administrator's password, stored as a slow hash."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,14 +18,14 @@ class PasswordRepository:
         self._connection = connection
 
     async def find(self) -> str | None:
-        """Its hash; None if no password was set."""
+        """Return the password's hash; None if no password is set."""
         found: str | None = (await self._connection.execute(_FIND)).scalar_one_or_none()
         return found
 
     async def keep(self, hashed: str) -> None:
-        """Put it in the place of the one before."""
+        """Store a hash, replacing the earlier one."""
         await self._connection.execute(_KEEP, {"hash": hashed})
 
     async def remove(self) -> bool:
-        """Let there be none; False if there was none."""
+        """Remove the password; return False if none was set."""
         return (await self._connection.execute(_REMOVE)).rowcount > 0

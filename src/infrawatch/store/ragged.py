@@ -1,4 +1,4 @@
-"""Runs of different lengths, one after the other in one flat array, worked on all at once."""
+"""Ragged arrays: runs of different lengths in one flat array, processed all at once."""
 
 from typing import NamedTuple, Self, TypeVar
 
@@ -10,13 +10,13 @@ from infrawatch.model.samples import Bools, Int64s, Positions
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _PROBES = 8
-"""Numbers of a run that are looked at first: so many random ones hardly ever share a divisor."""
+"""Numbers of a run examined first: this many random ones hardly ever share a divisor."""
 
 
 def are_first(*columns: Int64s) -> Bools:
-    """Where an entry differs from the one before in any of the columns; the first does.
+    """Where an entry differs from its predecessor in any column; true for the first entry.
 
-    There is one column at least, and all are of one length.
+    At least one column is needed, and all must have the same length.
     """
     first, *others = columns
     is_first = np.ones(len(first), np.bool_)
@@ -29,8 +29,8 @@ def are_first(*columns: Int64s) -> Bools:
 class Runs(NamedTuple):
     """Run i holds the `counts[i]` numbers from `starts[i]` on.
 
-    `least`, `largest`, `has_any` and `divisors` want runs that fill the array without holes and
-    have at least one number each; the others take any.
+    `least`, `largest`, `has_any` and `divisors` require non-empty runs that fill the array without
+    gaps; the other methods accept any runs.
     """
 
     starts: Int64s
@@ -38,12 +38,12 @@ class Runs(NamedTuple):
 
     @classmethod
     def of(cls, counts: Int64s) -> Self:
-        """Runs of these lengths, one after the other, the first from 0 on."""
+        """Make consecutive runs of these lengths, the first beginning at 0."""
         return cls(np.cumsum(counts) - counts, counts)
 
     @classmethod
     def beginning(cls, is_first: Bools) -> Self:
-        """Runs that fill an array and begin where the mask is true; its first entry is."""
+        """Make runs that fill an array and begin where the mask is true; its first entry is."""
         starts = np.flatnonzero(is_first).astype(np.int64, copy=False)
         return cls(starts, np.diff(starts, append=len(is_first)))
 
@@ -56,11 +56,11 @@ class Runs(NamedTuple):
         return self.starts + self.counts - 1
 
     def picked(self, which: Bools | Positions) -> Self:
-        """Some of the runs, left where they are."""
+        """Return some of the runs, at unchanged positions."""
         return type(self)(self.starts[which], self.counts[which])
 
     def cut(self, most: Int64s) -> "tuple[Runs, Int64s]":
-        """Pieces of run i of at most `most[i]` numbers, and which run each is of."""
+        """Cut run i into pieces of at most `most[i]` numbers; return them and the run of each."""
         parts = Runs.of(-(-self.counts // most))
         run_of = parts.spread(np.arange(len(most)))
         firsts = parts.indexes() * most[run_of]
@@ -68,15 +68,15 @@ class Runs(NamedTuple):
         return Runs(self.starts[run_of] + firsts, counts), run_of
 
     def spread(self, per_run: NDArray[_Scalar]) -> NDArray[_Scalar]:
-        """Say for each number what is given for its run."""
+        """Repeat the value of each run for each of its numbers."""
         return np.repeat(per_run, self.counts)
 
     def indexes(self) -> Int64s:
-        """Each number's place within its run, from 0."""
+        """Return each number's index within its run, from 0."""
         return np.arange(self.total) - self.spread(Runs.of(self.counts).starts)
 
     def positions(self) -> Positions:
-        """Each number's place in the flat array, run by run."""
+        """Return each number's position in the flat array, run by run."""
         return np.arange(self.total) + self.spread(self.starts - Runs.of(self.counts).starts)
 
     def least(self, numbers: Int64s) -> Int64s:
@@ -89,12 +89,12 @@ class Runs(NamedTuple):
         return np.logical_or.reduceat(flags, self.starts)
 
     def probes(self) -> Positions:
-        """A few positions of each run, evenly spaced up to its last: a row for each run."""
+        """Return a few evenly spaced positions of each run, up to its last: one row per run."""
         places = np.arange(1, _PROBES + 1)
         return self.starts[:, np.newaxis] + (self.counts[:, np.newaxis] - 1) * places // _PROBES
 
     def divisors(self, numbers: Int64s) -> Int64s:
-        """The greatest common divisor of each run of numbers >= 0; 1 where all are zero."""
+        """Return the greatest common divisor of each run of numbers >= 0; 1 if all are zero."""
         # A gcd costs several times a remainder: guess from a few numbers, then check all of them.
         guesses = np.gcd(np.gcd.reduce(numbers[self.probes()], axis=1), self.largest(numbers))
         divisors = np.maximum(guesses, 1)

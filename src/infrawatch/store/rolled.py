@@ -1,4 +1,4 @@
-"""Buckets of a span: from rollups, and from samples where they were not rolled up yet."""
+"""Buckets of a span: from rollups, and from samples that are not rolled up yet."""
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import UTC, datetime, time
@@ -17,7 +17,7 @@ from infrawatch.store.samples import SampleRepository
 
 
 class RolledRepository:
-    """Reads buckets just as if they were made from all samples there ever were."""
+    """Reads buckets as if computed from all samples, including those already dropped."""
 
     def __init__(self, connection: AsyncConnection, *, max_samples: int) -> None:
         self._connection = connection
@@ -25,12 +25,12 @@ class RolledRepository:
         self._max_buckets = max_samples
 
     async def read(self, ids: Sequence[int], span: TimeRange, resolution: Resolution) -> Buckets:
-        """Buckets of these series, by (series, time); the span begins where a bucket does.
+        """Return buckets of these series, by (series, time); the span must begin with a bucket.
 
-        Where it ends within a bucket, that one holds what lies in the span.
+        If the span ends within a bucket, that bucket covers only the samples in the span.
 
         Raises:
-            QueryTooBroad: there are more than `max_samples`, of buckets or of samples.
+            QueryTooBroad: there are more than `max_samples` buckets or samples.
         """
         wanted = np.unique(np.asarray(ids, np.int64))
         rollups = RollupRepository(self._connection, resolution)
@@ -46,13 +46,14 @@ class RolledRepository:
     async def read_outlived(
         self, ids: Sequence[int], span: TimeRange, longest_us: int
     ) -> Buckets | None:
-        """Buckets that begin in the span, and each sample that is still there as a bucket.
+        """Return the span's buckets before the kept samples, and each kept sample as a bucket.
 
-        None if the span does not reach back beyond the samples that are kept, or no bucket is as
-        short as `longest_us`. Of several resolutions the finest that is kept for as long.
+        Uses the finest resolution that reaches back far enough, else the coarsest, of those not
+        longer than `longest_us`. Returns None if there is no such resolution, or if the span does
+        not reach back beyond the kept samples.
 
         Raises:
-            QueryTooBroad: there are more than `max_samples`, of buckets or of samples.
+            QueryTooBroad: there are more than `max_samples` buckets or samples.
         """
         fitting = [one for one in RESOLUTIONS if one.bucket_us <= longest_us]
         kept_from_us = await self._kept_from(CHUNKS) if fitting else 0
@@ -73,7 +74,7 @@ class RolledRepository:
     async def _closed(
         self, rollups: RollupRepository, wanted: Int64s, span: TimeRange, windows: Int64s
     ) -> AsyncGenerator[Buckets, None]:
-        """Rollups of the span, but for those of open windows."""
+        """Yield the rollups of the span, except those of open windows."""
         total = 0
         async for part in rollups.read(wanted, span):
             is_open = np.isin(part.times_us // WINDOW_US * WINDOW_US, windows)
@@ -87,7 +88,7 @@ class RolledRepository:
             yield closed
 
     async def _kept_from(self, parted: Partitioned) -> int:
-        """Where the first partition begins, in µs; 0 if there is none, as nothing was dropped."""
+        """Return the start of the first partition, in µs; 0 if none exists, as none was dropped."""
         starts = await PartitionRepository(self._connection).find(parted)
         return to_us(datetime.combine(min(starts), time(), UTC)) if starts else 0
 

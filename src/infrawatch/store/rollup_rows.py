@@ -1,4 +1,4 @@
-"""Rollups as rows of PostgreSQL: what several series of a block come to in the same time."""
+"""Rollups as table rows: the buckets of several series of a block in the same time."""
 
 from collections.abc import Sequence
 
@@ -14,15 +14,16 @@ from infrawatch.store.ragged import Runs, are_first
 from infrawatch.store.wanted import block_of
 
 _FACTS = 6
-"""Numbers that `facts` has for each series: its id, two that hold several, factor, base, slope."""
+"""Numbers per series in `facts`: its id, two with several packed fields, factor, base, slope."""
 
 _EXPONENT_BITS = 5
 _WIDTH_BITS = 6
 _COUNT_BITS = 32
-"""An hour has less than 2^32 microseconds, and a series no two samples in one of them."""
+"""An hour has fewer than 2^32 microseconds, and a series at most one sample in each."""
 
 _ROW_BYTES = 1_800
-"""A row ends with the series that reaches it, and four fit a page: no series takes 1,100 bytes."""
+"""A row ends with the series that reaches this size. No series takes 1,100 bytes, and four rows fit
+a page."""
 
 _SCALARS = {
     **dict.fromkeys(("block", "first_id", "last_id", "start_at"), ">i8"),
@@ -39,7 +40,7 @@ string_agg(timestamptz_send(k.start_at), ''), string_agg(int4send(cardinality(k.
 
 
 def to_copy(packed: PackedBuckets) -> bytes:
-    """Rows of binary COPY, of `ROLLUP_COLUMNS`."""
+    """Encode rows of `ROLLUP_COLUMNS` for binary COPY."""
     shards, blocks = packed.series_ids & (SHARDS - 1), block_of(packed.series_ids)
     order = np.lexsort((packed.series_ids, packed.starts_us, blocks, shards))
     packed, shards, blocks = packed.picked(order), shards[order], blocks[order]
@@ -67,7 +68,7 @@ def to_copy(packed: PackedBuckets) -> bytes:
 
 
 def from_row(fields: Sequence[bytes | None]) -> PackedBuckets:
-    """Read the answer to `ROLLUP_FIELDS`; no rows at all are all NULL."""
+    """Decode the result of `ROLLUP_FIELDS`, whose fields are all NULL if there were no rows."""
     starts, sizes, *arrays = (one or b"" for one in fields)
     starts_us = np.frombuffer(starts, ">i8").astype(np.int64) + copy.PG_EPOCH_US
     series = np.frombuffer(sizes, ">i4").astype(np.int64) // _FACTS
@@ -93,11 +94,11 @@ def from_row(fields: Sequence[bytes | None]) -> PackedBuckets:
 
 
 def _rows(keys: Int64s, numbers: Int64s) -> Runs:
-    """Neighbours that share all keys, as many as a row takes."""
+    """Cut the entries into rows: consecutive entries with equal keys, as many as a row takes."""
     is_first = are_first(*keys)
     ends = np.cumsum(8 * (_FACTS + numbers))
     runs = Runs.beginning(is_first)
-    # Counted from the first of those with these keys, so that neighbours do not move the cuts.
+    # Counted from the first entry with the same keys, so that other keys do not move the cuts.
     before = ends - 8 * (_FACTS + numbers)
     pages = (before - runs.spread(before[runs.starts])) // _ROW_BYTES
     is_first[1:] |= pages[1:] != pages[:-1]
@@ -105,7 +106,7 @@ def _rows(keys: Int64s, numbers: Int64s) -> Runs:
 
 
 def _within(parts: Runs, rows: Runs) -> Positions:
-    """Where each part begins within its row."""
+    """Return the start of each part within its row."""
     return parts.starts - rows.spread(parts.starts[rows.starts])
 
 

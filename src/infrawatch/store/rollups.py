@@ -1,4 +1,4 @@
-"""Rollups in their tables: written when windows are merged, read instead of many samples."""
+"""The tables of rollups: written when windows are merged, read instead of many samples."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -19,9 +19,9 @@ from infrawatch.store.rollup_rows import ROLLUP_COLUMNS, ROLLUP_FIELDS, from_row
 from infrawatch.store.wanted import BLOCK_BITS, BLOCKS_OF_WANTED, to_wanted
 
 _SERIES_ROWS_AT_ONCE = 30_000
-"""Of a series in the time of a row; 20 MB, and 700,000 buckets at the most."""
+"""Series times rows read per statement: 20 MB, and at most 700,000 buckets."""
 
-# One index descent for each series and row, in the partitions of these months alone.
+# One index descent per series and row, in the partitions of these months only.
 _TAKE = f"""
 WITH taken AS (
     DELETE FROM {{table}} r USING {WANTED_WINDOWS}
@@ -42,7 +42,7 @@ SELECT {ROLLUP_FIELDS} FROM (
 ) AS k
 """
 
-# What was not merged yet, of any series in the rows: those of the journal tell no more.
+# Windows not merged yet, of any series in the rows: rows of the journal do not tell them apart.
 _OPEN = text(f"""
 SELECT k.window_at AS at {BLOCKS_OF_WANTED.format(table="chunks_head")}
 WHERE k.window_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.window_at < :end
@@ -57,14 +57,14 @@ ORDER BY at
 
 
 class RollupRepository:
-    """What is in one of the tables."""
+    """Reads and writes the table of one resolution."""
 
     def __init__(self, connection: AsyncConnection, resolution: Resolution) -> None:
         self._connection = connection
         self._resolution = resolution
 
     async def take(self, windows: Windows) -> Buckets:
-        """Remove the rows that hold these windows, and tell what was in them, of others too."""
+        """Remove the rows that hold these windows; return all their buckets, other series' too."""
         rows = Windows.of(*windows, self._resolution.row_us)
         wanted = rows.to_parameters()
         answer = await self._connection.execute(self._statement(_TAKE), wanted)
@@ -76,7 +76,7 @@ class RollupRepository:
         await copy.copy_binary(self._connection, self._resolution.table, ROLLUP_COLUMNS, [rows])
 
     async def read(self, ids: Int64s, span: TimeRange) -> AsyncGenerator[Buckets, None]:
-        """Buckets that begin in the span, a part at a time; of windows that are merged."""
+        """Yield the buckets of merged windows that begin in the span, part by part."""
         rows = (span.end_us - span.start_us) // self._resolution.row_us + 2
         size = max(_SERIES_ROWS_AT_ONCE // rows, 1)
         for start in range(0, len(ids), size):
@@ -88,7 +88,7 @@ class RollupRepository:
             yield part.picked((part.times_us >= span.start_us) & (part.times_us < span.end_us))
 
     async def find_open_windows(self, ids: Int64s, span: TimeRange) -> Int64s:
-        """Where windows begin that touch the span and have samples that are not merged yet."""
+        """Return the starts of windows that overlap the span and have samples not merged yet."""
         found = (await self._connection.execute(_OPEN, _wanted(ids, span))).scalars()
         return np.array([to_us(one) for one in found], np.int64)
 

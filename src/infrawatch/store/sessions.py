@@ -1,4 +1,4 @@
-"""Sessions: who is signed in, and until when; of each secret only a digest."""
+"""Sessions of signed-in users and their expiry; only digests of their secrets are stored."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -34,7 +34,7 @@ WHERE expires_at > clock_timestamp()
 ORDER BY created_at, id
 """)
 
-# At most once in a while for each session, however many requests come.
+# Writes at most once per interval and session, whatever the number of requests.
 _NOTE_USE = text("""
 UPDATE sessions SET used_at = clock_timestamp()
 WHERE id = :id AND used_at < clock_timestamp() - CAST(:every AS interval)
@@ -45,7 +45,7 @@ _END_OF_WAY = text("DELETE FROM sessions WHERE way = :way")
 
 
 class NewSession(NamedTuple):
-    """`way` is how somebody signed in; `key_id` the key they did it with, if it was one."""
+    """A session to store; `way` is the sign-in method, `key_id` the API key used, if any."""
 
     id: str
     digest: bytes
@@ -70,43 +70,43 @@ class StoredSession(NamedTuple):
 
 
 class SessionRepository:
-    """Where `idle` is asked for, it is how long a session may be unused before it is over."""
+    """Stores sessions; `idle` is how long a session may stay unused before it expires."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
     async def forget(self, idle: timedelta) -> None:
-        """Remove those that are over."""
+        """Remove expired sessions."""
         await self._connection.execute(_FORGET, {"idle": idle})
 
     async def add(self, session: NewSession, life: timedelta, until: datetime | None) -> datetime:
-        """Keep a session for so long, and not beyond `until`; gives when it ends."""
+        """Store a session for `life`, but not beyond `until`; return when it expires."""
         values = {**session._asdict(), "scopes": list(session.scopes)}
         values |= {"tenant": values.pop("tenant_id"), "life": life, "until": until}
         ends: datetime = (await self._connection.execute(_ADD, values)).scalar_one()
         return ends
 
     async def find(self, session_id: str, idle: timedelta) -> StoredSession | None:
-        """A session that is not over."""
+        """Return a session, unless it has expired."""
         found = await self._connection.execute(_FIND, {"id": session_id, "idle": idle})
         row = found.one_or_none()
         return None if row is None else StoredSession(*row)
 
     async def list(self, idle: timedelta) -> Sequence[StoredSession]:
-        """All that are not over, of every tenant, the oldest first."""
+        """Return the unexpired sessions of all tenants, the oldest first."""
         rows = await self._connection.execute(_LIST, {"idle": idle})
         return [StoredSession(*row) for row in rows]
 
     async def note_use(self, session_id: str, every: timedelta) -> None:
-        """Let a session not be idle, unless that was noted lately."""
+        """Record that a session is in use, unless that was recorded less than `every` ago."""
         await self._connection.execute(_NOTE_USE, {"id": session_id, "every": every})
 
     async def end(self, session_id: str) -> int | None:
-        """End a session; gives whose tenant's it was, None if there is none."""
+        """End a session; return the id of its tenant, or None if the session does not exist."""
         found = await self._connection.execute(_END, {"id": session_id})
         tenant_id: int | None = found.scalar_one_or_none()
         return tenant_id
 
     async def end_of_way(self, way: str) -> int:
-        """End all that began in a way; gives how many."""
+        """End all sessions of a sign-in method; return how many."""
         return (await self._connection.execute(_END_OF_WAY, {"way": way})).rowcount

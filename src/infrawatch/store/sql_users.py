@@ -1,4 +1,4 @@
-"""SQL users: roles of PostgreSQL that see what one tenant has, and nothing else."""
+"""SQL users: PostgreSQL roles that see the data of one tenant and nothing else."""
 
 import base64
 import hmac
@@ -18,23 +18,23 @@ from infrawatch.errors import AlreadyExists, Forbidden, NotFound
 SCHEMA = "infrawatch_sql"
 
 PREFIX = "infrawatch_"
-"""Of the names of their roles, which are of the whole server and not of one database."""
+"""Prefix of the roles' names, as roles belong to the whole server and not to one database."""
 
 CONNECTIONS = 20
 
 _ITERATIONS = 4096
-"""What PostgreSQL itself takes (scram_iterations); the password is 256 random bits anyway."""
+"""PostgreSQL's own default (scram_iterations); the password is 256 random bits anyway."""
 
 _INSUFFICIENT_PRIVILEGE = "42501"
 _DUPLICATE_OBJECT = "42710"
 
-# What a user may set anew for itself; it is there so that nobody does harm unawares.
+# Users may change these settings for themselves; they only prevent accidental harm.
 _DEFAULTS = {
     "search_path": SCHEMA,
     "default_transaction_read_only": "on",
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
-    "jit": "off",  # compiling what these views are made of takes longer than most queries
+    "jit": "off",  # compiling these views takes longer than running most queries
 }
 
 _GRANTS = (
@@ -68,21 +68,21 @@ class SqlUser(NamedTuple):
 
 
 class SqlUserRepository:
-    """Names have passed `[a-z][a-z0-9_]*`, so they stand in statements as they are."""
+    """Names must match `[a-z][a-z0-9_]*`, as they are put into statements unquoted."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
     async def add(self, name: str, tenant_id: int, created_by: str) -> str:
-        """Create a role that sees a tenant; gives its password, which nobody can tell again.
+        """Create a role that sees a tenant; return its password, which cannot be retrieved later.
 
         Raises:
             AlreadyExists: PostgreSQL has a role of this name.
-            Forbidden: the user of the database may not create roles.
+            Forbidden: the database user may not create roles.
         """
         role, password = PREFIX + name, secrets.token_urlsafe(32)
         async with _explained(f"create the role {role}"):
-            # The server gets what it would make of the password, so that none is in its log.
+            # Sends the verifier instead of the password, so that the server never logs the latter.
             await self._run(
                 f"CREATE ROLE {role} LOGIN NOINHERIT CONNECTION LIMIT {CONNECTIONS} "
                 f"PASSWORD '{_to_verifier(password)}'"
@@ -96,11 +96,11 @@ class SqlUserRepository:
         return password
 
     async def drop(self, name: str) -> int:
-        """Drop a role, and cut its connections; gives whose tenant's it was.
+        """Drop a role and end its connections; return the id of its tenant.
 
         Raises:
-            NotFound: it is none of ours.
-            Forbidden: the user of the database may not drop roles.
+            NotFound: there is no such SQL user.
+            Forbidden: the database user may not drop roles.
         """
         role = PREFIX + name
         found = await self._connection.execute(_REMOVE, {"role": role})
@@ -116,16 +116,16 @@ class SqlUserRepository:
         return tenant_id
 
     async def list(self) -> Sequence[SqlUser]:
-        """All of them, by tenant and name."""
+        """Return all SQL users, by tenant and name."""
         return [SqlUser(*row) for row in await self._connection.execute(_LIST)]
 
     async def _run(self, statement: str) -> None:
-        # Past text(), which would take the colons of a verifier for parameters.
+        # Not through text(), which would take the colons of a verifier for parameters.
         await self._connection.exec_driver_sql(statement)
 
 
 def to_user_url(url: str, name: str, password: str) -> str:
-    """The database's own URL, for an SQL user."""
+    """Return the URL of the database with the credentials of an SQL user."""
     parsed = make_url(url).set(drivername="postgresql", username=PREFIX + name, password=password)
     return parsed.render_as_string(hide_password=False)
 
@@ -149,7 +149,7 @@ async def _explained(what: str) -> AsyncGenerator[None, None]:
 
 
 def _to_verifier(password: str) -> str:
-    """What PostgreSQL keeps of a password (RFC 5803; src/common/scram-common.c)."""
+    """Return the verifier PostgreSQL stores for a password (RFC 5803; scram-common.c)."""
     salt = secrets.token_bytes(16)
     salted = pbkdf2_hmac("sha256", password.encode("ascii"), salt, _ITERATIONS)
     stored = sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()

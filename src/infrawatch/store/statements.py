@@ -1,4 +1,4 @@
-"""Statements past SQLAlchemy, which takes longer to ask a short one than PostgreSQL to answer."""
+"""Statements without SQLAlchemy, whose overhead exceeds PostgreSQL's time for short ones."""
 
 import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -12,28 +12,28 @@ _NAME = re.compile(r"(?<![:\w]):([a-z]\w*)")
 
 
 class Statement(NamedTuple):
-    """SQL, and the names of its parameters in the order in which they are numbered there."""
+    """SQL with numbered parameters, and the parameters' names in that order."""
 
     sql: str
     names: tuple[str, ...]
 
     @classmethod
     def of(cls, sql: str) -> Self:
-        """SQL with `:name` for each parameter, as SQLAlchemy has it."""
+        """Parse SQL with parameters written `:name`, as in SQLAlchemy."""
         names = tuple(dict.fromkeys(_NAME.findall(sql)))
         return cls(_NAME.sub(lambda name: f"${names.index(name[1]) + 1}", sql), names)
 
     async def fetch(
         self, connection: AsyncConnection, parameters: Mapping[str, object]
     ) -> list[Any]:
-        """All rows, in the transaction there is."""
+        """Return all rows, in the open transaction."""
         rows: list[Any] = await _in_transaction(connection).fetch(self.sql, *self._all(parameters))
         return rows
 
     async def stream(
         self, connection: AsyncConnection, parameters: Mapping[str, object], *, at_once: int
     ) -> AsyncGenerator[Any, None]:
-        """All rows, never holding more than `at_once`; asks PostgreSQL twice as often."""
+        """Yield all rows, prefetching `at_once` at a time; takes twice as many round trips."""
         driver = _in_transaction(connection)
         async for row in driver.cursor(self.sql, *self._all(parameters), prefetch=at_once):
             yield row
@@ -44,6 +44,6 @@ class Statement(NamedTuple):
 
 def _in_transaction(connection: AsyncConnection) -> Connection:
     driver = to_driver(connection)
-    # SQLAlchemy begins one only when it is asked itself.
+    # SQLAlchemy opens a transaction only with the first statement it executes itself.
     assert driver.is_in_transaction()
     return driver

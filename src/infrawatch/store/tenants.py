@@ -1,4 +1,4 @@
-"""Tenants: whose data it is."""
+"""Tenants: the owners of the data."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,7 +32,7 @@ class TenantRepository:
         """Create a tenant.
 
         Raises:
-            AlreadyExists: one has this name.
+            AlreadyExists: a tenant of this name exists.
         """
         row = (await self._connection.execute(_ADD, {"name": name})).one_or_none()
         if row is None:
@@ -40,10 +40,10 @@ class TenantRepository:
         return Tenant(*row)
 
     async def get(self, name: str) -> Tenant:
-        """The tenant with a name.
+        """Return the tenant with a name.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such tenant.
         """
         row = (await self._connection.execute(_GET, {"name": name})).one_or_none()
         if row is None:
@@ -53,10 +53,10 @@ class TenantRepository:
         return Tenant(*row)
 
     async def get_name(self, tenant_id: int) -> str:
-        """The name of a tenant that is there, as every tenant of a principal is."""
+        """Return the name of a tenant, which must exist, as the tenant of any principal does."""
         found = await self._connection.execute(_GET_NAME, {"id": tenant_id})
         return str(found.scalar_one())
 
     async def list(self) -> Sequence[Tenant]:
-        """All of them, by name."""
+        """Return all tenants, by name."""
         return [Tenant(*row) for row in await self._connection.execute(_LIST)]

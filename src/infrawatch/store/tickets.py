@@ -1,4 +1,4 @@
-"""Tickets: one minute, one use, on any server."""
+"""Tickets: valid for one minute and one use, on any server."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-# What nobody used goes with the next one that is made.
+# Unused tickets are removed when the next one is created.
 _FORGET = text("DELETE FROM live_tickets WHERE expires_at < clock_timestamp()")
 
 _ADD = text("""
@@ -16,7 +16,7 @@ VALUES (:digest, :tenant, :name, CAST(:scopes AS text[]), :key_id, :session_id, 
     clock_timestamp() + CAST(:life AS interval))
 """)
 
-# Of two that bring the same ticket, one deletes it and the other finds nothing.
+# Of two requests with the same ticket, one deletes it and the other finds nothing.
 _USE = text("""
 DELETE FROM live_tickets WHERE digest = :digest AND expires_at > clock_timestamp()
 RETURNING tenant_id, name, scopes, key_id, session_id, good_until
@@ -24,7 +24,7 @@ RETURNING tenant_id, name, scopes, key_id, session_id, good_until
 
 
 class Bearer(NamedTuple):
-    """On whose behalf a ticket may be used."""
+    """The principal on whose behalf a ticket may be used."""
 
     tenant_id: int
     name: str
@@ -39,13 +39,13 @@ class TicketRepository:
         self._connection = connection
 
     async def add(self, digest: bytes, bearer: Bearer, life: timedelta) -> None:
-        """Keep a ticket's digest for as long as it may be used."""
+        """Store a ticket's digest for `life`, and remove expired tickets."""
         await self._connection.execute(_FORGET)
         values = {**bearer._asdict(), "digest": digest, "life": life}
         values["tenant"] = values.pop("tenant_id")
         await self._connection.execute(_ADD, values)
 
     async def use(self, digest: bytes) -> Bearer | None:
-        """Take a ticket, which is gone then; None if there is none, or it has expired."""
+        """Consume a ticket; return None if it does not exist or has expired."""
         row = (await self._connection.execute(_USE, {"digest": digest})).one_or_none()
         return None if row is None else Bearer(*row)
