@@ -1,4 +1,4 @@
-"""Admission control: excess requests are refused unread, so that accepted ones are completed."""
+"""Admission control: excess requests are refused early, so that admitted ones are completed."""
 
 from collections import Counter
 from collections.abc import Callable

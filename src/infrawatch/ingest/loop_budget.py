@@ -27,7 +27,7 @@ class Read(Protocol[T]):
         """Read it.
 
         Raises:
-            BlocksLoop: on the loop only.
+            BlocksLoop: on the loop only, if it would take too long.
         """
 
 

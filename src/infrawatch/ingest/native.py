@@ -70,7 +70,7 @@ def decode_json(
     Raises:
         MalformedBody: the body is not JSON.
         BatchTooLarge: more than 10,000 series or 50,000 samples.
-        BlocksLoop: on the loop only.
+        BlocksLoop: on the loop only, if it would take too long.
     """
     _check_size(body)
     check_budget(on_loop=on_loop, is_long=len(body) > _OFF_LOOP_BYTES)
@@ -103,7 +103,7 @@ def decode_ndjson(
     Raises:
         MalformedBody: the body has no non-empty line.
         BatchTooLarge: more than 10,000 series or 50,000 samples.
-        BlocksLoop: on the loop only.
+        BlocksLoop: on the loop only, if it would take too long.
     """
     _check_size(body)
     check_budget(on_loop=on_loop, is_long=len(body) > _QUICK_OFF_LOOP_BYTES)

@@ -56,7 +56,7 @@ def decode_regular(
 
     Raises:
         BatchTooLarge: more than 50,000 samples.
-        BlocksLoop: on the loop only.
+        BlocksLoop: on the loop only, if it would take too long.
     """
     split = _split(body)
     if split is None:

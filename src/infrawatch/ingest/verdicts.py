@@ -60,5 +60,5 @@ class Verdicts:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 sample`, `2 samples`."""
+    """Format a number with its noun: `1 sample`, `2 samples`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

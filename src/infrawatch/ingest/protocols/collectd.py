@@ -154,7 +154,7 @@ def decode(body: bytes, *, on_loop: bool = False) -> Decoded:
 
     Raises:
         MalformedBody: the body is not a JSON array.
-        BlocksLoop: on the loop only.
+        BlocksLoop: on the loop only, if it would take too long.
     """
     check_budget(on_loop=on_loop, is_long=len(body) > _OFF_LOOP_BYTES)
     try:

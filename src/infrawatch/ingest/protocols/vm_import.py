@@ -122,7 +122,7 @@ def decode(body: bytes, extra_labels: Mapping[str, str], *, on_loop: bool = Fals
 
     Raises:
         BatchTooLarge: more than 100,000 lines or a million samples.
-        BlocksLoop: on the loop only.
+        BlocksLoop: on the loop only, if it would take too long.
     """
     check_budget(on_loop=on_loop, is_long=len(body) > _OFF_LOOP_BYTES)
     verdicts = Verdicts()

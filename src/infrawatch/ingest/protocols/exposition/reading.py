@@ -75,7 +75,7 @@ def decode(
     `extra_labels` are added to every series and replace its labels of the same name.
 
     Raises:
-        BlocksLoop: on the loop only.
+        BlocksLoop: on the loop only, if it would take too long.
     """
     check_budget(on_loop=on_loop, is_long=len(body) > _OFF_LOOP_BYTES)
     # JSON contains no NUL, so the first one separates the extra labels from the name.

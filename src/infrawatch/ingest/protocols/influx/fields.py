@@ -64,7 +64,7 @@ def decode_fields(
     """Read a body of such lines; None if a line has another form or is invalid.
 
     Raises:
-        BlocksLoop: on the loop only.
+        BlocksLoop: on the loop only, if it would take too long.
     """
     is_long = body.count(b"=") > _MANY_FIELDS or body.count(b'"') > _MANY_QUOTES
     check_budget(on_loop=on_loop, is_long=is_long)

@@ -44,7 +44,7 @@ LINE = re.compile(
 """One line and its end; groups: measurement with tags, fields, timestamp."""
 
 NO_LINES = re.compile(
-    rb"(?:[ \t\r\n]*\n|[ \t]*+#[^\n]*+(?:\n|\Z)){1,1000}+|[ \t\r]*+\Z"  # in a millisecond
+    rb"(?:[ \t\r\n]*\n|[ \t]*+#[^\n]*+(?:\n|\Z)){1,1000}+|[ \t\r]*+\Z"  # takes a millisecond
 )
 """Blank lines, any number at a time, and comments, up to a thousand."""
 

@@ -44,13 +44,13 @@ def decode(
     without a time get `now_ns`, floored to the unit, as in InfluxDB.
 
     Raises:
-        BlocksLoop: on the loop only.
+        BlocksLoop: on the loop only, if it would take too long.
     """
     unit, lines = unit_ns or 1, _count_lines(body)
     is_long = len(body) > _OFF_LOOP_BYTES or lines > _OFF_LOOP_LINES
     check_budget(on_loop=on_loop, is_long=is_long)
     decoded = None
-    if len(body) >= _SHORTEST_LINE_BYTES * lines:  # else most lines are empty
+    if len(body) >= _SHORTEST_LINE_BYTES * lines:  # otherwise most lines are empty
         decoded = decode_regular(body, unit, find, known, on_loop=on_loop) or decode_fields(
             body, unit, find, on_loop=on_loop
         )

@@ -40,7 +40,7 @@ def decode_regular(
     """Read a body in the regular form; None if it has another form or is invalid.
 
     Raises:
-        BlocksLoop: on the loop only.
+        BlocksLoop: on the loop only, if it would take too long.
     """
     lines = body.removesuffix(b"\n").split(b"\n")
     first = lines[0].rpartition(_END)[0]

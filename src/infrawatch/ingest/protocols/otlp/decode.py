@@ -59,7 +59,7 @@ def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Metrics:
     Raises:
         MalformedBody: the body is not such a message.
         BatchTooLarge: more than a million metrics, data points or samples.
-        BlocksLoop: on the loop only.
+        BlocksLoop: on the loop only, if it would take too long.
     """
     check_budget(on_loop=on_loop, is_long=len(body) > _OFF_LOOP_BYTES)
     try:

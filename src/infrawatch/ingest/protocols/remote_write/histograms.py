@@ -26,7 +26,7 @@ _CUSTOM_BUCKETS = -53
 _EXPONENTIAL = range(-4, 9)
 
 _MAX_BYTES = 64 * 1024
-"""Ten thousand buckets; a usual histogram has a hundred."""
+"""Enough for ten thousand buckets; a typical histogram has a hundred."""
 
 
 class Part(NamedTuple):

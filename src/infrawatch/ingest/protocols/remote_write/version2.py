@@ -72,7 +72,7 @@ def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:  # noqa:
     Raises:
         MalformedBody: the body is not such a message.
         BatchTooLarge: more than 50,000 series, or a million samples.
-        BlocksLoop: on the loop only.
+        BlocksLoop: on the loop only, if it would take too long.
     """
     check_budget(on_loop=on_loop, is_long=len(body) > OFF_LOOP_BYTES)
     try:
