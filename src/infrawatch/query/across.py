@@ -1,4 +1,4 @@
-"""Many series to few: what `across` and `by` ask for."""
+"""Combines many series into few, as `across` and `by` request."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -21,10 +21,10 @@ class Across(StrEnum):
 
 
 def combine(table: Table, across: Across, *, into: Positions, rows: int) -> Table:
-    """Combine rows of a table step by step: row i goes into row `into[i]` of the `rows` answered.
+    """Combine rows of a table step by step: row i goes into row `into[i]` of the result's `rows`.
 
-    In a step only those rows take part that have an answer there. Where none has, the step is
-    empty; so `count`, which is how many take part, is never 0. NaN propagates, infinities follow
+    Only rows with an answer in a step take part there. A step without any is empty, so `count`, the
+    number of rows that take part, is never 0. NaN propagates, infinities follow
     IEEE 754. Sums are pairwise in the order of the rows: the same table gives the same bits.
     """
     order = np.argsort(into, kind="stable")
@@ -56,4 +56,4 @@ _REDUCTIONS: Mapping[Across, tuple[np.ufunc, float]] = MappingProxyType(
         Across.MAX: (np.maximum, -np.inf),
     }
 )
-"""What combines two values, and the value that an empty step counts as: it changes nothing."""
+"""The function that combines two values, and its neutral value, which replaces empty steps."""

@@ -13,21 +13,21 @@ from infrawatch.store.ragged import are_first
 
 
 class Gains(NamedTuple):
-    """What counters gained in each cell, and from when to when; a gain counts where it ends.
+    """The gains of counters in each cell, and the times they cover; a gain counts where it ends.
 
     Columns with an entry for each cell that has gains.
 
-    A sample gained its difference to the sample before it, wherever that lies: in an earlier step
-    or before the span. If the value fell, the counter had started again from 0, and the new value
-    is the gain. The first sample of all has nothing before it and no gain; a cell with no other is
-    empty. Samples of delta series are gains themselves, each over the whole of its step.
+    The gain of a sample is its difference to the previous sample, even if that lies in an earlier
+    step or before the span. If the value fell, the counter restarted from 0, and the new value is
+    the gain. The first sample of a series has no gain; a cell with no other sample is empty.
+    Samples of delta series are gains themselves, each over the whole of its step.
 
-    So the gains of adjacent steps add up to those of both, a counter of integers gains integers,
-    and what it gained in silence counts where it is heard again. Prometheus instead looks only at
-    the samples within a window, needs two of them, and extrapolates from the time they cover to the
-    window's edges: what was gained between the last sample of one window and the first of the next
-    is estimated, not counted, and one scrape per step gives nothing. Stale markers are skipped
-    here as they are there: the sample after one is compared with the one before it.
+    So the gains of adjacent steps add up, a counter of integers has integer gains, and what it
+    gained during a gap counts at the next sample. Prometheus instead considers only the samples
+    within a window, needs two of them, and extrapolates from the time they cover to the window's
+    edges: the gain between the last sample of one window and the first of the next is estimated,
+    not counted, and one scrape per step gives no result. Stale markers are skipped, as in
+    Prometheus: the sample after one is compared with the one before it.
     """
 
     cells: Positions
@@ -53,7 +53,7 @@ class Gains(NamedTuple):
         is_first = are_first(samples.rows)
         amounts = np.diff(samples.values, prepend=0.0)
         np.copyto(amounts, samples.values, where=amounts < 0)
-        amounts[is_first] = -0.0  # to which adding anything leaves it as it is
+        amounts[is_first] = -0.0  # the neutral element of addition
         firsts = runs.starts + is_first[runs.starts]
         has_gains = (samples.cells[runs.starts] >= 0) & (firsts <= runs.lasts)
         return cls(
@@ -80,8 +80,8 @@ class Gains(NamedTuple):
     def rate(self) -> Answers:
         """The increase of each cell per second of the time its gains cover.
 
-        That is from the sample before the first gain to the last sample of the step, where
-        Prometheus divides an extrapolated increase by the window; of delta series, the step.
+        That time runs from the sample before the first gain to the last sample of the step; for
+        delta series it is the step. Prometheus divides an extrapolated increase by the window.
         """
         # Unsigned, since two int64 can lie further apart than int64 counts.
         covered_s = (self.until_us.view(np.uint64) - self.since_us.view(np.uint64)) / US

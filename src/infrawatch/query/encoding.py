@@ -18,13 +18,13 @@ from infrawatch.query.streaming import Pieces
 from infrawatch.store.known import Series
 
 _PIECE_BYTES = 1 << 16
-"""Answers are sent in pieces of about this size: few enough, and no client waits for the whole."""
+"""The approximate size of an answer's pieces: few pieces, but no client waits for the whole."""
 
 _BLOCK_SAMPLES = 2_000
-"""Samples that are Python objects at one time; about a piece of JSON, however long a series is."""
+"""Samples held as Python objects at a time: about a piece of JSON, however long a series is."""
 
 _BLOCK_ROWS = 200
-"""Rows that are written at one time: with a step or two each, most of that is their names."""
+"""Rows written at a time: with only a step or two each, most of the text is their labels."""
 
 Block = list[tuple[int, WireValue]]
 
@@ -35,21 +35,21 @@ def encode_json(found: Packed, precision: str) -> Pieces:
 
 
 def encode_ndjson(found: Packed, precision: str) -> Pieces:
-    """The same series objects, one a line."""
+    """The same series objects, one per line."""
     return in_pieces(
         chain.from_iterable((*one, b"\n") for one in _series_objects(found, precision))
     )
 
 
 def encode_csv(found: Packed, precision: str) -> Pieces:
-    """One line a sample: series_id, metric, labels (a JSON object), time, value (RFC 4180)."""
+    """One line per sample: series_id, metric, labels (a JSON object), time, value (RFC 4180)."""
     return in_pieces(_csv_lines(found, precision))
 
 
 def encode_ranges(ranges: Ranges, precision: str) -> Pieces:
     """Like `encode_json`; a step without samples is null."""
     begins = to_wire_times(ranges.steps.begins_us, precision)
-    # All rows have the same times: what is written of them once is filled in with values.
+    # All rows have the same times: they are written once, as a template for the values.
     row = b',"samples":[' + b",".join(b"[%d,%%b]" % begin for begin in begins) + b"]}"
     at_once = max(1, min(_BLOCK_ROWS, _BLOCK_SAMPLES // max(len(begins), 1)))
     yield b'{"series":['
@@ -62,7 +62,7 @@ def encode_ranges(ranges: Ranges, precision: str) -> Pieces:
 
 
 def _written(table: Table) -> tuple[bytes, ...]:
-    """What stands in JSON for the values of a table, row by row."""
+    """The values of a table as JSON, row by row."""
     wire = to_wire_values(np.where(table.empty, 0.0, table.values).reshape(-1))
     for place in np.flatnonzero(table.empty).tolist():
         wire[place] = None

@@ -1,4 +1,4 @@
-"""Which format an answer has: the one that `Accept` gives the most weight."""
+"""Content negotiation: an answer has the format that `Accept` gives the most weight."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -21,7 +21,8 @@ _WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 def wanted_format(accept: str) -> str:
     """The media type, of those in `FORMATS`, that an `Accept` header prefers.
 
-    JSON among equals, and when it wants none of them. Source: RFC 9110, section 12.5.1.
+    JSON wins ties, and is the answer if the header accepts none of them.
+    Source: RFC 9110, section 12.5.1.
     """
     weights = dict(map(_weighed, accept.lower().split(",")))
 

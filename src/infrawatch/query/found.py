@@ -1,4 +1,4 @@
-"""What was found: series, and their samples or what else was asked for."""
+"""Query results: series with their samples or time ranges."""
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -14,14 +14,14 @@ class Found(NamedTuple):
     series: Mapping[int, Series]
     columns: Columns
     deltas: AbstractSet[str] = frozenset()
-    """Metrics of which each sample is what was added; filled where that is asked for."""
+    """Metrics of delta temporality, whose samples are increments; filled by `Reader.find`."""
 
 
 class Packed(NamedTuple):
-    """Series by id, and their samples some whole series at a time, sorted by (series, time).
+    """Series by id, and their samples in blocks of whole series, sorted by (series, time).
 
-    They are unpacked as they are asked for, so that an answer takes little memory however long
-    somebody takes to read it. There are at most `samples` of them.
+    Blocks are unpacked on demand, so that an answer takes little memory however slowly a client
+    reads it. They hold at most `samples` samples in total.
     """
 
     series: Mapping[int, Series]
@@ -30,7 +30,7 @@ class Packed(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """A series, and the first and last time in µs it has samples for; None when it has none."""
+    """A series, and the first and last time in µs of its samples; None if it has none."""
 
     series: Series
     first_us: int | None

@@ -12,7 +12,7 @@ from infrawatch.store.ragged import Runs
 
 
 class Function(StrEnum):
-    """What can be asked of the samples within a step."""
+    """The functions that can be computed over the samples within a step."""
 
     AVG = "avg"
     MIN = "min"
@@ -33,7 +33,7 @@ class Function(StrEnum):
 RunFunction = Callable[[Float64s, Runs], Float64s]
 """Takes values and the runs they form; gives one answer per run.
 
-NaN propagates, and infinities follow IEEE 754: whoever calls silences numpy's warnings of them.
+NaN propagates, and infinities follow IEEE 754: the caller silences numpy's warnings about them.
 """
 
 
@@ -78,10 +78,10 @@ def _deviation(values: Float64s, runs: Runs) -> Float64s:
 
 
 def _quantile(fraction: float, values: Float64s, runs: Runs) -> Float64s:
-    """Between the closest ranks, linearly, as Prometheus' `quantile_over_time`.
+    """Interpolate linearly between the closest ranks, like Prometheus' `quantile_over_time`.
 
-    Unlike there, NaN propagates instead of ranking lowest, and a rank that falls on a sample takes
-    nothing of the next, so that no 0 * inf makes it NaN.
+    Unlike in Prometheus, NaN propagates instead of ranking lowest, and a rank that falls on a
+    sample ignores the next one, so that 0 * inf does not make it NaN.
     """
     is_nan = np.isnan(values)
     ordered = sorted_within_runs(np.where(is_nan, np.inf, values), runs)
@@ -97,8 +97,8 @@ def _quantile(fraction: float, values: Float64s, runs: Runs) -> Float64s:
 def sorted_within_runs(values: Float64s, runs: Runs) -> Float64s:
     """Sort each run; no value may be NaN.
 
-    As complex numbers, which order by real part, then by imaginary part: the stable sort finds the
-    runs already in order and needs a tenth of what sorting by two keys does.
+    Sorts complex numbers, which order by real part, then by imaginary part: the stable sort finds
+    the runs already in order and takes a tenth of the time of sorting by two keys.
     """
     keyed = np.empty(len(values), np.complex128)
     keyed.real = runs.spread(np.arange(len(runs.starts), dtype=np.float64))

@@ -1,4 +1,4 @@
-"""What the rows of an answer are called: a series each, or what a group of them has in common."""
+"""Names the rows of an answer: after their series, or after the labels a group has in common."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from infrawatch.query.steps import Steps, Table
 from infrawatch.store.known import Series
 
 _Key = tuple[str, ...]
-"""What a series says for each label of `by`."""
+"""A series' value of each label in `by`."""
 
 
 class Group(NamedTuple):
-    """What a row of an answer is called; `id` is None where it stands for several series."""
+    """The name of a row of an answer; `id` is None if the row stands for a group of series."""
 
     id: int | None
     metric: str | None
@@ -38,7 +38,7 @@ def to_ranges(
     by: tuple[str, ...],
     across: Across | None,
 ) -> Ranges:
-    """Rows that have an answer, of a table with one for each series; combined where asked for."""
+    """The rows of a table of series that have an answer; combined if `across` is given."""
     seen = np.flatnonzero(~table.empty.all(axis=1))
     rows = [every[place] for place in seen.tolist()]
     table = Table(table.values[seen], table.empty[seen])
@@ -55,7 +55,7 @@ def to_ranges(
 def _grouped(
     rows: Sequence[Series], keys: Sequence[_Key], by: tuple[str, ...]
 ) -> dict[_Key, Group]:
-    """Groups in the order of their keys; one that holds a single metric is called by it."""
+    """Groups in the order of their keys; a group of a single metric has its name."""
     metrics: dict[_Key, set[str]] = {}
     for key, one in zip(keys, rows, strict=True):
         metrics.setdefault(key, set()).add(one.metric)

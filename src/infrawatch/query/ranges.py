@@ -1,4 +1,4 @@
-"""A question about ranges, and its answer from samples or from rollups."""
+"""Range queries, answered from samples or from rollups."""
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -33,7 +33,7 @@ def from_stored(
     deltas: AbstractSet[str],
     question: RangeQuestion,
 ) -> Ranges:
-    """Answer from samples; `deltas` are the metrics of which each sample is what was added.
+    """Answer from samples; `deltas` are the metrics of delta temporality.
 
     Raises:
         QueryTooBroad: there are more samples than may be read.

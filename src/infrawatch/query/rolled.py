@@ -1,4 +1,4 @@
-"""Answers from rollups, where they say the same as the samples."""
+"""Answers from rollups, where they are equivalent to the samples."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,7 +15,7 @@ from infrawatch.store.buckets import RESOLUTIONS, Buckets, Resolution
 from infrawatch.store.ragged import Runs
 
 _PAYS_OFF_US = 6 * 3600 * US
-"""Within less, most is in windows that are not rolled up yet."""
+"""In shorter spans, most samples are in windows that are not rolled up yet."""
 
 
 def _average(buckets: Buckets, runs: Runs) -> Float64s:
@@ -35,7 +35,7 @@ _ANSWERS: Mapping[Function, Callable[[Buckets, Runs], Float64s]] = MappingProxyT
 
 
 def find_resolution(function: Function, steps: Steps) -> Resolution | None:
-    """The coarsest rollup of which every step takes whole buckets; None if samples must be read."""
+    """The coarsest rollup that divides steps into whole buckets; None if samples must be read."""
     start_us, end_us = steps.span
     if function not in _ANSWERS or end_us - start_us < _PAYS_OFF_US:
         return None
@@ -46,9 +46,9 @@ def find_resolution(function: Function, steps: Steps) -> Resolution | None:
 
 
 def from_whole_bucket(function: Function, steps: Steps) -> Steps:
-    """These steps, begun earlier by less than a bucket where rollups can answer them then.
+    """Move the start back to where a bucket begins, if rollups can then answer the steps.
 
-    For a start that is only "so long ago", and would hardly ever be where a bucket begins.
+    For a start relative to now, which would hardly ever be where a bucket begins.
     """
     start_us, end_us = steps.span
     for resolution in RESOLUTIONS:
@@ -60,15 +60,15 @@ def from_whole_bucket(function: Function, steps: Steps) -> Steps:
 
 
 def is_rolled_up(function: Function) -> bool:
-    """Whether rollups tell what this function says, however long the samples have been gone."""
+    """Whether rollups can answer this function, however long the samples have been gone."""
     return function in _ANSWERS
 
 
 def aggregate_buckets(buckets: Buckets, steps: Steps, function: Function) -> Table:
-    """Answer `function` for every series of `buckets` in every step, as `aggregate` does.
+    """Compute `function` for every series of `buckets` in every step, as `aggregate` does.
 
-    Takes buckets of the span, sorted by (series, time). One that lies in two steps counts in the
-    step in which it begins.
+    Takes buckets of the span, sorted by (series, time). A bucket that lies in two steps counts in
+    the step in which it begins.
     """
     bounds = series_bounds(buckets.series_ids)
     table = Table.blank(len(bounds) - 1, steps.count)

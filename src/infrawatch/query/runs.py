@@ -1,4 +1,4 @@
-"""Samples by the cell of the table they fall into, and the runs they form there."""
+"""Assigns samples to the cells of a table, and finds the runs they form there."""
 
 from typing import NamedTuple, Self
 
@@ -18,10 +18,10 @@ from infrawatch.store.ragged import Runs, are_first
 
 
 class Placed(NamedTuple):
-    """Samples that functions see, as columns sorted by (series, time): no stale markers.
+    """Samples without stale markers, as columns sorted by (series, time).
 
-    `rows` counts the series from 0. `cells` counts the cells of the table of series and steps row
-    by row, so it is sorted as well, but for -1 where a sample lies outside the span.
+    `rows` numbers the series from 0. `cells` numbers the cells of the table of series and steps row
+    by row, so it is sorted as well, except for -1 where a sample lies outside the span.
     """
 
     rows: Positions

@@ -1,4 +1,4 @@
-"""What questions look like on the wire, and their answers."""
+"""Response models of the read endpoints."""
 
 from typing import Annotated, Literal
 

@@ -57,12 +57,12 @@ class Steps:
 
     @property
     def _stride(self) -> np.uint64:
-        # A step may be longer than 64 bits count; beyond the span, its length tells nothing more.
+        # A step may exceed 64 bits; a length beyond that of the span makes no difference.
         return np.uint64(max(1, min(self.step_us, self._span_us)))
 
 
 class Answers(NamedTuple):
-    """Some cells of a table, counted row by row from the top left, and what stands in them."""
+    """Cells of a table, numbered row by row from the top left, and their values."""
 
     cells: Positions
     values: Float64s
@@ -90,7 +90,7 @@ class Table(NamedTuple):
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def rows(self, which: slice) -> Self:
-        """Some neighbouring rows: a view, so what is written there is written here."""
+        """A slice of the rows, as a view: writing to it writes to this table."""
         return type(self)(self.values[which], self.empty[which])
 
     def fill(self, answers: Answers) -> None:

@@ -7,14 +7,14 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 Pieces = Generator[bytes, None, None]
-"""An answer, made piece by piece; what it is made of is free when this is closed."""
+"""An answer, made piece by piece; closing it releases its data."""
 
 
 class PiecesResponse(StreamingResponse):
-    """Lets go of what an answer is made of when nobody reads it any more.
+    """Releases the data of an answer once the client stops reading it.
 
-    Whoever hangs up leaves an error that refers to itself, and the pieces with it; so large an
-    answer would stay in memory until the garbage collector comes by, which it rarely does.
+    A disconnect leaves an error that refers to itself and to the pieces; without an explicit close,
+    a large answer would stay in memory until the garbage collector runs, which it rarely does.
     """
 
     def __init__(self, pieces: Pieces, media_type: str) -> None:

@@ -1,4 +1,4 @@
-"""Many series to few: `sum by (…)` and its relatives.
+"""Aggregation operators: `sum by (…)` and its relatives.
 
 Source: Prometheus, "Operators", aggregation operators.
 """
@@ -17,18 +17,18 @@ from infrawatch.query.promql.over_time import between_ranks
 from infrawatch.query.promql.vectors import Groups, Labels, Vector, key_of, within, without
 
 _MOST_COUNTED = 1_000
-"""Values that are counted, of all groups together; each becomes a series."""
+"""The most values `count_values` counts, over all groups; each becomes a series."""
 
 
 def aggregate(operator: str, vector: Vector, modifier: promql.AggModifier | None) -> Vector:
-    """Operators that take nothing but a vector."""
+    """Evaluate an operator that takes only a vector."""
     labels, groups = _grouped(vector, modifier)
     counts = groups.count(vector.present)
     return Vector(labels, _REDUCTIONS[operator](vector, groups, counts), counts > 0)
 
 
 def quantile(wanted: Float64s, vector: Vector, modifier: promql.AggModifier | None) -> Vector:
-    """Between the closest ranks, linearly; NaN ranks lowest."""
+    """Interpolate linearly between the closest ranks; NaN ranks lowest."""
     labels, groups = _grouped(vector, modifier)
     present = groups.count(vector.present) > 0
     values = np.full(present.shape, np.nan)
@@ -50,7 +50,7 @@ def quantile(wanted: Float64s, vector: Vector, modifier: promql.AggModifier | No
 def extremes(
     most: Float64s, vector: Vector, modifier: promql.AggModifier | None, *, are_largest: bool
 ) -> Vector:
-    """`topk` and `bottomk`: the series themselves, where they are among the first of their group.
+    """`topk` and `bottomk`: the series themselves, where they rank among the first of their group.
 
     NaN comes last.
     """
@@ -93,7 +93,7 @@ def count_values(label: str, vector: Vector, modifier: promql.AggModifier | None
 
 
 def _grouped(vector: Vector, modifier: promql.AggModifier | None) -> tuple[list[Labels], Groups]:
-    """What each group is called, and its rows."""
+    """The labels of each group, and the groups of rows."""
     names = frozenset(() if modifier is None else modifier.labels)
     if modifier is None or modifier.type == promql.AggModifierType.By:
         called = [within(labels, names) for labels in vector.labels]
@@ -132,7 +132,7 @@ def _one(_vector: Vector, _groups: Groups, counts: Float64s) -> Float64s:
 
 
 def _variance(vector: Vector, groups: Groups, counts: Float64s) -> Float64s:
-    """Of the population, in two passes."""
+    """Population variance, in two passes."""
     means = _average(vector, groups, counts)
     distances = np.where(vector.present, vector.values - means[groups.codes], 0.0)
     return groups.reduce(np.add, np.square(distances)) / counts

@@ -1,4 +1,4 @@
-"""What was computed, in the JSON that Prometheus answers with.
+"""Encodes results as the JSON of Prometheus' HTTP API.
 
 Source: Prometheus, "HTTP API", expression query result formats.
 """
@@ -15,7 +15,7 @@ from infrawatch.query.promql.samples import Samples
 from infrawatch.query.promql.vectors import Vector, key_of
 
 Value = Vector | Float64s | str
-"""A vector, a number or a text at every moment (a text is the same at each)."""
+"""A vector or a number with a value for every moment, or a string."""
 
 _DIGITS_FROM, _DIGITS_BELOW = 1e-6, 1e21
 """Between them Prometheus writes samples without exponents (its `jsonutil`)."""
@@ -26,7 +26,7 @@ _SAME_FROM, _SAME_BELOW = 1e-4, 1e16
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a query comes to at its moments; samples are what `metric[5m]` alone means."""
+    """The result of a query at its moments; only a range such as `metric[5m]` gives samples."""
 
     value: Value | Samples
     moments_us: Int64s
@@ -44,7 +44,7 @@ def to_texts(values: Float64s, *, has_exponents: bool = True) -> list[str]:
 
 
 def _unusual(value: float, *, has_exponents: bool) -> str:
-    """What Python writes otherwise than Prometheus does."""
+    """Format a number that Python may write differently from Prometheus."""
     if not np.isfinite(value):
         return "NaN" if np.isnan(value) else "+Inf" if value > 0 else "-Inf"
     if not has_exponents or _DIGITS_FROM <= abs(value) < _DIGITS_BELOW:
@@ -53,9 +53,9 @@ def _unusual(value: float, *, has_exponents: bool) -> str:
 
 
 def encode(result: Result, most: int | None = None) -> Iterator[bytes]:
-    """The whole answer to a query that succeeded, in pieces.
+    """The response to a successful query, in pieces.
 
-    It has `most` series; where there would be more, it warns.
+    It has at most `most` series, and a warning if some were left out.
     """
     yield b'{"status":"success","data":{"resultType":'
     is_cut = yield from _data(result, most)
@@ -63,7 +63,7 @@ def encode(result: Result, most: int | None = None) -> Iterator[bytes]:
 
 
 def _data(result: Result, most: int | None) -> Generator[bytes, None, bool]:
-    """Pieces of it; returns whether something was left out."""
+    """The response's data, in pieces; returns whether series were left out."""
     value, times = result.value, _times(result.moments_us)
     if isinstance(value, str):
         yield b'"string","result":' + to_json([times[0], value])

@@ -23,10 +23,10 @@ _REFERENCE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
 """What Go's `Regexp.Expand` replaces."""
 
 _MOST_VALUE_CHARACTERS = 4_096
-"""As of what is stored; each call may double what the one inside it made."""
+"""The limit of stored label values; each nested call may double the length."""
 
 _MOST_MADE_CHARACTERS = 4 * 1024 * 1024
-"""Of all series together: 80 for each of 50,000."""
+"""The limit for all series together: 80 for each of 50,000."""
 
 _LABEL = re.compile(r"[a-zA-Z_]\w*", re.ASCII)
 
@@ -52,11 +52,11 @@ _ELEMENTWISE: Mapping[str, Callable[..., Float64s]] = MappingProxyType(
         "clamp_min": np.maximum,
     }
 )
-"""What is done with each value; numbers, one for each moment, may follow the vector."""
+"""Elementwise functions; numbers, one for each moment, may follow the vector."""
 
 
 def _since(values: Float64s, unit: str, larger: str) -> Float64s:
-    """How many units since the larger one began."""
+    """The number of whole units since the current larger unit began."""
     times = _times(values)
     begun = times.astype(f"datetime64[{larger}]")
     counted = (times.astype(f"datetime64[{unit}]") - begun.astype(f"datetime64[{unit}]")).astype(
@@ -94,11 +94,11 @@ _OF_TIMES: Mapping[str, Callable[[Float64s], Float64s]] = MappingProxyType(
         ),
     }
 )
-"""What a clock in UTC says at seconds since 1970; of now where there is no argument."""
+"""UTC calendar functions of seconds since 1970; without an argument, of each moment."""
 
 
 def _to_number(vector: Vector) -> Float64s:
-    """`scalar`: the only value there is at a moment; NaN where there are more or none."""
+    """`scalar`: the value of the only series at a moment; NaN if there are several or none."""
     only = vector.present.sum(axis=0) == 1
     total = np.where(vector.present, vector.values, 0.0).sum(axis=0)
     return np.where(only, total, np.nan)
@@ -116,7 +116,7 @@ def absent(vector: Vector, labels: Labels) -> Vector:
 
 
 def _ordered(vector: Vector, *, is_descending: bool) -> Vector:
-    """By value at the first moment; NaN comes last."""
+    """Sort by value at the first moment; NaN comes last."""
     heights = np.where(vector.present[:, 0], vector.values[:, 0], np.nan)
     keys = -heights if is_descending else heights
     return vector.picked(np.argsort(keys, kind="stable"))
@@ -125,13 +125,13 @@ def _ordered(vector: Vector, *, is_descending: bool) -> Vector:
 def _label_replace(
     vector: Vector, target: str, replacement: str, source: str, expression: str
 ) -> Vector:
-    """Set a label to what a regular expression makes of another one, where it fits all of it.
+    """Set a label to an expansion of another one, if a regular expression matches all of that.
 
     Raises:
-        CannotEvaluate: the label cannot be called that, two series become the same, or a value
+        CannotEvaluate: the label name is invalid, two series get the same labels, or a value
             becomes too long.
         InvalidSelector: the expression is not RE2.
-        QueryTooBroad: it is too much work to look with it.
+        QueryTooBroad: matching takes too much work.
     """
     looker = Looker(expression)
 
@@ -146,7 +146,7 @@ def _label_join(vector: Vector, target: str, separator: str, *sources: str) -> V
     """Set a label to the values of others, joined.
 
     Raises:
-        CannotEvaluate: the label cannot be called that, two series become the same, or a value
+        CannotEvaluate: the label name is invalid, two series get the same labels, or a value
             becomes too long.
     """
     return _with_values(
@@ -155,7 +155,7 @@ def _label_join(vector: Vector, target: str, separator: str, *sources: str) -> V
 
 
 def _with_values(vector: Vector, target: str, value_of: Callable[[Labels], str | None]) -> Vector:
-    """Give every series a value of a label; None leaves it as it is."""
+    """Set a label on every series; None from `value_of` leaves a series unchanged."""
     _check_label(target)
     left = _MOST_MADE_CHARACTERS
 
@@ -201,13 +201,13 @@ def _expanded(template: str, found: "re2._Match[str]") -> str:
 
 
 def _clamp(vector: Vector, least: Float64s, most: Float64s) -> Vector:
-    """Nothing is left where the least is more than the most."""
+    """`clamp`: the result is empty where `least` exceeds `most`."""
     values = np.maximum(least, np.minimum(most, vector.values))
     return vector.with_values(values).where(~(most < least)).without_name()
 
 
 def _each(function: Callable[..., Float64s]) -> Callable[..., Vector]:
-    """A function of vectors that does something with every value; numbers may follow."""
+    """Turn an elementwise function into one of vectors; numbers may follow the vector."""
 
     def of_each(vector: Value, *numbers: Float64s) -> Vector:
         if not isinstance(vector, Vector):  # the parser lets ln(-1), exp(Inf) and the like pass
@@ -232,8 +232,8 @@ FUNCTIONS: Mapping[str, Callable[..., Value]] = MappingProxyType(
         "vector": of_one,
     }
 )
-"""By name; they take vectors, numbers and texts as the parser says. Without an argument they get
-what `vector(time())` is."""
+"""By name; the parser checks their argument types. Without an argument they are called with
+`vector(time())`."""
 
 OF_EXPRESSIONS = frozenset({"absent", "absent_over_time", "timestamp"})
-"""Of these it matters how their argument is written."""
+"""Functions that depend on how their argument is written."""

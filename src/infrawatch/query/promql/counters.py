@@ -1,7 +1,7 @@
-"""`rate` and its relatives: how much a window gained, as Prometheus counts it.
+"""`rate` and its relatives: how much a counter gained in a window, as Prometheus computes it.
 
-Source: Prometheus, promql/functions.go. `query/counters.py` answers the same question for
-`/v1/range`, without estimates.
+Source: Prometheus, promql/functions.go. `query/counters.py` computes the same for `/v1/range`,
+without estimates.
 """
 
 import numpy as np
@@ -11,17 +11,17 @@ from infrawatch.model.timerange import US
 from infrawatch.query.promql.samples import Answers, Windows
 
 _FAR = 1.1
-"""A window's edge that is this many intervals from the samples lies outside of the series."""
+"""A window's edge at least this many sample intervals away lies outside the series."""
 
 
 def rate(windows: Windows) -> Answers:
-    """Per second; of delta series, what was added by the length of the window."""
+    """The increase per second: for delta series, the sum divided by the window's length."""
     gained, present = increase(windows)
     return Answers(gained / (windows.range_us / US), present)
 
 
 def increase(windows: Windows) -> Answers:
-    """Extrapolated to the edges of the window; of delta series, what was added."""
+    """The increase, extrapolated to the window's edges; for delta series, the sum."""
     gained, present = _extrapolated(windows, _risen(windows), is_counter=True)
     added = np.add.reduceat(windows.values, windows.runs.starts)
     return Answers(np.where(windows.is_delta, added, gained), windows.is_delta | present)
@@ -51,13 +51,13 @@ def resets(windows: Windows) -> Answers:
 
 
 def changes(windows: Windows) -> Answers:
-    """How often the value became another; NaN after NaN is none."""
+    """How often the value changed; NaN after NaN is not a change."""
     before, after = windows.values[:-1], windows.values[1:]
     return _count(windows, (before != after) & ~(np.isnan(before) & np.isnan(after)))
 
 
 def _count(windows: Windows, happened: Bools) -> Answers:
-    """How often something happened between two neighbours of a window."""
+    """Count the events between neighbouring samples of each window."""
     counted = np.append(False, happened)  # a value
     counted[windows.runs.starts] = False
     totals = np.add.reduceat(counted, windows.runs.starts, dtype=np.int64)
@@ -65,7 +65,7 @@ def _count(windows: Windows, happened: Bools) -> Answers:
 
 
 def _risen(windows: Windows) -> Float64s:
-    """The last sample less the first, and what was lost where a counter began again."""
+    """The last sample minus the first, plus the values lost when a counter restarted."""
     before = np.append(np.nan, windows.values[:-1])
     has_fallen = windows.values < before
     has_fallen[windows.runs.starts] = False
@@ -74,10 +74,10 @@ def _risen(windows: Windows) -> Float64s:
 
 
 def _extrapolated(windows: Windows, gained: Float64s, *, is_counter: bool) -> Answers:
-    """What would have been gained had the samples reached to both edges of the window.
+    """Extrapolate a gain to both edges of the window.
 
-    An edge further away than samples usually are from each other is taken as half of that away,
-    and a counter is not taken back to below zero.
+    An edge `_FAR` average sample intervals away or further is taken to be half an interval away,
+    and a counter is not extrapolated below zero.
     """
     runs = windows.runs
     first_us, last_us = windows.times_us[runs.starts], windows.times_us[runs.lasts]

@@ -1,4 +1,4 @@
-"""What the routes here share: errors in Prometheus' words."""
+"""The route class of the Prometheus endpoints: errors in Prometheus' format."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -21,7 +21,7 @@ from infrawatch.problems import headers_of
 from infrawatch.query.promql.schemas import QueryRefusal
 
 _REFUSAL = {"application/json": {"schema": {"$ref": "#/components/schemas/QueryRefusal"}}}
-"""One more model for each status of each route would cost 50 ms at every start."""
+"""A reference: a model for each status of each route would add 50 ms to every start."""
 
 _FORM = "application/x-www-form-urlencoded"
 
@@ -36,7 +36,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 class PrometheusRoute(SmallBodyRoute):
-    """Errors are answered as Prometheus does, not as problems."""
+    """Answers errors in Prometheus' format instead of as problems."""
 
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -55,12 +55,12 @@ class PrometheusRoute(SmallBodyRoute):
 
 
 def _as_one_form(request: Request) -> Request:
-    """What Go's `Request.FormValue` reads, and so Prometheus: the URL too, but the form first."""
+    """Merge the URL's parameters into the form, which wins, like Go's `Request.FormValue`."""
     query: bytes = request.scope["query_string"]
     kind = request.headers.get("content-type", _FORM)
     if request.method != "POST" or not query or not kind.lower().startswith(_FORM):
         return request
-    told = [query + b"&"]  # of two values for one name FastAPI takes the later
+    told = [query + b"&"]  # FastAPI takes the later of two values for one name
 
     async def receive() -> Message:
         if told:

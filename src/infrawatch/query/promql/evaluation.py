@@ -1,4 +1,4 @@
-"""What an expression comes to, given the samples of its selectors. No I/O."""
+"""Evaluates expressions, given the samples of their selectors. No I/O."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -23,7 +23,7 @@ from infrawatch.query.promql.vectors import Labels, Vector
 
 
 class Evaluation:
-    """Evaluates the parts of one query; each at moments (µs) that may differ from part to part."""
+    """Evaluates the parts of one query, each at its own moments (µs)."""
 
     def __init__(
         self, samples: Mapping[Selector, Samples], asked: Asked, limits: ReadLimits
@@ -34,12 +34,12 @@ class Evaluation:
         self._ends = monotonic() + limits.deadline.total_seconds()
 
     def of(self, expression: promql.Expr) -> Value | Samples:
-        """What a whole query comes to at the moments it is asked for.
+        """Evaluate a whole query at the moments it is asked for.
 
         Raises:
-            CannotEvaluate: it asks for what is not known here, or what has no answer.
-            QueryTooBroad: it would take too much.
-            DeadlineExceeded: it takes too long.
+            CannotEvaluate: the query uses something unsupported, or has no answer.
+            QueryTooBroad: the query exceeds a limit.
+            DeadlineExceeded: the evaluation takes too long.
         """
         moments_us = self._asked.moments()
         expression = _plain(expression)
@@ -165,14 +165,14 @@ class Evaluation:
     def _over(
         self, argument: promql.Expr, moments_us: Int64s, function: WindowFunction, name: str
     ) -> Vector:
-        """What a function makes of the windows of a range selector or of a subquery."""
+        """Apply a function to the windows of a range selector or of a subquery."""
         samples, shifted, range_us = self._ranged(_plain(argument), moments_us)
         is_sample = ~is_stale(samples.values)
         vector = samples.picked(is_sample).over(shifted, range_us, function)
         return vector if name in KEEP_NAME else vector.without_name()
 
     def _ranged(self, argument: promql.Expr, moments_us: Int64s) -> tuple[Samples, Int64s, int]:
-        """Samples, the ends of their windows, and how long these are in µs."""
+        """The samples, the ends of their windows, and the length of the windows in µs."""
         if isinstance(argument, promql.SubqueryExpr):
             inner_us = self._asked.of_subquery(argument, moments_us)
             is_empty = len(inner_us) == 0  # no multiple of its step lies in any window
@@ -188,7 +188,7 @@ class Evaluation:
         return samples, shifted, length_us(selected.range)
 
     def _of_expression(self, name: str, argument: promql.Expr, moments_us: Int64s) -> Vector:
-        """Functions for which it matters how their argument is written."""
+        """Evaluate a function that depends on how its argument is written."""
         plain = _plain(argument)
         if name == "timestamp" and isinstance(plain, promql.VectorSelector):
             vector, times_us = self._latest(plain, moments_us)
@@ -223,7 +223,7 @@ def _plain(expression: promql.Expr) -> promql.Expr:
 
 
 def _expected(expression: promql.Expr) -> Labels:
-    """What a series that is missing would have been called, as far as its selector says."""
+    """The labels of a missing series, as far as its selector determines them."""
     if isinstance(expression, promql.MatrixSelector):
         expression = expression.vector_selector
     if not isinstance(expression, promql.VectorSelector):

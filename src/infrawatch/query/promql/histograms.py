@@ -13,9 +13,9 @@ _BUCKET = "le"
 
 
 def histogram_quantile(wanted: Float64s, vector: Vector) -> Vector:
-    """Between the bounds of the bucket it lies in, linearly; `wanted` has one for each moment.
+    """Interpolate linearly within the quantile's bucket; `wanted` has one for each moment.
 
-    Series without a bound that is a number are no buckets, and are left out.
+    Series whose `le` label is not a number are not buckets, and are left out.
     """
     bounds = np.array([_bound(one) for one in vector.labels])
     vector = vector.picked(np.flatnonzero(~np.isnan(bounds)))
@@ -40,7 +40,7 @@ def _bound(labels: Labels) -> float:
 
 
 def _of_buckets(wanted: Float64s, bounds: Float64s, values: Float64s, present: Bools) -> Float64s:
-    """One answer a moment; at each, only those buckets count that are there."""
+    """One answer per moment, from the buckets present at that moment."""
     answers = np.full(len(wanted), np.nan)
     patterns, which = np.unique(present, axis=1, return_inverse=True)
     for number, pattern in enumerate(patterns.T):

@@ -1,4 +1,4 @@
-"""At which moments the parts of a query are looked at, and what has to be read for that."""
+"""The moments at which the parts of a query are evaluated, and the data they need."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,19 +13,19 @@ from infrawatch.model.selector import Selector, to_selector
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange, duration_us, to_us
 
 LOOKBACK_US = 300_000_000
-"""How old a sample may be that stands for its series: five minutes, as by default there."""
+"""Maximum age of the sample that represents its series: five minutes, Prometheus' default."""
 
 SUBQUERY_STEP_US = 60_000_000
-"""Of subqueries that do not say: the default evaluation interval there."""
+"""The step of subqueries without one: Prometheus' default evaluation interval."""
 
 _MOST_MOMENTS = 100_000
-"""Of a subquery."""
+"""The most moments of a subquery."""
 
 
 class Asked(NamedTuple):
-    """The moments a whole query is asked for: `@ start()` and `@ end()` mean its ends.
+    """The moments a whole query is asked for; `@ start()` and `@ end()` refer to its ends.
 
-    A sample stands for its series while it is younger than `lookback_us`.
+    A sample represents its series while it is younger than `lookback_us`.
     """
 
     start_us: int
@@ -39,17 +39,17 @@ class Asked(NamedTuple):
     def shifted(
         self, moments_us: Int64s, at: promql.AtModifier | None, offset: timedelta | None
     ) -> Int64s:
-        """Where `@` and `offset` move a selector's moments."""
+        """A selector's moments, moved by `@` and `offset`."""
         if at is not None:
             moments_us = np.full_like(moments_us, self._resolve(at))
         return moments_us if offset is None else moments_us - length_us(offset)
 
     def of_subquery(self, subquery: promql.SubqueryExpr, moments_us: Int64s) -> Int64s:
-        """The moments at which the inner part is looked at: multiples of its step.
+        """The moments at which the inner expression is evaluated: multiples of its step.
 
         Raises:
-            CannotEvaluate: it has no range.
-            QueryTooBroad: they are too many.
+            CannotEvaluate: the subquery has no range.
+            QueryTooBroad: there are too many moments.
         """
         if subquery.range is None:
             raise CannotEvaluate("a subquery needs a range: [10m:1m]")
@@ -74,7 +74,7 @@ def length_us(duration: timedelta) -> int:
     """A duration in a query, in µs.
 
     Raises:
-        InvalidQuery: nothing is that long.
+        InvalidQuery: the duration is too long.
     """
     length = duration_us(duration)
     if abs(length) > FAR_FUTURE_US:
@@ -83,17 +83,17 @@ def length_us(duration: timedelta) -> int:
 
 
 class Need(NamedTuple):
-    """What has to be read of a selector, and at how many moments it is looked at, at the most."""
+    """The span to read for a selector, and the most moments at which it is evaluated."""
 
     span: TimeRange
     moments: int
 
 
 def find_needs(expression: promql.Expr, asked: Asked) -> dict[Selector, Need]:
-    """What a query needs of each of its selectors, at whatever moments it is looked at.
+    """What a query needs of each of its selectors, over all moments of its evaluation.
 
     Raises:
-        InvalidSelector: one of them is no selector of ours.
+        InvalidSelector: one of the selectors is not valid here.
         CannotEvaluate, QueryTooBroad: as `Asked.of_subquery`.
     """
     needs: dict[Selector, Need] = {}
@@ -132,7 +132,7 @@ def _need(
 
 
 def parts(expression: promql.Expr) -> list[promql.Expr]:
-    """What an expression is made of that is looked at when it is."""
+    """The subexpressions that are evaluated at the same moments as the expression."""
     match expression:
         case promql.AggregateExpr(expr=inner, param=None):
             return [inner]

@@ -1,4 +1,4 @@
-"""What stands between two operands: arithmetic, comparison, and the set operators.
+"""Binary operators: arithmetic, comparison, and the set operators.
 
 Source: Prometheus, "Operators", and promql/engine.go where that is silent.
 """
@@ -36,11 +36,11 @@ _COMPARISONS: Mapping[str, Callable[[Float64s, Float64s], Bools]] = MappingProxy
     }
 )
 _MOST_VALUES = 20_000_000
-"""What pairs of series have together: 160 MB."""
+"""The most values of all matching pairs of series: 160 MB."""
 
 
 def calculate(operator: str, left: Float64s, right: Float64s) -> Float64s:
-    """Two numbers at each moment; what a comparison says is 1 or 0."""
+    """Combine two numbers at each moment; a comparison gives 1 or 0."""
     if operator in _COMPARISONS:
         return _COMPARISONS[operator](left, right).astype(np.float64)
     return _ARITHMETIC[operator](left, right)
@@ -49,7 +49,7 @@ def calculate(operator: str, left: Float64s, right: Float64s) -> Float64s:
 def with_number(
     operator: str, vector: Vector, number: Float64s, *, is_left: bool, is_bool: bool
 ) -> Vector:
-    """A vector and a number; `is_left` says that the vector comes first."""
+    """Combine a vector and a number; `is_left` tells whether the vector comes first."""
     sides = (vector.values, number) if is_left else (number, vector.values)
     if operator in _COMPARISONS and not is_bool:
         return vector.where(_COMPARISONS[operator](*sides))
@@ -59,10 +59,10 @@ def with_number(
 def with_vector(
     operator: str, left: Vector, right: Vector, modifier: promql.BinModifier | None
 ) -> Vector:
-    """Two vectors, of which those series go together that have the same labels, or say so.
+    """Combine two vectors, matching series by their labels as `modifier` says.
 
     Raises:
-        CannotEvaluate: a series has several on the other side.
+        CannotEvaluate: a series matches several on the other side.
     """
     matching = Matching(modifier)
     if operator in _SETS:
@@ -71,7 +71,7 @@ def with_vector(
 
 
 class Matching:
-    """Which labels must be the same, and what the result is called."""
+    """The labels that must be equal, and the labels of the result."""
 
     def __init__(self, modifier: promql.BinModifier | None) -> None:
         said = None if modifier is None else modifier.matching
@@ -85,14 +85,14 @@ class Matching:
         self.is_bool = modifier is not None and modifier.return_bool
 
     def keys(self, vector: Vector) -> list[Key]:
-        """What must be the same on the other side."""
+        """The labels of each row that must be equal on the other side."""
         if self.is_on:
             return [key_of(within(labels, self.names)) for labels in vector.labels]
         names = self.names | {METRIC_LABEL}
         return [key_of(without(labels, names)) for labels in vector.labels]
 
     def result(self, many: Labels, one: Labels, *, keeps_name: bool) -> Labels:
-        """What a pair of series is called."""
+        """The labels of a pair of series."""
         labels = dict(many) if keeps_name else without(many, {METRIC_LABEL})
         if self.is_one_to_one:
             labels = within(labels, self.names) if self.is_on else without(labels, self.names)
@@ -143,7 +143,7 @@ def _check_one(one: Vector, keys: Sequence[Key], side: str) -> None:
 
 
 def _pairs(many: Sequence[Key], one: Sequence[Key], most: int) -> Positions:
-    """Rows of both sides that go together, and no more than so many."""
+    """The pairs of rows that match each other, at most `most`."""
     places: dict[Key, list[int]] = {}
     for place, key in enumerate(one):
         places.setdefault(key, []).append(place)
@@ -157,7 +157,7 @@ def _pairs(many: Sequence[Key], one: Sequence[Key], most: int) -> Positions:
 
 
 def _has_match(vector: Vector, other: Vector, matching: Matching) -> Bools:
-    """Where there is a series on the other side that goes with a row of the vector."""
+    """Where the other side has a series that matches a row of the vector."""
     keys = matching.keys(other)
     groups = Groups.of(keys)
     found = groups.count(other.present) > 0

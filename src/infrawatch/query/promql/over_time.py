@@ -17,7 +17,7 @@ from infrawatch.query.promql.samples import Answers, WindowFunction, Windows
 
 
 def quantile(wanted: Float64s, windows: Windows) -> Answers:
-    """Between the closest ranks, linearly; NaN ranks lowest. `wanted` has one for each moment."""
+    """Interpolate between the closest ranks; NaN ranks lowest. `wanted` has one for each moment."""
     runs = windows.runs
     is_nan = np.isnan(windows.values)
     nans = np.add.reduceat(is_nan, runs.starts, dtype=np.int64)
@@ -27,13 +27,13 @@ def quantile(wanted: Float64s, windows: Windows) -> Answers:
 
 
 def predict(seconds: Float64s, windows: Windows) -> Answers:
-    """`predict_linear`: where the line through the samples will be, so long after the moment."""
+    """`predict_linear`: the value of the fitted line `seconds` after the moment."""
     slope, at_end = _line(windows, windows.ends_us)
     return Answers(slope * seconds[windows.columns] + at_end, windows.runs.counts > 1)
 
 
 def between_ranks(ordered: Float64s, starts: Int64s, counts: Int64s, wanted: Float64s) -> Float64s:
-    """The quantiles of sorted runs, of which each has at least one number."""
+    """The quantiles of sorted runs, each of at least one number."""
     ranks = np.clip(np.nan_to_num(wanted), 0, 1) * (counts - 1)
     weights = ranks % 1
     lower = ordered[starts + np.floor(ranks).astype(np.intp)]
@@ -57,7 +57,7 @@ def _mean(windows: Windows) -> Float64s:
 
 
 def _variance(windows: Windows) -> Float64s:
-    """Of the population, in two passes."""
+    """Population variance, in two passes."""
     distances = windows.values - windows.runs.spread(_mean(windows))
     squares: Float64s = _sum(np.square(distances), windows) / windows.runs.counts
     return squares
@@ -111,7 +111,7 @@ WINDOW_FUNCTIONS: Mapping[str, WindowFunction] = MappingProxyType(
         "sum_over_time": _always(lambda windows: _sum(windows.values, windows)),
     }
 )
-"""Those that take nothing but a range."""
+"""Functions that take only a range."""
 
 WITH_PARAMETER: Mapping[str, Callable[[Float64s], WindowFunction]] = MappingProxyType(
     {
@@ -119,7 +119,7 @@ WITH_PARAMETER: Mapping[str, Callable[[Float64s], WindowFunction]] = MappingProx
         "quantile_over_time": lambda wanted: partial(quantile, wanted),
     }
 )
-"""Those that take a number as well, one for each moment."""
+"""Functions that also take a number, one for each moment."""
 
 KEEP_NAME = frozenset({"first_over_time", "last_over_time"})
-"""Their values are those of the metric still."""
+"""Functions that keep the metric's name, because their values are still those of the metric."""

@@ -1,4 +1,4 @@
-"""Text to an expression, of which the parser has checked the types."""
+"""Parses text to an expression whose types are checked."""
 
 import re
 
@@ -10,7 +10,7 @@ from infrawatch.model.timerange import FAR_FUTURE_US, US
 MAX_QUERY_CHARACTERS = 8_192
 
 _MOST_PARTS = 200
-"""What the parser takes grows with their square: 12 ms for as many."""
+"""The parser's time grows with their square: 12 ms for this many."""
 
 _TEXT = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`""", re.DOTALL)
 _PART = re.compile(r"[-+*/%^(\[=<>@]|\b(?:and|or|unless|atan2|offset)\b", re.IGNORECASE)
@@ -25,7 +25,7 @@ def parse_query(text: str) -> promql.Expr:
     Source: Prometheus 2.45 and what promql-parser has added since.
 
     Raises:
-        InvalidQuery: it is none, or too long.
+        InvalidQuery: the text is not a valid expression, or too long.
     """
     if len(text) > MAX_QUERY_CHARACTERS:
         raise InvalidQuery(f"a query has at most {MAX_QUERY_CHARACTERS} characters")

@@ -1,4 +1,4 @@
-"""A query from its text to its result: what it needs is read in one snapshot, then computed."""
+"""Runs a query: the samples it needs are read in one snapshot, then it is evaluated."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -24,10 +24,10 @@ async def find_result(
     """Evaluate a query at the moments asked for.
 
     Raises:
-        InvalidQuery: it is no PromQL, or has no value that changes over a range.
-        CannotEvaluate: it has no answer.
-        QueryTooBroad: it would take too much.
-        DeadlineExceeded: it took too long.
+        InvalidQuery: the text is not PromQL, or its type cannot be evaluated over a range.
+        CannotEvaluate: the query has no answer.
+        QueryTooBroad: the query exceeds a limit.
+        DeadlineExceeded: the query took too long.
     """
     expression = parse_query(text)
     if is_range and isinstance(

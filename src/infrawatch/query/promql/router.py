@@ -1,4 +1,4 @@
-"""The endpoints of Prometheus that Grafana and its like ask, under /api/v1.
+"""The Prometheus endpoints that Grafana and similar clients use, under /api/v1.
 
 Source: Prometheus, "HTTP API".
 """
@@ -34,10 +34,10 @@ from infrawatch.query.router import MAX_VALUES, TheAsker, TheReader
 from infrawatch.query.streaming import PiecesResponse
 
 _ESCAPED = re.compile(r"_(?:(_)|([0-9a-fA-F]{1,6})_)")
-"""What stands for a character in a name that begins with U__."""
+"""An escaped character in a name that begins with U__."""
 
 _LIKE = "2.45.0"
-"""The Prometheus whose language and endpoints these are: clients decide by it what to ask."""
+"""The Prometheus version whose API this is: clients decide by it which features to use."""
 
 _Question = schemas.InstantQuestion | schemas.RangeQuestion
 
@@ -54,7 +54,7 @@ router = APIRouter(
 async def query(
     reader: TheReader, asker: TheAsker, question: Annotated[schemas.InstantQuestion, Query()]
 ) -> Response:
-    """A PromQL query at one moment."""
+    """Evaluate a PromQL query at one moment."""
     return await _instant(reader, asker, question)
 
 
@@ -62,7 +62,7 @@ async def query(
 async def query_by_form(
     reader: TheReader, asker: TheAsker, question: Annotated[schemas.InstantQuestion, Form()]
 ) -> Response:
-    """The same, with the parameters as a form."""
+    """The same as GET, with the parameters as a form."""
     return await _instant(reader, asker, question)
 
 
@@ -70,7 +70,7 @@ async def query_by_form(
 async def query_range(
     reader: TheReader, asker: TheAsker, question: Annotated[schemas.RangeQuestion, Query()]
 ) -> Response:
-    """A PromQL query at `start`, and at every `step` after it up to `end`."""
+    """Evaluate a PromQL query at `start` and every `step` after it, up to and including `end`."""
     return await _range(reader, asker, question)
 
 
@@ -78,7 +78,7 @@ async def query_range(
 async def query_range_by_form(
     reader: TheReader, asker: TheAsker, question: Annotated[schemas.RangeQuestion, Form()]
 ) -> Response:
-    """The same, with the parameters as a form."""
+    """The same as GET, with the parameters as a form."""
     return await _range(reader, asker, question)
 
 
@@ -94,7 +94,7 @@ async def list_series(
 async def list_series_by_form(
     reader: TheReader, asker: TheAsker, question: Annotated[schemas.SeriesQuestion, Form()]
 ) -> schemas.SeriesAnswer:
-    """The same, with the parameters as a form."""
+    """The same as GET, with the parameters as a form."""
     return await _series(reader, asker, question)
 
 
@@ -102,7 +102,7 @@ async def list_series_by_form(
 async def list_labels(
     reader: TheReader, asker: TheAsker, question: Annotated[schemas.NamesQuestion, Query()]
 ) -> schemas.NamesAnswer:
-    """Label names, `__name__` included."""
+    """Label names, including `__name__`."""
     return await _labels(reader, asker, question)
 
 
@@ -110,7 +110,7 @@ async def list_labels(
 async def list_labels_by_form(
     reader: TheReader, asker: TheAsker, question: Annotated[schemas.NamesQuestion, Form()]
 ) -> schemas.NamesAnswer:
-    """The same, with the parameters as a form."""
+    """The same as GET, with the parameters as a form."""
     return await _labels(reader, asker, question)
 
 
@@ -121,7 +121,7 @@ async def list_label_values(
     name: Annotated[str, Path(max_length=400, examples=["instance"])],
     question: Annotated[schemas.NamesQuestion, Query()],
 ) -> schemas.NamesAnswer:
-    """Values of a label; a name Prometheus had no letters for may be written as `U__…`."""
+    """Values of a label; special characters in its name may be escaped as in `U__…`."""
     label = _unescaped(name)
     if "\0" in label:
         raise InvalidInput("no label name holds a NUL character")
@@ -140,7 +140,7 @@ async def list_metadata(
     metric: Annotated[str | None, Query(max_length=1_024, pattern=r"^[^\x00]*$")] = None,
     limit: schemas.Limit = 0,
 ) -> schemas.MetadataAnswer:
-    """Type, unit and help of metrics, where their senders said so."""
+    """Type, unit and help text of the metrics whose senders supplied metadata."""
     found = sorted((await reader.metadata(asker, metric or None)).items())
     return schemas.MetadataAnswer(
         data={
@@ -154,7 +154,7 @@ async def list_metadata(
 async def format_query(
     question: Annotated[schemas.TextQuestion, Query()],
 ) -> schemas.TextAnswer:
-    """The same query, formatted for reading."""
+    """Format a query for reading."""
     return schemas.TextAnswer(data=parse_query(question.query).prettify())
 
 
@@ -162,18 +162,18 @@ async def format_query(
 async def format_query_by_form(
     question: Annotated[schemas.TextQuestion, Form()],
 ) -> schemas.TextAnswer:
-    """The same, with the parameters as a form."""
+    """The same as GET, with the parameters as a form."""
     return schemas.TextAnswer(data=parse_query(question.query).prettify())
 
 
 @router.get("/status/buildinfo")
 async def get_build_info() -> schemas.BuildAnswer:
-    """Version and name, which Grafana asks for first."""
+    """Version and application name; Grafana requests this first."""
     application = f"InfraWatch {version('infrawatch')}"
     return schemas.BuildAnswer(data={"version": _LIKE, "application": application})
 
 
-router.include_router(unsupported.router)  # after the status there is
+router.include_router(unsupported.router)  # last: its /status/{what} matches buildinfo too
 
 
 async def _instant(reader: Reader, asker: Asker, question: schemas.InstantQuestion) -> Response:
@@ -250,7 +250,7 @@ def _is_within(ends: Ends, span: TimeRange) -> bool:
 
 
 def _unescaped(name: str) -> str:
-    """A name as it is: `U__` and codes of characters are Prometheus' way through a path."""
+    """Decode a name that is escaped with `U__` and character codes, as Prometheus does in paths."""
     if not name.startswith("U__"):
         return name
     return _ESCAPED.sub(_character, name[3:])

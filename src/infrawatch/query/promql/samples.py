@@ -1,4 +1,4 @@
-"""What selectors found, and how it looks at a moment, or in a window of time before it."""
+"""The samples of selectors, viewed at a moment or in a window of time before it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,17 +21,16 @@ from infrawatch.query.promql.vectors import Labels, Vector
 from infrawatch.store.ragged import Runs
 
 _BLOCK_SAMPLES = 1 << 17
-"""Samples of windows worked on at a time: about what the caches of a processor hold."""
+"""Samples of windows processed at a time: about what a processor's caches hold."""
 
 _MOST_SAMPLES = 100_000_000
-"""Of all windows, which overlap: some seconds of work."""
+"""The most samples of all windows, which overlap: some seconds of work."""
 
 
 class Windows(NamedTuple):
     """Windows that have samples: window i has those of run i, and ends at `ends_us[i]`.
 
-    `columns` tells at which moment each one is looked at, `is_delta` whether its samples are what
-    was added since the one before.
+    `columns` has the place of each window's moment, `is_delta` whether its samples are increments.
     """
 
     values: Float64s
@@ -73,13 +72,13 @@ class Samples:
 
     @classmethod
     def of(cls, labels: Sequence[Labels], columns: Columns, is_delta: Bools) -> Self:
-        """Samples sorted by (series, time), and what the series that occur in them are called."""
+        """Make from samples sorted by (series, time) and the labels of the series in them."""
         bounds = series_bounds(columns.series_ids)
         return cls(labels, bounds, columns.times_us, columns.values, is_delta)
 
     @classmethod
     def of_vector(cls, vector: Vector, moments_us: Int64s) -> Self:
-        """The values of a vector at each moment, as if they had been sent then."""
+        """Make from the values of a vector, as samples at its moments."""
         present = vector.present
         rows, columns = np.nonzero(present)
         return cls(
@@ -104,9 +103,9 @@ class Samples:
         )
 
     def latest(self, moments_us: Int64s, lookback_us: int) -> tuple[Vector, Int64s]:
-        """The last sample of each series at each moment, younger than `lookback_us`; its time too.
+        """The last sample of each series at each moment, if younger than `lookback_us`; its time.
 
-        A series that has ended, with a stale marker, has none.
+        A series that ended with a stale marker has none.
         """
         places = self._places(moments_us) - 1
         present = places >= self.bounds[:-1, np.newaxis]
@@ -120,9 +119,9 @@ class Samples:
         return Vector(self.labels, values, present), times_us
 
     def over(self, moments_us: Int64s, range_us: int, function: WindowFunction) -> Vector:
-        """What a function makes of the samples since `range_us` before each moment.
+        """Apply a function to the window of `range_us` before each moment.
 
-        A window does not hold its beginning, and holds its end.
+        A window excludes its beginning and includes its end.
 
         Raises:
             QueryTooBroad: the windows hold too many samples together.

@@ -1,4 +1,4 @@
-"""What Prometheus' endpoints are asked, and how they answer."""
+"""Request and response models of the Prometheus endpoints."""
 
 from typing import Annotated, Any, Literal
 
@@ -29,7 +29,7 @@ Selectors = Annotated[
 ]
 Limit = Annotated[
     int,
-    # Prometheus' own client sends `limit=` where nobody asked for one.
+    # Prometheus' own client sends an empty `limit=` when no limit is set.
     BeforeValidator(lambda value: 0 if value == "" else value),
     Field(ge=0, lt=2**31, description="No more than so many; 0 is no limit of yours."),
 ]
@@ -45,7 +45,7 @@ Lookback = Annotated[
 
 
 class InstantQuestion(BaseModel):
-    """A query at one moment: now, unless told."""
+    """A query at one moment, by default now."""
 
     query: Query
     time: MaybeTime = None
@@ -54,7 +54,7 @@ class InstantQuestion(BaseModel):
 
 
 class RangeQuestion(BaseModel):
-    """A query at `start`, and every `step` after it up to `end`, which belongs to it."""
+    """A query at `start` and every `step` after it, up to and including `end`."""
 
     query: Query
     start: Annotated[Time, Field(examples=["-15m"])]
@@ -76,7 +76,7 @@ class SeriesQuestion(BaseModel):
 
 
 class NamesQuestion(BaseModel):
-    """Label names or values: of some series or of all; at whatever time they were sent."""
+    """Label names or values, of some series or of all; `start` and `end` do not filter them."""
 
     match: Selectors = []
     start: MaybeTime = None
@@ -93,7 +93,7 @@ class ExemplarsQuestion(BaseModel):
 
 
 class TextQuestion(BaseModel):
-    """A query that is not asked, but looked at."""
+    """A query to format without evaluating it."""
 
     query: Query
 
@@ -117,7 +117,7 @@ class TextAnswer(BaseModel):
 
 
 class EmptyAnswer(BaseModel):
-    """A list of what is not kept here, as an installation without any answers."""
+    """An empty list of something that InfraWatch does not keep."""
 
     status: Literal["success"] = "success"
     data: list[Any] | dict[str, list[Any]]
@@ -150,7 +150,7 @@ class BuildAnswer(BaseModel):
 
 
 class QueryRefusal(BaseModel):
-    """Why there is no answer, and what to do."""
+    """The reason for an error, and what to do about it."""
 
     status: Literal["error"] = "error"
     errorType: str  # noqa: N815

@@ -1,6 +1,6 @@
-"""What Prometheus keeps and InfraWatch does not: asked for it, it answers as one that has none.
+"""Endpoints for data that InfraWatch does not keep: they answer like a Prometheus without any.
 
-Source: Prometheus, "HTTP API". Grafana asks for rules, alerts and exemplars by itself.
+Source: Prometheus, "HTTP API". Grafana requests rules, alerts and exemplars on its own.
 """
 
 from typing import Annotated
@@ -35,13 +35,13 @@ async def list_alertmanagers() -> schemas.EmptyAnswer:
 
 @router.get("/targets")
 async def list_targets() -> schemas.EmptyAnswer:
-    """No targets: InfraWatch is sent samples, and scrapes nothing."""
+    """No targets: InfraWatch receives samples and scrapes nothing."""
     return schemas.EmptyAnswer(data={"activeTargets": [], "droppedTargets": []})
 
 
 @router.get("/targets/metadata")
 async def list_metadata_of_targets() -> schemas.EmptyAnswer:
-    """No targets, so no metadata of targets; for that of metrics use `/api/v1/metadata`."""
+    """No targets, so no target metadata; for metadata of metrics use `/api/v1/metadata`."""
     return schemas.EmptyAnswer(data=[])
 
 
@@ -57,7 +57,7 @@ async def list_exemplars(
 async def list_exemplars_by_form(
     question: Annotated[schemas.ExemplarsQuestion, Form()],
 ) -> schemas.EmptyAnswer:
-    """The same, with the parameters as a form."""
+    """The same as GET, with the parameters as a form."""
     return _exemplars(question)
 
 
@@ -74,7 +74,7 @@ async def get_status(
 
 @router.get("/parse_query", status_code=404)
 async def get_parsed_query() -> schemas.QueryRefusal:
-    """A query as a tree: not available, as in Prometheus 2.45."""
+    """The syntax tree of a query: not available, as in Prometheus 2.45."""
     return _not_here("there is no tree of a query here; use /api/v1/format_query to check one")
 
 

@@ -11,10 +11,10 @@ from infrawatch.model.samples import Bools, Float64s, Positions
 from infrawatch.model.selector import METRIC_LABEL
 
 Labels = Mapping[str, str]
-"""What a row is called: `__name__` is one of them, and none is empty."""
+"""The labels of a row, including `__name__`; none has an empty value."""
 
 Key = tuple[tuple[str, str], ...]
-"""Labels that can be compared."""
+"""Labels in a form that can be compared and hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +38,30 @@ class Vector:
         return Vector(self.labels, values, self.present)
 
     def where(self, kept: Bools) -> "Vector":
-        """What is present and kept."""
+        """The values that are present and kept."""
         return Vector(self.labels, self.values, self.present & kept)
 
     def relabelled(self, change: Callable[[Labels], Labels]) -> "Vector":
-        """Every row under other labels.
+        """Change the labels of every row.
 
         Raises:
-            CannotEvaluate: two rows that are present at one moment are called the same then.
+            CannotEvaluate: two rows present at the same moment get the same labels.
         """
         return Vector([change(one) for one in self.labels], self.values, self.present).unique()
 
     def without_name(self) -> "Vector":
-        """What arithmetic leaves: the values are not those of the metric any more.
+        """Drop the metric's name: computed values are no longer those of the metric.
 
         Raises:
-            CannotEvaluate: two rows that are present at one moment are called the same then.
+            CannotEvaluate: two rows present at the same moment get the same labels.
         """
         return self.relabelled(lambda labels: without(labels, {METRIC_LABEL}))
 
     def unique(self) -> "Vector":
-        """Rows that are called the same become one, which has a value where any of them has.
+        """Merge rows with the same labels into one, which has a value where any of them has.
 
         Raises:
-            CannotEvaluate: two of them are present at one moment.
+            CannotEvaluate: two of them are present at the same moment.
         """
         groups = Groups.of([key_of(one) for one in self.labels])
         if len(groups.firsts) == len(self.labels):
@@ -77,7 +77,7 @@ class Vector:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Rows by what they have in common: `codes[row]` is the number of its group.
+    """Rows grouped by key: `codes[row]` is the number of the row's group.
 
     Groups are numbered in the order in which they occur; `firsts` are their first rows.
     """
