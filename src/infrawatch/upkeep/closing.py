@@ -45,10 +45,10 @@ class Closed(NamedTuple):
 
 
 class Arriving(NamedTuple):
-    """Arriving samples of windows of blocks, and their encoding in case nothing else is stored.
+    """Arriving samples of windows of blocks, encoded in case nothing else is stored of the windows.
 
-    Usually nothing else is. Encoding the samples at once, while they are in the CPU's caches, is
-    cheaper than keeping them until that is known.
+    That is the usual case. Encoding the samples at once, while they are in the CPU's caches, is
+    cheaper than keeping them until it is known.
     """
 
     blocks: Blocks

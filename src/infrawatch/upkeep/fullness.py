@@ -1,4 +1,4 @@
-"""Which windows a pass closes at once: those of which it brings a good part itself."""
+"""Which windows a pass closes at once: those of which it holds a good part."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -22,7 +22,7 @@ TRY_AGAIN_S = 0.1
 class Spent(NamedTuple):
     """Slots found to hold only compacted rows that arrived before `before`.
 
-    A reader whose snapshot is older than `transaction` may not see the compaction, and need them.
+    A reader with a snapshot older than `transaction` may not see the compaction and need the slots.
     """
 
     slots: Sequence[str]
