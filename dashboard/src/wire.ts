@@ -479,7 +479,7 @@ export interface components {
         };
         /**
          * UserOut
-         * @description Who is asking.
+         * @description The authenticated caller.
          */
         UserOut: {
             /** Name */
@@ -501,7 +501,7 @@ export interface components {
         };
         /**
          * WaysOut
-         * @description How somebody can sign in; an API key is always one.
+         * @description The ways to sign in besides an API key, which always works.
          */
         WaysOut: {
             /** Password */

@@ -1,4 +1,4 @@
-"""How a process tells who is asking: the ways in, and the gate that asks them."""
+"""Access control of a process: the authenticators, and the gate that consults them."""
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -23,12 +23,12 @@ from infrawatch.store.database import Database
 from infrawatch.telemetry import Telemetry
 
 DEADLINE = timedelta(seconds=5)
-"""For a statement of ours: all are small, and who asks waits at the door."""
+"""For statements about access: all are small, and requests wait for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessOptions:
-    """The password in `password_file`, if there is one, counts instead of that in PostgreSQL."""
+    """The password in `password_file`, if given, replaces the one in PostgreSQL."""
 
     is_required: bool
     are_metrics_open: bool
@@ -40,9 +40,9 @@ class AccessOptions:
 
 
 class Access:
-    """What routes find in the state of the process. `runs` are its endless tasks; all are vital.
+    """Access control, as routes find it in the app's state; `runs` are its vital, endless tasks.
 
-    Another way to become a principal is one more authenticator in `ways`.
+    A further way to authenticate is one more authenticator in `ways`.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Access:
         )
         self.issuer = issuer
         self.tokens = None if issuer is None else Tokens(database, issuer)
-        # What a header brings counts before a cookie, which browsers add by themselves.
+        # Headers take precedence over the cookie, which browsers add by themselves.
         ways: Sequence[Authenticator] = (
             self.tickets,
             key_ring,
@@ -91,7 +91,7 @@ class Access:
     async def open(
         cls, url: str, telemetry: Telemetry, options: AccessOptions
     ) -> AsyncGenerator[Self, None]:
-        """Open it on two connections of its own: queries may use all of theirs for a while."""
+        """Open it on two connections of its own, as queries may occupy all of theirs."""
         async with (
             Database.open(
                 url,
@@ -103,5 +103,5 @@ class Access:
             nullcontext() if options.oidc is None else Issuer.open(options.oidc) as issuer,
         ):
             access = cls(database, telemetry, options, issuer)
-            await access.limiter.book.read()  # the first request is held to them, too
+            await access.limiter.book.read()  # limits apply to the first request, too
             yield access

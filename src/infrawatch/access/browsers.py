@@ -1,4 +1,4 @@
-"""What browsers may do: the headers that tell them, and which pages may open a WebSocket."""
+"""Browser security: response headers, CORS, and which pages may open a WebSocket."""
 
 from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
@@ -16,31 +16,31 @@ from infrawatch.problems import to_response
 from infrawatch.telemetry import Telemetry
 
 SECURITY_HEADERS = (
-    # An answer is data: whatever is in it, it loads nothing and is shown in nobody's frame.
+    # A response is data: whatever it contains, it must load nothing and must not be framed.
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-frame-options", b"DENY"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-"""On every answer, unless it brings its own: the pages have policies of their own."""
+"""Added to every response that does not set them; the pages have their own policies."""
 
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
-"""Only behind TLS: browsers ignore it elsewhere, and whoever has no TLS must not promise any."""
+"""Sent over TLS only: browsers ignore it elsewhere, and servers without TLS must not send it."""
 
 _NO_STORE = (b"cache-control", b"no-store")
 _SAYS_HOW_TO_STORE = {b"cache-control", b"etag"}
 _STARTS = {"http.response.start", "websocket.http.response.start"}
 
 
-# What a page from elsewhere may see of an answer, once it may see the answer.
+# Response headers that pages of other origins may read, if they may read the response.
 _EXPOSED_HEADERS = ("Retry-After", "RateLimit", "RateLimit-Policy")
 
 
 def install(
     app: Starlette, telemetry: Telemetry, origins: Sequence[str], *, is_loopback_only: bool
 ) -> None:
-    """Decide which pages browsers may let talk to us; programs are not concerned."""
+    """Restrict the pages from which browsers may send requests."""
     if origins:
         app.add_middleware(
             CORSMiddleware,
@@ -56,9 +56,9 @@ def install(
 
 
 class SecurityHeaders:
-    """Adds to every answer the headers it does not bring.
+    """Adds missing security headers to every response.
 
-    Answers that say nothing of caching are somebody's data, which no browser keeps.
+    Responses without caching headers are private data, which browsers must not store.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -85,11 +85,11 @@ class SecurityHeaders:
 
 
 class KnownPages:
-    """Refuses WebSockets that a page from elsewhere opens (cross-site WebSocket hijacking).
+    """Refuses WebSockets opened by pages of other sites (cross-site WebSocket hijacking).
 
-    Browsers let every page connect to everywhere, with the cookies of where it connects to, and
-    say whose page it is in `Origin`. Ours has the name we were asked by; others are those in
-    INFRAWATCH_CORS_ORIGINS. Programs send no Origin.
+    Browsers let every page connect to any server, with that server's cookies, and send the page's
+    origin in `Origin`. It has to match the request's Host or INFRAWATCH_CORS_ORIGINS. Clients
+    other than browsers send no Origin.
     """
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, origins: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""The session's cookie, and which requests with it are a page's of ours."""
+"""The session cookie, and protection of it against cross-site requests."""
 
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -12,20 +12,20 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """They change nothing (RFC 9110, 9.2.1)."""
 
 OWN_HEADER = "x-requested-with"
-"""A page from elsewhere cannot send it without asking first, and is told no."""
+"""Pages of other sites cannot send it without a CORS preflight, which is refused."""
 
 
 def find_cookie(connection: HTTPConnection, name: str = NAME) -> str | None:
-    """What a browser kept for us, under the name that `keep_cookie` gave it."""
+    """Return the cookie that `keep_cookie` set under a name, if any."""
     return connection.cookies.get(_name(connection, name))
 
 
 def keep_cookie(
     response: Response, connection: HTTPConnection, value: str, life: timedelta, name: str = NAME
 ) -> None:
-    """Let the browser send a value with every request to us, and show it to no script.
+    """Set a cookie that browsers send with every request and hide from scripts.
 
-    Behind TLS its name begins with `__Host-`, so that no other host of the domain can plant one.
+    Over TLS its name begins with `__Host-`, so that no other host of the domain can set it.
     """
     response.set_cookie(
         _name(connection, name),
@@ -39,7 +39,7 @@ def keep_cookie(
 
 
 def drop_cookie(response: Response, connection: HTTPConnection, name: str = NAME) -> None:
-    """Let the browser forget a value."""
+    """Delete a cookie."""
     response.delete_cookie(
         _name(connection, name),
         path="/",
@@ -50,9 +50,9 @@ def drop_cookie(response: Response, connection: HTTPConnection, name: str = NAME
 
 
 def is_from_own_page(connection: HTTPConnection) -> bool:
-    """Whether no page from elsewhere can have made a request, though cookies came with it.
+    """Whether a request cannot come from a page of another site (cross-site request forgery).
 
-    Browsers say in `Origin` whose page it is; what sends none has to send a header of its own.
+    Browsers send the page's origin in `Origin`; requests without it need `X-Requested-With`.
     """
     origin = connection.headers.get("origin")
     if origin is None:

@@ -1,4 +1,4 @@
-"""API keys, `iw_<id>_<secret>`, and the forms in which senders bring them."""
+"""API keys, `iw_<id>_<secret>`, and the forms in which clients send them."""
 
 import base64
 import re
@@ -16,25 +16,25 @@ _SECRET_LETTERS = 43
 _KEY = re.compile(r"iw_([a-z0-9]{4,32})_[A-Za-z0-9]{32,128}")
 
 _QUERY_PASSWORD_PATHS = frozenset({"/write", "/query"})
-"""Where InfluxDB 1 takes user and password as `u` and `p`; elsewhere no URL holds a secret."""
+"""Paths on which InfluxDB 1 takes `u` and `p`; on others, no URL contains a secret."""
 
 
 class ApiKey(NamedTuple):
-    """A key as its owner has it."""
+    """A key including its secret."""
 
     id: str
     text: str
 
     @classmethod
     def generate(cls) -> "ApiKey":
-        """A key that nobody has."""
+        """Create a new random key."""
         key_id = secrets.token_hex(6)
         secret = "".join(secrets.choice(_LETTERS) for _ in range(_SECRET_LETTERS))
         return cls(key_id, f"iw_{key_id}_{secret}")
 
     @classmethod
     def find(cls, text: str) -> "ApiKey | None":
-        """The key that a text is; None if it is none."""
+        """Parse a key; return None if the text is not one."""
         found = _KEY.fullmatch(text)
         return None if found is None else cls(found[1], text)
 
@@ -44,16 +44,16 @@ class ApiKey(NamedTuple):
 
 
 def digest_of(secret: str) -> bytes:
-    """What is kept of a secret of 256 random bits: nobody finds those by trying."""
+    """Return the digest stored for a secret of 256 random bits, which cannot be guessed."""
     return sha256(secret.encode(errors="replace")).digest()
 
 
 def find_credential(connection: HTTPConnection) -> str | None:
-    """What a request brings as its key, in whichever form; None if it brings nothing.
+    """Return the credential of a request, in any supported form; None if it has none.
 
-    `X-API-Key` counts before `Authorization`, which a proxy may need for itself. The latter is
-    `Bearer <key>`, `Token <key>` (InfluxDB; `Token <user>:<key>` too), or Basic with the key as
-    password.
+    `X-API-Key` takes precedence over `Authorization`, which a proxy may need for itself. The
+    latter is `Bearer <key>`, `Token <key>` (InfluxDB; also `Token <user>:<key>`), or Basic with
+    the key as password.
     """
     headers = connection.headers
     if (key := headers.get("x-api-key")) is not None:
@@ -79,7 +79,7 @@ def _from_authorization(header: str) -> str:
 
 
 def _from_basic(said: str) -> str:
-    """The password (RFC 7617); a user's name holds no colon."""
+    """Return the password (RFC 7617); a user name contains no colon."""
     try:
         return base64.b64decode(said, validate=True).decode().partition(":")[2]
     except ValueError:

@@ -1,4 +1,4 @@
-"""The gate: lets requests in that come from somebody who may."""
+"""The gate: authenticates and authorizes requests."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -18,30 +18,30 @@ _HOW = (
 )
 
 SESSION_OVER = "session_over"
-"""The reason for which whoever brings a session that has ended is refused."""
+"""The reason for refusing a request whose session has ended."""
 
 _NOBODY = {"no_key", SESSION_OVER}
 
 
 class Authenticator(Protocol):
-    """One way to become a principal."""
+    """One way to authenticate a request."""
 
     async def find_principal(self, connection: HTTPConnection) -> Principal | None:
-        """On whose behalf a request is made; None if it brings nothing that is read here.
+        """Return the principal of a request; None if it has no credential of this kind.
 
         Raises:
-            Unauthenticated: it brings something that is, but it is not good, or not any more.
-            StoreUnavailable: that cannot be told now.
+            Unauthenticated: the credential is invalid, or no longer valid.
+            StoreUnavailable: the credential cannot be checked now.
         """
 
     async def honours(self, principal: Principal) -> bool:
-        """Whether somebody who was let in still would be; True for those it knows nothing of."""
+        """Whether an admitted principal is still valid; True for those of other authenticators."""
 
 
 class Gate:
-    """Asks each way in turn; the first that knows what a request brings decides.
+    """Asks each authenticator in turn; the first that recognizes a credential decides.
 
-    Somebody with a right key is never slowed, whatever else comes from the same address.
+    Requests with a valid key are never slowed down, whatever else comes from the same address.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class Gate:
         self._wrong_keys = wrong_keys
 
     async def admit(self, connection: HTTPConnection, scope: Scope) -> Principal:
-        """The principal of a request that needs a scope.
+        """Return the principal of a request that needs a scope.
 
         Raises:
-            Unauthenticated: nobody we know.
-            TooManyWrongKeys: nobody we know, again and again from the same address.
-            ScopeMissing: somebody who may not.
-            LimitExceeded: somebody who asks too often.
-            StoreUnavailable: that cannot be told now.
+            Unauthenticated: there is no valid credential.
+            TooManyWrongKeys: there is none, and there were too many wrong ones from the same site.
+            ScopeMissing: the principal lacks the scope.
+            LimitExceeded: the principal sends too many requests.
+            StoreUnavailable: the credential cannot be checked now.
         """
         principal = await self.identify(connection)
         if scope not in principal.scopes:
@@ -81,12 +81,12 @@ class Gate:
         return principal
 
     async def identify(self, connection: HTTPConnection) -> Principal:
-        """The principal of a request, whatever they may do.
+        """Return the principal of a request, whatever its scopes.
 
         Raises:
-            Unauthenticated: nobody we know.
-            TooManyWrongKeys: nobody we know, again and again from the same address.
-            StoreUnavailable: that cannot be told now.
+            Unauthenticated: there is no valid credential.
+            TooManyWrongKeys: there is none, and there were too many wrong ones from the same site.
+            StoreUnavailable: the credential cannot be checked now.
         """
         try:
             return await self._identify(connection)
@@ -94,12 +94,12 @@ class Gate:
             raise await self._refuse(connection, error) from None
 
     async def find(self, connection: HTTPConnection) -> Principal | None:
-        """The principal of a request that may be anybody's; None if nobody has made it.
+        """Return the principal of a request that may be anonymous; None if it is.
 
         Raises:
-            Unauthenticated: it brings something that is wrong.
-            TooManyWrongKeys: again and again from the same address.
-            StoreUnavailable: that cannot be told now.
+            Unauthenticated: the credential is invalid.
+            TooManyWrongKeys: it is invalid, as too many others from the same site were.
+            StoreUnavailable: the credential cannot be checked now.
         """
         try:
             return await self._identify(connection)
@@ -109,7 +109,7 @@ class Gate:
             raise await self._refuse(connection, error) from None
 
     async def still_admits(self, principal: Principal) -> bool:
-        """Whether somebody who was let in, and has not left since, still would be."""
+        """Whether a principal that was admitted earlier still would be."""
         for way in self._ways:
             if not await way.honours(principal):
                 return False
@@ -138,7 +138,7 @@ class Gate:
         return refusal
 
     async def _slowed(self, connection: HTTPConnection, error: Unauthenticated) -> Unauthenticated:
-        """The error itself, or that there were too many like it."""
+        """Return the error itself, or TooManyWrongKeys if there were too many like it."""
         if error.reason == "no_key" or error.who is not None:
             return error
         pause = await self._wrong_keys.add(origin_of(connection))
@@ -152,7 +152,7 @@ class Gate:
 
 
 class Open:
-    """The way in while authentication is off: everybody is the default tenant."""
+    """The authenticator while authentication is off: all requests are of the default tenant."""
 
     async def find_principal(self, connection: HTTPConnection) -> Principal | None:  # noqa: ARG002
         return EVERYBODY

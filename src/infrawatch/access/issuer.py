@@ -1,4 +1,4 @@
-"""The identity provider: where it is asked what, and with which keys it signs (OpenID Connect)."""
+"""The identity provider: its endpoints and signing keys (OpenID Connect)."""
 
 import asyncio
 import re
@@ -20,31 +20,31 @@ from infrawatch.errors import CannotStart, ServerUnavailable
 
 log = structlog.get_logger()
 
-# As the issuer in the settings: https, http on loopback alone.
+# Like the issuer in the settings: https, or http on loopback only.
 _ENDPOINT = re.compile(r"(https://|http://(127\.0\.0\.1|localhost)[:/])[!-~]+")
 
 DEADLINE_S = 5.0
-"""For an answer, from the first byte that is sent to the last one that comes."""
+"""For a response, from the first byte sent to the last byte received."""
 
 AWAY_S = 5.0
-"""How soon a provider that gave no answer is asked again: whoever waits for it is told at once."""
+"""Pause before an unresponsive provider is asked again; requests that need it fail meanwhile."""
 
 MAX_ANSWER_BYTES = 1024 * 1024
 
 DISCOVERED_S = 3600.0
-"""How long what the provider says of itself counts."""
+"""How long the provider's discovery document is cached."""
 
 KEYS_AGAIN_S = 60.0
-"""How soon keys are asked for again: whoever makes up key ids does not make us ask."""
+"""Minimum time between fetches of the keys, which made-up key ids cannot shorten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OidcOptions:
-    """Which provider is believed what.
+    """The identity provider, and how its claims map to tenants and scopes.
 
-    `audience` is that of tokens which programs send; None lets no program in with a token. `roles`
-    are the scopes of who has a value of `role_claim`; `*` is everybody. Without `tenant_claim`
-    everybody belongs to `tenant`.
+    `audience` is that of tokens sent by programs; None disables such tokens. `roles` maps values
+    of `role_claim` to scopes; `*` matches everyone. Without `tenant_claim`, everyone belongs to
+    `tenant`.
     """
 
     issuer: str
@@ -61,7 +61,7 @@ class OidcOptions:
 
 
 class Issuer:
-    """Asks the provider, once for all who wait; what was right before is kept while it is away."""
+    """Asks the provider, once for all waiting requests; cached answers outlast its outages."""
 
     def __init__(self, options: OidcOptions, client: AsyncClient) -> None:
         self.options = options
@@ -77,17 +77,17 @@ class Issuer:
     @classmethod
     @asynccontextmanager
     async def open(cls, options: OidcOptions) -> AsyncGenerator[Self, None]:
-        # Neither a redirect nor a proxy of the environment leads us to other keys.
-        # Nor does an answer grow when it is read.
+        # Redirects and proxies of the environment are not followed, as they could supply other
+        # keys. Compression is not accepted, as it lets a response grow when it is read.
         headers = {"Accept-Encoding": "identity"}
         async with AsyncClient(timeout=DEADLINE_S, trust_env=False, headers=headers) as client:
             yield cls(options, client)
 
     async def endpoint(self, name: str) -> str:
-        """Where the provider does something: `token_endpoint` and the like.
+        """Return the URL of one of the provider's endpoints, such as `token_endpoint`.
 
         Raises:
-            ServerUnavailable: it cannot be asked, or speaks for another issuer.
+            ServerUnavailable: it is unreachable, is another issuer, or names no such endpoint.
         """
         async with self._asking:
             if monotonic() - self._discovered_at >= DISCOVERED_S:
@@ -98,10 +98,10 @@ class Issuer:
         return found
 
     async def find_key(self, key_id: str) -> PyJWK | None:
-        """The key with an id; the provider is asked for one we do not know, once a minute at most.
+        """Return the key with an id; for an unknown id, fetch the keys, at most once a minute.
 
         Raises:
-            ServerUnavailable: it has to be asked, and cannot be.
+            ServerUnavailable: the keys have to be fetched, and cannot be.
         """
         if key_id not in self._keys:
             jwks_url = await self.endpoint("jwks_uri")
@@ -112,10 +112,10 @@ class Issuer:
         return self._keys.get(key_id)
 
     async def trade(self, code: str, verifier: str, redirect_uri: str) -> str | None:
-        """The ID token that a code is good for (RFC 6749, 4.1.3; RFC 7636); None for none.
+        """Exchange a code for an ID token (RFC 6749, 4.1.3; RFC 7636); None if it is refused.
 
         Raises:
-            ServerUnavailable: the provider cannot be asked.
+            ServerUnavailable: the provider is unreachable.
         """
         options = self.options
         form = {
@@ -167,7 +167,7 @@ class Issuer:
     async def _ask(
         self, method: str, url: str, form: Mapping[str, str] | None = None
     ) -> tuple[Response, Any]:
-        """The answer, and the JSON in it; whoever is there instead of it can keep us no longer."""
+        """Return the response and its JSON; slow or oversized responses are cut off."""
         try:
             async with (
                 asyncio.timeout(DEADLINE_S),
@@ -210,13 +210,13 @@ def _read_secret(file: Path | None) -> str | None:
 
 
 def _to_keys(found: Mapping[str, Any]) -> dict[str, PyJWK]:
-    """Those that sign, by id; of kinds we do not know, and without a name, none."""
+    """Return the signing keys by id, without those of unknown types or without an id."""
     keys: dict[str, PyJWK] = {}
     listed = found.get("keys")
     for one in listed if isinstance(listed, list) else []:
         is_signing = isinstance(one, dict) and one.get("use", "sig") == "sig"
         if not is_signing or one.get("kty") not in ("RSA", "EC", "OKP"):
             continue
-        with suppress(PyJWTError, KeyError, TypeError):  # of others' making, and not all are right
+        with suppress(PyJWTError, KeyError, TypeError):  # malformed keys are skipped
             keys[str(one["kid"])] = PyJWK(one)
     return keys

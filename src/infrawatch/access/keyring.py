@@ -1,4 +1,4 @@
-"""The keys this process knows: looked up in memory, as fresh as two seconds ago at worst."""
+"""The API keys, looked up in memory and at most two seconds out of date."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ from infrawatch.store.keys import KeyRepository, StoredKey
 log = structlog.get_logger()
 
 TRUSTED_S = 2.0
-"""How long what was read counts: a revoked key is refused everywhere after so long."""
+"""How long keys in memory are trusted: a revoked key is refused everywhere after this time."""
 
 DUE_S = 1.0
-"""How old it is when it is read again beside the requests, so that none of them waits for it."""
+"""Age at which keys are read again in the background, so that no request waits for it."""
 
 READ_DEADLINE_S = 2.0
 
 NOTE_EVERY_S = 5.0
 NOTED_S = 60.0
-"""How often, and how often for one key, it is recorded when keys were used last."""
+"""How often the last use of keys is recorded: of all keys, and of one key."""
 
 
 class _Known(NamedTuple):
@@ -45,10 +45,10 @@ class _Known(NamedTuple):
 
 
 class KeyRing:
-    """All keys there are, kept up to date by reading what changed; one for a process.
+    """All keys, kept up to date by reading changes; one instance per process.
 
-    While PostgreSQL is away, keys that were good stay so: nobody can revoke one meanwhile, and a
-    sender is to hear "later" from whoever cannot store, not "never" from here.
+    While PostgreSQL is unreachable, valid keys stay valid: none can be revoked meanwhile, and a
+    sender should get a retryable error from the store, not a refusal from here.
     """
 
     def __init__(self, database: Database) -> None:
@@ -88,12 +88,12 @@ class KeyRing:
             return True
         try:
             known = await self._find(principal.key_id)
-        except Unavailable:  # so nobody can have revoked it
+        except Unavailable:  # so it cannot have been revoked
             return True
         return known is not None and known.is_good()
 
     async def run(self) -> None:
-        """Read what changed when it is time, and record which keys are used, for ever."""
+        """Read changes when due, and record which keys are used, forever."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(NOTE_EVERY_S):
@@ -114,14 +114,14 @@ class KeyRing:
                 self._is_due.set()
             return known
         try:
-            await self._read(now)  # a key that is not known may have been made a moment ago
+            await self._read(now)  # an unknown key may have been created a moment ago
         except Unavailable:
             if known is None:
                 raise
         return self._known.get(key_id)
 
     async def _read(self, asked_at: float) -> None:
-        """Read what changed, unless somebody else begins to after `asked_at`: one asks for all.
+        """Read changes, unless another task began to after `asked_at`: one read serves all.
 
         Raises:
             StoreUnavailable: PostgreSQL does not answer in time.

@@ -1,4 +1,4 @@
-"""Making and revoking keys, each together with its line in the audit trail."""
+"""Creation and revocation of keys, each recorded in the audit trail."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 class KeySpec(NamedTuple):
-    """What a key is to be."""
+    """Properties of a key to create."""
 
     tenant_id: int
     name: str
@@ -28,18 +28,18 @@ class KeySpec(NamedTuple):
 
 @asynccontextmanager
 async def changing_keys(database: Database, actor: Actor) -> AsyncGenerator["KeyChange", None]:
-    """One transaction that changes keys; others that change keys wait for its end."""
+    """Open a transaction that changes keys; other such transactions wait for its end."""
     acts: list[Act] = []
     async with database.writing() as connection:
         keys = KeyRepository(connection)
         number = await keys.begin_change()
         yield KeyChange(keys, AuditRepository(connection), actor, number, acts)
-    for act in acts:  # they have happened now
+    for act in acts:  # they are committed now
         log.info("audit", actor=str(actor), action=act.action, target=act.target)
 
 
 class KeyChange:
-    """What can be done to keys, and is then recorded."""
+    """Changes to keys, recorded in the audit trail."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class KeyChange:
         self._acts = acts
 
     async def create(self, spec: KeySpec, key: ApiKey) -> None:
-        """Store a key; all that is kept of its secret is a digest."""
+        """Store a key; only a digest of its secret is kept."""
         await self._keys.add(
             NewKey(
                 id=key.id,
@@ -73,7 +73,7 @@ class KeyChange:
         await self._record(Act(spec.tenant_id, "key.created", key.id, detail))
 
     async def revoke(self, key: StoredKey) -> None:
-        """Let a key be good for nothing; one that is revoked already stays as it is."""
+        """Revoke a key; does nothing if it is already revoked."""
         if await self._keys.revoke(key.id, self._number):
             await self._record(Act(key.tenant_id, "key.revoked", key.id, {"name": key.name}))
 
@@ -90,7 +90,7 @@ class KeyChange:
 
 
 async def create_key(database: Database, spec: KeySpec, actor: Actor) -> ApiKey:
-    """Make a key, which is good at once; nobody can see its secret again."""
+    """Create a key, which is valid at once; its secret cannot be retrieved later."""
     key = ApiKey.generate()
     async with changing_keys(database, actor) as change:
         await change.create(spec, key)
@@ -100,7 +100,7 @@ async def create_key(database: Database, spec: KeySpec, actor: Actor) -> ApiKey:
 async def revoke_key(
     database: Database, key_id: str, actor: Actor, *, tenant_id: int | None = None
 ) -> None:
-    """Let a key, of a tenant or of any, be refused: everywhere, within about two seconds.
+    """Revoke a key, of one tenant or of any: servers refuse it within about two seconds.
 
     Raises:
         NotFound: there is no such key.

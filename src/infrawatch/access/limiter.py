@@ -1,4 +1,4 @@
-"""Holds everybody to their limits; who has none costs one look into a dict."""
+"""Enforcement of limits; checking a principal without limits costs a dict lookup."""
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,13 +16,13 @@ from infrawatch.errors import BatchTooLarge, LimitExceeded
 from infrawatch.store.database import Database
 
 _SPENT: ContextVar[list[Spent]] = ContextVar("spent")
-"""What the request under way was counted as."""
+"""What the current request has spent of its limits."""
 
 _HOW = "`infrawatch limits` shows and changes what is allowed"
 
 
 class Budget(NamedTuple):
-    """What one question may read; None is as much as the server allows."""
+    """What one query may read; None means the server's own limit."""
 
     samples: int | None = None
     series: int | None = None
@@ -32,7 +32,7 @@ UNLIMITED = Budget()
 
 
 class Limiter:
-    """One for a process. Without limits in the database nobody is limited."""
+    """One instance per process. Without limits in the database, nothing is limited."""
 
     def __init__(self, database: Database, rates: Rates, viewers: Viewers) -> None:
         self.book = LimitBook(database)
@@ -57,8 +57,8 @@ class Limiter:
         """Count samples that are about to be stored.
 
         Raises:
-            BatchTooLarge: so many in one batch would never be let through.
-            LimitExceeded: there were too many; later there is room for these.
+            BatchTooLarge: the batch by itself exceeds the limit.
+            LimitExceeded: there were too many; the batch may be sent again later.
         """
         if not samples:
             return
@@ -74,12 +74,12 @@ class Limiter:
             await self._spend(policy, samples)
 
     def max_series(self, principal: Principal) -> int | None:
-        """How many active series the tenant may have; None for any number."""
+        """Return how many active series the tenant may have; None if unlimited."""
         tenants = self.book.of(principal._replace(key_id=None))
         return tenants[0].limits.active_series if tenants else None
 
     def budget(self, principal: Principal) -> Budget:
-        """What one question may read."""
+        """Return what one query may read."""
         held = self.book.of(principal)
         samples = [one.limits.query_samples for one in held if one.limits.query_samples]
         series = [one.limits.query_series for one in held if one.limits.query_series]
@@ -118,9 +118,9 @@ class Limiter:
 
 
 class RateLimitHeaders:
-    """Says in every answer to somebody with limits how much is left of them.
+    """Adds what is left of the caller's rate limits to every response.
 
-    As draft-ietf-httpapi-ratelimit-headers-10 has it.
+    Source: draft-ietf-httpapi-ratelimit-headers-10.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""Limits: data that this process keeps up to date, and how they are changed."""
+"""Limits: a copy that this process keeps up to date, and changes to them."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -16,22 +16,22 @@ from infrawatch.store.limits import Holder, LimitRepository, Limits
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 1.0
-"""How late a changed limit counts, on every server."""
+"""Delay until a changed limit takes effect on every server."""
 
 
 READ_DEADLINE_S = 2.0
-"""A connection can fall silent for good, and keys are read over the same one."""
+"""A connection can hang indefinitely, and keys are read over the same one."""
 
 
 class Held(NamedTuple):
-    """Limits, and whose they are: `name` tells them from others in counters."""
+    """Limits of a tenant or key; `name` identifies it in counters."""
 
     name: str
     limits: Limits
 
 
 class LimitBook:
-    """The limits there are, as fresh as a second ago; those of before while PostgreSQL is away."""
+    """All limits, about a second old at most; the last known ones while PostgreSQL is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -39,7 +39,7 @@ class LimitBook:
         self._held: Mapping[Holder, Held] = {}
 
     def of(self, principal: Principal) -> Sequence[Held]:
-        """The limits that bind somebody: the tenant's, and those of the key."""
+        """Return the limits that apply to a principal: those of its tenant and of its key."""
         if not self._held:
             return ()
         tenant_id, key_id = principal.tenant_id, principal.key_id
@@ -47,7 +47,7 @@ class LimitBook:
         return [held for one in holders if (held := self._held.get(one)) is not None]
 
     async def run(self) -> None:
-        """Read what changed, for ever; an outage is told once."""
+        """Read changes, forever; an outage is logged once."""
         is_away = False
         while True:
             try:
@@ -62,10 +62,10 @@ class LimitBook:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def read(self) -> None:
-        """Read them if any has changed.
+        """Read the limits if any has changed.
 
         Raises:
-            StoreUnavailable: PostgreSQL cannot be asked; the limits of before stay.
+            StoreUnavailable: PostgreSQL is unreachable; the previous limits stay in effect.
         """
         async with self._database.reading() as connection:
             last_change = await KeyRepository(connection).last_change()
@@ -77,7 +77,7 @@ class LimitBook:
 
 
 async def put_limits(database: Database, holder: Holder, limits: Limits, actor: Actor) -> None:
-    """Let these be the limits of a tenant or key: on every server, within about a second.
+    """Replace the limits of a tenant or key, on every server within about a second.
 
     Raises:
         NotFound: the tenant has no such key.
@@ -101,7 +101,7 @@ async def remove_limits(database: Database, holder: Holder, actor: Actor) -> Non
     """Remove the limits of a tenant or key.
 
     Raises:
-        NotFound: it has none.
+        NotFound: there are none.
     """
     async with database.writing() as connection:
         await KeyRepository(connection).begin_change()

@@ -1,4 +1,4 @@
-"""/v1/limits: how much tenants and keys may do, for administrators."""
+"""/v1/limits: the limits of tenants and keys, for administrators."""
 
 from typing import Annotated
 
@@ -24,7 +24,7 @@ Rate = Annotated[float | None, Field(ge=1e-3, le=1e9)]
 
 
 class LimitsIn(Wire):
-    """All limits of a tenant or key; one that is left out is none."""
+    """All limits of a tenant or key; a field that is left out means no limit."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -69,7 +69,7 @@ router = APIRouter(
 
 @router.get("")
 async def list_limits(principal: MayAdministrate, database: TheDatabase) -> AllLimits:
-    """Limits of your tenant and its keys; operators see those of every tenant."""
+    """List the limits of your tenant and its keys; operators see those of all tenants."""
     only = None if principal.is_operator else principal.tenant_id
     async with database.reading() as connection:
         found = await LimitRepository(connection).list(only)
@@ -87,7 +87,7 @@ async def set_limits(
 ) -> None:
     """Replace the limits of a tenant or key, on every server within about a second.
 
-    Operators set those of any tenant, other administrators those of keys of their own.
+    Operators can set limits for any tenant, other administrators for keys of their own tenant.
     """
     holder = await _holder(principal, limits_in.tenant, limits_in.key_id, database)
     limits = Limits(**{name: getattr(limits_in, name) for name in Limits._fields})

@@ -1,4 +1,4 @@
-"""While authentication is off, only this machine may ask: no proxy, no foreign page."""
+"""While authentication is off, only this machine has access: no proxies, no foreign pages."""
 
 from functools import lru_cache
 from ipaddress import ip_address
@@ -19,11 +19,10 @@ _HOW_TO_OPEN = (
 
 
 class LoopbackOnly:
-    """Refuses what did not come straight from this machine.
+    """Refuses requests that did not come directly from this machine.
 
-    A browser sends a page's requests to 127.0.0.1 whoever wrote the page; its Host (DNS
-    rebinding) and Origin (cross-site requests) give that away. A proxy's headers say that the
-    request comes from elsewhere.
+    Browsers send the requests of any page to 127.0.0.1; the headers Host (DNS rebinding) and Origin
+    (cross-site requests) reveal foreign pages. A proxy's headers reveal a forwarded request.
     """
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:

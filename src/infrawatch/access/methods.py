@@ -1,12 +1,12 @@
-"""HEAD: whatever can be had with GET is answered, without its body."""
+"""HEAD: answered like GET, without the body."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class HeadIsGet:
-    """Leads HEAD where GET goes (RFC 9110, 9.3.2); uvicorn sends no body in answer to HEAD.
+    """Routes HEAD like GET (RFC 9110, 9.3.2); uvicorn omits the body of the response.
 
-    FastAPI's routes do not know it, but uptime checks and `curl -I` send it.
+    FastAPI's routes do not support HEAD, but uptime checks and `curl -I` send it.
     """
 
     def __init__(self, app: ASGIApp) -> None:

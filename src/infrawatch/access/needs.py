@@ -1,4 +1,4 @@
-"""What routes need: `principal: MayWrite` lets nobody else in, and says so in the document."""
+"""Scopes that routes need: `principal: MayWrite` enforces one, and documents it in OpenAPI."""
 
 from typing import Annotated, Final
 
@@ -18,7 +18,7 @@ SCHEME: Final = "bearer"
 
 
 class Needs(SecurityBase):
-    """A dependency: the principal of the request, who has a scope."""
+    """A dependency: the principal of the request, which must have a scope."""
 
     def __init__(self, scope: Scope) -> None:
         self.scheme_name = SCHEME
@@ -36,7 +36,7 @@ ADMIN = Security(Needs("admin"), scopes=["admin"])
 
 
 class _NeedsForMetrics(Needs):
-    """They tell of every tenant, so they are for those who run the installation, or for all."""
+    """Metrics cover all tenants, so they are for the default tenant, or public."""
 
     @override
     async def __call__(self, connection: HTTPConnection) -> Principal:
@@ -58,7 +58,7 @@ MayAdministrate = Annotated[Principal, ADMIN]
 MaySeeMetrics = Annotated[Principal, Security(_NeedsForMetrics("read"), scopes=["read"])]
 
 
-async def _access(connection: HTTPConnection) -> Access:  # plain functions get a thread each
+async def _access(connection: HTTPConnection) -> Access:  # async, as plain functions run in threads
     access: Access = connection.state.access
     return access
 

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 COOKIE = "infrawatch_sign_in"
 PATIENCE = timedelta(minutes=10)
-"""How long somebody may take at the provider."""
+"""How long a sign-in at the provider may take."""
 
 CALLBACK = "/v1/session/oidc/callback"
 
@@ -40,9 +40,9 @@ router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES)
 
 
 class _Secrets(NamedTuple):
-    """What a browser keeps while it is at the provider.
+    """Secrets that the browser keeps in a cookie while it is at the provider.
 
-    `state` ties the way back to it, `nonce` the ID token, and `verifier` the code (RFC 7636).
+    `state` binds the callback to the browser, `nonce` the ID token, `verifier` the code (RFC 7636).
     """
 
     state: str
@@ -50,13 +50,13 @@ class _Secrets(NamedTuple):
     verifier: str
 
 
-class _Refused(Exception):  # ends in a redirect, is no answer
-    """Signing in did not work; the page has a sentence for each reason."""
+class _Refused(Exception):  # ends in a redirect, not in a problem
+    """The sign-in failed; the page has a message for each reason."""
 
 
 @router.get("/session/oidc", status_code=303, response_class=RedirectResponse)
 async def start_oidc_sign_in(request: Request, access: TheAccess) -> RedirectResponse:
-    """Go to the identity provider, which sends the browser back to `/v1/session/oidc/callback`."""
+    """Redirect to the identity provider, which then redirects to `/v1/session/oidc/callback`."""
     issuer, _ = _provider(access)
     made = _Secrets(*(secrets.token_urlsafe(32) for _ in range(3)))
     asked = {
@@ -86,7 +86,7 @@ async def finish_oidc_sign_in(
     state: Annotated[str, Query(max_length=200)] = "",
     iss: Annotated[str | None, Query(max_length=1000)] = None,
 ) -> RedirectResponse:
-    """Return from the identity provider to the dashboard, signed in or with the reason why not."""
+    """Complete the sign-in and redirect to the dashboard, with the reason if it failed."""
     try:
         issuer, _ = _provider(access)
         made = _secrets_of(request, state)
@@ -103,10 +103,10 @@ async def finish_oidc_sign_in(
 
 
 async def _identify(access: Access, made: _Secrets, code: str | None, callback: str) -> Principal:
-    """Who a code is for.
+    """Return the principal that a code stands for.
 
     Raises:
-        _Refused: nobody, or somebody who may do nothing here.
+        _Refused: the code cannot be verified, or the principal has no scopes.
     """
     issuer, tokens = _provider(access)
     try:
@@ -124,7 +124,7 @@ async def _identify(access: Access, made: _Secrets, code: str | None, callback: 
 
 
 def _is_for_us(claims: Mapping[str, Any], made: _Secrets, issuer: Issuer) -> bool:
-    """Whether an ID token was made for this sign-in, and for us (OpenID Connect Core, 3.1.3.7)."""
+    """Whether an ID token is for this sign-in and this client (OpenID Connect Core, 3.1.3.7)."""
     us = issuer.options.client_id
     is_ours = compare_digest(str(claims.get("nonce")).encode(), made.nonce.encode())
     return is_ours and claims.get("azp", us) == us

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of keys: in which forms they come, and who is refused how."""
+"""Authentication in the OpenAPI document: the forms of keys, and responses to refusals."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ _REFUSALS = {
 
 
 def describe(document: dict[str, Any], *, is_required: bool) -> None:
-    """Add the other forms of a key wherever one is needed, and how those without are answered."""
+    """Add the other forms of a key to operations that need one, and the responses to refusals."""
     document["components"].setdefault("securitySchemes", {}).update(_SCHEMES)
     for operations in document["paths"].values():
         for operation in operations.values():

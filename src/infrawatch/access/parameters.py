@@ -1,4 +1,4 @@
-"""Query parameters: a name that is not declared is refused, where else it would be ignored."""
+"""Query parameters: undeclared names are refused, where FastAPI would ignore them."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from infrawatch.problems import ParameterProblem, to_answer
 
 _SHOWN_CHARACTERS = 50
 _MOST_TOLD = 100
-"""Those a name resembles take a while to find, and a URL may hold ten thousand."""
+"""Finding similar names takes a while, and a URL may contain ten thousand parameters."""
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     422: to_answer("A parameter does not fit, or there is none of that name.", ParameterProblem)
@@ -23,19 +23,19 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def include_declared(app: FastAPI, router: APIRouter) -> None:
-    """Include routes of ours, which answer nobody something else than they asked: `?stpe=5m`.
+    """Include InfraWatch's own routes, which refuse undeclared parameters such as `?stpe=5m`.
 
-    Not for foreign protocols, probes and identity providers: they say what we have no use for.
+    Not for routes of other protocols, probes and identity providers, which send additional ones.
     """
     app.include_router(router, dependencies=[Depends(_refuse_undeclared)], responses=_RESPONSES)
 
 
 async def _refuse_undeclared(connection: HTTPConnection) -> None:
-    """Refuse names that the route does not declare, or that are there twice.
+    """Refuse names that the route does not declare, or that are repeated.
 
     Raises:
         RequestValidationError
-        Unauthenticated, Forbidden, LimitExceeded: whoever may not ask is told that first.
+        Unauthenticated, Forbidden, LimitExceeded: access is checked first.
     """
     if not connection.scope["query_string"]:
         return

@@ -1,4 +1,4 @@
-"""The administrator's password: one, for an installation without an identity provider."""
+"""The single administrator password, for installations without an identity provider."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -35,18 +35,18 @@ MIN_CHARACTERS = 12
 MAX_CHARACTERS = 1_000
 
 _MAX_WAITING = 20
-"""A try takes a core some 50 ms and 64 MiB, so one is looked at after the other."""
+"""An attempt takes about 50 ms of a core and 64 MiB, so attempts are checked one at a time."""
 
 _TRUSTED_S = 2.0
 
 
 class AdminPassword:
-    """Lets in whoever knows it, and slows whoever guesses.
+    """Checks the administrator's password, and limits attempts to guess it.
 
-    The one in `file`, if there is such a file, counts instead of that in PostgreSQL.
+    The password in `file`, if given, replaces the one in PostgreSQL.
 
     Raises:
-        CannotStart: the file holds no password.
+        CannotStart: the file contains no valid password.
     """
 
     def __init__(self, database: Database, file: Path | None, tries: WrongKeys) -> None:
@@ -59,18 +59,18 @@ class AdminPassword:
         self._read_at = -inf
 
     async def is_set(self) -> bool:
-        """Whether there is one, as of two seconds ago at worst."""
+        """Whether a password is set; at most two seconds out of date."""
         return self._given is not None or await self._find_hash() is not None
 
     async def check(self, password: str, site: str) -> Principal:
-        """Who somebody at a site is, if they know it.
+        """Return the administrator's principal if a password sent from a site is right.
 
-        Every try counts, the right one too: whoever guesses must not be told by being let in.
+        Every attempt counts, right ones too, so that the limit also stops a successful guess.
 
         Raises:
-            Unauthenticated: it is wrong, or there is none.
-            TooManyWrongKeys: so many tries came from there that this one was not looked at.
-            Overloaded: so many wait that it was not looked at either.
+            Unauthenticated: it is wrong, or no password is set.
+            TooManyWrongKeys: the site made too many attempts, so this one was not checked.
+            Overloaded: too many attempts are waiting, so this one was not checked.
         """
         pause = await self._tries.add(site)
         if pause is not None:
@@ -111,7 +111,7 @@ class AdminPassword:
 
 
 async def set_password(database: Database, password: str, actor: Actor) -> None:
-    """Let this be the password from now on; who signed in with the one before is signed out.
+    """Set the password, and end the sessions begun with the previous one.
 
     Raises:
         InvalidInput: it is too short or too long.
@@ -122,7 +122,7 @@ async def set_password(database: Database, password: str, actor: Actor) -> None:
 
 
 async def remove_password(database: Database, actor: Actor) -> None:
-    """Let there be none; who signed in with it is signed out.
+    """Remove the password, and end the sessions begun with it.
 
     Raises:
         NotFound: there is none.
@@ -133,7 +133,7 @@ async def remove_password(database: Database, actor: Actor) -> None:
 
 
 def check_length(password: str) -> str:
-    """The password itself, if it is one that takes long to guess.
+    """Return the password itself, if its length is acceptable.
 
     Raises:
         InvalidInput: it is too short, or too long.
@@ -156,7 +156,7 @@ def _read(file: Path) -> str:
 async def _changing(
     database: Database, action: str, actor: Actor
 ) -> AsyncGenerator[PasswordRepository, None]:
-    """A transaction that changes the password, ends its sessions, and says so in the trail."""
+    """Open a transaction that changes the password, ends its sessions, and is audited."""
     async with database.writing() as connection:
         yield PasswordRepository(connection)
         ended = await SessionRepository(connection).end_of_way("password")

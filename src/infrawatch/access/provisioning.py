@@ -1,4 +1,4 @@
-"""Keys that are there without anybody asking: in files for programs, and the very first one."""
+"""Provisioned keys: those in files for programs, and the first one of an installation."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +16,10 @@ _AT_START = Actor("the server's start")
 
 
 async def keep_key_file(database: Database, path: Path, spec: KeySpec, actor: Actor) -> bool:
-    """Let a file hold a good key of a name, tenant and scopes; True if it was made just now.
+    """Ensure that a file holds a valid key as specified; return True if it was just created.
 
-    A file that holds one stays as it is. One whose key was revoked, has expired or is of another
-    database gets a new one. Of two that do this at once, one makes the key and both find it.
+    A file with such a key stays as it is. A key that was revoked, has expired or is of another
+    database is replaced. Of two concurrent calls, one creates the key and both find it.
 
     Raises:
         CannotStart: the file cannot be read or written.
@@ -33,20 +33,20 @@ async def keep_key_file(database: Database, path: Path, spec: KeySpec, actor: Ac
 
 
 async def make_key_file(database: Database, path: Path, spec: KeySpec, actor: Actor) -> None:
-    """Put a new key into a file, whatever was in it.
+    """Write a new key to a file, replacing its content.
 
     Raises:
-        CannotStart: the file cannot be written; no key was made.
+        CannotStart: the file cannot be written; no key was created.
     """
     async with changing_keys(database, actor) as change:
         await _make(change, path, spec)
 
 
 async def find_first_key(database: Database, path: Path | None) -> ApiKey | None:
-    """Let there be a key with every scope; gives it if somebody has to be told.
+    """Ensure that there is a key with every scope; return it if it has to be shown.
 
-    That is when no key with the scope `admin` was ever made, and no file is there to hold it. With
-    a file, the key in it is made valid; a file that is not there is written.
+    That is the case when no key with the scope `admin` was ever created, and `path` is None. With
+    a path, the key in the file is made valid; a missing file is written.
 
     Raises:
         CannotStart: the file cannot be used; the message says why.
@@ -67,14 +67,14 @@ async def find_first_key(database: Database, path: Path | None) -> ApiKey | None
 
 
 async def _make(change: KeyChange, path: Path, spec: KeySpec) -> None:
-    """Within the transaction: a key that is in no file is not made."""
+    """Create a key in the transaction of `change`, which fails if the file cannot be written."""
     key = ApiKey.generate()
     await change.create(spec, key)
     _write(path, key)
 
 
 def _write(path: Path, key: ApiKey) -> None:
-    """Put a key into a file that only its owner may read, whole or not at all.
+    """Write a key, atomically, to a file that only its owner may read.
 
     Raises:
         CannotStart: the file cannot be written.
@@ -103,7 +103,7 @@ async def _is_good(change: KeyChange, held: ApiKey, spec: KeySpec) -> bool:
 
 
 async def _adopt(change: KeyChange, held: ApiKey) -> None:
-    """Make a key that somebody brings valid, unless it was once and is not any more."""
+    """Make a supplied key valid, unless it is known and no longer valid."""
     key = await change.find(held.id)
     if key is None:
         await change.create(_FIRST_KEY, held)
@@ -115,10 +115,10 @@ async def _adopt(change: KeyChange, held: ApiKey) -> None:
 
 
 def _read(path: Path) -> ApiKey | None:
-    """The key in a file; None if there is no such file.
+    """Return the key in a file; None if the file does not exist.
 
     Raises:
-        CannotStart: the file cannot be read, or holds something else.
+        CannotStart: the file cannot be read, or contains something else.
     """
     try:
         text = path.read_text("ascii").strip()

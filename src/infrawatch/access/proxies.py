@@ -1,4 +1,4 @@
-"""Who is asking when a reverse proxy stands between."""
+"""The client's address behind a reverse proxy."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -15,11 +15,11 @@ from infrawatch.access.sites import find_address
 log = structlog.get_logger()
 
 _PEER = "infrawatch.peer"
-"""Where in a request's scope stands who has opened the connection."""
+"""The key, in a request's scope, of the address that opened the connection."""
 
 
 class ProxiedApp(FastAPI):
-    """FastAPI, with something around even its answers to errors that nobody expected."""
+    """FastAPI, with middleware around even its responses to unexpected errors."""
 
     trusted_proxies: Sequence[str] = ()
     _around: ProxyHeadersMiddleware | None = None
@@ -27,7 +27,7 @@ class ProxiedApp(FastAPI):
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._around is None:
-            # Who is asking, and whether by TLS, comes first: it is what all the others go by.
+            # The client's address and the scheme come first: all other middleware relies on them.
             inner = cast(Any, _FromAnAddress(SecurityHeaders(super().__call__)))
             self._around = ProxyHeadersMiddleware(inner, list(self.trusted_proxies))
         scope[_PEER] = scope.get("client")
@@ -35,14 +35,14 @@ class ProxiedApp(FastAPI):
 
 
 class _FromAnAddress:
-    """What a proxy passes on that is no address is from the proxy itself.
+    """Attributes a request to the proxy itself if the client it forwards is not an address.
 
-    Else whoever makes it up is somebody new every time.
+    Otherwise a client that makes one up would count as a new one every time.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._told: set[str] = set()  # of those that are trusted only
+        self._told: set[str] = set()  # trusted proxies only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client, peer = scope.get("client"), scope[_PEER]

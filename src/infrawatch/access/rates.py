@@ -1,4 +1,4 @@
-"""How fast somebody is: counted in Redis for all servers, or here while Redis is away."""
+"""Rates: counted in Redis for all servers, or in this process while Redis is unreachable."""
 
 import asyncio
 from math import ceil
@@ -14,15 +14,15 @@ from limits.errors import StorageError
 log = structlog.get_logger()
 
 WINDOW_S = 10
-"""A sender may be that much ahead: agents send in bursts."""
+"""How many seconds' worth may be spent at once: agents send in bursts."""
 
 DEADLINE_S = 0.25
 PAUSE_S = 5.0
-"""A Redis that does not answer costs one request so much, and is then left alone for a while."""
+"""An unresponsive Redis delays one request by DEADLINE_S, and is then not asked for PAUSE_S."""
 
 
 class Policy(NamedTuple):
-    """So many `what` (requests, samples) a second for `holder`, counted by the window."""
+    """A limit of `per_s` `what` (requests, samples) a second for `holder`, counted by window."""
 
     holder: str
     what: str
@@ -31,12 +31,12 @@ class Policy(NamedTuple):
 
     @property
     def quota(self) -> int:
-        """What may be spent in a window."""
+        """The amount that may be spent in a window."""
         return max(1, ceil(self.per_s * self.window_s))
 
 
 class Spent(NamedTuple):
-    """Whether it could be spent; what is left of the window, and when more will be."""
+    """Whether an amount was allowed, what is left of the window, and when there will be more."""
 
     policy: Policy
     is_allowed: bool
@@ -45,7 +45,7 @@ class Spent(NamedTuple):
 
 
 class Rates:
-    """One for a process."""
+    """Counters of rates; one instance per process."""
 
     def __init__(self, redis_url: str | None) -> None:
         self._here = SlidingWindowCounterRateLimiter(MemoryStorage())
@@ -53,15 +53,15 @@ class Rates:
         self._away_until = 0.0
 
     async def spend(self, policy: Policy, amount: int) -> Spent:
-        """Count `amount`, unless that is more than is left of the window; never fails.
+        """Count `amount`, unless it exceeds what is left of the window; never raises.
 
-        While Redis is away every server counts by itself, so together they allow more.
+        While Redis is unreachable, every server counts by itself, so together they allow more.
         """
         spent = await self.spend_together(policy, amount)
         return await _spend(self._here, policy, amount) if spent is None else spent
 
     async def spend_together(self, policy: Policy, amount: int) -> Spent | None:
-        """Count what all servers spend; None without Redis, and while it is away."""
+        """Count for all servers together; None without Redis, and while it is unreachable."""
         if self._shared is None or monotonic() < self._away_until:
             return None
         try:
@@ -91,6 +91,6 @@ async def _spend(counters: SlidingWindowCounterRateLimiter, policy: Policy, amou
     is_allowed = await counters.hit(item, policy.holder, cost=amount)
     stats = await counters.get_window_stats(item, policy.holder)
     missing = 0 if is_allowed else amount - stats.remaining
-    # The window slides: what was spent evenly comes back evenly.
+    # The window slides: an amount that was spent evenly is released evenly.
     more_in_s = max(1, ceil(min(policy.window_s, missing / policy.per_s)))
     return Spent(policy, is_allowed, stats.remaining, more_in_s)

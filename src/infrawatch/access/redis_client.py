@@ -1,4 +1,4 @@
-"""How Redis is spoken to: with little patience, since nothing depends on it."""
+"""Redis clients, with short timeouts, since nothing depends on Redis."""
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -9,10 +9,10 @@ TIMEOUT_S = 0.25
 
 
 def redis_client(url: str) -> Redis:
-    """A client that connects when it is first used, and is closed as a context manager.
+    """Return a client that connects on first use, and is closed as a context manager.
 
     Raises:
-        ValueError: that is no URL of a Redis.
+        ValueError: `url` is not the URL of a Redis server.
     """
     return Redis.from_url(
         url,

@@ -1,4 +1,4 @@
-"""Who was refused, and why: counted all, logged once a minute for each site and reason."""
+"""Refused requests: all are counted, and logged once a minute for each site and reason."""
 
 from collections import OrderedDict
 from time import monotonic
@@ -13,18 +13,18 @@ log = structlog.get_logger()
 
 _PAUSE_S = 60.0
 _MOST_LOGGED = 1_000
-"""In a minute; beyond that they are only counted, for an attack must not fill a disk."""
+"""Per minute; further refusals are only counted, as an attack must not fill a disk."""
 
 
 class Refusals:
-    """One for a process."""
+    """Counts refusals, and logs them."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._logged: OrderedDict[tuple[str, str], float] = OrderedDict()  # the oldest is first
 
     def note(self, connection: HTTPConnection, reason: str, who: str | None = None) -> None:
-        """Count a refusal. `who` names a key that is known; what was sent is never logged."""
+        """Count a refusal. `who` names a known key; the credential itself is never logged."""
         self._telemetry.refused.labels(reason).inc()
         site = origin_of(connection)
         if self._is_to_log(reason, site):
@@ -42,5 +42,5 @@ class Refusals:
 
 
 def origin_of(connection: HTTPConnection) -> str:
-    """The site a request came from; those on a Unix socket come from one."""
+    """Return the site a request came from; all Unix socket connections share one."""
     return site_of(connection.client.host) if connection.client else "local"

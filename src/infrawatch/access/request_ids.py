@@ -1,4 +1,4 @@
-"""Every request has an id: the caller's, or one of ours; logs, problems and answers tell it."""
+"""Request ids, from the client or generated; logs, problems and responses include them."""
 
 import re
 import secrets
@@ -9,15 +9,15 @@ from structlog.contextvars import bind_contextvars
 HEADER = b"x-request-id"
 
 _FITS = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
-"""What ids are made of everywhere; nothing that would break a line of a log."""
+"""Characters of the usual id formats, none of which can break a log line."""
 
 _STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 
 
 class RequestIds:
-    """Takes `X-Request-Id` if it fits, else makes one, and sends it back.
+    """Takes a valid `X-Request-Id` or generates one, and returns it in the response.
 
-    It is bound for structlog, in the context of the request's own task.
+    The id is bound for structlog in the context of the request's own task.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -32,7 +32,7 @@ class RequestIds:
 
         async def telling(message: Message) -> None:
             if message["type"] in _STARTS:
-                # A list of its own: the other may belong to an answer that is sent again.
+                # A new list: the original may belong to a response that is sent again.
                 message["headers"] = [*message.get("headers", ()), (HEADER, request_id)]
             await send(message)
 

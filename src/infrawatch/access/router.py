@@ -33,7 +33,7 @@ router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_cl
 
 @router.get("/keys")
 async def list_keys(principal: MayAdministrate, database: TheDatabase) -> schemas.Keys:
-    """Keys of your tenant, revoked and expired ones too; operators see those of every tenant."""
+    """List the keys of your tenant, also revoked and expired ones; operators see all tenants."""
     async with database.reading() as connection:
         found = await KeyRepository(connection).list(_only_own(principal))
     return schemas.Keys(
@@ -66,9 +66,9 @@ async def delete_key(
     database: TheDatabase,
     key_id: Annotated[str, Path(pattern=r"^[a-z0-9]{4,32}$")],
 ) -> None:
-    """Revoke a key: every server refuses it within about two seconds, and its viewers are closed.
+    """Revoke a key: every server refuses it within about two seconds, and closes its live views.
 
-    A key that is revoked already stays so.
+    Revoking a key again has no effect.
     """
     actor = Actor(principal.name, principal.key_id)
     await revoke_key(database, key_id, actor, tenant_id=_only_own(principal))
@@ -83,7 +83,7 @@ async def list_audit(
     ] = "now",
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ENTRIES)] = 100,
 ) -> schemas.AuditPage:
-    """Who changed what, in your tenant; operators see every tenant."""
+    """List the audit trail of your tenant, newest first; operators see all tenants."""
     async with database.reading() as connection:
         found = await AuditRepository(connection).list(
             _only_own(principal),
@@ -101,9 +101,9 @@ async def list_audit(
 
 @router.post("/live/tickets", status_code=201)
 async def create_ticket(request: Request, principal: MayRead) -> schemas.Ticket:
-    """Get a ticket for `WS /v1/live`: good once, for a minute, on any server.
+    """Create a ticket for `WS /v1/live`: valid once, for a minute, on any server.
 
-    A page offers it as a subprotocol, for it cannot send a header with a WebSocket:
+    A page offers it as a subprotocol, as it cannot send a header with a WebSocket:
     `new WebSocket(url, ["infrawatch.v1", "ticket." + ticket])`.
     """
     access: Access = request.state.access

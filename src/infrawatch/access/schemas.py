@@ -1,4 +1,4 @@
-"""What those who administrate keys send, and what they get back."""
+"""Request and response models of keys, the audit trail, tickets and sessions."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -16,13 +16,13 @@ Scopes = Annotated[list[Scope], Field(min_length=1, max_length=3)]
 
 
 class Wire(BaseModel):
-    """Shapes on the wire are frozen and refuse fields they do not know."""
+    """Base of models on the wire: frozen, and refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class KeyIn(Wire):
-    """A key to make."""
+    """A key to create."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -95,7 +95,7 @@ class SessionIn(Wire):
 
 
 class UserOut(Wire):
-    """Who is asking."""
+    """The authenticated caller."""
 
     name: str
     tenant: str
@@ -105,7 +105,7 @@ class UserOut(Wire):
 
 
 class WaysOut(Wire):
-    """How somebody can sign in; an API key is always one."""
+    """The ways to sign in besides an API key, which always works."""
 
     password: bool
     oidc: Annotated[str | None, Field(description="The name of the identity provider.")]

@@ -1,4 +1,4 @@
-"""/v1/session: signing in and out, and who is signed in."""
+"""/v1/session: signing in and out, and the current session."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_cl
 
 @router.get("/session")
 async def get_session(request: Request, access: TheAccess) -> schemas.SessionOut:
-    """Who is signed in, by cookie, key or token, and the ways to sign in."""
+    """Get the caller, identified by cookie, key or token, and the ways to sign in."""
     if not access.is_required:
         return await _describe(access, None)
     return await _describe(access, await access.gate.find(request))
@@ -45,10 +45,10 @@ async def get_session(request: Request, access: TheAccess) -> schemas.SessionOut
 async def sign_in(
     request: Request, response: Response, session_in: schemas.SessionIn, access: TheAccess
 ) -> schemas.SessionOut:
-    """Begin a session: with the password, or with the key or token that the request brings.
+    """Begin a session with the password, or with the key or token in the request's headers.
 
-    The cookie of the answer is all a browser needs from then on. A session has the scopes of what
-    it was begun with, and ends with it.
+    The response sets the cookie that authenticates the browser from then on. A session has the
+    scopes of the credential it was begun with, and ends with it.
     """
     if not access.is_required:
         raise Forbidden("authentication is off: nobody needs to sign in")
@@ -61,7 +61,7 @@ async def sign_in(
 
 @router.delete("/session", status_code=204, responses={403: _FOREIGN})
 async def sign_out(request: Request, response: Response, access: TheAccess) -> None:
-    """End the session, on every server within two seconds, and with it its live views."""
+    """End the session and its live views, on every server within two seconds."""
     if not is_from_own_page(request):
         raise Forbidden(
             "a page from elsewhere may not sign you out; programs send X-Requested-With"

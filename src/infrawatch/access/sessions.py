@@ -1,4 +1,4 @@
-"""Sessions of people: a cookie whose digest is in PostgreSQL, so any server knows who it is."""
+"""User sessions: cookies whose digests are in PostgreSQL, so that any server knows them."""
 
 import asyncio
 import re
@@ -31,13 +31,13 @@ Way = Literal["password", "oidc", "key"]
 MAX_REMEMBERED = 10_000
 
 NOTE_EVERY = timedelta(minutes=1)
-"""How often it is recorded that a session is used."""
+"""How often the use of a session is recorded."""
 
 _COOKIE = re.compile(r"([0-9a-f]{16})\.[A-Za-z0-9_-]{43}")
 
 
 class Begun(NamedTuple):
-    """A session as its owner has it: the only time that the cookie is known."""
+    """A new session with its cookie, which is not known later."""
 
     cookie: str
     principal: Principal
@@ -53,9 +53,9 @@ class _Known(NamedTuple):
 
 
 class Sessions:
-    """Begins and ends sessions, and knows whose a cookie is, as of two seconds ago at worst.
+    """Begins and ends sessions, and identifies cookies; at most two seconds out of date.
 
-    While PostgreSQL is away, sessions that this process knows go on: nobody can end one meanwhile.
+    While PostgreSQL is unreachable, known sessions stay valid: none can be ended meanwhile.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Sessions:
         self._reading = asyncio.Lock()
 
     async def begin(self, principal: Principal, way: Way) -> Begun:
-        """Sign somebody in, for as long as sessions last or what they brought is good."""
+        """Begin a session, which ends after `life` or with the principal's credential."""
         session_id = secrets.token_hex(8)
         cookie = f"{session_id}.{secrets.token_urlsafe(32)}"
         session = NewSession(
@@ -91,18 +91,18 @@ class Sessions:
         return Begun(cookie, principal._replace(session_id=session_id, good_until=ends))
 
     async def end(self, principal: Principal) -> None:
-        """Sign somebody out: here at once, and on every other server within two seconds."""
+        """End a session: here at once, and on every other server within two seconds."""
         assert principal.session_id is not None
         self._known.pop(principal.session_id, None)
         actor = Actor(principal.name, principal.key_id)
-        with suppress(NotFound):  # somebody else was faster
+        with suppress(NotFound):  # it was ended concurrently
             await end_session(self._database, principal.session_id, actor)
 
     async def find_principal(self, connection: HTTPConnection) -> Principal | None:
-        """Whose session it is. Pages open WebSockets with tickets, so sessions open none.
+        """Return the session's principal. Cookies never open WebSockets: pages use tickets.
 
         Raises:
-            Forbidden: it is somebody's, but a page from elsewhere may have sent the request.
+            Forbidden: the session is valid, but a page of another site may have sent the request.
         """
         if connection.scope["type"] != "http" or find_cookie(connection) is None:
             return None
@@ -121,7 +121,7 @@ class Sessions:
         return principal
 
     async def find(self, connection: HTTPConnection) -> Principal | None:
-        """Whose session a request's cookie is; None if it is nobody's, or over."""
+        """Return the principal of a request's session cookie; None if there is no valid session."""
         cookie = find_cookie(connection)
         found = _COOKIE.fullmatch(cookie or "")
         known = None if found is None else await self._find(found[1])
@@ -142,7 +142,7 @@ class Sessions:
         return None if known is None or known.is_over() else known
 
     async def _read_anew(self, session_id: str) -> _Known | None:
-        """Read it, unless somebody did while we waited."""
+        """Read a session, unless another task did while this one waited."""
         known = self._known.pop(session_id, None)
         began = monotonic()
         if known is None or began - known.read_at >= TRUSTED_S:
@@ -172,10 +172,10 @@ class Sessions:
 
 
 async def end_session(database: Database, session_id: str, actor: Actor) -> None:
-    """End a session, and say so in the audit trail.
+    """End a session, and record it in the audit trail.
 
     Raises:
-        NotFound: there is none with this id, or not any more.
+        NotFound: there is no session with this id, or no longer.
     """
     async with database.writing() as connection:
         tenant_id = await SessionRepository(connection).end(session_id)

@@ -1,15 +1,15 @@
-"""Where requests come from: whoever has many addresses is still one sender."""
+"""Sites that requests come from: the addresses of one sender count as one."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 _BITS_OF_A_SITE = 64
-"""Whoever has an IPv6 address has all that begin like it, and may use a new one every time."""
+"""The holder of an IPv6 address has its whole /64 network, and can use a new one every time."""
 
 
 def site_of(address: str) -> str:
-    """What stands for all the addresses one sender may have: of IPv6, their network of 64 bits.
+    """Return the site that an address belongs to: for IPv6, its /64 network.
 
-    What is no address stays as it is, so that all that is "" is one sender.
+    Text that is not an address is returned unchanged, so that "" is one sender.
     """
     found = find_address(address)
     if isinstance(found, IPv6Address):
@@ -18,7 +18,7 @@ def site_of(address: str) -> str:
 
 
 def find_address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address that a text is, as IPv4 if it is that in the clothes of IPv6; None if none."""
+    """Parse an address, converting IPv4-mapped IPv6 to IPv4; return None if it is not one."""
     try:
         found = ip_address(text.partition("%")[0])  # a link-local one may name its interface
     except ValueError:

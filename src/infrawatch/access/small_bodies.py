@@ -1,4 +1,4 @@
-"""Routes that take little: a larger body is refused before it is read to its end."""
+"""Routes for small bodies: a larger one is refused before it is read completely."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -15,7 +15,7 @@ _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes; nothing that is m
 
 
 class SmallBodyRoute(APIRoute):
-    """A route whose body has at most MAX_BODY_BYTES; else it is a problem with status 413.
+    """A route that answers a body of more than MAX_BODY_BYTES with a 413 problem.
 
     The `max_body_size` of FastAPI would answer in plain text.
     """

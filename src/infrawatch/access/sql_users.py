@@ -1,4 +1,4 @@
-"""Making and dropping SQL users, each together with its line in the audit trail."""
+"""Creation and removal of SQL users, each recorded in the audit trail."""
 
 import structlog
 
@@ -11,12 +11,12 @@ log = structlog.get_logger()
 
 
 async def create_sql_user(database: Database, name: str, tenant: str, actor: Actor) -> str:
-    """Create a role of PostgreSQL that sees a tenant; gives its password, for the only time.
+    """Create a PostgreSQL role that sees one tenant; return its password, which is not kept.
 
     Raises:
         NotFound: there is no such tenant.
-        AlreadyExists: there is such a role.
-        Forbidden: we may not create roles.
+        AlreadyExists: there is a role of this name.
+        Forbidden: InfraWatch's own role may not create roles.
     """
     async with database.writing() as connection:
         tenant_id = (await TenantRepository(connection).get(tenant)).id
@@ -27,11 +27,11 @@ async def create_sql_user(database: Database, name: str, tenant: str, actor: Act
 
 
 async def drop_sql_user(database: Database, name: str, actor: Actor) -> None:
-    """Drop such a role, and cut its connections.
+    """Drop a role made by `create_sql_user`, and close its connections.
 
     Raises:
         NotFound: there is none of this name.
-        Forbidden: we may not drop roles.
+        Forbidden: InfraWatch's own role may not drop roles.
     """
     async with database.writing() as connection:
         tenant_id = await SqlUserRepository(connection).drop(name)

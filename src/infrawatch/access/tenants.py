@@ -1,4 +1,4 @@
-"""Making tenants, each together with its line in the audit trail."""
+"""Creation of tenants, recorded in the audit trail."""
 
 import structlog
 

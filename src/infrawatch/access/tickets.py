@@ -1,7 +1,7 @@
-"""Tickets: how a browser opens a WebSocket without a secret in the URL.
+"""Tickets, with which a browser opens a WebSocket without a secret in the URL.
 
-A page cannot send headers with a WebSocket, but it can name subprotocols: it asks for a ticket with
-its key, and offers `infrawatch.v1` and `ticket.<ticket>`.
+A page cannot send headers with a WebSocket, but it can name subprotocols: it requests a ticket
+with its key, and offers `infrawatch.v1` and `ticket.<ticket>`.
 """
 
 from datetime import timedelta
@@ -22,13 +22,13 @@ _PREFIX = "ticket."
 
 
 class Tickets:
-    """Gives tickets out and takes them; they are in PostgreSQL, so any server takes each once."""
+    """Issues and redeems tickets; they are in PostgreSQL, so any server can redeem each once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def give(self, principal: Principal) -> str:
-        """A ticket that lets whoever brings it in as this principal, once, within a minute."""
+        """Return a ticket that authenticates a request as this principal, once, within a minute."""
         ticket = token_urlsafe(32)
         bearer = Bearer(**principal._asdict() | {"scopes": list(principal.scopes)})
         async with self._database.writing() as connection:
@@ -53,5 +53,5 @@ class Tickets:
         return Principal(**bearer._asdict() | {"scopes": scopes})
 
     async def honours(self, principal: Principal) -> bool:  # noqa: ARG002
-        """What a ticket was given for says its key, or whatever else it was given for."""
+        """Return True: the authenticator of the underlying credential decides."""
         return True

@@ -1,4 +1,4 @@
-"""JSON web tokens of the identity provider: whether they are good, and who they are about."""
+"""JSON web tokens of the identity provider: their verification and their principals."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ from infrawatch.store.database import Database
 from infrawatch.store.tenants import TenantRepository
 
 LEEWAY = timedelta(seconds=30)
-"""How far the provider's clock may be from ours."""
+"""How far the provider's clock may differ from this server's."""
 
 MAX_CHARACTERS = 16 * 1024
 MAX_REMEMBERED = 10_000
@@ -33,7 +33,7 @@ _NEEDED = ["iss", "aud", "sub", "exp", "iat"]
 
 
 class Tokens:
-    """Verifies tokens, each once: those that were good are remembered until they expire."""
+    """Verifies tokens, each once: valid ones are remembered until they expire."""
 
     def __init__(self, database: Database, issuer: Issuer) -> None:
         self._database = database
@@ -58,22 +58,22 @@ class Tokens:
         return known
 
     async def honours(self, principal: Principal) -> bool:
-        """Whether a token of theirs would still be good; sessions answer for themselves."""
+        """Whether the principal's token has not expired; `Sessions` decides about sessions."""
         return principal.session_id is not None or _is_good(principal)
 
     async def read(self, token: str, audience: str) -> Mapping[str, Any]:
-        """What a token says, if it is one of the provider's for this audience.
+        """Return the claims of a token, if the provider issued it for this audience.
 
         Raises:
-            Unauthenticated: it is not, or not any more, or not yet.
-            ServerUnavailable: the provider has to be asked for its key, and cannot be.
+            Unauthenticated: it is invalid, has expired, or is not valid yet.
+            ServerUnavailable: the provider's key has to be fetched, and cannot be.
         """
         options = self._issuer.options
         try:
             head = jwt.get_unverified_header(token[:MAX_CHARACTERS])
-        except (InvalidTokenError, RecursionError):  # PyJWT's reader of JSON goes to any depth
+        except (InvalidTokenError, RecursionError):  # PyJWT parses JSON of any depth
             raise _wrong("cannot be read") from None
-        # What may sign is ours to say, and not the token's (RFC 8725, 3.1).
+        # The settings, not the token, decide which algorithms are allowed (RFC 8725, 3.1).
         if head.get("alg") not in options.algorithms:
             raise _wrong("is signed in a way that is not in INFRAWATCH_OIDC_ALGORITHMS")
         key = await self._issuer.find_key(str(head.get("kid")))
@@ -94,10 +94,10 @@ class Tokens:
             raise _wrong(f"is not good: {error}") from None
 
     async def to_principal(self, claims: Mapping[str, Any]) -> Principal:
-        """Who claims are about: their tenant and scopes, as the settings say.
+        """Return the principal of claims, with tenant and scopes as the settings define them.
 
         Raises:
-            Unauthenticated: they belong to a tenant that is not there.
+            Unauthenticated: the tenant does not exist, or a claim is unusable.
         """
         options = self._issuer.options
         name = _to_name(claims)
@@ -138,7 +138,7 @@ def _is_good(principal: Principal) -> bool:
 
 
 def _find(claims: Mapping[str, Any], path: str) -> Any:
-    """The claim of this name, or, of `a.b`, the member b of the claim a."""
+    """Return the claim of this name or, for `a.b`, the member b of the claim a."""
     found: Any = claims.get(path)
     if found is None:
         found = claims
@@ -148,7 +148,7 @@ def _find(claims: Mapping[str, Any], path: str) -> Any:
 
 
 def _to_name(claims: Mapping[str, Any]) -> str:
-    """For people: in the header of the page, in the log and in the audit trail."""
+    """Return a name for people, in the page's header, the log and the audit trail."""
     for claim in ("preferred_username", "email", "sub"):
         name = "".join(c for c in str(claims.get(claim) or "") if c.isprintable())
         if name:

@@ -1,7 +1,7 @@
-"""How many live connections there are: in Redis over all servers, or here while it is away.
+"""Counts of live connections: in Redis for all servers, or here while it is unreachable.
 
-Each one is a lease, which its server renews for as long as it lasts: those of a server that dies
-are over soon.
+Each connection is a lease, which its server renews while it lasts: the leases of a server that
+dies expire soon.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ RENEW_EVERY_S = 10.0
 
 _KEY = "infrawatch:live_connections:"
 
-# Redis' own clock counts, so that servers need not agree on the time.
+# Redis' own clock is used, so that servers need not agree on the time.
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 """
 
-# KEYS: the holder; ARGV: how many there may be, how long a lease lasts, the new one.
+# KEYS: the holder; ARGV: the limit, the duration of a lease, the new lease.
 _TAKE = f"""{_NOW}
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
@@ -38,7 +38,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 
-# KEYS: the holder; ARGV: how long a lease lasts, those of one server.
+# KEYS: the holder; ARGV: the duration of a lease, the leases of one server.
 _RENEW = f"""{_NOW}
 for place = 2, #ARGV do redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[place]) end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
@@ -46,7 +46,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 
 
 class Viewers:
-    """One for a process. A holder is a tenant or a key, by name."""
+    """One instance per process. A holder is a tenant or a key, by name."""
 
     def __init__(self, redis_url: str | None) -> None:
         self._redis_url = redis_url
@@ -55,9 +55,9 @@ class Viewers:
 
     @asynccontextmanager
     async def counted(self, holder: str, most: int) -> AsyncGenerator[bool, None]:
-        """Count one more until the block ends, if there is room; gives whether there is.
+        """Count a connection until the block ends, if there is room; yield whether there is.
 
-        While Redis is away every server counts by itself, so together they allow more.
+        While Redis is unreachable, every server counts by itself, so together they allow more.
         """
         lease = token_hex(8)
         leases = self._leases.setdefault(holder, set())
@@ -76,14 +76,14 @@ class Viewers:
                 self._leases.pop(holder, None)
 
     async def run(self) -> None:
-        """Renew the leases there are, for ever."""
+        """Renew the leases of this process, forever."""
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
             for holder, leases in list(self._leases.items()):
                 await self._ask(_RENEW, holder, LEASE_S, *leases)
 
     async def _ask(self, script: str, holder: str, *arguments: str | int) -> object:
-        """What a script answers; None without Redis, and while it is away."""
+        """Return the result of a script; None without Redis, and while it is unreachable."""
         if self._redis_url is None or monotonic() < self._away_until:
             return None
         try:

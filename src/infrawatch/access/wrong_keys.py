@@ -1,4 +1,4 @@
-"""How many wrong keys came from where: whoever tries many is not answered for a while."""
+"""Counts of wrong keys by site: further ones from a site that sends many are refused."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -8,20 +8,20 @@ from time import monotonic
 from infrawatch.access.rates import Policy, Rates
 
 AT_ONCE = 10
-"""Wrong keys of one site that are answered as such; people mistype, agents keep an old key."""
+"""Wrong keys of one site that are tolerated at once: people mistype, agents keep an old key."""
 
 ONE_MORE_S = 6.0
-"""After so long, one more is."""
+"""After this time, one more is tolerated."""
 
 MAX_SITES = 10_000
 
 
 class WrongKeys:
-    """Counts by site, as `site_of` has it: a host has as many addresses of IPv6 as it likes.
+    """Counts by site (see `site_of`), as a host can have any number of IPv6 addresses.
 
-    Nobody with a right key is ever asked about here, so others behind the same address lose
-    nothing. What is remembered is bounded: the site that was quiet for longest is forgotten.
-    All servers count together in Redis, which is not asked once this one has had enough by itself.
+    Valid keys are never checked here, so other clients behind the same address are unaffected.
+    Memory is bounded: the site that was quiet for longest is forgotten. All servers count together
+    in Redis, which is not asked once this process has counted too many by itself.
     """
 
     def __init__(self, rates: Rates, what: str, clock: Callable[[], float] = monotonic) -> None:
@@ -31,7 +31,7 @@ class WrongKeys:
         self._paid_until: OrderedDict[str, float] = OrderedDict()
 
     async def add(self, site: str) -> timedelta | None:
-        """Count a wrong key; gives how long until another is looked at, if there are too many."""
+        """Count a wrong key; return the delay until the next is tolerated, if too many."""
         pause = self._add_here(site)
         if pause is not None:
             return pause
