@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from time import monotonic
 
-RESTS = 3
-"""Length of a pause as a multiple of the piece before it: at most a quarter of a core in all."""
+RESTS = 9
+"""Length of a pause as a multiple of the piece before it: about a tenth of a core in all."""
 
 LONGEST_REST_S = 0.02
 """Maximum pause: a piece that took longer mostly waited for the database or for other work."""
