@@ -36,7 +36,7 @@ def agent(
 ) -> None:
     """Send this machine's metrics to a server, under node_exporter's names.
 
-    What the server does not have yet is kept on disk, so nothing is lost while it is away.
+    Unsent samples are kept on disk, so that none are lost while the server is unreachable.
     """
     settings = read_settings(
         AgentSettings, url=url, key_file=key_file, interval=interval, spool_dir=spool_dir

@@ -1,4 +1,4 @@
-"""Finds the file of the command that was asked for."""
+"""The command line: finds the module of the requested command."""
 
 import gc
 from collections.abc import Generator
@@ -31,10 +31,10 @@ _NAMES = (
 
 
 class _Commands(TyperGroup):
-    """Imports a command when it is asked for.
+    """Imports a command only when it is requested.
 
-    The server takes a second to import, and `database-url` or a container's `healthcheck`
-    need nothing of it.
+    The server takes a second to import, and `database-url` or a container's `healthcheck` do not
+    need it.
     """
 
     @override
@@ -48,19 +48,19 @@ class _Commands(TyperGroup):
         name = cmd_name.replace("-", "_")
         with _without_collector():
             found = getattr(import_module(f"infrawatch.cli.{name}"), name)
-        if not isinstance(found, typer.Typer):  # else it has commands of its own
+        if not isinstance(found, typer.Typer):  # otherwise it has subcommands
             single = typer.Typer(add_completion=False)
             single.command(cmd_name)(found)
             found = single
         command = typer.main.get_command(found)
         assert isinstance(command, TyperCommand | TyperGroup)
-        command.name = cmd_name  # a group has none of its own, and `--help` would list a blank
+        command.name = cmd_name  # groups have no name, and `--help` would list a blank
         return command
 
 
 @contextmanager
 def _without_collector() -> Generator[None, None, None]:
-    """What is imported stays: to look for garbage in it takes a fifth of a start."""
+    """Disable garbage collection during an import: it would take a fifth of the start-up time."""
     gc.disable()
     try:
         yield

@@ -1,4 +1,4 @@
-"""`infrawatch compact`: make the store small now."""
+"""`infrawatch compact`: compact the store now."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -24,7 +24,7 @@ Everything = Annotated[
 
 
 def compact(data_dir: DataDir = None, everything: Everything = False) -> None:
-    """Compact what was committed until now, with or without a running server.
+    """Compact all samples committed so far, with or without a running server.
 
     A server does this by itself, some minutes after samples arrive.
     """

@@ -1,4 +1,4 @@
-"""Which database a command means."""
+"""The database that a command works on."""
 
 import os
 import socket
@@ -22,13 +22,13 @@ from infrawatch.store.migrations import find_difference, find_revision
 async def chosen_database_url(
     data_dir: Path | None, *, may_be_new: bool = False
 ) -> AsyncGenerator[str]:
-    """The URL of the embedded database if `--data-dir` names one, else INFRAWATCH_DATABASE_URL.
+    """Yield the URL of the embedded database in `--data-dir`, else INFRAWATCH_DATABASE_URL.
 
-    Without either it is the embedded one in the default place. The embedded PostgreSQL may be
-    running already; if not it runs for the block.
+    Without either, it is the embedded database in the default directory. The embedded PostgreSQL
+    may already be running; if not, it runs until the block ends.
 
     Raises:
-        CannotStart: there is none, and it must not be a new one; or it cannot be had.
+        CannotStart: there is none and `may_be_new` is false, or it cannot be started.
     """
     settings = read_settings(Settings, data_dir=data_dir)
     url = find_configured_url(settings) if data_dir is None else None
@@ -43,10 +43,10 @@ async def chosen_database_url(
 
 @asynccontextmanager
 async def migrated_database(data_dir: Path | None) -> AsyncGenerator[Database]:
-    """The database that `chosen_database_url` means, for a command that needs our tables.
+    """Open the database of `chosen_database_url`, for a command that needs InfraWatch's tables.
 
     Raises:
-        CannotStart: it cannot be reached, or is not at the schema that this version speaks.
+        CannotStart: it is unreachable, or not at the schema of this version.
     """
     async with chosen_database_url(data_dir) as url:
         await check_schema(url)
@@ -55,10 +55,10 @@ async def migrated_database(data_dir: Path | None) -> AsyncGenerator[Database]:
 
 
 async def check_schema(url: str) -> None:
-    """Make sure that a database is at the schema that this version speaks.
+    """Check that a database is at the schema of this version.
 
     Raises:
-        CannotStart: it is not, or it cannot be reached; the message says what to do.
+        CannotStart: it is not, or is unreachable; the message says what to do.
     """
     difference = find_difference(await find_schema(url))
     if difference is not None:
@@ -66,19 +66,19 @@ async def check_schema(url: str) -> None:
 
 
 def calling_user() -> Actor:
-    """Who runs this command, for the audit trail."""
+    """Return the user who runs this command, for the audit trail."""
     try:
         user = getuser()
-    except (KeyError, OSError):  # a container may run as a number without a name
+    except (KeyError, OSError):  # a container may run as a user id without a name
         user = str(os.getuid())
     return Actor(f"{user} at {socket.gethostname()}")
 
 
 def find_configured_url(settings: Settings) -> str | None:
-    """The URL of a PostgreSQL that is not the embedded one, if the user named one.
+    """Return the URL of an external PostgreSQL, if one is configured.
 
     Raises:
-        CannotStart: what the user named is not such a URL.
+        CannotStart: the configured value is not a PostgreSQL URL.
     """
     if settings.database_url is None:
         return None
@@ -92,10 +92,10 @@ def find_configured_url(settings: Settings) -> str | None:
 
 
 async def find_schema(url: str) -> str | None:
-    """The revision a database is at; None when it was never migrated.
+    """Return the schema revision of a database; None if it was never migrated.
 
     Raises:
-        CannotStart: it cannot be reached, or does not let us in.
+        CannotStart: it is unreachable, or refuses the connection.
     """
     try:
         async with Database.open(url) as database:

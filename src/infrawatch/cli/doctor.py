@@ -1,4 +1,4 @@
-"""`infrawatch doctor`: what is wrong here, and what to do about it."""
+"""`infrawatch doctor`: finds problems of an installation, and says how to fix them."""
 
 import os
 import resource
@@ -27,10 +27,10 @@ from infrawatch.store.migrations import find_difference, find_revision
 OK, WARNING, FAULT = "ok", "warning", "FAULT"
 
 OLDEST, NEWEST = 15, 18
-"""Versions of PostgreSQL the suite runs on."""
+"""Versions of PostgreSQL that the tests run on."""
 
 OTHER_CONNECTIONS = 8
-"""Of each server process beside those that settings count: for upkeep, and for keys."""
+"""Of each server process, in addition to those in the settings: for upkeep, and for keys."""
 
 ACCESS_CONNECTIONS = 2
 MOST_SKEW = timedelta(seconds=2)
@@ -38,7 +38,7 @@ GIB = 1024**3
 LEAST_FREE_BYTES = GIB
 ENOUGH_FREE_BYTES = 10 * GIB
 LEAST_FILES, ENOUGH_FILES = 1_024, 8_192
-"""Every sender and viewer is one."""
+"""Every sender and every viewer takes one."""
 
 KINDS = (Settings, AgentSettings, LogSettings)
 
@@ -92,7 +92,7 @@ def _settings() -> Iterator[Finding]:
 
 
 def _names() -> Iterator[Finding]:
-    """Variables that nobody reads are mistyped, most of the time."""
+    """Find unknown INFRAWATCH_ variables, which are mostly misspelled."""
     known = {f"INFRAWATCH_{name.upper()}" for kind in KINDS for name in kind.model_fields}
     given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
     for name in sorted(given - known):
@@ -103,7 +103,7 @@ def _names() -> Iterator[Finding]:
 
 
 def _files() -> Iterator[Finding]:
-    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)  # the server raises its own to that
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)  # the server raises its limit to this
     if limit in range(ENOUGH_FILES):
         yield Finding(
             FAULT if limit < LEAST_FILES else WARNING,
@@ -116,7 +116,7 @@ def _files() -> Iterator[Finding]:
 
 
 def _disks(settings: Settings) -> Iterator[Finding]:
-    """Where the embedded PostgreSQL and the agent keep their files, if they do on this machine."""
+    """Check the disks of the embedded PostgreSQL and the agent, if they have files here."""
     agent = read_settings(AgentSettings)
     for path in (Home.resolve(settings.data_dir).path, agent.spool_dir):
         if not path.exists():
@@ -215,7 +215,7 @@ def _configuration(facts: Facts, settings: Settings) -> Iterator[Finding]:
 
 
 def _clock(least: timedelta, most: timedelta) -> Finding:
-    """Its clock is ahead of ours by something between these, as the question took a while."""
+    """Check the clock, which is ahead of the local one by an amount between the two bounds."""
     skew = min(abs(least), abs(most))
     if skew > MOST_SKEW and (least > timedelta()) == (most > timedelta()):
         text = f"The database's differs by {skew.total_seconds():.0f} s: let both use NTP."

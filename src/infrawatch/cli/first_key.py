@@ -1,4 +1,4 @@
-"""The first key: without one, nobody could make the others over the network."""
+"""The first key: without it, no others could be created over the network."""
 
 from infrawatch.access.provisioning import find_first_key
 from infrawatch.settings import Settings
@@ -6,9 +6,9 @@ from infrawatch.store.database import Database
 
 
 async def tell_first_key(url: str, settings: Settings) -> None:
-    """Print an admin key if keys are required and none with that scope was ever made.
+    """Print an admin key if keys are required and none with that scope was ever created.
 
-    With INFRAWATCH_ADMIN_KEY_FILE it is in that file instead, and nothing is printed.
+    With INFRAWATCH_ADMIN_KEY_FILE, the key is in that file instead, and nothing is printed.
     """
     if settings.authentication != "required":
         return

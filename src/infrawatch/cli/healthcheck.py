@@ -10,7 +10,7 @@ from infrawatch.client.url import local_url
 from infrawatch.errors import CannotStart
 from infrawatch.settings import Settings
 
-# Less than the patience of those who ask: Docker's default is 30 s, Kubernetes' often 5.
+# Less than the timeout of the callers: Docker's default is 30 s, Kubernetes' is often 5 s.
 _DEADLINE_S = 4.0
 
 Url = Annotated[

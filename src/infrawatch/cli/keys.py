@@ -1,4 +1,4 @@
-"""`infrawatch keys`: who may write, read and administrate."""
+"""`infrawatch keys`: API keys, which permit writing, reading and administration."""
 
 import sys
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ def list_keys(
     tenant: Annotated[str | None, typer.Option(help="Those of one tenant.")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show all keys, also those that are revoked or have expired; never their secrets."""
+    """Show all keys, including revoked and expired ones; never their secrets."""
     run_until_stopped(_list(data_dir, tenant))
 
 
@@ -142,10 +142,10 @@ async def _revoke(data_dir: Path | None, key_id: str) -> None:
 
 
 def parse_name(name: str, parameter: str) -> str:
-    """A name as keys and tenants may have it.
+    """Return a name, if keys and tenants may have it.
 
     Raises:
-        BadParameter: it is not; `parameter` is what the message calls it.
+        BadParameter: they may not; the message calls it `parameter`.
     """
     try:
         return TypeAdapter[str](Name).validate_python(name)
@@ -174,5 +174,5 @@ def _parse_expires(expires: str | None) -> datetime | None:
 
 
 def _say(sentence: str) -> None:
-    """To people: what a program reads is on stdout alone."""
+    """Print a message for people to stderr; stdout has only what programs read."""
     print(sentence, file=sys.stderr)

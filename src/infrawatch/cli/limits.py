@@ -1,4 +1,4 @@
-"""`infrawatch limits`: how much tenants and keys may do."""
+"""`infrawatch limits`: the limits of tenants and keys."""
 
 from pathlib import Path
 from typing import Annotated
@@ -64,7 +64,7 @@ def clear(tenant: Tenant = "default", key: Key = None, data_dir: DataDir = None)
 
 @limits.command("list")
 def list_limits(data_dir: DataDir = None) -> None:
-    """Show all limits; `-` is none."""
+    """Show all limits; `-` means no limit."""
     run_until_stopped(_list(data_dir))
 
 

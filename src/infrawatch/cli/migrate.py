@@ -1,4 +1,4 @@
-"""`infrawatch migrate`: the schema this version speaks."""
+"""`infrawatch migrate`: brings the database to the schema of this version."""
 
 from typing import Annotated
 
@@ -20,7 +20,7 @@ To = Annotated[
 
 
 def migrate(data_dir: DataDir = None, to: To = None) -> None:
-    """Migrate the database to the schema of this version; does nothing if it is there.
+    """Migrate the database to the schema of this version; does nothing if it is up to date.
 
     Without --data-dir it is the database in INFRAWATCH_DATABASE_URL, if that is set.
     """
@@ -30,7 +30,7 @@ def migrate(data_dir: DataDir = None, to: To = None) -> None:
 
 async def _migrate(data_dir: DataDir, to: To) -> None:
     async with chosen_database_url(data_dir, may_be_new=True) as url:
-        await find_schema(url)  # or says in one sentence why it cannot be had
+        await find_schema(url)  # fails with one sentence if it is unusable
         if to is None:
             await upgrade(url)
         else:

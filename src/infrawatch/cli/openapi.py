@@ -8,5 +8,5 @@ from infrawatch.settings import Settings
 
 
 def openapi() -> None:
-    """Print the OpenAPI document that the server has at /openapi.json."""
+    """Print the OpenAPI document that the server serves at /openapi.json."""
     print(json.dumps(create_app(read_settings(Settings)).openapi(), indent=2))

@@ -1,4 +1,4 @@
-"""Options that several commands take, and the variables beneath them."""
+"""Options shared by several commands, and the environment variables behind them."""
 
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -34,10 +34,10 @@ KeyFile = Annotated[
 
 
 def read_settings(kind: type[AnySettings], **options: Any) -> AnySettings:
-    """Read the variables, `.env` beneath them and `options` that are not None above them.
+    """Read settings: `options` that are not None, then environment variables, then `.env`.
 
     Raises:
-        CannotStart: one does not make sense; the message names it, but not what it held.
+        CannotStart: one is invalid; the message names it, but does not show its value.
     """
     given = {name: value for name, value in options.items() if value is not None}
     try:

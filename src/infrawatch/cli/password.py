@@ -1,4 +1,4 @@
-"""`infrawatch password`: the administrator's, for the dashboard."""
+"""`infrawatch password`: the administrator's password, for the dashboard."""
 
 import sys
 from getpass import getpass
@@ -22,13 +22,13 @@ password = typer.Typer(
 
 @password.command("set")
 def set_it(data_dir: DataDir = None) -> None:
-    """Ask for the password, or read it from a pipe. Sessions of another password end."""
+    """Ask for the password, or read it from a pipe. Sessions of the previous password end."""
     run_until_stopped(_set(data_dir, _ask()))
 
 
 @password.command()
 def remove(data_dir: DataDir = None) -> None:
-    """Remove the password; whoever signed in with it is signed out."""
+    """Remove the password, and end the sessions that were begun with it."""
     run_until_stopped(_remove(data_dir))
 
 
@@ -45,10 +45,10 @@ async def _remove(data_dir: Path | None) -> None:
 
 
 def _ask() -> str:
-    """A password that is long enough, said twice where somebody types it.
+    """Return a password of acceptable length, which has to be typed twice at a terminal.
 
     Raises:
-        CannotStart: it is not, or the two differ.
+        CannotStart: its length is not acceptable, or the two differ.
     """
     try:
         if not sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""How commands run: logs as the settings say, and until they end or somebody stops them."""
+"""How commands run: logging as configured, until they end or are stopped by a signal."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -13,10 +13,10 @@ from infrawatch.telemetry import configure_logging
 
 
 def set_up_logging() -> None:
-    """Log as INFRAWATCH_LOG_FORMAT and INFRAWATCH_LOG_LEVEL say.
+    """Configure logging from INFRAWATCH_LOG_FORMAT and INFRAWATCH_LOG_LEVEL.
 
     Raises:
-        CannotStart: one of them does not make sense.
+        CannotStart: one of them is invalid.
     """
     logs = read_settings(LogSettings)
     configure_logging(logs.log_format, logs.log_level)
@@ -25,8 +25,8 @@ def set_up_logging() -> None:
 def run_until_stopped(work: Coroutine[object, object, None]) -> None:
     """Run `work` to its end, or until Ctrl-C or SIGTERM.
 
-    Both cancel it, so what it opened is closed from the inside out. A second signal cuts short
-    what the first is waiting for.
+    Both cancel it, so that it closes its resources in reverse order. A second signal also cancels
+    what this shutdown is waiting for.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_cancelled_by_signals(work))

@@ -1,4 +1,4 @@
-"""`infrawatch serve`: the server alone, on a PostgreSQL that somebody else runs."""
+"""`infrawatch serve`: the server alone, on an external PostgreSQL."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ from infrawatch.settings import Settings
 Workers = Annotated[
     int | None, typer.Option(help="Processes that share the port [INFRAWATCH_WORKERS; 1]")
 ]
-# How a worker is told which of its parent's sockets is its own.
+# Tells a worker which of its parent's sockets to use.
 Listener = Annotated[int | None, typer.Option(hidden=True)]
 
 
@@ -29,7 +29,7 @@ def serve(
 ) -> None:
     """Serve the API on the database in INFRAWATCH_DATABASE_URL.
 
-    The database has to be migrated already. Any number of these may share one database.
+    The database has to be migrated already. Any number of servers can share one database.
     """
     settings = read_settings(Settings, host=host, port=port, workers=workers)
     set_up_logging()

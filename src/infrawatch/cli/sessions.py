@@ -1,4 +1,4 @@
-"""`infrawatch sessions`: who is signed in, and signing them out."""
+"""`infrawatch sessions`: shows and ends sessions."""
 
 import sys
 from datetime import timedelta
@@ -26,7 +26,7 @@ sessions = typer.Typer(
 
 @sessions.command("list")
 def list_sessions(data_dir: DataDir = None) -> None:
-    """Show all sessions that are not over."""
+    """Show all current sessions."""
     run_until_stopped(_list(data_dir, read_settings(Settings).session_idle))
 
 
@@ -37,7 +37,7 @@ def end(
     ],
     data_dir: DataDir = None,
 ) -> None:
-    """Sign somebody out, on every server, within about two seconds."""
+    """End a session, on every server, within about two seconds."""
     run_until_stopped(_end(data_dir, session_id))
 
 

@@ -1,4 +1,4 @@
-"""`infrawatch sql-users`: roles of PostgreSQL that see one tenant, for psql and BI tools."""
+"""`infrawatch sql-users`: PostgreSQL roles that see one tenant, for psql and BI tools."""
 
 import re
 import sys
@@ -38,7 +38,7 @@ def create(
     tenant: Annotated[str, typer.Option(help="Whose data it sees.")] = "default",
     data_dir: DataDir = None,
 ) -> None:
-    """Create a role of PostgreSQL, and print its URL with the password: once."""
+    """Create a PostgreSQL role, and print its URL with the password, which is not shown again."""
     run_until_stopped(_create(data_dir, _parse_name(name), tenant))
 
 
@@ -50,7 +50,7 @@ def list_sql_users(data_dir: DataDir = None) -> None:
 
 @sql_users.command()
 def drop(name: Name, data_dir: DataDir = None) -> None:
-    """Drop a role that `create` made; its connections end at once."""
+    """Drop a role that `create` created, and close its connections at once."""
     run_until_stopped(_drop(data_dir, _parse_name(name)))
 
 

@@ -1,4 +1,4 @@
-"""`infrawatch tenants`: who shares an installation without seeing anything of each other."""
+"""`infrawatch tenants`: tenants, which share an installation but not their data."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +26,7 @@ def create(
     name: Annotated[str, typer.Argument(help="Up to 100 letters, digits and . : @ / + - _")],
     data_dir: DataDir = None,
 ) -> None:
-    """Create a tenant; `infrawatch keys create --tenant NAME` lets somebody in."""
+    """Create a tenant; `infrawatch keys create --tenant NAME` creates keys for it."""
     run_until_stopped(_create(data_dir, parse_name(name, "NAME")))
 
 

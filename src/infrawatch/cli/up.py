@@ -1,4 +1,4 @@
-"""`infrawatch up`: everything on this machine, with one command."""
+"""`infrawatch up`: runs everything on this machine with one command."""
 
 import asyncio
 import shlex
@@ -69,7 +69,7 @@ async def _up(settings: Settings, agent: AgentSettings | None) -> None:
 async def _find_key_file(
     agent: AgentSettings | None, url: str, home: Home, settings: Settings
 ) -> Path | None:
-    """Where the agent of this command has its key: one is made for it, if it needs one."""
+    """Return the agent's key file, if it needs one; without a configured one, create it."""
     if agent is None or settings.authentication != "required":
         return None
     if agent.key_file is not None:
@@ -122,7 +122,7 @@ def _describe(agent: AgentSettings | None) -> str:
 
 
 def _command(*words: str | Path) -> str:
-    """How to call us again, by a path that works whatever is on PATH."""
+    """Return a command line of InfraWatch that works whatever is on PATH."""
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())

@@ -23,9 +23,9 @@ Since = Annotated[
 
 
 def watch(match: Match, url: Url = None, key_file: KeyFile = None, since: Since = None) -> None:
-    """Show the samples of some series as they are committed, until Ctrl-C.
+    """Show the samples of matching series as they are committed, until Ctrl-C.
 
-    In a terminal it is a table of the last samples; elsewhere every sample is a line.
+    A terminal shows a table of the last samples; otherwise, each sample is printed on a line.
     """
     settings = read_settings(AgentSettings, url=url, key_file=key_file)
     set_up_logging()
