@@ -1,1 +1,1 @@
-"""Who is asking."""
+"""Authentication, authorization and limits."""

@@ -61,7 +61,7 @@ class Gate:
 
         Raises:
             Unauthenticated: there is no valid credential.
-            TooManyWrongKeys: there is none, and there were too many wrong ones from the same site.
+            TooManyWrongKeys: there were too many invalid credentials from the same site.
             ScopeMissing: the principal lacks the scope.
             LimitExceeded: the principal sends too many requests.
             StoreUnavailable: the credential cannot be checked now.
@@ -85,7 +85,7 @@ class Gate:
 
         Raises:
             Unauthenticated: there is no valid credential.
-            TooManyWrongKeys: there is none, and there were too many wrong ones from the same site.
+            TooManyWrongKeys: there were too many invalid credentials from the same site.
             StoreUnavailable: the credential cannot be checked now.
         """
         try:
@@ -98,7 +98,7 @@ class Gate:
 
         Raises:
             Unauthenticated: the credential is invalid.
-            TooManyWrongKeys: it is invalid, as too many others from the same site were.
+            TooManyWrongKeys: there were too many invalid credentials from the same site.
             StoreUnavailable: the credential cannot be checked now.
         """
         try:

@@ -77,8 +77,8 @@ class Issuer:
     @classmethod
     @asynccontextmanager
     async def open(cls, options: OidcOptions) -> AsyncGenerator[Self, None]:
-        # Redirects and proxies of the environment are not followed, as they could supply other
-        # keys. Compression is not accepted, as it lets a response grow when it is read.
+        # No redirects and no proxies from the environment, which could lead to other keys.
+        # No compression, so that a response does not grow when it is read.
         headers = {"Accept-Encoding": "identity"}
         async with AsyncClient(timeout=DEADLINE_S, trust_env=False, headers=headers) as client:
             yield cls(options, client)
