@@ -8,7 +8,7 @@ from infrawatch.errors import InfraWatchError
 
 
 def main() -> None:
-    """Run a command; an error the user can fix is a sentence on stderr and exit code 1."""
+    """Run a command; errors that users can fix are one sentence on stderr and exit code 1."""
     sentences: list[str] = []
     try:
         app(prog_name="infrawatch")

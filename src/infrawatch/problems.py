@@ -102,7 +102,7 @@ def headers_of(error: InfraWatchError) -> dict[str, str]:
 
 
 class AnswerWhenCutShort:
-    """Answers requests that a shutdown cancels with a 503 problem, so that clients retry.
+    """Answers with a 503 problem when a shutdown cancels a request, so that clients retry.
 
     uvicorn would answer such requests with 500, on which senders drop their data.
     """

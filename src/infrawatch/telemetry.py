@@ -251,7 +251,7 @@ def configure_logging(log_format: str, log_level: str) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Return False for futures that asyncpg abandons when a connection dies during a COPY.
+    """Return False for records of futures that asyncpg abandons when a COPY's connection dies.
 
     The caller of the COPY gets the error itself; the abandoned future would look like a bug here.
     """

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with deadlines for slow peers and limits on connections."""
+"""uvicorn's HTTP protocol, which cuts off slow peers and excess connections."""
 
 import asyncio
 import logging
