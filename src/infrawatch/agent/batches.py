@@ -14,11 +14,11 @@ from infrawatch.client.series import Receipt
 MAX_SERIES = 10_000
 MAX_SAMPLES = 50_000
 MAX_LABEL_CHARACTERS = 4096
-"""What a server takes in one batch."""
+"""The limits of a server for one batch."""
 
 _DESCRIBE_EVERY_MS = 600_000
-"""Types, units and help are a third of a batch's text and never change. Said so rarely they
-cost nothing, and a server with a new database learns them all the same."""
+"""Types, units and help are a third of a batch's text and never change. Sent this rarely they
+cost almost nothing, and a server with a new database still receives them."""
 
 _UNSENDABLE = re.compile("[\0\ud800-\udfff]")
 _PLACE = re.compile(r"/series/(?P<series>\d+)(?:/samples/(?P<sample>\d+))?")
@@ -35,9 +35,9 @@ class Body(NamedTuple):
 
 
 class Encoder:
-    """Turns readings into batches; `labels` go on every series, unless it has its own of that name.
+    """Encodes readings as batches; `labels` are added to every series that does not set them.
 
-    The text that names a series is made once and kept while the series is there.
+    The text that names a series is encoded once and kept while the series exists.
     """
 
     def __init__(self, labels: Mapping[str, str]) -> None:
@@ -46,10 +46,10 @@ class Encoder:
         self._described_ms = -_DESCRIBE_EVERY_MS
 
     def encode(self, readings: Iterable[Reading], *, time_ms: int) -> list[Body]:
-        """Make as few batches as hold the readings.
+        """Encode the readings in as few batches as possible.
 
-        Of two readings that name the same series the first stays; a value that is not
-        finite has no place in JSON and is left out.
+        Of several readings of the same series the first is kept. Values that are not finite
+        are left out, because JSON cannot represent them.
         """
         is_described = not 0 <= time_ms - self._described_ms < _DESCRIBE_EVERY_MS
         if is_described:
@@ -76,7 +76,7 @@ class Encoder:
 
 
 def merged(bodies: Sequence[bytes]) -> Body:
-    """One batch of all of them, each series once; samples stay in the order of the bodies."""
+    """Merge batches into one, with each series once; samples keep the order of the bodies."""
     whole: dict[_Key, dict[str, Any]] = {}
     for series in (one for body in bodies for one in _read(body)):
         key = (series["metric"], tuple(series["labels"].items()))
@@ -88,7 +88,7 @@ def merged(bodies: Sequence[bytes]) -> Body:
 
 
 def halves(body: bytes) -> tuple[Body, ...]:
-    """Two batches with half of the series each; none if there is only one series."""
+    """Split a batch into two with half of the series each; empty if there is only one series."""
     series = _read(body)
     middle = len(series) // 2
     return (_to_body(series[:middle]), _to_body(series[middle:])) if middle else ()
@@ -137,5 +137,5 @@ def _description(family: Family) -> str:
 
 
 def _clean(value: str) -> str:
-    """What the system hands us may be bytes in no encoding, or longer than a label may be."""
+    """Text of the system may hold bytes that cannot be decoded, or be too long for a label."""
     return _UNSENDABLE.sub("\N{REPLACEMENT CHARACTER}", value)[:MAX_LABEL_CHARACTERS]

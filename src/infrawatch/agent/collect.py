@@ -103,7 +103,7 @@ class Collection:
     def _read(self, name: str) -> Iterator[Reading]:
         started = perf_counter()
         try:
-            # Not as they come: what a collector read before it failed is half a picture.
+            # As a list: the readings from before a failure would be an incomplete picture.
             readings = list(self._collectors[name]())
         except Exception as error:  # noqa: BLE001  # whatever it is, the others go on
             self._failures[name] += 1

@@ -1,4 +1,4 @@
-"""The agent's life: what it is told, and its two tasks."""
+"""The agent: its options and its two tasks."""
 
 import asyncio
 import math
@@ -24,7 +24,7 @@ from infrawatch.model.timerange import now_us
 log = structlog.get_logger(__name__)
 
 JOB = "node"
-"""What node_exporter's own dashboards and alerting rules (its mixin) look for by default."""
+"""The job that node_exporter's dashboards and alerting rules (its mixin) expect by default."""
 
 _SHORTEST_INTERVAL = timedelta(milliseconds=100)
 _LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_.]{0,199}")
@@ -33,14 +33,14 @@ _MAX_LABELS = 32
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
-    """Where to send, and what to say.
+    """The options of an agent.
 
-    `labels` are put on every series, and may replace `instance` (the host's name) and `job`.
+    `labels` are added to every series, and may replace `instance` (the host's name) and `job`.
     `key_file` is read before each attempt that follows a refusal of the key, so that a key
     can be changed while the agent runs.
 
     Raises:
-        InvalidInput: one of them cannot be; the message names it.
+        InvalidInput: an option is not valid; the message names it.
     """
 
     url: str
@@ -71,8 +71,8 @@ class AgentOptions:
 async def run(options: AgentOptions) -> None:
     """Collect, spool and send until cancelled.
 
-    What is in the spool when it ends, however it ends, is sent when it runs again. Work that
-    blocks is done in threads, so that the agent may share its event loop with a server.
+    Batches in the spool when it ends, however it ends, are sent when it runs again. Blocking
+    work runs in threads, so that the agent may share its event loop with a server.
 
     Raises:
         CannotStart: the spool directory cannot be written, or another agent uses it.
@@ -101,9 +101,9 @@ async def run(options: AgentOptions) -> None:
 
 
 class Grid:
-    """Puts times that are all but regular on a regular grid.
+    """Aligns almost regular times to a regular grid.
 
-    Samples a step apart take the least room in a chunk. As in Prometheus
+    Evenly spaced samples take the least space in a chunk. As in Prometheus
     (`scrape.timestamp-tolerance`) a time moves by no more than 1 % of the interval, here
     also by no more than 10 ms. A time further off, such as after a clock was set, begins a
     new grid.
@@ -125,7 +125,7 @@ class Grid:
 
 
 async def _repeat(work: Callable[[], Awaitable[None]], interval: timedelta) -> None:
-    """Do something at regular times; the times that pass while it is done are left out."""
+    """Call `work` at regular times; times that pass while it runs are skipped."""
     clock = asyncio.get_running_loop().time
     step_s = interval.total_seconds()
     due = clock()

@@ -1,4 +1,4 @@
-"""Saying the same thing once a minute, not once a batch."""
+"""Limits repeated log messages to one per minute."""
 
 from collections.abc import Hashable
 from time import monotonic
@@ -7,7 +7,7 @@ _PAUSE_S = 60.0
 
 
 class OncePerMinute:
-    """True when something has not been said within the last minute; asking counts as saying."""
+    """Called with a key, returns True at most once a minute for that key."""
 
     def __init__(self) -> None:
         self._said: dict[Hashable, float] = {}

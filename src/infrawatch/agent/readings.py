@@ -24,7 +24,7 @@ class Family(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """The value that one series of a family has now; an empty label is no label."""
+    """The current value of one series of a family; an empty label value means no label."""
 
     family: Family
     value: float
@@ -32,9 +32,9 @@ class Reading(NamedTuple):
 
 
 Collector = Callable[[], Iterable[Reading]]
-"""Reads one part of the host. What the host does not have is left out.
+"""Reads one part of the host. Figures that the host does not have are left out.
 
-It may raise anything when the host answers something unexpected; it then counts as failed.
+It may raise any exception if the host gives an unexpected answer, and then counts as failed.
 """
 
 

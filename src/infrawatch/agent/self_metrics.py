@@ -1,4 +1,4 @@
-"""What the agent says of itself."""
+"""The agent's metrics about itself."""
 
 from collections.abc import Iterator
 from importlib.metadata import version

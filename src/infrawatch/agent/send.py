@@ -1,4 +1,4 @@
-"""Sending: the newest batch first, the backlog beside it, and patience with the server."""
+"""Sends spooled batches: the newest first, the backlog beside it, with retries."""
 
 import asyncio
 import random
@@ -22,7 +22,7 @@ OUTCOMES = ("accepted", "partial", "refused", "forbidden", "unavailable")
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
-_LONGEST_ASKED_S = 3600.0  # beyond an hour, Retry-After is more likely a mistake than a wish
+_LONGEST_ASKED_S = 3600.0  # a Retry-After beyond an hour is most likely a mistake
 _MOST_BATCHES = 256
 
 _TOO_LARGE = 413
@@ -31,19 +31,19 @@ _ABOUT_THE_KEY = frozenset({401, 403})
 
 
 class Sender:
-    """Empties the spool into the server; `run` is the only task that sends.
+    """Sends the batches of the spool to the server; `run` is the only task that sends.
 
-    Every request carries the newest batch, so that what people watch is current, and while
-    there is a backlog as many of the oldest as fit, merged. After a failure the first
-    request carries the newest batch alone, and success makes them grow fourfold: a server
-    that comes back is not met by everything at once.
+    Every request carries the newest batch, so that dashboards are current, and during a
+    backlog as many of the oldest batches as fit, merged. After a failure the first request
+    carries only the newest batch, and each success allows four times as many: a server that
+    recovers does not receive the whole backlog at once.
 
-    - Away, 408, 429, 5xx, a redirect or an answer that is not InfraWatch's: sent again after
-      a pause, exponential with full jitter, on top of what `Retry-After` asks for.
-    - 401 and 403: the key is being changed, most likely. The batches stay, and the key file
-      is read again before each attempt.
-    - 413: sent in halves. 400 and 422 for several batches: each half alone, until the bad
-      batch is found.
+    - Server unreachable, 408, 429, 5xx, a redirect or a response that is not InfraWatch's:
+      retried after a pause, exponential with full jitter, in addition to `Retry-After`.
+    - 401 and 403: the key is probably being changed. The batches stay, and the key file is
+      read again before each attempt.
+    - 413: sent again in halves. 400 and 422 for several batches: each half is sent alone,
+      until the bad batch is found.
     - Any other 4xx is never sent again: its samples are counted as refused, by code.
     """
 
@@ -59,11 +59,11 @@ class Sender:
         self._most_samples = MAX_SAMPLES
 
     def wake(self) -> None:
-        """Say that something was spooled."""
+        """Signal that batches were spooled."""
         self._arrived.set()
 
     async def run(self) -> None:
-        """Send until cancelled; what was not acknowledged by then is still in the spool."""
+        """Send until cancelled; batches that were not acknowledged stay in the spool."""
         while True:
             try:
                 key = await asyncio.to_thread(read_key, self._key_file)
@@ -138,7 +138,7 @@ class Sender:
         self._most_batches = 1
         ceiling_s = min(_FIRST_PAUSE_S * 2 ** min(self._failures, 10), _LONGEST_PAUSE_S)
         self._failures += 1
-        pause_s = random.uniform(0, ceiling_s)  # noqa: S311  # spreads agents, hides nothing
+        pause_s = random.uniform(0, ceiling_s)  # noqa: S311  # jitter, not cryptography
         if isinstance(error, ServerUnavailable) and error.retry_after is not None:
             pause_s += min(error.retry_after.total_seconds(), _LONGEST_ASKED_S)
         if self._once_per_minute(type(error).__name__):

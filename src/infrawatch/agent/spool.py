@@ -1,4 +1,4 @@
-"""The spool: batches on disk from before they are sent until the server has them."""
+"""The spool: stores batches on disk before they are sent, until the server has them."""
 
 import json
 import sqlite3
@@ -19,8 +19,8 @@ from infrawatch.errors import CannotStart
 log = structlog.get_logger(__name__)
 
 _FILE = "spool.sqlite3"
-_LOCK_TIMEOUT_S = 1.0  # an agent that is being replaced may need a moment to let go
-_HELD_BATCHES = 12  # a minute's worth: enough to tell that the disk is full, little in memory
+_LOCK_TIMEOUT_S = 1.0  # an agent being replaced may need a moment to release it
+_HELD_BATCHES = 12  # a minute's worth: enough to report a full disk, little memory
 _VACUUM_PAGES = 1024  # 4 MiB: worth giving back to the file system
 
 _PRAGMAS = """
@@ -60,7 +60,7 @@ ON CONFLICT (how, code) DO UPDATE SET samples = samples + excluded.samples
 
 
 class Batch(NamedTuple):
-    """A spooled batch; an id below zero says that it is in memory only."""
+    """A spooled batch; a negative id means that it is in memory only."""
 
     id: int
     samples: int
@@ -79,7 +79,7 @@ DROPPED = Loss("dropped")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What is spooled; `bytes` are those of the batches, the file is a little larger."""
+    """The size of the spool; `bytes` counts only the batches, and the file is a little larger."""
 
     batches: int = 0
     samples: int = 0
@@ -98,9 +98,9 @@ class Spool:
     """Keeps at most `limit_bytes` of batches; to make room it drops the oldest and counts them.
 
     Every change is on disk (fsynced) when its method returns, so that nothing is lost to
-    `kill -9` or a power cut; what was lost otherwise is counted for good. Methods block, and
-    may be called from any thread. A disk that takes nothing more does not stop the agent:
-    the newest batches are then held in memory, to be sent from there.
+    `kill -9` or a power cut; samples lost otherwise are counted permanently. Methods block,
+    and may be called from any thread. A disk that cannot be written does not stop the agent:
+    the newest batches are then held in memory and sent from there.
     """
 
     def __init__(self, connection: sqlite3.Connection, *, limit_bytes: int) -> None:
@@ -117,7 +117,7 @@ class Spool:
 
     @classmethod
     def open(cls, directory: Path, *, limit_bytes: int) -> Self:
-        """Open the spool in this directory, or make it.
+        """Open the spool in this directory, or create it.
 
         A damaged file is set aside, so that the agent starts.
 
@@ -130,7 +130,7 @@ class Spool:
             try:
                 return cls._open(path, limit_bytes)
             except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):  # in use, or not to be written
+                if isinstance(error, sqlite3.OperationalError):  # in use, or not writable
                     raise
                 log.exception("spool_damaged", set_aside=f"{path}.damaged")
                 # A log left behind would be replayed into the new file.
@@ -166,12 +166,12 @@ class Spool:
 
     @property
     def lost_samples(self) -> Counter[Loss]:
-        """Since the spool was made, restarts included."""
+        """The samples lost since the spool was created, including before restarts."""
         with self._lock:
             return self._recorded + self._unrecorded
 
     def add(self, bodies: Iterable[Body]) -> None:
-        """Keep these batches, the newest there are."""
+        """Add batches, as the newest of the spool."""
         with self._lock:
             for body in bodies:
                 try:
@@ -182,8 +182,8 @@ class Spool:
     def next_batches(self, most: int, *, most_samples: int) -> list[Batch]:
         """The batches to send together, oldest first; empty if there is nothing to send.
 
-        The newest is always among them, so that what people watch is current while the
-        oldest ones catch up beside it.
+        The newest is always included, so that dashboards are current while the oldest ones
+        catch up beside it.
 
         Raises:
             sqlite3.Error: the disk cannot be read.
@@ -203,20 +203,20 @@ class Spool:
             return chosen + newest
 
     def settle(self, batches: Sequence[Batch], *, refused: Mapping[str, int]) -> None:
-        """Forget batches that the server has, or will never take; count what it refused.
+        """Remove batches that the server has or will never accept; count the samples it refused.
 
         Raises:
-            sqlite3.Error: the disk takes no changes; the batches are still there.
+            sqlite3.Error: the disk cannot be written; the batches are still there.
         """
         losses = Counter({Loss("refused", code): samples for code, samples in refused.items()})
         with self._lock:
             self._replace(batches, (), losses)
 
     def replace(self, batch: Batch, parts: Sequence[Body]) -> None:
-        """Put the parts of a batch in its place.
+        """Replace a batch by its parts.
 
         Raises:
-            sqlite3.Error: the disk takes no changes; the batch is still there.
+            sqlite3.Error: the disk cannot be written; the batch is still there.
         """
         with self._lock:
             self._replace([batch], parts, Counter())
@@ -245,7 +245,7 @@ class Spool:
         self, batches: Sequence[Batch], parts: Sequence[Body], losses: Counter[Loss]
     ) -> None:
         ids = [batch.id for batch in batches]
-        if ids[0] < 0:  # the disk has no part in this, and may be full
+        if ids[0] < 0:  # held in memory only; the disk may be full
             self._unrecorded += losses
             rest = [batch for batch in self._held if batch.id not in ids]
             self._held = rest + [self._in_memory(part) for part in parts]
@@ -276,7 +276,7 @@ class Spool:
 
     @contextmanager
     def _writing(self) -> Iterator[Counter[Loss]]:
-        """One transaction; the losses put into the counter it yields are recorded with it."""
+        """One transaction; losses added to the yielded counter are recorded in it."""
         losses = self._unrecorded.copy()
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -287,7 +287,7 @@ class Spool:
         self._unrecorded = Counter()
 
     def _shrink(self) -> None:
-        """Once all is sent, give the file's pages back to the file system."""
+        """Once the spool is empty, return the file's pages to the file system."""
         if self._stored.batches == 0:
             [free_pages] = self._connection.execute("PRAGMA freelist_count").fetchone()
             if free_pages > _VACUUM_PAGES:

@@ -1,1 +1,1 @@
-"""Where readings come from: one module per part of the host, named as node_exporter names them."""
+"""Collectors of readings: one module per part of the host, named as node_exporter names them."""

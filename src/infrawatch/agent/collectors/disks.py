@@ -9,7 +9,7 @@ from infrawatch.agent.readings import Family, Reading, counter, gauge
 _EXCLUDED = re.compile(r"(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+")
 """node_exporter's default (`--collector.diskstats.device-exclude`): partitions, RAM disks."""
 
-_SECTOR_BYTES = 512  # whatever the disk's own sectors are (kernel, block/stat.rst)
+_SECTOR_BYTES = 512  # regardless of the disk's own sectors (kernel, block/stat.rst)
 _TICK_S = 0.001
 
 
@@ -54,7 +54,7 @@ _COLUMNS: tuple[tuple[Family, float], ...] = (
 
 
 def read_disks(proc: Path) -> Iterator[Reading]:
-    """What every disk has done since the machine started; older kernels tell fewer columns."""
+    """Statistics of every disk since the machine started; older kernels have fewer columns."""
     for line in (proc / "diskstats").read_text(errors="replace").splitlines():
         _major, _minor, device, *numbers = line.split()
         if _EXCLUDED.fullmatch(device):

@@ -22,7 +22,7 @@ _EXCLUDED_TYPES = re.compile(
 
 _READ_ONLY = frozenset({b"ro", b"emergency_ro"})
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
-_DEADLINE_S = 2.0  # local disks answer within microseconds; a server that is away, never
+_DEADLINE_S = 2.0  # local disks answer within microseconds, an unreachable server never
 _TIMEOUT = TimeoutError(None, "mountpoint timeout")
 
 _LABELS = ("device", "mountpoint", "fstype", "device_error")
@@ -52,7 +52,7 @@ _MOUNT_INFO = gauge(
 
 
 class Mount(NamedTuple):
-    """A line of mountinfo; `path` is what the kernel calls it, byte for byte."""
+    """A line of mountinfo; `path` is the kernel's name for it, byte for byte."""
 
     device: str
     path: bytes
@@ -67,11 +67,11 @@ Answer = os.statvfs_result | OSError
 
 
 class Filesystems:
-    """Asks every mount how full it is, and waits no longer than a moment for any.
+    """Reads how full every mount is, with a short deadline for each.
 
-    A mount that does not answer (an NFS server that is away) is reported as
-    `device_error="mountpoint timeout"`, as node_exporter does, and is left alone until it
-    has answered what it was asked: the thread that asked cannot be interrupted.
+    A mount that does not answer (an unreachable NFS server) is reported as
+    `device_error="mountpoint timeout"`, as node_exporter does, and is not asked again until
+    the pending call has returned: its thread cannot be interrupted.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from infrawatch.agent.readings import Reading, counter, gauge
 _MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 _GUEST_MODES = ("user", "nice")
 _IDLE = _MODES.index("idle")
-_HOTPLUG_S = 3.0  # node_exporter's jumpBackSeconds: so far back only a re-plugged CPU goes
+_HOTPLUG_S = 3.0  # node_exporter's jumpBackSeconds: only a re-plugged CPU goes back this far
 
 _CPU = counter("node_cpu_seconds_total", "Seconds the CPUs spent in each mode.", "cpu", "mode")
 _GUEST = counter(
@@ -83,8 +83,8 @@ _ZONE = gauge("node_time_zone_offset_seconds", "System time zone offset in secon
 class Stat:
     """`/proc/stat`: seconds of each CPU by mode, interrupts, context switches, processes.
 
-    A CPU's counters never go back: the kernel's idle and iowait may, by a little (proc(5)),
-    and `rate` would take that for a restart.
+    Small decreases of a CPU's counters are suppressed: the kernel's idle and iowait may go
+    back by a little (proc(5)), and `rate` would take that for a restart.
     """
 
     def __init__(self, proc: Path) -> None:
@@ -132,7 +132,7 @@ def read_pressure(proc: Path) -> Iterator[Reading]:
 
 
 def read_files(proc: Path) -> Iterable[Reading]:
-    """File handles in use in the whole system, and the most there may be."""
+    """File handles in use in the whole system, and their maximum."""
     allocated, _, maximum = (proc / "sys/fs/file-nr").read_bytes().split()
     return map(Reading, _FILES, (int(allocated), int(maximum)))
 

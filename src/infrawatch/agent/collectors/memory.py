@@ -13,7 +13,7 @@ _VMSTAT_LINE = re.compile(rb"^((?:oom_kill|pgpg|pswp|pg.*fault)\S*) (\d+)$", re.
 
 
 def read_meminfo(proc: Path) -> Iterator[Reading]:
-    """Every field, in bytes; the counts of huge pages are pages, as in the kernel."""
+    """Every field, in bytes; huge pages are counted in pages, as in the kernel."""
     for field, number, kib in _MEMINFO_LINE.findall((proc / "meminfo").read_bytes()):
         yield Reading(_meminfo_family(field, bool(kib)), int(number) * (1024 if kib else 1))
 

@@ -61,7 +61,7 @@ _CONNTRACK = {
 
 
 def read_devices(proc: Path) -> Iterator[Reading]:
-    """`/proc/net/dev`: bytes, packets, errors and drops of every device, both ways."""
+    """`/proc/net/dev`: bytes, packets, errors and drops of every device, in both directions."""
     for line in (proc / "net/dev").read_text(errors="replace").splitlines()[2:]:
         device, _, numbers = line.rpartition(":")
         labels = (device.strip(),)
@@ -73,7 +73,7 @@ def read_device_states(sys: Path) -> Iterator[Reading]:
     """`/sys/class/net`: whether devices are up, and how fast they are."""
     for device in (sys / "class/net").iterdir():
         state = _read_property(device, "operstate")
-        if state is None:  # no device, like bonding_masters, or one that has just gone
+        if state is None:  # not a device, like bonding_masters, or one just removed
             continue
         labels = (device.name,)
         yield Reading(_UP, state == "up", labels)
@@ -81,13 +81,13 @@ def read_device_states(sys: Path) -> Iterator[Reading]:
             yield Reading(_CARRIER, int(carrier), labels)
         if mtu := _read_property(device, "mtu"):
             yield Reading(_MTU, int(mtu), labels)
-        # -1 is what a device says that does not know its speed.
+        # A device that does not know its speed reports -1.
         if (speed := _read_property(device, "speed")) and int(speed) >= 0:
             yield Reading(_SPEED, int(speed) * _MEGABIT_BYTES, labels)
 
 
 def read_protocols(proc: Path) -> Iterator[Reading]:
-    """What TCP, UDP, IP and ICMP counted; IPv6 too where it is enabled."""
+    """Counters of TCP, UDP, IP and ICMP, also for IPv6 where it is enabled."""
     for name in ("net/netstat", "net/snmp"):
         lines = (proc / name).read_text().splitlines()
         for names, numbers in zip(lines[::2], lines[1::2], strict=True):
@@ -110,14 +110,14 @@ def read_sockets(proc: Path) -> Iterator[Reading]:
 
 
 def read_conntrack(proc: Path) -> Iterator[Reading]:
-    """Tracked connections; nothing where netfilter tracks none."""
+    """Tracked connections; nothing if netfilter does not track connections."""
     for name, family in _CONNTRACK.items():
         with suppress(FileNotFoundError):
             yield Reading(family, int((proc / "sys/net/netfilter" / name).read_bytes()))
 
 
 def _read_property(device: Path, name: str) -> str | None:
-    # Which errors a driver gives for what it does not know is up to the driver.
+    # Drivers differ in the errors they give for values that they do not know.
     try:
         return (device / name).read_text().strip()
     except OSError:

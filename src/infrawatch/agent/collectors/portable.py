@@ -1,6 +1,6 @@
-"""The host through psutil, where there is no `/proc`: macOS, BSD, Windows.
+"""Reads the host through psutil, where there is no `/proc`: macOS, BSD, Windows.
 
-Names are node_exporter's for those systems, as far as psutil knows the figures.
+Names are node_exporter's for those systems, as far as psutil provides the figures.
 """
 
 import platform
@@ -98,7 +98,7 @@ def read_filesystems() -> Iterator[Reading]:
         path, failure, usage = mount.mountpoint, "", None
         try:
             usage = psutil.disk_usage(path)
-        except OSError as error:  # an empty drive, a share that is away
+        except OSError as error:  # an empty drive, an unreachable share
             failure = error.strerror or "unknown"
         labels = (mount.device, path, mount.fstype, failure)
         yield Reading(_ERROR, bool(failure), labels)

@@ -11,13 +11,13 @@ from typing import NamedTuple
 from infrawatch.agent.readings import Reading, counter, gauge
 
 _MOST_PROGRAMS = 25
-"""So many are told of, however many there are: each is four series."""
+"""The most programs reported, however many there are: each is four series."""
 
 _RANKED = 8
-"""So many that use most CPU now are among them, and so many that have most memory."""
+"""How many of the current largest users of CPU, and of memory, are always among them."""
 
 _KERNEL = "kernel"
-"""The name for all threads of the kernel, each of which has a name of its own."""
+"""One name for all kernel threads, each of which has a name of its own."""
 _KTHREADD = 2
 
 _PIDS = gauge("node_processes_pids", "Number of PIDs")
@@ -39,7 +39,7 @@ _NUMBER = gauge("namedprocess_namegroup_num_procs", "Processes of this name.", "
 
 
 class _Process(NamedTuple):
-    """What /proc/[pid] tells of it (proc_pid_stat(5)); `start` tells a pid from its next use."""
+    """A process as in /proc/[pid] (proc_pid_stat(5)); `start` distinguishes uses of a pid."""
 
     name: str
     state: str
@@ -71,8 +71,8 @@ class _Pass:
 class Processes:
     """Counts processes by the name of their program, as process-exporter does.
 
-    Of programs only those are told of that ranked among the largest users lately, and no
-    command lines: these hold passwords.
+    Reports only programs that recently ranked among the largest users, and no command lines,
+    because these may hold passwords.
     """
 
     def __init__(self, proc: Path) -> None:
@@ -81,7 +81,7 @@ class Processes:
         self._before: dict[int, _Process] | None = None
         self._programs: defaultdict[str, _Program] = defaultdict(_Program)
         self._told: dict[str, None] = {}
-        """Names, those that ranked last at the end."""
+        """The names reported last, the most recently ranked at the end."""
 
     def __call__(self) -> Iterator[Reading]:
         now = self._look()
@@ -127,7 +127,7 @@ class Processes:
             del self._programs[name]
 
     def _used(self, pid: int, process: _Process) -> tuple[int, int]:
-        """Ticks of user and system time since the pass before; one that is new has used all now."""
+        """Ticks of user and system time since the previous pass; all ticks of a new process."""
         if self._before is None:
             return 0, 0
         before = self._before.get(pid)
@@ -139,7 +139,7 @@ class Processes:
         )
 
     def _rank(self) -> list[str]:
-        """The names to tell of; one that ranked stays until others have taken its place."""
+        """The names to report; a ranked one stays until others have taken its place."""
         by_cpu = sorted(self._programs, key=lambda name: -self._programs[name].used_now_ticks)
         by_memory = sorted(self._programs, key=lambda name: -self._programs[name].private_pages)
         ranked = [name for name in by_cpu[:_RANKED] if self._programs[name].used_now_ticks]
@@ -150,7 +150,7 @@ class Processes:
 
 
 def _read(pid: int, directory: str) -> _Process:
-    """The name stands in brackets, and may hold brackets and blanks itself."""
+    """Read a process; its name is in parentheses, and may contain parentheses and blanks."""
     with open(f"{directory}/stat", "rb", buffering=0) as stat:  # noqa: PTH123  # a third of a Path's time
         head, _, rest = stat.read().rpartition(b")")
     with open(f"{directory}/statm", "rb", buffering=0) as statm:  # noqa: PTH123

@@ -50,7 +50,7 @@ _KINDS = {
 
 
 def read_sensors(sys: Path) -> Iterator[Reading]:
-    """What the hardware monitors say; most virtual machines have none."""
+    """Readings of the hardware monitors; most virtual machines have none."""
     root = sys / "class/hwmon"
     folders = sorted(root.iterdir()) if root.is_dir() else []
     chips = [_chip(folder) for folder in folders]
@@ -80,7 +80,7 @@ def _read_chip(folder: Path, chip: str) -> Iterator[Reading]:
 
 
 def _chip(folder: Path) -> str:
-    """Name a monitor by the device it sits on, which outlasts the numbers in `hwmon3`."""
+    """Name a monitor after its device, which is more stable than the number in `hwmon3`."""
     device = (folder / "device").resolve()
     if device.exists():
         return "_".join(filter(None, (_clean(device.parent.name), _clean(device.name))))
