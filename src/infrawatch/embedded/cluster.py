@@ -1,4 +1,4 @@
-"""The files PostgreSQL keeps: made once, checked for their version, freed of who was left over."""
+"""The database cluster: created once, checked for its version, freed of an orphaned server."""
 
 import asyncio
 import shutil
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 async def create_cluster(home: Home, binaries: Binaries, password: str) -> None:
-    """Make the cluster with one role and one database; it is there whole or not at all."""
+    """Create the cluster with one role and one database, completely or not at all."""
     unfinished = home.path / "postgres.new"
     if unfinished.exists():
         shutil.rmtree(unfinished)
@@ -47,7 +47,7 @@ def check_version(home: Home) -> None:
     """Refuse a directory that this PostgreSQL cannot open.
 
     Raises:
-        CannotStart: it was made by another version, or is not PostgreSQL's.
+        CannotStart: the directory was made by another version, or is not PostgreSQL's.
     """
     if (home.path / "PG_VERSION").exists():
         raise CannotStart(
@@ -72,12 +72,12 @@ def check_version(home: Home) -> None:
 
 
 async def stop_orphan(home: Home) -> None:
-    """Stop the PostgreSQL that outlived the infrawatch that started it.
+    """Stop a PostgreSQL that outlived the infrawatch process that started it.
 
-    Who calls this holds the home's lock, so a server that still runs here is nobody's.
+    The caller holds the home's lock, so a server that still runs here is an orphan.
 
     Raises:
-        CannotStart: it does not stop.
+        CannotStart: the server does not stop.
     """
     orphan = _find_orphan(home.cluster)
     if orphan is None:
@@ -96,7 +96,7 @@ def _find_orphan(cluster: Path) -> psutil.Process | None:
     try:
         lines = (cluster / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         process = psutil.Process(int(lines[0]))
-        # The number may belong to somebody else by now; nobody else was started for this cluster.
+        # The pid may have been reused; only an orphan has this cluster in its command line.
         return process if str(cluster) in process.cmdline() else None
     except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
         return None
@@ -118,11 +118,11 @@ async def _is_gone_after(orphan: psutil.Process, number: int) -> bool:
 _INITDB_OPTIONS = (
     f"--username={ROLE}",
     "--encoding=UTF8",
-    # Sorting that no library of the system can change under an index.
+    # A sort order that no system library can change under an index.
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
     "--locale=C",
-    # For whoever starts it by hand; we bring our own pg_hba.conf.
+    # For a server started by hand; InfraWatch starts it with its own pg_hba.conf.
     "--auth=reject",
     "--no-instructions",
 )
@@ -131,7 +131,7 @@ _INITDB_OPTIONS = (
 async def _run_sql(
     home: Home, binaries: Binaries, cluster: Path, statements: Sequence[str]
 ) -> None:
-    """Run statements in single-user mode, where there is no password and no port."""
+    """Run statements in single-user mode, which needs no password and no port."""
     options = ["-c", "exit_on_error=on", "-c", "log_min_error_statement=panic"]
     await run(
         home,

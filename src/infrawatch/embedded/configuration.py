@@ -1,4 +1,4 @@
-"""What PostgreSQL is told: its settings, sized for this machine, and who may connect."""
+"""PostgreSQL's configuration: settings sized for this machine, and who may connect."""
 
 import os
 from pathlib import Path
@@ -78,8 +78,8 @@ host replication all {LOOPBACK}/32 scram-sha-256
 def write_configuration(home: Home) -> list[str]:
     """Write both files beside the cluster; return the options that make postgres read them.
 
-    Beside it, because the cluster may belong to another account, in whose directories root
-    must not follow names.
+    They are beside it because the cluster may belong to another account, in whose directories
+    root must not follow names.
     """
     settings = home.path / "postgresql.conf"
     who_may_connect = home.path / "pg_hba.conf"
@@ -103,7 +103,7 @@ def render_settings(memory_bytes: int, cores: int, log_directory: str) -> str:
 
 
 def _memory_bytes() -> int:
-    """Of this machine, or of the container we are in."""
+    """The memory of this machine, or of the container the process runs in."""
     installed = psutil.virtual_memory().total
     try:
         allowed = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()

@@ -1,4 +1,4 @@
-"""Where an embedded server listens and with which password: chosen once, then kept."""
+"""The port and the password of an embedded server: chosen once, then kept."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from infrawatch.errors import CannotStart
 
 LOOPBACK = "127.0.0.1"
 ROLE = DATABASE = "infrawatch"
-# Below the ports systems hand out by themselves (Linux from 32768), so that one of ours is
+# Below the ephemeral ports of the system (on Linux, from 32768), so that the chosen port is
 # still free at the next start.
 _PORTS = range(20_000, 32_768)
 
@@ -28,10 +28,10 @@ class Endpoint(NamedTuple):
 
     @classmethod
     def find(cls, home: Home) -> Self | None:
-        """The one kept in `home`; None if no server was started there yet.
+        """The endpoint kept in `home`; None if no server was started there yet.
 
         Raises:
-            CannotStart: it belongs to another user, or is damaged.
+            CannotStart: its file cannot be read, or is damaged.
         """
         path = _path(home)
         try:
@@ -51,7 +51,7 @@ class Endpoint(NamedTuple):
 
     @classmethod
     def of(cls, home: Home) -> Self:
-        """The one kept in `home`.
+        """The endpoint kept in `home`.
 
         Raises:
             CannotStart: no server was started there yet; or as `find` does.
@@ -65,7 +65,7 @@ class Endpoint(NamedTuple):
         return endpoint
 
     def keep(self, home: Home) -> None:
-        """Write it to `home`, for our own eyes only; afterwards the old one or the new is there."""
+        """Write it to `home`, readable only by the owner, replacing an older one atomically."""
         path = _path(home)
         unfinished = path.with_suffix(".new")
         unfinished.unlink(missing_ok=True)
@@ -78,7 +78,7 @@ class Endpoint(NamedTuple):
 
     @property
     def public_url(self) -> str:
-        """`url` without the password, for people to look at."""
+        """`url` without the password, for display."""
         return f"postgresql://{ROLE}@{LOOPBACK}:{self.port}/{DATABASE}"
 
     def url(self, database: str = DATABASE) -> str:
@@ -87,7 +87,7 @@ class Endpoint(NamedTuple):
 
 
 def choose_port() -> int:
-    """A port of loopback that nobody listens on.
+    """A free port of the loopback address.
 
     Raises:
         CannotStart: a hundred tries found none.

@@ -1,4 +1,4 @@
-"""The data directory: where it is, who may use it, and that only one process does."""
+"""The data directory: its location, its account, and a lock that admits only one process."""
 
 import fcntl
 import hashlib
@@ -21,20 +21,20 @@ class HomeInUse(CannotStart):
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Everything one embedded server keeps. Only `cluster` and `logs` belong to `account`."""
+    """The files of one embedded server. Only `cluster` and `logs` belong to `account`."""
 
     path: Path
     account: Account | None
-    """Who the server runs as; None is whoever we are."""
+    """The account the server runs as; None for that of this process."""
     asked: Path
-    """The data directory the user named; another than `path` if `account` cannot reach it."""
+    """The data directory the user named; it differs from `path` if `account` cannot reach it."""
 
     @classmethod
     def resolve(cls, data_dir: Path) -> Self:
         """Find the home that belongs to a data directory, the same one at every call.
 
         As root the server runs as an unprivileged user. If that user cannot pass the directories
-        above `data_dir` (a root's home, say), their permissions stay as they are and the home is
+        above `data_dir` (such as root's home), their permissions stay as they are and the home is
         under /var/lib/infrawatch instead.
 
         Raises:
@@ -69,11 +69,11 @@ class Home:
 
     @contextmanager
     def locked(self) -> Generator[None]:
-        """Make the directory if there is none, and hold it alone; the kernel lets go if we die.
+        """Create the directory if necessary and lock it; the kernel unlocks it if the process dies.
 
         Raises:
-            HomeInUse: another process holds it.
-            CannotStart: it cannot be made or written to, or its account may not enter it.
+            HomeInUse: another process holds the lock.
+            CannotStart: it cannot be created or written, or its account may not enter it.
         """
         try:
             self._create()
@@ -91,7 +91,7 @@ class Home:
             os.close(lock)
 
     def give(self, directory: Path) -> None:
-        """Make a directory that belongs to the account the server runs as, and to nobody else."""
+        """Create a directory to which only the account the server runs as has access."""
         directory.mkdir(mode=0o700, exist_ok=True)
         if self.account is not None:
             os.chown(directory, self.account.uid, self.account.gid)
@@ -100,7 +100,7 @@ class Home:
         missing = [one for one in (self.path, *self.path.parents) if not one.exists()]
         for directory in reversed(missing):
             directory.mkdir(exist_ok=True)
-            # Whatever the umask says, the account must be able to pass.
+            # Whatever the umask is, the account must be able to pass.
             directory.chmod(0o700 if self.account is None else 0o711)
 
     def _check_account(self) -> None:

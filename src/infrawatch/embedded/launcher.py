@@ -1,16 +1,16 @@
-"""Becomes another program that stops when its parent dies and, if told so, is not root.
+"""Executes a program that stops when its parent dies, optionally as another account.
 
     python -I -S launcher.py PARENT SIGNAL UID:GID|- PROGRAM [ARGUMENT…]
 
-A program of its own, because Python between fork and exec (`preexec_fn`) can deadlock in a process
-that has threads. It uses the standard library alone and is gone, replaced by PROGRAM, after 15 ms.
+A separate program, because Python between fork and exec (`preexec_fn`) can deadlock in a process
+that has threads. It uses only the standard library, and PROGRAM replaces it after 15 ms.
 """
 
 import ctypes
 import os
 import sys
 
-# From linux/prctl.h. Other systems have no such thing; there the next start stops what was left.
+# From linux/prctl.h. Other systems do not have it; there the next start stops an orphan.
 PR_SET_PDEATHSIG = 1
 
 

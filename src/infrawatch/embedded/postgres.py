@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: up for as long as somebody needs it."""
+"""The embedded PostgreSQL: runs for as long as it is needed."""
 
 import asyncio
 from asyncio.subprocess import Process
@@ -39,14 +39,14 @@ class Postgres:
 
 @asynccontextmanager
 async def postgres_running(data_dir: Path) -> AsyncGenerator[Postgres]:
-    """Run the PostgreSQL of a data directory, made if there is none, until the block ends.
+    """Run the PostgreSQL of a data directory, created if necessary, until the block ends.
 
-    Should it die meanwhile it is started again. Should we be killed it stops by itself (Linux),
-    or is stopped by the next one to come.
+    If the server dies, it is restarted. If this process is killed, the server stops by itself
+    (Linux), or is stopped by the next process that uses the directory.
 
     Raises:
-        HomeInUse: another process runs it.
-        CannotStart: it cannot be made or started; the message says why.
+        HomeInUse: another process runs the server.
+        CannotStart: the server cannot be created or started; the message says why.
     """
     home = Home.resolve(data_dir)
     with home.locked():
@@ -65,10 +65,10 @@ async def postgres_running(data_dir: Path) -> AsyncGenerator[Postgres]:
 
 @asynccontextmanager
 async def postgres_reachable(data_dir: Path) -> AsyncGenerator[Postgres]:
-    """The PostgreSQL of a data directory: the one that runs already, else one for this block.
+    """The PostgreSQL of a data directory: the running one, or else one run for this block.
 
     Raises:
-        CannotStart: neither is to be had.
+        CannotStart: neither is available.
     """
     async with AsyncExitStack() as stack:
         try:
@@ -79,7 +79,7 @@ async def postgres_reachable(data_dir: Path) -> AsyncGenerator[Postgres]:
 
 
 async def _prepare(home: Home, binaries: Binaries) -> Endpoint:
-    """Make what is missing of cluster, port and password, in an order that survives a crash."""
+    """Create cluster, port and password where missing, in an order that survives a crash."""
     endpoint = Endpoint.find(home)
     if endpoint is None:
         endpoint = Endpoint.choose()
@@ -142,7 +142,7 @@ def _is_ready(home: Home, pid: int | None = None) -> bool:
 
 
 def _first_words(home: Home) -> Path:
-    """What it says until its log collector runs."""
+    """The server's output until its log collector runs."""
     return home.path / "postgres-start.log"
 
 

@@ -1,4 +1,4 @@
-"""Child processes: started through the launcher, kept running, stopped in good order."""
+"""Child processes: started through the launcher, kept running, stopped in order."""
 
 import asyncio
 import os
@@ -35,10 +35,10 @@ async def launch(
     stdin: int = DEVNULL,
     output: int = DEVNULL,
 ) -> Process:
-    """Start a program as the home's account; it gets `death_signal` should this thread end.
+    """Start a program as the home's account; it gets `death_signal` if this thread ends.
 
-    It has a session of its own, so that Ctrl-C at a terminal reaches us alone and we decide what
-    stops first.
+    It has its own session, so that Ctrl-C in a terminal reaches only this process, which decides
+    what stops first.
     """
     account = home.account
     return await asyncio.create_subprocess_exec(
@@ -56,10 +56,10 @@ async def launch(
 
 
 async def run(home: Home, command: Sequence[str | Path], *, text: str = "") -> None:
-    """Run a program to its end, giving it `text` to read.
+    """Run a program to its end, with `text` as its standard input.
 
     Raises:
-        CannotStart: it failed; the message has its last words.
+        CannotStart: the program failed; the message has the end of its output.
     """
     process = await launch(home, command, death_signal=SIGKILL, stdin=PIPE, output=PIPE)
     try:
@@ -75,7 +75,7 @@ async def run(home: Home, command: Sequence[str | Path], *, text: str = "") -> N
 async def become_ready(
     process: Process, ready: Awaitable[None], signals: Sequence[Signals]
 ) -> Process:
-    """The process once `ready` is; if that fails or we are cancelled, it is stopped."""
+    """Return the process once `ready` is done; if that fails or is cancelled, stop it."""
     try:
         await ready
     except BaseException:
@@ -85,7 +85,7 @@ async def become_ready(
 
 
 async def stop(process: Process, signals: Sequence[Signals]) -> None:
-    """Send one signal after the other until the process is gone, the last one being SIGKILL."""
+    """Send the signals in turn, and SIGKILL at last, until the process is gone."""
     for number in (*signals, SIGKILL):
         if process.returncode is not None:
             return
@@ -99,10 +99,10 @@ async def stop(process: Process, signals: Sequence[Signals]) -> None:
 
 
 class Keeper:
-    """Keeps one child running: whenever it dies it is started again.
+    """Keeps one child running: it is restarted whenever it ends.
 
-    The pause before that doubles from half a second to half a minute, or the longest given, and is
-    short again after a minute without a death. For one that left in good order it stays short.
+    The pause before a restart doubles from half a second to half a minute, or `longest_pause`, and
+    is reset after a minute without a restart, and by a child that ended with exit code 0.
     """
 
     def __init__(
@@ -139,10 +139,10 @@ class Keeper:
                 await asyncio.gather(*(stop(child, self._signals) for child in children))
 
     async def replace(self) -> None:
-        """Start another child, and then stop the one there is, which does its work until then.
+        """Start a new child, then stop the current one, which keeps working until then.
 
         Raises:
-            CannotStart: the other did not start; the one there is stays.
+            CannotStart: the new child did not start; the current one stays.
         """
         async with self._starting:
             leaving = self._child
@@ -158,7 +158,7 @@ class Keeper:
         while True:
             child = self._child
             code = await child.wait()
-            if child is not self._child:  # another has taken its place
+            if child is not self._child:  # it was replaced
                 continue
             if code == 0 or monotonic() - started > STABLE_AFTER.total_seconds():
                 pause = FIRST_PAUSE
@@ -181,6 +181,6 @@ class Keeper:
 
 
 def _environment() -> dict[str, str]:
-    """Little: other accounts may look at it, and PG* variables would change what is started."""
+    """A minimal environment: other accounts may see it, and PG* variables affect the child."""
     kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
     return kept | {"LC_ALL": "C", "TZ": "UTC"}

