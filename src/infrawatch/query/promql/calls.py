@@ -20,7 +20,7 @@ from infrawatch.query.promql.histograms import histogram_quantile
 from infrawatch.query.promql.vectors import Labels, Vector
 
 _REFERENCE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
-"""What Go's `Regexp.Expand` replaces."""
+"""The references that Go's `Regexp.Expand` replaces."""
 
 _MOST_VALUE_CHARACTERS = 4_096
 """The limit of stored label values; each nested call may double the length."""

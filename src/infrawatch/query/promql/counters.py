@@ -15,7 +15,7 @@ _FAR = 1.1
 
 
 def rate(windows: Windows) -> Answers:
-    """The increase per second: for delta series, the sum divided by the window's length."""
+    """The increase per second; for delta series, the sum divided by the window's length."""
     gained, present = increase(windows)
     return Answers(gained / (windows.range_us / US), present)
 
