@@ -1,1 +1,1 @@
-"""What is new is pushed: committed entries, to whoever subscribed, without silent gaps."""
+"""Live updates: committed entries are pushed to subscribers, without silent gaps."""

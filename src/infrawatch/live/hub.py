@@ -173,7 +173,7 @@ class Hub:
         self.at_us, self._known_at_s = at_us, asked_at_s
 
     def unknown_s(self) -> float:
-        """Seconds since the database last said what was committed, by this machine's clock."""
+        """Seconds since the database last reported its commits, by this machine's clock."""
         return asyncio.get_running_loop().time() - self._known_at_s
 
     def skip(self, writer: int, seq: int) -> None:
