@@ -105,7 +105,7 @@ class Collection:
         try:
             # As a list: the readings from before a failure would be an incomplete picture.
             readings = list(self._collectors[name]())
-        except Exception as error:  # noqa: BLE001  # whatever it is, the others go on
+        except Exception as error:  # noqa: BLE001  # the other collectors go on
             self._failures[name] += 1
             if self._once_per_minute(name):
                 log.warning("collector_failed", collector=name, error=repr(error))

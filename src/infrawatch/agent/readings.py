@@ -1,4 +1,4 @@
-"""What collectors report: families of metrics, and readings of their values."""
+"""The data that collectors report: families of metrics, and readings of their values."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
