@@ -60,7 +60,7 @@ class Home:
 
     @property
     def cluster(self) -> Path:
-        """What PostgreSQL calls its data directory."""
+        """PostgreSQL's own data directory."""
         return self.path / "postgres"
 
     @property
