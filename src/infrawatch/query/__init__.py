@@ -1,1 +1,1 @@
-"""Questions are answered."""
+"""Queries: series, samples, ranges, and PromQL."""

@@ -1,1 +1,1 @@
-"""PromQL, and the endpoints of Prometheus that Grafana and its like ask."""
+"""PromQL, and the endpoints of Prometheus that Grafana and similar clients use."""
