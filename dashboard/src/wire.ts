@@ -52,7 +52,7 @@ export interface components {
         GroupSamples: {
             /**
              * Id
-             * @description Null where a group of series is meant.
+             * @description Null for a group of series.
              */
             id: string | null;
             /**
@@ -103,7 +103,7 @@ export interface components {
             name: string;
             /**
              * Series
-             * @description How many series have it.
+             * @description Number of series that have it.
              */
             series: number;
         };
@@ -118,7 +118,7 @@ export interface components {
             value: string;
             /**
              * Series
-             * @description How many series have it.
+             * @description Number of series that have it.
              */
             series: number;
         };
@@ -314,7 +314,7 @@ export interface components {
              * @enum {string}
              */
             authentication: "required" | "off";
-            /** @description Null for nobody that we know. */
+            /** @description Null when nobody is signed in. */
             user: components["schemas"]["UserOut"] | null;
             ways: components["schemas"]["WaysOut"];
         };
@@ -385,7 +385,7 @@ export interface components {
             resume: string | null;
             /**
              * Every Ms
-             * @description At most one update in so many milliseconds.
+             * @description Minimum time between two updates, in milliseconds.
              * @default null
              */
             every_ms: number | null;

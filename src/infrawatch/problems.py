@@ -59,8 +59,8 @@ class Problem(BaseModel):
     type: Annotated[str, Field(examples=["urn:infrawatch:too_old"])]
     title: str
     status: int
-    code: Annotated[str, Field(description="Stable; meant for programs.")]
-    detail: Annotated[str, Field(description="What to do about it; meant for people.")]
+    code: Annotated[str, Field(description="Stable, for programs.")]
+    detail: Annotated[str, Field(description="What is wrong and what to do, for people.")]
     request_id: Annotated[
         str, Field(description="`X-Request-Id`, and what the log has of it, if it could be read.")
     ] = ""

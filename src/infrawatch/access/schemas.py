@@ -60,7 +60,7 @@ class Keys(Wire):
 
 class KeyCreated(Wire):
     id: str
-    key: Annotated[str, Field(description="Shown once: nobody can read it again.")]
+    key: Annotated[str, Field(description="Shown only once.")]
 
 
 class AuditEntryOut(Wire):
@@ -113,5 +113,5 @@ class WaysOut(Wire):
 
 class SessionOut(Wire):
     authentication: Literal["required", "off"]
-    user: Annotated[UserOut | None, Field(description="Null for nobody that we know.")]
+    user: Annotated[UserOut | None, Field(description="Null when nobody is signed in.")]
     ways: WaysOut

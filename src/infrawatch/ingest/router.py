@@ -64,11 +64,11 @@ class BatchRejected(InvalidInput):
 
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"model": Receipt, "description": "All of it is on disk."},
-    207: {"model": PartialReceipt, "description": "With `partial`: the good part is on disk."},
+    200: {"model": Receipt, "description": "Every sample is stored, on disk."},
+    207: {"model": PartialReceipt, "description": "With `partial`: the valid part is stored."},
     400: to_answer("The body cannot be read."),
     413: to_answer("The body or the batch is too large; send it in parts."),
-    415: to_answer("A content type or encoding that is not read here."),
+    415: to_answer("The content type or encoding is not supported."),
     422: to_answer("Nothing was stored; `errors` says why.", BatchProblem, ParameterProblem),
     503: to_answer("Try again after `Retry-After` seconds; it is always safe."),
 }
@@ -95,8 +95,8 @@ async def write_samples(  # `request` and `principal` come from the framework
     request: Request,
     principal: MayWrite,
     precision: Annotated[Precision, Query(description="Unit of the times.")] = "ms",
-    partial: Annotated[bool, Query(description="Store the good part of a bad batch.")] = False,  # noqa: FBT002
-    dry_run: Annotated[bool, Query(description="Say what would happen; store nothing.")] = False,  # noqa: FBT002
+    partial: Annotated[bool, Query(description="Store the valid part of a bad batch.")] = False,  # noqa: FBT002
+    dry_run: Annotated[bool, Query(description="Only validate; store nothing.")] = False,  # noqa: FBT002
 ) -> Response:
     """Store a batch of samples.
 

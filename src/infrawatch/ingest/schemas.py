@@ -164,7 +164,7 @@ class PartialReceipt(Receipt):
     """Confirmation that the accepted samples are on disk, with the reasons for the others."""
 
     errors: Annotated[list[Refusal], Field(description="The first hundred.")]
-    errors_left_out: Annotated[int, Field(description="How many more there were.")]
+    errors_left_out: Annotated[int, Field(description="Number of errors not listed.")]
 
 
 class BatchProblem(Problem):
@@ -173,7 +173,7 @@ class BatchProblem(Problem):
     accepted: int
     rejected: int
     errors: Annotated[list[Refusal], Field(description="The first hundred.")]
-    errors_left_out: Annotated[int, Field(description="How many more there were.")]
+    errors_left_out: Annotated[int, Field(description="Number of errors not listed.")]
 
 
 BATCH = TypeAdapter(BatchIn)

@@ -54,7 +54,7 @@ class Subscribe(Frame):
     ] = None
     every_ms: Annotated[
         int | None,
-        Field(ge=100, le=10_000, description="At most one update in so many milliseconds."),
+        Field(ge=100, le=10_000, description="Minimum time between two updates, in milliseconds."),
     ] = None
     delivery: Annotated[
         Literal["lossless", "latest"],

@@ -41,10 +41,10 @@ and half a megabyte of JSON."""
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    422: {"description": "The question is wrong, or too broad; it says how.", "content": _PROBLEM},
+    422: {"description": "The query is invalid or too broad.", "content": _PROBLEM},
     503: {"description": "Try again after `Retry-After` seconds.", "content": _PROBLEM},
 }
-_NO_SUCH_LABEL = {"description": "No label can be called that.", "content": _PROBLEM}
+_NO_SUCH_LABEL = {"description": "The label name is invalid.", "content": _PROBLEM}
 
 # READ comes first: a caller without permission gets that error, not one about its parameters.
 router = APIRouter(prefix="/v1", tags=["query"], responses=_PROBLEMS, dependencies=[READ])
@@ -94,10 +94,8 @@ TheReader = Annotated[Reader, Depends(_reader)]
 TheAsker = Annotated[Asker, Depends(_asker)]
 TheSelector = Annotated[Selector, Depends(_selector)]
 MaybeSelector = Annotated[Selector | None, Depends(_optional_selector)]
-Start = Annotated[
-    str, Query(description="RFC 3339, unix seconds, or back from now; belongs to the span.")
-]
-End = Annotated[str, Query(description="As `start`; does not belong to the span any more.")]
+Start = Annotated[str, Query(description="RFC 3339, unix seconds, or back from now; inclusive.")]
+End = Annotated[str, Query(description="As `start`; exclusive.")]
 Times = Annotated[Precision, Query(description="Unit of the times in the answer.")]
 
 

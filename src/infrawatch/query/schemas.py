@@ -30,7 +30,7 @@ class SeriesPage(BaseModel):
 
 class LabelName(BaseModel):
     name: str
-    series: Annotated[int, Field(description="How many series have it.")]
+    series: Annotated[int, Field(description="Number of series that have it.")]
 
 
 class LabelNames(BaseModel):
@@ -39,7 +39,7 @@ class LabelNames(BaseModel):
 
 class LabelValue(BaseModel):
     value: str
-    series: Annotated[int, Field(description="How many series have it.")]
+    series: Annotated[int, Field(description="Number of series that have it.")]
 
 
 class LabelValues(BaseModel):
@@ -81,7 +81,7 @@ class Samples(BaseModel):
 
 
 class GroupSamples(BaseModel):
-    id: Annotated[SeriesId | None, Field(description="Null where a group of series is meant.")]
+    id: Annotated[SeriesId | None, Field(description="Null for a group of series.")]
     metric: Annotated[str | None, Field(description="Null where a group has several metrics.")]
     labels: Labels
     samples: list[tuple[WireTime, WireValue]]

@@ -18,15 +18,15 @@ MAX_REASONS = 10
 _TEXT = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    204: {"description": "All of it is on disk."},
+    204: {"description": "Every sample is stored, on disk."},
     400: {
-        "description": "Unreadable, or only its good part is on disk; see the text.",
+        "description": "Malformed, or only the valid part is stored; see the text.",
         **_TEXT,
     },
-    401: {"description": "No key, or one that is not good.", **_TEXT},
-    403: {"description": "The key may not write.", **_TEXT},
+    401: {"description": "The key is missing or invalid.", **_TEXT},
+    403: {"description": "The key lacks the scope `write`.", **_TEXT},
     413: {"description": "The body is too large; send it in parts.", **_TEXT},
-    415: {"description": "A content type or encoding that is not read here.", **_TEXT},
+    415: {"description": "The content type or encoding is not supported.", **_TEXT},
     429: {"description": "Too many wrong keys came from this address.", **_TEXT},
     503: {"description": "Try again after `Retry-After` seconds; it is always safe.", **_TEXT},
 }

@@ -80,7 +80,7 @@ _BODY = {
     "/api/v1/import",
     status_code=204,
     response_class=Response,
-    responses={**plain_text.RESPONSES, 422: {"description": "A parameter that does not fit."}},
+    responses={**plain_text.RESPONSES, 422: {"description": "A parameter is invalid."}},
     openapi_extra=_BODY,
 )
 async def import_lines(

@@ -26,11 +26,11 @@ _REFUSAL = {"application/json": {"schema": {"$ref": "#/components/schemas/QueryR
 _FORM = "application/x-www-form-urlencoded"
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    400: {"model": QueryRefusal, "description": "The question is wrong; it says how."},
-    401: {"content": _REFUSAL, "description": "No key, or one that is not good."},
-    403: {"content": _REFUSAL, "description": "The key may not read."},
-    422: {"content": _REFUSAL, "description": "The question has no answer, or is too broad."},
-    429: {"content": _REFUSAL, "description": "Asked too often, or with too many wrong keys."},
+    400: {"model": QueryRefusal, "description": "The query is invalid; the message says why."},
+    401: {"content": _REFUSAL, "description": "The key is missing or invalid."},
+    403: {"content": _REFUSAL, "description": "The key lacks the scope `read`."},
+    422: {"content": _REFUSAL, "description": "The query cannot be evaluated, or is too broad."},
+    429: {"content": _REFUSAL, "description": "Too many requests, or too many wrong keys."},
     503: {"content": _REFUSAL, "description": "Try again after `Retry-After` seconds."},
 }
 

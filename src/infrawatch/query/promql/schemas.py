@@ -22,7 +22,7 @@ Selectors = Annotated[
     list[str],
     Field(
         alias="match[]",
-        description="Selectors; what any of them means counts.",
+        description="Selectors; a series matched by any of them is included.",
         max_length=100,
         examples=[["up"]],
     ),
@@ -31,7 +31,7 @@ Limit = Annotated[
     int,
     # Prometheus' own client sends an empty `limit=` when no limit is set.
     BeforeValidator(lambda value: 0 if value == "" else value),
-    Field(ge=0, lt=2**31, description="No more than so many; 0 is no limit of yours."),
+    Field(ge=0, lt=2**31, description="Maximum number of results; 0 for no limit of your own."),
 ]
 
 

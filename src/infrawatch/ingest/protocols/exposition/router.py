@@ -43,7 +43,7 @@ _BODY = {
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     **plain_text.RESPONSES,
     422: {
-        "description": "The labels in the address are not written as they should be.",
+        "description": "The labels in the path are malformed.",
         "content": {"text/plain": {"schema": {"type": "string"}}},
     },
 }

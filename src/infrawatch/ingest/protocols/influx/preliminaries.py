@@ -58,11 +58,11 @@ class QueryResults(BaseModel):
 
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": answers.ErrorV1, "description": "Not a statement about databases."},
-    401: {"model": answers.ErrorV1, "description": "No key, or one that is not good."},
-    403: {"model": answers.ErrorV1, "description": "The key may not write."},
+    400: {"model": answers.ErrorV1, "description": "The statement is not one about databases."},
+    401: {"model": answers.ErrorV1, "description": "The key is missing or invalid."},
+    403: {"model": answers.ErrorV1, "description": "The key lacks the scope `write`."},
     413: {"model": answers.ErrorV1, "description": "The statement is too long."},
-    415: {"model": answers.ErrorV1, "description": "A content encoding that is not read here."},
+    415: {"model": answers.ErrorV1, "description": "The content encoding is not supported."},
     429: {"model": answers.ErrorV1, "description": "Too many wrong keys came from this address."},
 }
 

@@ -40,12 +40,12 @@ v3 = APIRouter(route_class=answering_with(answers.failed_v3), tags=["ingest"])
 
 def _responses(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     return {
-        204: {"description": "All of it is on disk."},
-        400: {"model": model, "description": "The good part is on disk; the rest is named."},
-        401: {"model": model, "description": "No key, or one that is not good."},
-        403: {"model": model, "description": "The key may not write."},
+        204: {"description": "Every sample is stored, on disk."},
+        400: {"model": model, "description": "The valid part is stored; the rest is named."},
+        401: {"model": model, "description": "The key is missing or invalid."},
+        403: {"model": model, "description": "The key lacks the scope `write`."},
         413: {"model": model, "description": "The body is too large; send it in parts."},
-        415: {"model": model, "description": "A content encoding that is not read here."},
+        415: {"model": model, "description": "The content encoding is not supported."},
         429: {"model": model, "description": "Too many wrong keys came from this address."},
         503: {"model": model, "description": "Try again after `Retry-After` seconds."},
     }
@@ -123,7 +123,7 @@ async def write_v3(
         PrecisionV3, Query(description="Unit of the times; `auto` tells it by their magnitude.")
     ] = "auto",
     accept_partial: Annotated[  # noqa: FBT002
-        bool, Query(description="Store the good part of a bad batch.")
+        bool, Query(description="Store the valid part of a bad batch.")
     ] = True,
 ) -> Response:
     """Store line protocol, compatible with InfluxDB 3; see `POST /write` for the mapping.

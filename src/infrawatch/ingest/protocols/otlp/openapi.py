@@ -28,16 +28,16 @@ _PARTIAL_SUCCESS = {
 }
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "What is good is on disk; `partialSuccess` says what is not, and why.",
+        "description": "The valid part is stored; `partialSuccess` says what was refused, and why.",
         "content": _contents(
             "ExportMetricsServiceResponse", {"properties": {"partialSuccess": _PARTIAL_SUCCESS}}
         ),
     },
     400: _failure("The body cannot be read; nothing was stored."),
-    401: _failure("No key, or one that is not good."),
-    403: _failure("The key may not write."),
+    401: _failure("The key is missing or invalid."),
+    403: _failure("The key lacks the scope `write`."),
     413: _failure("The body is too large; send smaller batches."),
-    415: _failure("A content type or encoding that is not read here."),
+    415: _failure("The content type or encoding is not supported."),
     429: _failure("Too many wrong keys came from this address."),
     503: _failure("Try again after `Retry-After` seconds; it is always safe."),
 }
