@@ -35,7 +35,6 @@ GATHER_S = 0.005
 most disks. A transaction costs server and database half a millisecond of CPU each, whatever its
 size."""
 
-
 LATE_S = 2.0
 """A group that PostgreSQL starts on later than this after it was sent is not stored: meanwhile its
 sender may have sent the batch to another server, and then corrections, which the group would

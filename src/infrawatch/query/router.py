@@ -36,8 +36,7 @@ MAX_PAGE_SERIES = 10_000
 MAX_VALUES = 100_000
 
 _AT_ONCE, _SERIES_WEIGHT = 20_000, 10
-"""Up to this many values are sent at once, a series counting as ten of them: a few milliseconds
-and half a megabyte of JSON."""
+"""Values sent at once, a series counting as ten: a few milliseconds and half a megabyte of JSON."""
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
