@@ -60,8 +60,8 @@ class Asked(NamedTuple):
 class SeriesQuota:
     """Admits stored series, and new ones up to the tenant's limit.
 
-    A server learns of series granted by other servers only when it counts again, so several servers
-    together may exceed the limit slightly.
+    A server learns of series granted by other servers only when it counts again, and a count is up
+    to a minute old: until then, each of several servers may grant all the room it knows of.
 
     If a tenant was refused new series recently, its names are read and looked up at low priority,
     one batch at a time, taking turns with other such tenants, because most are refused again.
