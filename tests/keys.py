@@ -1,6 +1,6 @@
 """Keys for tests, made as the command makes them."""
 
-from infrawatch.access.keys import KeySpec, create_key
+from infrawatch.access.keys.changes import KeySpec, create_key
 from infrawatch.access.principal import DEFAULT_TENANT_ID, Scope
 from infrawatch.access.tenants import create_tenant
 from infrawatch.store.audit import Actor

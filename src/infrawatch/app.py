@@ -14,19 +14,16 @@ from starlette_compress import CompressMiddleware, add_compress_type
 from typing_extensions import TypedDict
 
 from infrawatch import health, problems
-from infrawatch.access import browsers
-from infrawatch.access import limits_router as limits
-from infrawatch.access import oidc_router as oidc
 from infrawatch.access import openapi as access_openapi
-from infrawatch.access import router as keys
-from infrawatch.access import session_router as session
 from infrawatch.access.access import Access, AccessOptions
-from infrawatch.access.issuer import OidcOptions
-from infrawatch.access.limiter import Limiter, RateLimitHeaders
-from infrawatch.access.methods import HeadIsGet
+from infrawatch.access.limits.limiter import Limiter, RateLimitHeaders
+from infrawatch.access.login.issuer import OidcOptions
 from infrawatch.access.parameters import include_declared
-from infrawatch.access.proxies import ProxiedApp
-from infrawatch.access.request_ids import RequestIds
+from infrawatch.access.requests import browsers
+from infrawatch.access.requests.methods import HeadIsGet
+from infrawatch.access.requests.proxies import ProxiedApp
+from infrawatch.access.requests.request_ids import RequestIds
+from infrawatch.access.routes import keys, limits, oidc, session
 from infrawatch.errors import CannotStart, StoreUnavailable
 from infrawatch.health import CountRequests, Health
 from infrawatch.ingest import router as ingest

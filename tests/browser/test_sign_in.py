@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, expect
 from pushing import now_ms
 from serving_live import live_server
 
-from infrawatch.access.passwords import set_password
+from infrawatch.access.login.passwords import set_password
 from infrawatch.store.database import Database
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

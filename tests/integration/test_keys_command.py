@@ -16,10 +16,10 @@ from keys import TESTS, a_key, bearing
 from pushing import push, series
 from viewing import until
 
-from infrawatch.access.credentials import ApiKey
-from infrawatch.access.keys import KeySpec, revoke_key
+from infrawatch.access.keys.changes import KeySpec, revoke_key
+from infrawatch.access.keys.credentials import ApiKey
+from infrawatch.access.keys.provisioning import find_first_key, keep_key_file
 from infrawatch.access.principal import DEFAULT_TENANT_ID
-from infrawatch.access.provisioning import find_first_key, keep_key_file
 from infrawatch.access.tenants import create_tenant
 from infrawatch.errors import AlreadyExists, CannotStart
 from infrawatch.store.database import Database

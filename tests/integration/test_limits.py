@@ -14,8 +14,8 @@ from pushing import batch, now_ms, series
 from viewing import viewing
 from websockets.exceptions import InvalidStatus
 
-from infrawatch.access.credentials import ApiKey
-from infrawatch.access.limits import put_limits
+from infrawatch.access.keys.credentials import ApiKey
+from infrawatch.access.limits.cache import put_limits
 from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
 from infrawatch.access.tenants import create_tenant
 from infrawatch.embedded.valkey import valkey_running

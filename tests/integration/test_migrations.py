@@ -19,7 +19,7 @@ from pushing import now_ms, push, series
 from sqlalchemy import text
 from stored import named, store
 
-from infrawatch.access.passwords import set_password
+from infrawatch.access.login.passwords import set_password
 from infrawatch.access.sql_users import create_sql_user
 from infrawatch.embedded.postgres import postgres_running
 from infrawatch.model.timerange import from_us, now_us

@@ -258,7 +258,7 @@ async def test_keys_are_asked_for_again_when_one_is_new_but_once_a_minute_at_mos
         assert (await ask(visitor, _of_a_key_nobody_has(provider))).status_code == 401
     assert provider.asked_for_keys <= asked + 1
 
-    monkeypatch.setattr("infrawatch.access.issuer.KEYS_AGAIN_S", 0.0)
+    monkeypatch.setattr("infrawatch.access.login.issuer.KEYS_AGAIN_S", 0.0)
     provider.keys["new"] = a_key()
     assert (await ask(visitor, provider.token(key_id="new"))).status_code == 200
 
@@ -266,7 +266,7 @@ async def test_keys_are_asked_for_again_when_one_is_new_but_once_a_minute_at_mos
 async def test_what_was_verified_is_good_until_it_expires(
     visitor: AsyncClient, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infrawatch.access.tokens.LEEWAY", timedelta(0))
+    monkeypatch.setattr("infrawatch.access.login.tokens.LEEWAY", timedelta(0))
     token = provider.token(exp=now_s() + 3)
     assert (await ask(visitor, token)).status_code == 200
 

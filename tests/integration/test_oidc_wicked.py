@@ -111,7 +111,7 @@ async def test_nonsense_lets_nobody_in_and_breaks_nothing(
 async def test_an_answer_that_drips_has_a_deadline(
     visitor: AsyncClient, provider: Provider, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infrawatch.access.issuer.DEADLINE_S", 0.5)
+    monkeypatch.setattr("infrawatch.access.login.issuer.DEADLINE_S", 0.5)
     provider.instead[path] = endless(0.05)
 
     async with asyncio.timeout(DEADLINE_S):
@@ -160,11 +160,11 @@ async def test_while_keys_cannot_be_had_tokens_are_for_later_and_the_provider_is
         asked.append(scope["path"])
         await Response(status_code=500)(scope, receive, send)
 
-    monkeypatch.setattr("infrawatch.access.issuer.AWAY_S", 10.0 * DEADLINE_S)
+    monkeypatch.setattr("infrawatch.access.login.issuer.AWAY_S", 10.0 * DEADLINE_S)
     provider.instead["/jwks"] = away
     answers = [await ask(visitor, provider) for _ in range(3)]
     provider.instead.clear()
-    monkeypatch.setattr("infrawatch.access.issuer.AWAY_S", 0.0)
+    monkeypatch.setattr("infrawatch.access.login.issuer.AWAY_S", 0.0)
 
     assert [one.status_code for one in answers] == [503, 503, 503]
     assert asked == ["/jwks"]

@@ -17,9 +17,9 @@ from pushing import push, series
 from structlog.testing import capture_logs
 from viewing import until
 
-from infrawatch.access import wrong_keys
-from infrawatch.access.credentials import ApiKey
-from infrawatch.access.passwords import set_password
+from infrawatch.access.keys import wrong_keys
+from infrawatch.access.keys.credentials import ApiKey
+from infrawatch.access.login.passwords import set_password
 from infrawatch.access.principal import SCOPES
 from infrawatch.app import create_app
 from infrawatch.embedded.valkey import valkey_running

@@ -10,7 +10,7 @@ from pushing import push, series
 from viewing import viewing
 
 from infrawatch import problems
-from infrawatch.access.request_ids import RequestIds
+from infrawatch.access.requests.request_ids import RequestIds
 
 OURS = re.compile(r"[0-9a-f]{16}")
 

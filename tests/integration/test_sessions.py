@@ -19,10 +19,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from infrawatch.access.keys import revoke_key
-from infrawatch.access.passwords import AdminPassword, set_password
-from infrawatch.access.rates import Rates
-from infrawatch.access.wrong_keys import AT_ONCE, WrongKeys
+from infrawatch.access.keys.changes import revoke_key
+from infrawatch.access.keys.wrong_keys import AT_ONCE, WrongKeys
+from infrawatch.access.limits.rates import Rates
+from infrawatch.access.login.passwords import AdminPassword, set_password
 from infrawatch.errors import CannotStart
 from infrawatch.store.database import Database
 

@@ -15,8 +15,8 @@ from integration.conftest import serving
 from keys import TESTS
 from pushing import push, series
 
-from infrawatch.access import limits as limit_book
-from infrawatch.access.limits import LimitBook, put_limits
+from infrawatch.access.limits import cache as limit_book
+from infrawatch.access.limits.cache import LimitBook, put_limits
 from infrawatch.access.principal import EVERYBODY
 from infrawatch.store import connections
 from infrawatch.store.database import Database

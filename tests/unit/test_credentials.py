@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
-from infrawatch.access.credentials import ApiKey, find_credential
+from infrawatch.access.keys.credentials import ApiKey, find_credential
 
 NOT_A_COLON = st.characters(exclude_characters=":", exclude_categories=["Cs"])
 

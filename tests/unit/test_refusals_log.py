@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import HTTPConnection
 from structlog.testing import capture_logs
 
-from infrawatch.access import refusals
+from infrawatch.access.requests import refusals
 from infrawatch.telemetry import Telemetry
 
 

@@ -1,8 +1,8 @@
 """Whoever tries many keys waits; nobody else does, and memory is bounded."""
 
-from infrawatch.access.rates import Rates
-from infrawatch.access.sites import site_of
-from infrawatch.access.wrong_keys import AT_ONCE, MAX_SITES, ONE_MORE_S, WrongKeys
+from infrawatch.access.keys.wrong_keys import AT_ONCE, MAX_SITES, ONE_MORE_S, WrongKeys
+from infrawatch.access.limits.rates import Rates
+from infrawatch.access.requests.sites import site_of
 
 
 class Clock:

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Self
 
 from infrawatch.access.gate import Authenticator, Gate, Open
-from infrawatch.access.issuer import Issuer, OidcOptions
-from infrawatch.access.keyring import KeyRing
-from infrawatch.access.limiter import Limiter
-from infrawatch.access.passwords import AdminPassword
-from infrawatch.access.rates import Rates
-from infrawatch.access.refusals import Refusals
-from infrawatch.access.sessions import Sessions
-from infrawatch.access.tickets import Tickets
-from infrawatch.access.tokens import Tokens
-from infrawatch.access.viewers import Viewers
-from infrawatch.access.wrong_keys import WrongKeys
+from infrawatch.access.keys.keyring import KeyRing
+from infrawatch.access.keys.wrong_keys import WrongKeys
+from infrawatch.access.limits.limiter import Limiter
+from infrawatch.access.limits.rates import Rates
+from infrawatch.access.limits.viewers import Viewers
+from infrawatch.access.login.issuer import Issuer, OidcOptions
+from infrawatch.access.login.passwords import AdminPassword
+from infrawatch.access.login.sessions import Sessions
+from infrawatch.access.login.tickets import Tickets
+from infrawatch.access.login.tokens import Tokens
+from infrawatch.access.requests.refusals import Refusals
 from infrawatch.store.database import Database
 from infrawatch.telemetry import Telemetry
 

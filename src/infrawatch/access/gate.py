@@ -5,11 +5,11 @@ from typing import Protocol
 
 from starlette.requests import HTTPConnection
 
-from infrawatch.access.credentials import find_credential
-from infrawatch.access.limiter import Limiter
+from infrawatch.access.keys.credentials import find_credential
+from infrawatch.access.keys.wrong_keys import WrongKeys
+from infrawatch.access.limits.limiter import Limiter
 from infrawatch.access.principal import EVERYBODY, Principal, Scope
-from infrawatch.access.refusals import Refusals, origin_of
-from infrawatch.access.wrong_keys import WrongKeys
+from infrawatch.access.requests.refusals import Refusals, origin_of
 from infrawatch.errors import LimitExceeded, ScopeMissing, TooManyWrongKeys, Unauthenticated
 
 _HOW = (

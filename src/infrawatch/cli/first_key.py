@@ -1,6 +1,6 @@
 """The first key: without it, no others could be created over the network."""
 
-from infrawatch.access.provisioning import find_first_key
+from infrawatch.access.keys.provisioning import find_first_key
 from infrawatch.settings import Settings
 from infrawatch.store.database import Database
 

@@ -9,10 +9,10 @@ from typing import Annotated, cast
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from infrawatch.access.keys import KeySpec, create_key, revoke_key
+from infrawatch.access.keys.changes import KeySpec, create_key, revoke_key
+from infrawatch.access.keys.provisioning import keep_key_file, make_key_file
 from infrawatch.access.principal import SCOPES, Scope
-from infrawatch.access.provisioning import keep_key_file, make_key_file
-from infrawatch.access.schemas import Name
+from infrawatch.access.routes.schemas import Name
 from infrawatch.cli.database import calling_user, migrated_database
 from infrawatch.cli.options import DataDir
 from infrawatch.cli.running import run_until_stopped, set_up_logging

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from infrawatch.access.passwords import check_length, remove_password, set_password
+from infrawatch.access.login.passwords import check_length, remove_password, set_password
 from infrawatch.cli.database import calling_user, migrated_database
 from infrawatch.cli.options import DataDir
 from infrawatch.cli.running import run_until_stopped, set_up_logging

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infrawatch.access.sessions import end_session
+from infrawatch.access.login.sessions import end_session
 from infrawatch.cli.database import calling_user, migrated_database
 from infrawatch.cli.options import DataDir, read_settings
 from infrawatch.cli.running import run_until_stopped, set_up_logging

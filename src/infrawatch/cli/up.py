@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr
 
-from infrawatch.access.keys import KeySpec
+from infrawatch.access.keys.changes import KeySpec
+from infrawatch.access.keys.provisioning import keep_key_file
 from infrawatch.access.principal import DEFAULT_TENANT_ID
-from infrawatch.access.provisioning import keep_key_file
 from infrawatch.agent.loop import AgentOptions, run
 from infrawatch.app import create_app
 from infrawatch.cli.database import calling_user

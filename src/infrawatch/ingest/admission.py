@@ -7,8 +7,8 @@ from time import monotonic
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infrawatch.access.credentials import find_credential
-from infrawatch.access.refusals import origin_of
+from infrawatch.access.keys.credentials import find_credential
+from infrawatch.access.requests.refusals import origin_of
 from infrawatch.errors import Overloaded
 from infrawatch.problems import to_response
 from infrawatch.telemetry import Telemetry

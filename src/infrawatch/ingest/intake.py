@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infrawatch.access.limiter import Limiter
+from infrawatch.access.limits.limiter import Limiter
 from infrawatch.access.principal import Principal
 from infrawatch.errors import DeadlineExceeded
 from infrawatch.ingest.bounds import TimeBounds, to_us

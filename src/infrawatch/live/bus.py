@@ -10,7 +10,7 @@ import structlog
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from infrawatch.access.redis_client import TIMEOUT_S
+from infrawatch.access.limits.redis_client import TIMEOUT_S
 from infrawatch.live.hub import Hub
 from infrawatch.live.redis_nodes import REDIS_ERRORS, ChannelNode, NodeFinder
 from infrawatch.model.samples import Columns

@@ -11,7 +11,7 @@ from redis.asyncio.client import PubSub
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from infrawatch.access.redis_client import redis_client
+from infrawatch.access.limits.redis_client import redis_client
 from infrawatch.errors import CannotStart, Unavailable
 
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)

@@ -11,7 +11,7 @@ from itertools import chain, repeat
 from typing import TypeVar
 from uuid import UUID
 
-from infrawatch.access.limiter import UNLIMITED, Budget
+from infrawatch.access.limits.limiter import UNLIMITED, Budget
 from infrawatch.errors import DeadlineExceeded, InvalidCursor, QueryTooBroad
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.samples import is_stale

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from typing import Literal
 
-from infrawatch.access.sites import find_address, site_of
+from infrawatch.access.requests.sites import find_address, site_of
 from infrawatch.settings import Settings
 
 

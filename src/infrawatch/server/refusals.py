@@ -3,7 +3,7 @@
 import json
 from http import HTTPStatus
 
-from infrawatch.access.browsers import SECURITY_HEADERS
+from infrawatch.access.requests.browsers import SECURITY_HEADERS
 from infrawatch.errors import InfraWatchError
 from infrawatch.problems import MEDIA_TYPE, RETRY_AFTER_S, to_members
 

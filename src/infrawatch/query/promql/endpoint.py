@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.types import Message
 from typing_extensions import override
 
-from infrawatch.access.small_bodies import SmallBodyRoute
+from infrawatch.access.requests.small_bodies import SmallBodyRoute
 from infrawatch.errors import (
     CannotEvaluate,
     DeadlineExceeded,

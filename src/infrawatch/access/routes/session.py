@@ -4,14 +4,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from infrawatch.access import schemas
 from infrawatch.access.access import Access
-from infrawatch.access.cookies import drop_cookie, is_from_own_page, keep_cookie
+from infrawatch.access.login.cookies import drop_cookie, is_from_own_page, keep_cookie
+from infrawatch.access.login.sessions import Begun
 from infrawatch.access.needs import TheAccess
 from infrawatch.access.principal import Principal
-from infrawatch.access.refusals import origin_of
-from infrawatch.access.sessions import Begun
-from infrawatch.access.small_bodies import SmallBodyRoute
+from infrawatch.access.requests.refusals import origin_of
+from infrawatch.access.requests.small_bodies import SmallBodyRoute
+from infrawatch.access.routes import schemas
 from infrawatch.errors import Forbidden, InvalidInput, Unauthenticated
 from infrawatch.problems import ParameterProblem, Problem, to_answer
 from infrawatch.store.tenants import TenantRepository

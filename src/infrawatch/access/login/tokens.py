@@ -11,8 +11,8 @@ import jwt
 from jwt.exceptions import InvalidTokenError
 from starlette.requests import HTTPConnection
 
-from infrawatch.access.credentials import digest_of, find_credential
-from infrawatch.access.issuer import Issuer
+from infrawatch.access.keys.credentials import digest_of, find_credential
+from infrawatch.access.login.issuer import Issuer
 from infrawatch.access.principal import SCOPES, Principal, Scope
 from infrawatch.errors import NotFound, Unauthenticated
 from infrawatch.model.timerange import now_us, to_us

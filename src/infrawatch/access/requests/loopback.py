@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infrawatch.access.refusals import Refusals
+from infrawatch.access.requests.refusals import Refusals
 from infrawatch.errors import Forbidden
 from infrawatch.problems import to_response
 from infrawatch.telemetry import Telemetry

@@ -12,8 +12,8 @@ import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from infrawatch.access.keys.wrong_keys import WrongKeys
 from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES, Principal
-from infrawatch.access.wrong_keys import WrongKeys
 from infrawatch.errors import (
     CannotStart,
     InvalidInput,

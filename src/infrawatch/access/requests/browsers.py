@@ -9,8 +9,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infrawatch.access.loopback import LoopbackOnly
-from infrawatch.access.refusals import Refusals
+from infrawatch.access.requests.loopback import LoopbackOnly
+from infrawatch.access.requests.refusals import Refusals
 from infrawatch.errors import Forbidden
 from infrawatch.problems import to_response
 from infrawatch.telemetry import Telemetry

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 
-from infrawatch.access import schemas
 from infrawatch.access.access import Access
-from infrawatch.access.keys import KeySpec, create_key, revoke_key
+from infrawatch.access.keys.changes import KeySpec, create_key, revoke_key
+from infrawatch.access.login.tickets import LIFE
 from infrawatch.access.needs import MayAdministrate, MayRead, TheDatabase
 from infrawatch.access.principal import Principal
-from infrawatch.access.small_bodies import SmallBodyRoute
-from infrawatch.access.tickets import LIFE
+from infrawatch.access.requests.small_bodies import SmallBodyRoute
+from infrawatch.access.routes import schemas
 from infrawatch.durations import parse_duration
 from infrawatch.errors import Forbidden, InvalidInput
 from infrawatch.model.timerange import from_us, now_us, parse_time

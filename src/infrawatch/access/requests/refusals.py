@@ -6,7 +6,7 @@ from time import monotonic
 import structlog
 from starlette.requests import HTTPConnection
 
-from infrawatch.access.sites import site_of
+from infrawatch.access.requests.sites import site_of
 from infrawatch.telemetry import Telemetry
 
 log = structlog.get_logger()

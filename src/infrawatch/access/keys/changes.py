@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
-from infrawatch.access.credentials import ApiKey
+from infrawatch.access.keys.credentials import ApiKey
 from infrawatch.access.principal import Scope
 from infrawatch.errors import NotFound
 from infrawatch.store.audit import Act, Actor, AuditRepository

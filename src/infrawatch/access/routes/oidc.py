@@ -14,11 +14,11 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse
 
 from infrawatch.access.access import Access
-from infrawatch.access.cookies import drop_cookie, find_cookie, keep_cookie
-from infrawatch.access.issuer import Issuer
+from infrawatch.access.login.cookies import drop_cookie, find_cookie, keep_cookie
+from infrawatch.access.login.issuer import Issuer
+from infrawatch.access.login.tokens import Tokens
 from infrawatch.access.needs import TheAccess
 from infrawatch.access.principal import Principal
-from infrawatch.access.tokens import Tokens
 from infrawatch.errors import NotFound, ServerUnavailable, Unauthenticated
 from infrawatch.problems import to_answer
 

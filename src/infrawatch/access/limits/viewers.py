@@ -13,8 +13,8 @@ from time import monotonic
 import structlog
 from redis.exceptions import RedisError
 
-from infrawatch.access.rates import DEADLINE_S, PAUSE_S
-from infrawatch.access.redis_client import redis_client
+from infrawatch.access.limits.rates import DEADLINE_S, PAUSE_S
+from infrawatch.access.limits.redis_client import redis_client
 
 log = structlog.get_logger()
 

@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple, cast
 import structlog
 from starlette.requests import HTTPConnection
 
-from infrawatch.access.cookies import SAFE_METHODS, find_cookie, is_from_own_page
-from infrawatch.access.credentials import digest_of
 from infrawatch.access.gate import SESSION_OVER
-from infrawatch.access.keyring import READ_DEADLINE_S, TRUSTED_S, KeyRing
+from infrawatch.access.keys.credentials import digest_of
+from infrawatch.access.keys.keyring import READ_DEADLINE_S, TRUSTED_S, KeyRing
+from infrawatch.access.login.cookies import SAFE_METHODS, find_cookie, is_from_own_page
 from infrawatch.access.principal import Principal, Scope
 from infrawatch.errors import Forbidden, NotFound, StoreUnavailable, Unauthenticated, Unavailable
 from infrawatch.model.timerange import now_us, to_us

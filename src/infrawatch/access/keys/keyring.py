@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 import structlog
 from starlette.requests import HTTPConnection
 
-from infrawatch.access.credentials import ApiKey, find_credential
+from infrawatch.access.keys.credentials import ApiKey, find_credential
 from infrawatch.access.principal import Principal, Scope
 from infrawatch.errors import StoreUnavailable, Unauthenticated, Unavailable
 from infrawatch.model.timerange import now_us, to_us

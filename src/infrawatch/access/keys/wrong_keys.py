@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
 
-from infrawatch.access.rates import Policy, Rates
+from infrawatch.access.limits.rates import Policy, Rates
 
 AT_ONCE = 10
 """Wrong keys of one site that are tolerated at once: people mistype, agents keep an old key."""

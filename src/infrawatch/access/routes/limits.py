@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import ConfigDict, Field
 
-from infrawatch.access.limits import put_limits, remove_limits
+from infrawatch.access.limits.cache import put_limits, remove_limits
 from infrawatch.access.needs import MayAdministrate, TheDatabase
 from infrawatch.access.principal import Principal
-from infrawatch.access.schemas import Name, Wire
-from infrawatch.access.small_bodies import SmallBodyRoute
+from infrawatch.access.requests.small_bodies import SmallBodyRoute
+from infrawatch.access.routes.schemas import Name, Wire
 from infrawatch.errors import Forbidden
 from infrawatch.problems import ParameterProblem, Problem, to_answer
 from infrawatch.store.audit import Actor

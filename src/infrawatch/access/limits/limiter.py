@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infrawatch.access.limits import Held, LimitBook
+from infrawatch.access.limits.cache import Held, LimitBook
+from infrawatch.access.limits.rates import WINDOW_S, Policy, Rates, Spent
+from infrawatch.access.limits.viewers import Viewers
 from infrawatch.access.principal import Principal
-from infrawatch.access.rates import WINDOW_S, Policy, Rates, Spent
-from infrawatch.access.viewers import Viewers
 from infrawatch.errors import BatchTooLarge, LimitExceeded
 from infrawatch.store.database import Database
 

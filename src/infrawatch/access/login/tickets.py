@@ -10,7 +10,7 @@ from typing import cast
 
 from starlette.requests import HTTPConnection
 
-from infrawatch.access.credentials import digest_of
+from infrawatch.access.keys.credentials import digest_of
 from infrawatch.access.principal import Principal, Scope
 from infrawatch.errors import Unauthenticated
 from infrawatch.store.database import Database

@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from infrawatch.access.browsers import SecurityHeaders
-from infrawatch.access.sites import find_address
+from infrawatch.access.requests.browsers import SecurityHeaders
+from infrawatch.access.requests.sites import find_address
 
 log = structlog.get_logger()
 

@@ -4,8 +4,8 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from infrawatch.access.credentials import ApiKey
-from infrawatch.access.keys import KeyChange, KeySpec, changing_keys
+from infrawatch.access.keys.changes import KeyChange, KeySpec, changing_keys
+from infrawatch.access.keys.credentials import ApiKey
 from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
 from infrawatch.errors import CannotStart
 from infrawatch.store.audit import Actor

@@ -1,0 +1,1 @@
+"""API keys: creation, lookup, and the forms in which clients send them."""

@@ -1,0 +1,1 @@
+"""Limits of tenants and keys, and the counters that enforce them."""

@@ -1,0 +1,1 @@
+"""Sign-in of people: OpenID Connect, the administrator password, sessions and tickets."""

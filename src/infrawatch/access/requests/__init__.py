@@ -1,0 +1,1 @@
+"""HTTP requests: where they come from, and what is refused before authentication."""

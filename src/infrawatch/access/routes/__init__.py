@@ -1,0 +1,1 @@
+"""HTTP endpoints: keys and the audit trail, limits, sessions, OpenID Connect."""
