@@ -30,7 +30,7 @@ from benchmarks.driver import Line
 from benchmarks.workload import STEP_S, Workload
 from infrawatch.model.samples import Int64s
 from infrawatch.model.timerange import from_us
-from infrawatch.store.codec import WINDOW_US
+from infrawatch.store.chunks.codec import WINDOW_US
 from infrawatch.upkeep import compaction
 from infrawatch.upkeep.slots import empty_all_slots
 

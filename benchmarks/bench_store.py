@@ -34,7 +34,7 @@ from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Columns, Float64s, Int64s
 from infrawatch.model.timerange import from_us
 from infrawatch.runtime import settle
-from infrawatch.store.codec import WINDOW_US
+from infrawatch.store.chunks.codec import WINDOW_US
 from infrawatch.store.database import Database, create_engine
 from infrawatch.store.journal import JournalRepository
 from infrawatch.store.migrations import upgrade

@@ -3,7 +3,7 @@
 from infrawatch.access.keys.changes import KeySpec, create_key
 from infrawatch.access.principal import DEFAULT_TENANT_ID, Scope
 from infrawatch.access.tenants import create_tenant
-from infrawatch.store.audit import Actor
+from infrawatch.store.accounts.audit import Actor
 from infrawatch.store.database import Database
 
 TESTS = Actor("tests")

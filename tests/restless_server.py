@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from infrawatch.__main__ import main
 from infrawatch.model.timerange import from_us, now_us
-from infrawatch.store.codec import WINDOW_US
+from infrawatch.store.chunks.codec import WINDOW_US
 from infrawatch.upkeep import compaction, fullness, scheduler
 
 

@@ -50,10 +50,10 @@ from infrawatch.query.promql import router as promql
 from infrawatch.runtime import settle, stop, vital
 from infrawatch.settings import Settings
 from infrawatch.store import migrations
-from infrawatch.store.buckets import FIVE_MINUTES, HOUR
 from infrawatch.store.database import Database
 from infrawatch.store.installation import get_epoch
 from infrawatch.store.partitions import CHUNKS, ROLLUPS, Partitioned
+from infrawatch.store.rollups.buckets import FIVE_MINUTES, HOUR
 from infrawatch.telemetry import Telemetry
 from infrawatch.upkeep.compaction import STATEMENT_DEADLINE
 from infrawatch.upkeep.scheduler import Scheduler

@@ -14,8 +14,8 @@ from serving_process import serving_process
 from infrawatch.access.limits.cache import put_limits
 from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
 from infrawatch.access.tenants import create_tenant
+from infrawatch.store.accounts.limits import Holder, Limits
 from infrawatch.store.database import Database
-from infrawatch.store.limits import Holder, Limits
 
 SERIES = 1_000_000
 AT_ONCE = 10_000

@@ -11,11 +11,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.samples import Columns, Float64s
 from infrawatch.model.timerange import US
-from infrawatch.store import copy
-from infrawatch.store.bucket_packing import FUNCTIONS, pack_buckets, unpack_buckets
-from infrawatch.store.buckets import FIVE_MINUTES, RESOLUTIONS, ROW_BUCKETS, Buckets, Resolution
+from infrawatch.store.columns import copy
 from infrawatch.store.database import Database
-from infrawatch.store.rollup_rows import ROLLUP_COLUMNS, ROLLUP_FIELDS, from_row, to_copy
+from infrawatch.store.rollups.bucket_packing import FUNCTIONS, pack_buckets, unpack_buckets
+from infrawatch.store.rollups.buckets import (
+    FIVE_MINUTES,
+    RESOLUTIONS,
+    ROW_BUCKETS,
+    Buckets,
+    Resolution,
+)
+from infrawatch.store.rollups.rows import ROLLUP_COLUMNS, ROLLUP_FIELDS, from_row, to_copy
 
 START_US = 1_790_006_400 * US
 

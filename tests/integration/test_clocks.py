@@ -11,10 +11,10 @@ from sqlalchemy import text
 from typing_extensions import override
 
 from infrawatch.model.labels import SHARDS
+from infrawatch.store.chunks.merging import MergeRepository
 from infrawatch.store.compaction import CompactionRepository
 from infrawatch.store.database import Database
 from infrawatch.store.inspection import InspectionRepository
-from infrawatch.store.merging import MergeRepository
 from infrawatch.store.partitions import CHUNKS, PartitionRepository
 from infrawatch.telemetry import Telemetry
 from infrawatch.upkeep import compaction, retention

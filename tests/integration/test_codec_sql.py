@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import US
-from infrawatch.store import copy
-from infrawatch.store.chunk_rows import CHUNK_COLUMNS, CHUNK_FIELDS, from_row, to_copy
-from infrawatch.store.codec import MAX_SAMPLES, decode, encode
+from infrawatch.store.chunks.codec import MAX_SAMPLES, decode, encode
+from infrawatch.store.chunks.rows import CHUNK_COLUMNS, CHUNK_FIELDS, from_row, to_copy
+from infrawatch.store.columns import copy
 from infrawatch.store.database import Database
 
 START_US = 1_790_006_400 * US

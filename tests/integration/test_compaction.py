@@ -16,12 +16,12 @@ from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import TimeRange, from_us, now_us
 from infrawatch.store import compaction as store_compaction
-from infrawatch.store.chunks import ChunkRepository
-from infrawatch.store.codec import Chunks
+from infrawatch.store.chunks.codec import Chunks
+from infrawatch.store.chunks.merging import MergeRepository
+from infrawatch.store.chunks.repository import ChunkRepository
 from infrawatch.store.compaction import Backlog, CompactionRepository
 from infrawatch.store.database import Database
 from infrawatch.store.journal import JournalRepository
-from infrawatch.store.merging import MergeRepository
 from infrawatch.store.partitions import CHUNKS, PartitionRepository
 from infrawatch.store.samples import SampleRepository
 from infrawatch.store.series import SeriesRepository

@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.timerange import US, TimeRange, from_us
-from infrawatch.store import copy
-from infrawatch.store.chunks import ChunkRepository
-from infrawatch.store.codec import MAX_SAMPLES, WINDOW_US
+from infrawatch.store.chunks.codec import MAX_SAMPLES, WINDOW_US
+from infrawatch.store.chunks.head_rows import HEAD_COLUMNS, HEAD_FIELDS, from_row, to_copy
+from infrawatch.store.chunks.repository import ChunkRepository
+from infrawatch.store.columns import copy
 from infrawatch.store.database import Database
-from infrawatch.store.head_rows import HEAD_COLUMNS, HEAD_FIELDS, from_row, to_copy
 from infrawatch.store.samples import SampleRepository
 
 START_US = 1_790_006_400 * US

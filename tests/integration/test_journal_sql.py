@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.samples import Columns
-from infrawatch.store import copy
+from infrawatch.store.columns import copy
 from infrawatch.store.database import Database
 from infrawatch.store.journal import JOINED, JournalRepository
 from infrawatch.store.journal_rows import ROW_SAMPLES, from_packed

@@ -20,8 +20,8 @@ from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
 from infrawatch.access.tenants import create_tenant
 from infrawatch.embedded.valkey import valkey_running
 from infrawatch.ingest import naming, series_quota
+from infrawatch.store.accounts.limits import Holder, Limits
 from infrawatch.store.database import Database
-from infrawatch.store.limits import Holder, Limits
 
 TENANT = Holder(DEFAULT_TENANT_ID)
 

@@ -21,8 +21,8 @@ from infrawatch.model.timerange import TimeRange
 from infrawatch.query import plan
 from infrawatch.store.database import Database
 from infrawatch.store.metadata import Metadata, MetadataRepository
+from infrawatch.store.packed_samples import PackedSamples
 from infrawatch.store.samples import SampleRepository
-from infrawatch.store.stored import Stored
 
 SECOND = 1_000_000
 START = 1_790_000_000
@@ -112,7 +112,9 @@ async def test_a_question_of_many_selectors_reads_no_more_than_one_may(
     reads: list[int] = []
     fetch = SampleRepository.fetch
 
-    async def counting(self: SampleRepository, ids: Sequence[int], span: TimeRange) -> Stored:
+    async def counting(
+        self: SampleRepository, ids: Sequence[int], span: TimeRange
+    ) -> PackedSamples:
         stored = await fetch(self, ids, span)
         reads.append(len(stored))
         return stored

@@ -15,9 +15,9 @@ from stored import STALE, Told, named, store
 
 from infrawatch.model.timerange import from_us, now_us
 from infrawatch.query import plan
-from infrawatch.store.buckets import FIVE_MINUTES, HOUR
 from infrawatch.store.database import Database
 from infrawatch.store.partitions import CHUNKS, ROLLUPS, PartitionRepository
+from infrawatch.store.rollups.buckets import FIVE_MINUTES, HOUR
 from infrawatch.telemetry import Telemetry
 from infrawatch.upkeep import compaction
 from infrawatch.upkeep.retention import drop, retain

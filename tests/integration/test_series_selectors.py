@@ -15,7 +15,7 @@ from infrawatch.errors import InvalidSelector
 from infrawatch.model.labels import SeriesName, to_labels
 from infrawatch.model.selector import METRIC_LABEL, Matcher, Operator, Selector, parse_selector
 from infrawatch.store.database import Database
-from infrawatch.store.known import KnownSeries
+from infrawatch.store.selection.catalog import KnownSeries
 from infrawatch.store.series import SeriesRepository
 
 TEXTS = ("", "a", "b", "ab", "A", "a.b", "a|b", "é", "a\nb", 'say "a"', "back\\slash", "100%", ":x")

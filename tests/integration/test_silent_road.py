@@ -19,8 +19,8 @@ from infrawatch.access.limits import cache as limit_book
 from infrawatch.access.limits.cache import LimitBook, put_limits
 from infrawatch.access.principal import EVERYBODY
 from infrawatch.store import connections
+from infrawatch.store.accounts.limits import Holder, Limits
 from infrawatch.store.database import Database
-from infrawatch.store.limits import Holder, Limits
 
 READERS = 8
 """As many as the pool has connections."""

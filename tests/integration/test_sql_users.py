@@ -19,7 +19,7 @@ from infrawatch.access.tenants import create_tenant
 from infrawatch.embedded.binaries import find_binaries
 from infrawatch.errors import AlreadyExists, Forbidden, NotFound
 from infrawatch.model.timerange import from_us, now_us
-from infrawatch.store.audit import Actor
+from infrawatch.store.accounts.audit import Actor
 from infrawatch.store.database import Database
 from infrawatch.upkeep import compaction
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from infrawatch.model.samples import Columns, Float64s, Int64s
 from infrawatch.model.timerange import US
-from infrawatch.store.codec import MAX_SAMPLES, WINDOW_US, Chunks, decode, encode
-from infrawatch.store.packing import bits_for, pack, unpack, words_in
-from infrawatch.store.ragged import Runs
+from infrawatch.store.chunks.codec import MAX_SAMPLES, WINDOW_US, Chunks, decode, encode
+from infrawatch.store.columns.packing import bits_for, pack, unpack, words_in
+from infrawatch.store.columns.ragged import Runs
 
 START_US = 1_790_006_400 * US
 BIGINT = 2**63

@@ -19,7 +19,7 @@ from infrawatch.query.formats import Encode, wanted_format
 from infrawatch.query.found import Packed
 from infrawatch.query.grouping import Group, Ranges
 from infrawatch.query.steps import Steps, Table
-from infrawatch.store.known import Series
+from infrawatch.store.selection.catalog import Series
 
 Samples = Sequence[tuple[int, float]]
 

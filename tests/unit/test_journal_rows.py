@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from infrawatch.model.labels import shard_of
 from infrawatch.model.samples import STALE_NAN_BITS, Columns
-from infrawatch.store import copy
+from infrawatch.store.columns import copy
 from infrawatch.store.journal_rows import ROW_SAMPLES, Group, from_packed
 
 BITS = st.integers(-(2**63), 2**63 - 1)

@@ -25,7 +25,7 @@ from infrawatch.model.samples import Columns
 from infrawatch.model.selector import parse_selector
 from infrawatch.model.timerange import US
 from infrawatch.store.journal import Entry
-from infrawatch.store.known import Series
+from infrawatch.store.selection.catalog import Series
 from infrawatch.store.writers import WriterPositions
 
 EPOCH = UUID(int=1)

@@ -2,10 +2,10 @@
 
 import structlog
 
-from infrawatch.store.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.sql_users import SqlUserRepository
+from infrawatch.store.accounts.tenants import TenantRepository
 from infrawatch.store.database import Database
-from infrawatch.store.sql_users import SqlUserRepository
-from infrawatch.store.tenants import TenantRepository
 
 log = structlog.get_logger()
 

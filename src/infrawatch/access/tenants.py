@@ -2,9 +2,9 @@
 
 import structlog
 
-from infrawatch.store.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.tenants import Tenant, TenantRepository
 from infrawatch.store.database import Database
-from infrawatch.store.tenants import Tenant, TenantRepository
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ import typer
 from infrawatch.cli.database import check_schema, chosen_database_url
 from infrawatch.cli.options import DataDir
 from infrawatch.cli.running import run_until_stopped, set_up_logging
-from infrawatch.store.chunks import ChunkRepository
+from infrawatch.store.chunks.repository import ChunkRepository
 from infrawatch.store.database import Database
 from infrawatch.upkeep import compaction
 from infrawatch.upkeep.slots import empty_all_slots

@@ -13,7 +13,7 @@ from infrawatch.embedded.home import Home
 from infrawatch.embedded.postgres import postgres_reachable
 from infrawatch.errors import CannotStart, Unavailable
 from infrawatch.settings import Settings
-from infrawatch.store.audit import Actor
+from infrawatch.store.accounts.audit import Actor
 from infrawatch.store.database import Database
 from infrawatch.store.migrations import find_difference, find_revision
 

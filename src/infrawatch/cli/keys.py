@@ -18,9 +18,9 @@ from infrawatch.cli.options import DataDir
 from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.cli.tables import print_table, to_cell
 from infrawatch.durations import parse_duration
+from infrawatch.store.accounts.keys import KeyRepository, StoredKey
+from infrawatch.store.accounts.tenants import TenantRepository
 from infrawatch.store.database import Database
-from infrawatch.store.keys import KeyRepository, StoredKey
-from infrawatch.store.tenants import TenantRepository
 
 keys = typer.Typer(
     help="Create, list and revoke API keys, with or without a running server.",

@@ -10,9 +10,9 @@ from infrawatch.cli.database import calling_user, migrated_database
 from infrawatch.cli.options import DataDir
 from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.cli.tables import print_table
+from infrawatch.store.accounts.limits import Holder, LimitRepository, Limits
+from infrawatch.store.accounts.tenants import TenantRepository
 from infrawatch.store.database import Database
-from infrawatch.store.limits import Holder, LimitRepository, Limits
-from infrawatch.store.tenants import TenantRepository
 
 limits = typer.Typer(
     help="Set and list limits of tenants and keys, with or without a running server.",

@@ -13,8 +13,8 @@ from infrawatch.cli.options import DataDir, read_settings
 from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.cli.tables import print_table, to_cell
 from infrawatch.settings import Settings
-from infrawatch.store.sessions import SessionRepository
-from infrawatch.store.tenants import TenantRepository
+from infrawatch.store.accounts.sessions import SessionRepository
+from infrawatch.store.accounts.tenants import TenantRepository
 
 sessions = typer.Typer(
     help="Show who is signed in to the dashboard, and sign them out.",

@@ -17,8 +17,8 @@ from infrawatch.cli.database import (
 from infrawatch.cli.options import DataDir
 from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.cli.tables import print_table, to_cell
+from infrawatch.store.accounts.sql_users import SqlUserRepository, to_user_url
 from infrawatch.store.database import Database
-from infrawatch.store.sql_users import SqlUserRepository, to_user_url
 
 sql_users = typer.Typer(
     help="Give people and BI tools one tenant in SQL, to read, and nothing else.",

@@ -11,7 +11,7 @@ from infrawatch.cli.keys import parse_name
 from infrawatch.cli.options import DataDir
 from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.cli.tables import print_table, to_cell
-from infrawatch.store.tenants import TenantRepository
+from infrawatch.store.accounts.tenants import TenantRepository
 
 tenants = typer.Typer(
     help="Create and list tenants; a key belongs to one, and sees nothing of another.",

@@ -18,7 +18,7 @@ from infrawatch.live.update import Position, Update
 from infrawatch.model.samples import Int64s, is_among
 from infrawatch.model.timerange import duration_us
 from infrawatch.store.journal import Entry
-from infrawatch.store.known import Series
+from infrawatch.store.selection.catalog import Series
 from infrawatch.store.writers import WriterPositions
 
 NamesOf = Callable[[Sequence[int]], Awaitable[Sequence[tuple[int, Series]]]]

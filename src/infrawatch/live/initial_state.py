@@ -21,8 +21,8 @@ from infrawatch.model.samples import Columns, Int64s, is_among
 from infrawatch.model.timerange import FAR_FUTURE_US, US, TimeRange, now_us, parse_time
 from infrawatch.store.database import Database
 from infrawatch.store.journal import JournalRepository
-from infrawatch.store.known import KnownSeries, Series
 from infrawatch.store.reading import Snapshot
+from infrawatch.store.selection.catalog import KnownSeries, Series
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ from infrawatch.live.subscription import Live
 from infrawatch.live.tail import Tail
 from infrawatch.store.database import Database
 from infrawatch.store.journal import Entry
-from infrawatch.store.known import Series
+from infrawatch.store.selection.catalog import Series
 from infrawatch.store.series import find_names
 from infrawatch.telemetry import Telemetry
 

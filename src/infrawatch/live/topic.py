@@ -14,7 +14,7 @@ from infrawatch.live.update import EntrySamples, OwnPart, Part, SharedPart, Upda
 from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.selector import Predicate, Selector, to_predicate
 from infrawatch.store.journal import Entry
-from infrawatch.store.known import Series
+from infrawatch.store.selection.catalog import Series
 
 MAX_MISSED_SAMPLES = 1_000_000
 """24 MB of entries kept while a snapshot is read; waiting topics share the entries."""

@@ -9,7 +9,7 @@ from infrawatch.model.timerange import US
 from infrawatch.query.functions import total
 from infrawatch.query.runs import Placed, runs_of
 from infrawatch.query.steps import Answers, Steps
-from infrawatch.store.ragged import are_first
+from infrawatch.store.columns.ragged import are_first
 
 
 class Gains(NamedTuple):

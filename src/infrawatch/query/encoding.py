@@ -15,7 +15,7 @@ from infrawatch.query.found import Packed
 from infrawatch.query.grouping import Group, Ranges
 from infrawatch.query.steps import Table
 from infrawatch.query.streaming import Pieces
-from infrawatch.store.known import Series
+from infrawatch.store.selection.catalog import Series
 
 _PIECE_BYTES = 1 << 16
 """The approximate size of an answer's pieces: few pieces, but no client waits for the whole."""

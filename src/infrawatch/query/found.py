@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from infrawatch.model.samples import Columns
-from infrawatch.store.known import Series
+from infrawatch.store.selection.catalog import Series
 
 
 class Found(NamedTuple):

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from infrawatch.model.samples import Float64s
-from infrawatch.store.ragged import Runs
+from infrawatch.store.columns.ragged import Runs
 
 
 class Function(StrEnum):

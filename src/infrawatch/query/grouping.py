@@ -8,7 +8,7 @@ import numpy as np
 from infrawatch.model.selector import METRIC_LABEL
 from infrawatch.query.across import Across, combine
 from infrawatch.query.steps import Steps, Table
-from infrawatch.store.known import Series
+from infrawatch.store.selection.catalog import Series
 
 _Key = tuple[str, ...]
 """A series' value of each label in `by`."""

@@ -22,12 +22,12 @@ from infrawatch.query.found import Ends, Found, Packed
 from infrawatch.query.grouping import Ranges
 from infrawatch.query.ranges import RangeQuestion, from_buckets, from_stored
 from infrawatch.query.rolled import find_resolution, is_rolled_up
-from infrawatch.store.buckets import Buckets
 from infrawatch.store.database import Database
-from infrawatch.store.known import KnownSeries, Series
 from infrawatch.store.metadata import Metadata
+from infrawatch.store.packed_samples import check_total
 from infrawatch.store.reading import Snapshot
-from infrawatch.store.stored import check_total
+from infrawatch.store.rollups.buckets import Buckets
+from infrawatch.store.selection.catalog import KnownSeries, Series
 
 MAX_STEPS = 11_000
 """As in Prometheus (web/api/v1): a point per pixel of any screen, with room to spare."""

@@ -13,9 +13,9 @@ from infrawatch.query.functions import Function
 from infrawatch.query.grouping import Ranges, to_ranges
 from infrawatch.query.rolled import aggregate_buckets
 from infrawatch.query.steps import Steps, Table
-from infrawatch.store.buckets import Buckets
-from infrawatch.store.known import Series
-from infrawatch.store.stored import Stored
+from infrawatch.store.packed_samples import PackedSamples
+from infrawatch.store.rollups.buckets import Buckets
+from infrawatch.store.selection.catalog import Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class RangeQuestion:
 
 def from_stored(
     series: Mapping[int, Series],
-    stored: Stored,
+    stored: PackedSamples,
     deltas: AbstractSet[str],
     question: RangeQuestion,
 ) -> Ranges:

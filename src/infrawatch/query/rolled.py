@@ -11,8 +11,8 @@ from infrawatch.model.timerange import US, TimeRange
 from infrawatch.query.functions import Function
 from infrawatch.query.runs import runs_of
 from infrawatch.query.steps import Answers, Steps, Table
-from infrawatch.store.buckets import RESOLUTIONS, Buckets, Resolution
-from infrawatch.store.ragged import Runs
+from infrawatch.store.columns.ragged import Runs
+from infrawatch.store.rollups.buckets import RESOLUTIONS, Buckets, Resolution
 
 _PAYS_OFF_US = 6 * 3600 * US
 """In shorter spans, most samples are in windows that are not rolled up yet."""

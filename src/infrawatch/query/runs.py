@@ -14,7 +14,7 @@ from infrawatch.model.samples import (
     series_bounds,
 )
 from infrawatch.query.steps import Steps
-from infrawatch.store.ragged import Runs, are_first
+from infrawatch.store.columns.ragged import Runs, are_first
 
 
 class Placed(NamedTuple):

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infrawatch.store.buckets import FIVE_MINUTES, HOUR
+from infrawatch.store.rollups.buckets import FIVE_MINUTES, HOUR
 
 _NAMES = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid

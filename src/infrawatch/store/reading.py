@@ -5,10 +5,10 @@ from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infrawatch.store.known import KnownSeries
 from infrawatch.store.metadata import MetadataRepository
 from infrawatch.store.rolled import RolledRepository
 from infrawatch.store.samples import SampleRepository
+from infrawatch.store.selection.catalog import KnownSeries
 from infrawatch.store.series import SeriesRepository
 from infrawatch.store.writers import WriterRepository
 

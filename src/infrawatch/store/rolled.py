@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infrawatch.errors import QueryTooBroad
 from infrawatch.model.samples import Int64s
 from infrawatch.model.timerange import TimeRange, to_us
-from infrawatch.store.buckets import RESOLUTIONS, Buckets, Resolution
-from infrawatch.store.codec import WINDOW_US
+from infrawatch.store.chunks.codec import WINDOW_US
 from infrawatch.store.partitions import CHUNKS, ROLLUPS, Partitioned, PartitionRepository
-from infrawatch.store.rollups import RollupRepository
+from infrawatch.store.rollups.buckets import RESOLUTIONS, Buckets, Resolution
+from infrawatch.store.rollups.repository import RollupRepository
 from infrawatch.store.samples import SampleRepository
 
 

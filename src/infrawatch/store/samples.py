@@ -9,13 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns, Int64s, is_among, latest_arrivals, series_bounds
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange, from_us
-from infrawatch.store.chunks import ChunkRepository
-from infrawatch.store.codec import Chunks
+from infrawatch.store.chunks.codec import Chunks
+from infrawatch.store.chunks.repository import ChunkRepository
 from infrawatch.store.journal import JOINED
 from infrawatch.store.journal_rows import from_packed
+from infrawatch.store.packed_samples import PackedSamples, check_total
+from infrawatch.store.selection.requested_ids import ARRAY_OF_WANTED, to_wanted
 from infrawatch.store.statements import Statement
-from infrawatch.store.stored import Stored, check_total
-from infrawatch.store.wanted import ARRAY_OF_WANTED, to_wanted
 
 EVER = TimeRange(0, FAR_FUTURE_US)
 
@@ -68,7 +68,7 @@ class SampleRepository:
             return await asyncio.to_thread(stored.samples)
         return stored.samples()
 
-    async def fetch(self, ids: Sequence[int] | Int64s, span: TimeRange) -> Stored:
+    async def fetch(self, ids: Sequence[int] | Int64s, span: TimeRange) -> PackedSamples:
         """Return the same samples as stored; the caller unpacks and sorts them.
 
         Raises:
@@ -87,7 +87,7 @@ class SampleRepository:
             recent.append(part)
             total += len(part)
             check_total(total, self._max_samples)
-        return Stored(span, closed, Columns.joined(recent), self._max_samples)
+        return PackedSamples(span, closed, Columns.joined(recent), self._max_samples)
 
     async def find_last(self, ids: Sequence[int] | Int64s, span: TimeRange) -> Columns:
         """Return the latest sample in the span of each series that has one, by series.

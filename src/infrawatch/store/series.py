@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infrawatch.model.labels import SeriesName, shard_of
 from infrawatch.model.samples import Int64s
 from infrawatch.model.selector import METRIC_LABEL, Predicate, Selector, to_predicate
-from infrawatch.store.conditions import split
-from infrawatch.store.copy import from_joined_elements, to_array_text
+from infrawatch.store.columns.copy import from_joined_elements, to_array_text
 from infrawatch.store.journal import UNCOMPACTED
-from infrawatch.store.known import KnownSeries, Series
-from infrawatch.store.selections import NAMED, PAGE, ids_of, named_of, next_of, to_series
-from infrawatch.store.wanted import BLOCK_BITS
+from infrawatch.store.selection.catalog import KnownSeries, Series
+from infrawatch.store.selection.conditions import split
+from infrawatch.store.selection.requested_ids import BLOCK_BITS
+from infrawatch.store.selection.statements import NAMED, PAGE, ids_of, named_of, next_of, to_series
 
 # One index descent per wanted series; (tenant, shard, fingerprint) is unique. In a plain join
 # PostgreSQL hashes all series of the tenant until it has analyzed the table, about a minute after a

@@ -7,12 +7,12 @@ from typing import NamedTuple, Self
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.samples import Columns, latest_by_shard
-from infrawatch.store.buckets import RESOLUTIONS, Buckets
-from infrawatch.store.chunks import ChunkRepository
-from infrawatch.store.codec import BLOCK_SAMPLES, Chunks, decode, encode
-from infrawatch.store.head_rows import HeadSamples
-from infrawatch.store.merging import Blocks, MergeRepository, Taken, Windows
+from infrawatch.store.chunks.codec import BLOCK_SAMPLES, Chunks, decode, encode
+from infrawatch.store.chunks.head_rows import HeadSamples
+from infrawatch.store.chunks.merging import Blocks, MergeRepository, Taken, Windows
+from infrawatch.store.chunks.repository import ChunkRepository
 from infrawatch.store.partitions import CHUNKS, PartitionRepository
+from infrawatch.store.rollups.buckets import RESOLUTIONS, Buckets
 from infrawatch.upkeep.fullness import Full
 from infrawatch.upkeep.rollups import roll_up
 

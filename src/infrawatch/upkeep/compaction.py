@@ -11,13 +11,13 @@ import numpy as np
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns, Int64s, latest_by_shard, series_bounds
 from infrawatch.model.timerange import duration_us, from_us, now_us, to_us
-from infrawatch.store.chunks import ChunkRepository
-from infrawatch.store.codec import BLOCK_SAMPLES, WINDOW_US
+from infrawatch.store.chunks.codec import BLOCK_SAMPLES, WINDOW_US
+from infrawatch.store.chunks.head_rows import to_copy
+from infrawatch.store.chunks.merging import Blocks, MergeRepository
+from infrawatch.store.chunks.repository import ChunkRepository
+from infrawatch.store.columns.copy import Piece
 from infrawatch.store.compaction import Backlog, CompactionRepository
-from infrawatch.store.copy import Piece
 from infrawatch.store.database import Database
-from infrawatch.store.head_rows import to_copy
-from infrawatch.store.merging import Blocks, MergeRepository
 from infrawatch.upkeep import fullness
 from infrawatch.upkeep.closing import Arriving, Compacted, close
 

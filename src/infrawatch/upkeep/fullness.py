@@ -8,12 +8,12 @@ import numpy as np
 from infrawatch.model.labels import SHARD_BITS, SHARDS
 from infrawatch.model.samples import Columns, Int64s
 from infrawatch.model.timerange import from_us
-from infrawatch.store.buckets import FIVE_MINUTES, Buckets
-from infrawatch.store.codec import WINDOW_US
-from infrawatch.store.head_rows import HeadSamples
-from infrawatch.store.merging import Blocks
-from infrawatch.store.ragged import Runs, are_first
-from infrawatch.store.wanted import block_of
+from infrawatch.store.chunks.codec import WINDOW_US
+from infrawatch.store.chunks.head_rows import HeadSamples
+from infrawatch.store.chunks.merging import Blocks
+from infrawatch.store.columns.ragged import Runs, are_first
+from infrawatch.store.rollups.buckets import FIVE_MINUTES, Buckets
+from infrawatch.store.selection.requested_ids import block_of
 
 FULL_BUCKETS = 6
 """Five-minute buckets per series from which a window counts as full: a quarter of a window.

@@ -5,11 +5,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.samples import Int64s
 from infrawatch.model.timerange import from_us
-from infrawatch.store.buckets import RESOLUTIONS, Buckets
-from infrawatch.store.codec import WINDOW_US
-from infrawatch.store.merging import Windows
+from infrawatch.store.chunks.codec import WINDOW_US
+from infrawatch.store.chunks.merging import Windows
 from infrawatch.store.partitions import ROLLUPS, PartitionRepository
-from infrawatch.store.rollups import RollupRepository
+from infrawatch.store.rollups.buckets import RESOLUTIONS, Buckets
+from infrawatch.store.rollups.repository import RollupRepository
 
 
 async def roll_up(

@@ -9,9 +9,9 @@ from functools import partial
 import structlog
 
 from infrawatch.errors import Unavailable
+from infrawatch.store.chunks.merging import MergeRepository
 from infrawatch.store.compaction import CompactionRepository
 from infrawatch.store.database import Database
-from infrawatch.store.merging import MergeRepository
 from infrawatch.store.partitions import CHUNKS, Partitioned, PartitionRepository
 from infrawatch.store.writers import WriterRepository
 from infrawatch.telemetry import Telemetry

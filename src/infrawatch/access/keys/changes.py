@@ -10,9 +10,9 @@ import structlog
 from infrawatch.access.keys.credentials import ApiKey
 from infrawatch.access.principal import Scope
 from infrawatch.errors import NotFound
-from infrawatch.store.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.keys import KeyRepository, NewKey, StoredKey
 from infrawatch.store.database import Database
-from infrawatch.store.keys import KeyRepository, NewKey, StoredKey
 
 log = structlog.get_logger()
 

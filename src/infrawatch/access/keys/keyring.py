@@ -16,8 +16,8 @@ from infrawatch.access.keys.credentials import ApiKey, find_credential
 from infrawatch.access.principal import Principal, Scope
 from infrawatch.errors import StoreUnavailable, Unauthenticated, Unavailable
 from infrawatch.model.timerange import now_us, to_us
+from infrawatch.store.accounts.keys import KeyRepository, StoredKey
 from infrawatch.store.database import Database
-from infrawatch.store.keys import KeyRepository, StoredKey
 
 log = structlog.get_logger()
 

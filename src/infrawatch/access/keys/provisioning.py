@@ -8,7 +8,7 @@ from infrawatch.access.keys.changes import KeyChange, KeySpec, changing_keys
 from infrawatch.access.keys.credentials import ApiKey
 from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
 from infrawatch.errors import CannotStart
-from infrawatch.store.audit import Actor
+from infrawatch.store.accounts.audit import Actor
 from infrawatch.store.database import Database
 
 _FIRST_KEY = KeySpec(DEFAULT_TENANT_ID, "admin", SCOPES)

@@ -8,10 +8,10 @@ import structlog
 
 from infrawatch.access.principal import Principal
 from infrawatch.errors import NotFound, Unavailable
-from infrawatch.store.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.keys import KeyRepository
+from infrawatch.store.accounts.limits import Holder, LimitRepository, Limits
 from infrawatch.store.database import Database
-from infrawatch.store.keys import KeyRepository
-from infrawatch.store.limits import Holder, LimitRepository, Limits
 
 log = structlog.get_logger()
 

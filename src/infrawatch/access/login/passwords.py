@@ -22,10 +22,10 @@ from infrawatch.errors import (
     TooManyWrongKeys,
     Unauthenticated,
 )
-from infrawatch.store.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.passwords import PasswordRepository
+from infrawatch.store.accounts.sessions import SessionRepository
 from infrawatch.store.database import Database
-from infrawatch.store.passwords import PasswordRepository
-from infrawatch.store.sessions import SessionRepository
 
 log = structlog.get_logger()
 

@@ -20,9 +20,9 @@ from infrawatch.access.login.cookies import SAFE_METHODS, find_cookie, is_from_o
 from infrawatch.access.principal import Principal, Scope
 from infrawatch.errors import Forbidden, NotFound, StoreUnavailable, Unauthenticated, Unavailable
 from infrawatch.model.timerange import now_us, to_us
-from infrawatch.store.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.sessions import NewSession, SessionRepository, StoredSession
 from infrawatch.store.database import Database
-from infrawatch.store.sessions import NewSession, SessionRepository, StoredSession
 
 log = structlog.get_logger()
 

@@ -13,8 +13,8 @@ from starlette.requests import HTTPConnection
 from infrawatch.access.keys.credentials import digest_of
 from infrawatch.access.principal import Principal, Scope
 from infrawatch.errors import Unauthenticated
+from infrawatch.store.accounts.tickets import Bearer, TicketRepository
 from infrawatch.store.database import Database
-from infrawatch.store.tickets import Bearer, TicketRepository
 
 LIFE = timedelta(minutes=1)
 

@@ -16,8 +16,8 @@ from infrawatch.access.login.issuer import Issuer
 from infrawatch.access.principal import SCOPES, Principal, Scope
 from infrawatch.errors import NotFound, Unauthenticated
 from infrawatch.model.timerange import now_us, to_us
+from infrawatch.store.accounts.tenants import TenantRepository
 from infrawatch.store.database import Database
-from infrawatch.store.tenants import TenantRepository
 
 LEEWAY = timedelta(seconds=30)
 """How far the provider's clock may differ from this server's."""

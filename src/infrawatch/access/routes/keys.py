@@ -16,10 +16,10 @@ from infrawatch.durations import parse_duration
 from infrawatch.errors import Forbidden, InvalidInput
 from infrawatch.model.timerange import from_us, now_us, parse_time
 from infrawatch.problems import ParameterProblem, Problem, to_answer
-from infrawatch.store.audit import Actor, AuditRepository
+from infrawatch.store.accounts.audit import Actor, AuditRepository
+from infrawatch.store.accounts.keys import KeyRepository
+from infrawatch.store.accounts.tenants import TenantRepository
 from infrawatch.store.database import Database
-from infrawatch.store.keys import KeyRepository
-from infrawatch.store.tenants import TenantRepository
 
 MAX_PAGE_ENTRIES = 1_000
 

@@ -12,10 +12,10 @@ from infrawatch.access.requests.small_bodies import SmallBodyRoute
 from infrawatch.access.routes.schemas import Name, Wire
 from infrawatch.errors import Forbidden
 from infrawatch.problems import ParameterProblem, Problem, to_answer
-from infrawatch.store.audit import Actor
+from infrawatch.store.accounts.audit import Actor
+from infrawatch.store.accounts.limits import Holder, LimitRepository, Limits
+from infrawatch.store.accounts.tenants import TenantRepository
 from infrawatch.store.database import Database
-from infrawatch.store.limits import Holder, LimitRepository, Limits
-from infrawatch.store.tenants import TenantRepository
 
 _INT32, _INT64 = 2**31, 2**63
 

@@ -14,7 +14,7 @@ from infrawatch.access.requests.small_bodies import SmallBodyRoute
 from infrawatch.access.routes import schemas
 from infrawatch.errors import Forbidden, InvalidInput, Unauthenticated
 from infrawatch.problems import ParameterProblem, Problem, to_answer
-from infrawatch.store.tenants import TenantRepository
+from infrawatch.store.accounts.tenants import TenantRepository
 
 _UNKNOWN = to_answer("A key, token or password that is wrong.")
 _FOREIGN = to_answer(

@@ -18,7 +18,7 @@ from infrawatch.model.samples import (
     series_bounds,
 )
 from infrawatch.query.promql.vectors import Labels, Vector
-from infrawatch.store.ragged import Runs
+from infrawatch.store.columns.ragged import Runs
 
 _BLOCK_SAMPLES = 1 << 17
 """Samples of windows processed at a time: about what a processor's caches hold."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from infrawatch.ingest.protocols.remote_write.samples import Samples
 from infrawatch.model.samples import Bools, Float64s, Int64s, Positions
-from infrawatch.store.ragged import Runs
+from infrawatch.store.columns.ragged import Runs
 
 Words = NDArray[np.uint64]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from infrawatch.ingest.protocols.remote_write.fields import Wire
 from infrawatch.ingest.protocols.remote_write.labels import MAX_PAIRS
 from infrawatch.model.samples import Bools, Int64s, Positions
-from infrawatch.store.ragged import Runs
+from infrawatch.store.columns.ragged import Runs
 
 _TAG = 0x0A
 _MORE = 0x80

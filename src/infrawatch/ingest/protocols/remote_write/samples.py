@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from infrawatch.model.samples import Bools, Float64s, Int64s, Positions
-from infrawatch.store.ragged import Runs
+from infrawatch.store.columns.ragged import Runs
 
 
 class Samples(NamedTuple):

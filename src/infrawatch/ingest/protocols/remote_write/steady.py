@@ -23,7 +23,7 @@ from infrawatch.ingest.protocols.remote_write.messages import parse
 from infrawatch.ingest.protocols.remote_write.samples import Samples
 from infrawatch.ingest.series_cache import Space
 from infrawatch.model.samples import Bools, Int64s, Positions
-from infrawatch.store.ragged import Runs
+from infrawatch.store.columns.ragged import Runs
 
 _MORE = 0x80
 """Set in every byte of a varint but its last."""

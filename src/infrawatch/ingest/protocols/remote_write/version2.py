@@ -50,8 +50,8 @@ from infrawatch.ingest.protocols.remote_write.samples import Piece
 from infrawatch.ingest.protocols.remote_write.steady import Kind, size_of_fields
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.samples import Bools, Positions
+from infrawatch.store.columns.ragged import Runs
 from infrawatch.store.metadata import Metadata
-from infrawatch.store.ragged import Runs
 
 _SYMBOL_TAG, _SERIES_TAG = 0x22, 0x2A
 _METADATA_TAG = 0x2A

@@ -6,12 +6,12 @@ import numpy as np
 
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Int64s, Positions
-from infrawatch.store import copy
-from infrawatch.store.bucket_packing import FUNCTIONS, PackedBuckets
-from infrawatch.store.buckets import ROW_BUCKETS
-from infrawatch.store.copy_rows import Arrays, Fields, joined
-from infrawatch.store.ragged import Runs, are_first
-from infrawatch.store.wanted import block_of
+from infrawatch.store.columns import copy
+from infrawatch.store.columns.copy_rows import Arrays, Fields, joined
+from infrawatch.store.columns.ragged import Runs, are_first
+from infrawatch.store.rollups.bucket_packing import FUNCTIONS, PackedBuckets
+from infrawatch.store.rollups.buckets import ROW_BUCKETS
+from infrawatch.store.selection.requested_ids import block_of
 
 _FACTS = 6
 """Numbers per series in `facts`: its id, two with several packed fields, factor, base, slope."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from infrawatch.model.samples import Bools, Int64s
-from infrawatch.store import copy
+from infrawatch.store.columns import copy
 
 _HEAD = struct.Struct(">ii")
 """The header of a `bit varying` field: its length in bytes, then its length in bits."""

@@ -9,11 +9,11 @@ import numpy as np
 
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions, series_bounds
-from infrawatch.store import copy
-from infrawatch.store.bits import from_bits, to_bits, to_head, to_odd, to_sent
-from infrawatch.store.codec import WINDOW_US, cut
-from infrawatch.store.ragged import Runs, are_first
-from infrawatch.store.wanted import MAY_HOLD, NEAR_WANTED, block_of
+from infrawatch.store.chunks.codec import WINDOW_US, cut
+from infrawatch.store.columns import copy
+from infrawatch.store.columns.bits import from_bits, to_bits, to_head, to_odd, to_sent
+from infrawatch.store.columns.ragged import Runs, are_first
+from infrawatch.store.selection.requested_ids import MAY_HOLD, NEAR_WANTED, block_of
 
 HEAD_COLUMNS = (
     "generation",

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from infrawatch.model.samples import Bools, Columns, Int64s, Positions, series_bounds
 from infrawatch.model.timerange import US, TimeRange
-from infrawatch.store.chunk_times import ChunkTimes, decode_times, encode_times
-from infrawatch.store.chunk_values import RAW, ChunkValues, decode_values, encode_values
-from infrawatch.store.packing import words_in
-from infrawatch.store.ragged import Runs, are_first
+from infrawatch.store.chunks.times import ChunkTimes, decode_times, encode_times
+from infrawatch.store.chunks.values import RAW, ChunkValues, decode_values, encode_values
+from infrawatch.store.columns.packing import words_in
+from infrawatch.store.columns.ragged import Runs, are_first
 
 WINDOW_US = 2 * 3600 * US
 """Windows begin at multiples of this since the epoch, so none spans midnight UTC."""

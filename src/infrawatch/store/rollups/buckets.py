@@ -7,7 +7,7 @@ import numpy as np
 
 from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions, is_stale
 from infrawatch.model.timerange import US
-from infrawatch.store.ragged import Runs, are_first
+from infrawatch.store.columns.ragged import Runs, are_first
 
 _EXPONENTS = (0, 3, 6)
 """Values with at most this many decimals, as nearly all measurements are, are added as integers."""

@@ -6,12 +6,12 @@ import numpy as np
 
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Bools, Int64s
-from infrawatch.store import copy
-from infrawatch.store.chunk_times import ChunkTimes
-from infrawatch.store.chunk_values import RAW, ChunkValues
-from infrawatch.store.codec import Chunks
-from infrawatch.store.copy_rows import Arrays, Fields, joined
-from infrawatch.store.packing import words_in
+from infrawatch.store.chunks.codec import Chunks
+from infrawatch.store.chunks.times import ChunkTimes
+from infrawatch.store.chunks.values import RAW, ChunkValues
+from infrawatch.store.columns import copy
+from infrawatch.store.columns.copy_rows import Arrays, Fields, joined
+from infrawatch.store.columns.packing import words_in
 
 _ALWAYS = {
     "shard": ">i2",

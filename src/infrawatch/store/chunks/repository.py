@@ -6,19 +6,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.samples import Columns, Int64s, is_among
 from infrawatch.model.timerange import TimeRange, from_us
-from infrawatch.store import copy, head_rows
-from infrawatch.store.chunk_rows import (
+from infrawatch.store.chunks import head_rows
+from infrawatch.store.chunks.codec import MAX_SAMPLES, WINDOW_US, Chunks, blocks, decode
+from infrawatch.store.chunks.head_rows import HEAD_COLUMNS, HEAD_FIELDS, HEAD_OF_WANTED
+from infrawatch.store.chunks.rows import (
     CHUNK_COLUMNS,
     CHUNK_FIELDS,
     CHUNK_FIELDS_SENT,
     from_row,
     to_copy,
 )
-from infrawatch.store.codec import MAX_SAMPLES, WINDOW_US, Chunks, blocks, decode
+from infrawatch.store.columns import copy
 from infrawatch.store.connections import to_driver
-from infrawatch.store.head_rows import HEAD_COLUMNS, HEAD_FIELDS, HEAD_OF_WANTED
+from infrawatch.store.selection.requested_ids import ARRAY_OF_WANTED, BLOCKS_OF_WANTED, to_wanted
 from infrawatch.store.statements import Statement
-from infrawatch.store.wanted import ARRAY_OF_WANTED, BLOCKS_OF_WANTED, to_wanted
 
 _CHUNKS_AT_ONCE = 20_000
 """The chunks a statement should return: about 20 MB, and at most 10 million samples."""

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.model.samples import Bools, Int64s
-from infrawatch.store import copy
-from infrawatch.store.ragged import Runs
+from infrawatch.store.columns import copy
+from infrawatch.store.columns.ragged import Runs
 
 _UNIT = np.dtype(np.uint32)
 """The length of every part of a row is a multiple of this unit's."""

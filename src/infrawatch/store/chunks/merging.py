@@ -13,12 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Int64s
 from infrawatch.model.timerange import from_us
-from infrawatch.store import copy
-from infrawatch.store.chunk_rows import CHUNK_FIELDS, from_row
-from infrawatch.store.codec import MAX_SAMPLES, WINDOW_US, Chunks
-from infrawatch.store.head_rows import HEAD_ROW, HeadSamples
-from infrawatch.store.head_rows import from_row as from_head
-from infrawatch.store.ragged import are_first
+from infrawatch.store.chunks.codec import MAX_SAMPLES, WINDOW_US, Chunks
+from infrawatch.store.chunks.head_rows import HEAD_ROW, HeadSamples
+from infrawatch.store.chunks.head_rows import from_row as from_head
+from infrawatch.store.chunks.rows import CHUNK_FIELDS, from_row
+from infrawatch.store.columns import copy
+from infrawatch.store.columns.ragged import are_first
 
 _LOCK = text("""
 SELECT shard FROM shards WHERE shard BETWEEN :first AND :last ORDER BY shard FOR UPDATE

@@ -2,7 +2,7 @@
 
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Int64s
-from infrawatch.store.copy import to_array_text
+from infrawatch.store.columns.copy import to_array_text
 
 BLOCK_BITS = 15
 """Low bits of an id that a block spans, six of them the shard: up to 512 series of one shard."""

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from infrawatch.model.samples import Bools, Float64s, Int64s
-from infrawatch.store.packing import bits_for, pack, unpack
-from infrawatch.store.ragged import Runs
+from infrawatch.store.columns.packing import bits_for, pack, unpack
+from infrawatch.store.columns.ragged import Runs
 
 RAW = -1
 """The exponent of a chunk whose values are stored raw."""

@@ -7,7 +7,7 @@ Number i of a run is in word `i / lanes`, `i % lanes * bits` above the lowest bi
 import numpy as np
 
 from infrawatch.model.samples import Int64s, Positions
-from infrawatch.store.ragged import Runs
+from infrawatch.store.columns.ragged import Runs
 
 _BITS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 21, 31, 62])
 """The most bits for each number of lanes, but 31 instead of 32 and 62 instead of 64: PostgreSQL's

@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Int64s, is_among
 from infrawatch.model.timerange import TimeRange, from_us, to_us
-from infrawatch.store import copy
-from infrawatch.store.bucket_packing import pack_buckets, unpack_buckets
-from infrawatch.store.buckets import Buckets, Resolution
+from infrawatch.store.chunks.merging import WANTED_WINDOWS, Windows
+from infrawatch.store.columns import copy
 from infrawatch.store.journal import UNCOMPACTED
-from infrawatch.store.merging import WANTED_WINDOWS, Windows
-from infrawatch.store.rollup_rows import ROLLUP_COLUMNS, ROLLUP_FIELDS, from_row, to_copy
-from infrawatch.store.wanted import BLOCK_BITS, BLOCKS_OF_WANTED, to_wanted
+from infrawatch.store.rollups.bucket_packing import pack_buckets, unpack_buckets
+from infrawatch.store.rollups.buckets import Buckets, Resolution
+from infrawatch.store.rollups.rows import ROLLUP_COLUMNS, ROLLUP_FIELDS, from_row, to_copy
+from infrawatch.store.selection.requested_ids import BLOCK_BITS, BLOCKS_OF_WANTED, to_wanted
 
 _SERIES_ROWS_AT_ONCE = 30_000
 """Series times rows read per statement: 20 MB, and at most 700,000 buckets."""

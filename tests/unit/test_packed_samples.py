@@ -8,8 +8,8 @@ import pytest
 from infrawatch.errors import QueryTooBroad
 from infrawatch.model.samples import Columns, latest_arrivals
 from infrawatch.model.timerange import US, TimeRange
-from infrawatch.store.codec import BLOCK_SAMPLES, Chunks, encode
-from infrawatch.store.stored import Stored
+from infrawatch.store.chunks.codec import BLOCK_SAMPLES, Chunks, encode
+from infrawatch.store.packed_samples import PackedSamples
 
 START_US = 1_790_006_400 * US
 SPAN = TimeRange(START_US + 100 * 15 * US, START_US + 700 * 15 * US)
@@ -43,7 +43,7 @@ def test_blocks_are_all_there_is_in_the_span_and_the_latest_of_it(*, backwards: 
     parts, late = [closed(100), closed(100 + 2 * SERIES)], recent(100 + 4 * SERIES)
     chunks = [packed(part, backwards=backwards) for part in parts]
 
-    blocks = list(Stored(SPAN, chunks, late, 10**9).blocks())
+    blocks = list(PackedSamples(SPAN, chunks, late, 10**9).blocks())
 
     expected = latest_arrivals(Columns.joined([part.within(SPAN) for part in parts] + [late]))
     for got, wanted in zip(Columns.joined(blocks), expected, strict=True):
@@ -56,10 +56,10 @@ def test_blocks_are_all_there_is_in_the_span_and_the_latest_of_it(*, backwards: 
 def test_what_only_arrived_lately_is_one_block() -> None:
     late = recent(50)
 
-    [block] = Stored(SPAN, [encode(Columns.empty())], late, len(late)).blocks()
+    [block] = PackedSamples(SPAN, [encode(Columns.empty())], late, len(late)).blocks()
 
     assert block.values.tobytes() == latest_arrivals(late).values.tobytes()
-    [nothing] = Stored(SPAN, [], Columns.empty(), 0).blocks()
+    [nothing] = PackedSamples(SPAN, [], Columns.empty(), 0).blocks()
     assert len(nothing) == 0
 
 
@@ -67,6 +67,6 @@ def test_samples_of_chunks_count_only_where_they_are_in_the_span() -> None:
     chunks = [encode(closed(100))]
     inside = len(closed(100).within(SPAN))
 
-    assert len(Stored(SPAN, chunks, Columns.empty(), inside).samples()) == inside
+    assert len(PackedSamples(SPAN, chunks, Columns.empty(), inside).samples()) == inside
     with pytest.raises(QueryTooBroad, match=f"more than {inside - 1} samples"):
-        Stored(SPAN, chunks, Columns.empty(), inside - 1).samples()
+        PackedSamples(SPAN, chunks, Columns.empty(), inside - 1).samples()

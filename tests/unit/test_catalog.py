@@ -1,6 +1,6 @@
 """Series that are kept: found by their ids, and never more than there is room for."""
 
-from infrawatch.store.known import KnownSeries, Series
+from infrawatch.store.selection.catalog import KnownSeries, Series
 
 
 def of(ids: range) -> dict[int, Series]:

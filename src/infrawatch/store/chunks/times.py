@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from infrawatch.model.samples import Int64s, Positions
-from infrawatch.store.packing import bits_for, pack, unpack
-from infrawatch.store.ragged import Runs
+from infrawatch.store.columns.packing import bits_for, pack, unpack
+from infrawatch.store.columns.ragged import Runs
 
 _TOO_MANY = 64
 """More bits than any offset within a window has, so a grid with this value is never chosen."""

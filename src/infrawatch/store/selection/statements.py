@@ -8,8 +8,8 @@ from typing import Any
 from pydantic_core import from_json
 
 from infrawatch.model.labels import SHARDS
-from infrawatch.store.copy import from_joined_elements
-from infrawatch.store.known import Series
+from infrawatch.store.columns.copy import from_joined_elements
+from infrawatch.store.selection.catalog import Series
 from infrawatch.store.statements import Statement
 
 PAGE = 2_000

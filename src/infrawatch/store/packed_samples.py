@@ -9,11 +9,11 @@ import numpy as np
 from infrawatch.errors import QueryTooBroad
 from infrawatch.model.samples import Columns, latest_arrivals
 from infrawatch.model.timerange import TimeRange
-from infrawatch.store.codec import Chunks, blocks, decode
+from infrawatch.store.chunks.codec import Chunks, blocks, decode
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class PackedSamples:
     """Chunks that overlap the span, and the samples that arrived after they were closed.
 
     The items of `closed` hold disjoint series in ascending order. `recent` lies within the span and
@@ -54,7 +54,7 @@ class Stored:
         if len(others) > 0 or total == 0:  # yield at least one block
             yield others
 
-    def settled(self) -> "Stored":
+    def settled(self) -> "PackedSamples":
         """Return a copy whose `recent` is sorted and unique and whose `blocks` does not raise.
 
         Raises:

@@ -16,10 +16,10 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from infrawatch.model.samples import Float64s, Int64s, Positions
-from infrawatch.store.buckets import ROW_BUCKETS, Buckets
-from infrawatch.store.chunk_values import POWERS, RAW, to_integers
-from infrawatch.store.packing import bits_for, pack, unpack, words_in
-from infrawatch.store.ragged import Runs
+from infrawatch.store.chunks.values import POWERS, RAW, to_integers
+from infrawatch.store.columns.packing import bits_for, pack, unpack, words_in
+from infrawatch.store.columns.ragged import Runs
+from infrawatch.store.rollups.buckets import ROW_BUCKETS, Buckets
 
 FUNCTIONS = 5
 """count, sum, min, max and last, in this order."""

@@ -1,0 +1,1 @@
+"""Numpy columns: ragged runs, packed integers, and their binary forms in PostgreSQL."""

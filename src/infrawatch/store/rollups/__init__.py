@@ -1,0 +1,1 @@
+"""Rollups: buckets of five minutes and one hour."""
