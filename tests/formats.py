@@ -15,7 +15,6 @@ from pushing import now_ms
 
 from infrawatch.ingest import native
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.naming import Names, reading_names
 from infrawatch.ingest.protocols import collectd, vm_import
 from infrawatch.ingest.protocols.exposition import reading as exposition
 from infrawatch.ingest.protocols.influx import reading as influx
@@ -23,6 +22,7 @@ from infrawatch.ingest.protocols.otlp.decode import decode as decode_otlp
 from infrawatch.ingest.protocols.otlp.json_form import to_protobuf
 from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.classic import to_classics
+from infrawatch.ingest.series.naming import Names, reading_names
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"

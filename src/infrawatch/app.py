@@ -27,7 +27,6 @@ from infrawatch.access.routes import keys, limits, oidc, session
 from infrawatch.errors import CannotStart, StoreUnavailable
 from infrawatch.health import CountRequests, Health
 from infrawatch.ingest import router as ingest
-from infrawatch.ingest.admission import Admit, UnderWay
 from infrawatch.ingest.bounds import TimeBounds
 from infrawatch.ingest.endpoint import FastPath
 from infrawatch.ingest.intake import Intake, Rules
@@ -36,8 +35,9 @@ from infrawatch.ingest.protocols.exposition import router as exposition
 from infrawatch.ingest.protocols.influx import router as influx
 from infrawatch.ingest.protocols.otlp import router as otlp
 from infrawatch.ingest.protocols.remote_write import router as remote_write
+from infrawatch.ingest.scheduling.admission import Admit, UnderWay
 from infrawatch.ingest.schemas import openapi_components
-from infrawatch.ingest.series_cache import SeriesCache
+from infrawatch.ingest.series.cache import SeriesCache
 from infrawatch.ingest.writer import GroupWriter, OnCommitted
 from infrawatch.live import asyncapi
 from infrawatch.live import router as live

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from pushing import now_ms
 from serving_process import serving_process
 
-from infrawatch.ingest.naming import MAX_NEW_LABELS, MAX_NEW_SERIES, TOO_MANY_NEW
+from infrawatch.ingest.series.naming import MAX_NEW_LABELS, MAX_NEW_SERIES, TOO_MANY_NEW
 
 SERIES = 800_000
 LABELS = 60

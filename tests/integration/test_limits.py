@@ -19,7 +19,8 @@ from infrawatch.access.limits.cache import put_limits
 from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
 from infrawatch.access.tenants import create_tenant
 from infrawatch.embedded.valkey import valkey_running
-from infrawatch.ingest import naming, series_quota
+from infrawatch.ingest.series import naming
+from infrawatch.ingest.series import quota as series_quota
 from infrawatch.store.accounts.limits import Holder, Limits
 from infrawatch.store.database import Database
 

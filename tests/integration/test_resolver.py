@@ -12,8 +12,8 @@ from stored import named
 from viewing import until
 
 from infrawatch.access.tenants import create_tenant
-from infrawatch.ingest.resolver import Resolver
-from infrawatch.ingest.series_cache import SeriesCache, Space
+from infrawatch.ingest.series.cache import SeriesCache, Space
+from infrawatch.ingest.series.resolver import Resolver
 from infrawatch.store.database import Database
 from infrawatch.store.series import SeriesRepository
 from infrawatch.telemetry import Telemetry

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
 from infrawatch.errors import Overloaded
-from infrawatch.ingest import admission
-from infrawatch.ingest.admission import HOLD, PROMPT_S, Admit, UnderWay
+from infrawatch.ingest.scheduling import admission
+from infrawatch.ingest.scheduling.admission import HOLD, PROMPT_S, Admit, UnderWay
 from infrawatch.telemetry import Telemetry
 
 MIB = 1024 * 1024

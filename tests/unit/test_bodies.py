@@ -13,8 +13,8 @@ from starlette.types import Message
 
 from infrawatch.errors import MalformedBody, Overloaded, TooLarge, UnsupportedContent
 from infrawatch.ingest import bodies
-from infrawatch.ingest.admission import HOLD, Hold
 from infrawatch.ingest.bodies import read_body, read_snappy_body
+from infrawatch.ingest.scheduling.admission import HOLD, Hold
 
 PLAIN = b'{"series":[{"metric":"up","samples":[[1,1]]}]}' * 40
 NOISE = Random(7).randbytes(3_000)  # compresses to more than itself

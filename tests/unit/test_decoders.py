@@ -15,7 +15,7 @@ from thorough import IS_THOROUGH
 
 from infrawatch.errors import InvalidInput, MalformedBody, TooLarge
 from infrawatch.ingest import bodies
-from infrawatch.ingest.admission import HOLD
+from infrawatch.ingest.scheduling.admission import HOLD
 
 EXAMPLES = 3_000 if IS_THOROUGH else 60
 

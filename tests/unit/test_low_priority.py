@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from infrawatch.ingest import low_priority
-from infrawatch.ingest.low_priority import LONGEST_REST_S, PATIENCE_S, RESTS, LowPriority
+from infrawatch.ingest.scheduling import low_priority
+from infrawatch.ingest.scheduling.low_priority import LONGEST_REST_S, PATIENCE_S, RESTS, LowPriority
 
 
 class Clock:

@@ -7,8 +7,8 @@ import pytest
 from told_server import eventually
 
 from infrawatch.errors import MalformedBody, Overloaded
-from infrawatch.ingest.loop_budget import check_budget
-from infrawatch.ingest.offload import MOST_WAITING, THREADS, Offload
+from infrawatch.ingest.scheduling.loop_budget import check_budget
+from infrawatch.ingest.scheduling.offload import MOST_WAITING, THREADS, Offload
 
 DEADLINE_S = 20
 

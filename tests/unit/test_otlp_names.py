@@ -5,7 +5,7 @@ import math
 import pytest
 from otlp_requests import to_any, to_attributes
 
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.otlp.attributes import joined, to_entries, to_text
 from infrawatch.ingest.protocols.otlp.names import Kind, label_name, metric_name, unit_name
 

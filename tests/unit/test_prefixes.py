@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.native import decode_json
-from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.protocols.influx.reading import decode as decode_lines
-from infrawatch.ingest.series_cache import SeriesCache, Space
+from infrawatch.ingest.series.cache import SeriesCache, Space
+from infrawatch.ingest.series.prefixes import KnownPrefixes
 
 NOON = 1_790_000_000_000
 SERIES = 20

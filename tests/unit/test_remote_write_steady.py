@@ -15,7 +15,7 @@ from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.batch import Batch
 from infrawatch.ingest.protocols.remote_write.steady import Steady, make_layout
-from infrawatch.ingest.series_cache import SeriesCache, Space
+from infrawatch.ingest.series.cache import SeriesCache, Space
 
 NOON = 1_790_000_000_000
 

@@ -2,7 +2,7 @@
 
 from sys import getsizeof
 
-from infrawatch.ingest.series_cache import SeriesCache, Space
+from infrawatch.ingest.series.cache import SeriesCache, Space
 
 OURS = Space(1, "native")
 KIB = 1024

@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from infrawatch.errors import MalformedBody, TooLarge, UnsupportedContent
-from infrawatch.ingest.admission import HOLD, Hold
+from infrawatch.ingest.scheduling.admission import HOLD, Hold
 
 _OFF_LOOP_BYTES = 256 * 1024
 _INFLATED_OFF_LOOP_BYTES = 4 * 1024 * 1024

@@ -14,13 +14,13 @@ from infrawatch.access.principal import Principal
 from infrawatch.errors import DeadlineExceeded
 from infrawatch.ingest.bounds import TimeBounds, to_us
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.layouts import Layouts
-from infrawatch.ingest.naming import Names, reading_names
-from infrawatch.ingest.offload import Offload
-from infrawatch.ingest.prefixes import KnownPrefixes
-from infrawatch.ingest.resolver import Resolver
-from infrawatch.ingest.series_cache import SeriesCache, Space
-from infrawatch.ingest.series_quota import Asked, SeriesQuota
+from infrawatch.ingest.scheduling.offload import Offload
+from infrawatch.ingest.series.cache import SeriesCache, Space
+from infrawatch.ingest.series.layouts import Layouts
+from infrawatch.ingest.series.naming import Names, reading_names
+from infrawatch.ingest.series.prefixes import KnownPrefixes
+from infrawatch.ingest.series.quota import Asked, SeriesQuota
+from infrawatch.ingest.series.resolver import Resolver
 from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.ingest.writer import Commit, GroupWriter
 from infrawatch.model.labels import SeriesName

@@ -11,10 +11,8 @@ from pydantic_core import ErrorDetails, from_json
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, Locate, NameOf
+from infrawatch.ingest.decoding.not_json import line_problem, malformed
 from infrawatch.ingest.explain import explain
-from infrawatch.ingest.loop_budget import check_budget
-from infrawatch.ingest.not_json import line_problem, malformed
-from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.regular import (
     batch_too_large,
     decode_regular,
@@ -22,6 +20,8 @@ from infrawatch.ingest.regular import (
     to_columns,
     to_metadata,
 )
+from infrawatch.ingest.scheduling.loop_budget import check_budget
+from infrawatch.ingest.series.prefixes import KnownPrefixes
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata

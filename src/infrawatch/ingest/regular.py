@@ -23,9 +23,9 @@ from pydantic import ValidationError
 from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, NameOf
-from infrawatch.ingest.loop_budget import find_known
-from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits, windows
-from infrawatch.ingest.prefixes import KnownPrefixes
+from infrawatch.ingest.decoding.numbers import MAX_WIDTH, read_array, read_digits, windows
+from infrawatch.ingest.scheduling.loop_budget import find_known
+from infrawatch.ingest.series.prefixes import KnownPrefixes
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Float64s, Int64s, Positions
 from infrawatch.store.metadata import Metadata

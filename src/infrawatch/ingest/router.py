@@ -15,9 +15,9 @@ from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.endpoint import IngestRoute, intake_of
 from infrawatch.ingest.intake import Intake, Outcome, WriteOptions
-from infrawatch.ingest.loop_budget import Read
-from infrawatch.ingest.prefixes import KnownPrefixes
+from infrawatch.ingest.scheduling.loop_budget import Read
 from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Receipt, Refusal
+from infrawatch.ingest.series.prefixes import KnownPrefixes
 from infrawatch.ingest.verdicts import Verdicts, counted
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.timerange import Precision

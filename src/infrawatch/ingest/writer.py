@@ -18,7 +18,7 @@ from infrawatch.errors import (
     StoreRefusal,
     StoreUnavailable,
 )
-from infrawatch.ingest.fair_queue import FairQueue
+from infrawatch.ingest.scheduling.fair_queue import FairQueue
 from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import from_us
 from infrawatch.store.database import Database

@@ -7,7 +7,7 @@ Source: Prometheus, "Exposition formats", text format; quoted names as of its ve
 import re
 from collections.abc import Mapping
 
-from infrawatch.ingest.names import Flaw, to_series_name
+from infrawatch.ingest.decoding.names import Flaw, to_series_name
 from infrawatch.model.labels import SeriesName
 
 # All quantifiers are possessive, so that no line takes long to refuse.

@@ -9,9 +9,9 @@ import numpy as np
 from pydantic_core import to_json
 
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.loop_budget import check_budget
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.exposition import grammar
+from infrawatch.ingest.scheduling.loop_budget import check_budget
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata

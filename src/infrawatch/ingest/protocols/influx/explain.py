@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.influx import grammar
 
 _SHOWN_BYTES = 20

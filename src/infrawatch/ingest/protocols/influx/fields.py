@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.loop_budget import check_budget, find_known
-from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits
+from infrawatch.ingest.decoding.numbers import MAX_WIDTH, read_array, read_digits
 from infrawatch.ingest.protocols.influx import grammar
 from infrawatch.ingest.protocols.influx.lines import refuse_field, to_decoded, to_time
 from infrawatch.ingest.protocols.influx.values import BOOLEANS, STRING
+from infrawatch.ingest.scheduling.loop_budget import check_budget, find_known
 from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.model.samples import Float64s, Int64s
 

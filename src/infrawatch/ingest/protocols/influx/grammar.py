@@ -7,7 +7,7 @@ backslashes. Control characters are accepted here and left to the naming rules o
 
 import re
 
-from infrawatch.ingest.names import Flaw, to_series_name
+from infrawatch.ingest.decoding.names import Flaw, to_series_name
 from infrawatch.model.labels import SeriesName
 
 # All quantifiers are possessive (`++`): no part of a line is ambiguous, so backtracking is never

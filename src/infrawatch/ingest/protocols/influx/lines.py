@@ -7,7 +7,7 @@ from re import Match
 import numpy as np
 
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.names import MAX_NAME_CHARACTERS, Flaw
+from infrawatch.ingest.decoding.names import MAX_NAME_CHARACTERS, Flaw
 from infrawatch.ingest.protocols.influx import grammar
 from infrawatch.ingest.protocols.influx.explain import explain
 from infrawatch.ingest.protocols.influx.values import to_number

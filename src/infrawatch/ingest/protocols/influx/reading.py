@@ -3,11 +3,11 @@
 import numpy as np
 
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.loop_budget import check_budget
-from infrawatch.ingest.prefixes import KnownPrefixes
 from infrawatch.ingest.protocols.influx.fields import decode_fields
 from infrawatch.ingest.protocols.influx.lines import decode_lines
 from infrawatch.ingest.protocols.influx.regular import decode_regular
+from infrawatch.ingest.scheduling.loop_budget import check_budget
+from infrawatch.ingest.series.prefixes import KnownPrefixes
 from infrawatch.model.samples import Int64s
 
 _NS_PER_US = 1_000

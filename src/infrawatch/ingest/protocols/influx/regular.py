@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.loop_budget import find_known
-from infrawatch.ingest.numbers import MAX_WIDTH, read_array, read_digits, windows
-from infrawatch.ingest.prefixes import KnownPrefixes
+from infrawatch.ingest.decoding.numbers import MAX_WIDTH, read_array, read_digits, windows
 from infrawatch.ingest.protocols.influx import grammar
+from infrawatch.ingest.scheduling.loop_budget import find_known
+from infrawatch.ingest.series.prefixes import KnownPrefixes
 from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Float64s, Int64s

@@ -2,7 +2,7 @@
 
 import math
 
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.decoding.names import Flaw
 
 BOOLEANS = {
     **dict.fromkeys((b"t", b"T", b"true", b"True", b"TRUE"), 1.0),

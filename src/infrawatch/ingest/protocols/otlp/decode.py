@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.loop_budget import check_budget
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.otlp.distribution_points import DistributionPoints
 from infrawatch.ingest.protocols.otlp.families import MAX_SAMPLES, Family, Scope, too_large
 from infrawatch.ingest.protocols.otlp.number_points import NumberPoints
 from infrawatch.ingest.protocols.otlp.target_infos import TargetInfos
 from infrawatch.ingest.protocols.otlp.wire import Message, MetricsData, has_more_messages
+from infrawatch.ingest.scheduling.loop_budget import check_budget
 from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Bools

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.otlp.families import (
     DIGEST_BYTES,
     MAX_SAMPLES,

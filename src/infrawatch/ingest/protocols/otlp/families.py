@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from infrawatch.errors import BatchTooLarge
-from infrawatch.ingest.names import Flaw, to_series_name
+from infrawatch.ingest.decoding.names import Flaw, to_series_name
 from infrawatch.ingest.protocols.otlp.attributes import joined, to_entries
 from infrawatch.ingest.protocols.otlp.names import Kind, metric_name, unit_name
 from infrawatch.ingest.protocols.otlp.resources import read_resource, read_scope

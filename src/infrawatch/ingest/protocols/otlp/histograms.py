@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infrawatch.ingest.exponential import FINEST_SCALE, power
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.decoding.exponential import FINEST_SCALE, power
+from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.otlp.families import Part
 from infrawatch.ingest.protocols.otlp.points import is_stale
 from infrawatch.ingest.protocols.otlp.wire import Message

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Find
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.otlp.families import Family, Part, Scope, find_flaw
 from infrawatch.ingest.protocols.otlp.points import is_stale, parse_point
 from infrawatch.ingest.protocols.otlp.wire import Message, NumberDataPoint, encode_attributes

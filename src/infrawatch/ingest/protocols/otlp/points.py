@@ -2,7 +2,7 @@
 
 from google.protobuf.message import DecodeError
 
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.otlp.wire import NO_RECORDED_VALUE, Message
 
 _MAX_BYTES = 1024 * 1024

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from infrawatch.ingest.names import (
+from infrawatch.ingest.decoding.names import (
     MAX_NAME_CHARACTERS,
     MAX_VALUE_CHARACTERS,
     Flaw,

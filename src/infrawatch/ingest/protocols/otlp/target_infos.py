@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.otlp.families import digest
 from infrawatch.ingest.protocols.otlp.number_points import Times
 from infrawatch.ingest.protocols.otlp.resources import TARGET_INFO, read_resource

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from infrawatch.ingest.exponential import FINEST_SCALE, power
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.decoding.exponential import FINEST_SCALE, power
+from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.remote_write.messages import HISTOGRAM, parse
 from infrawatch.model.samples import STALE_NAN_BITS
 

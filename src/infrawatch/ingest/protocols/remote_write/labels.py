@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from infrawatch.ingest.names import Flaw, to_series_name
+from infrawatch.ingest.decoding.names import Flaw, to_series_name
 from infrawatch.ingest.schemas import MAX_LABELS
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.selector import METRIC_LABEL

@@ -1,6 +1,6 @@
 """Metadata of metrics in remote write: type, unit, help."""
 
-from infrawatch.ingest.names import MAX_NAME_CHARACTERS, Flaw, to_series_name
+from infrawatch.ingest.decoding.names import MAX_NAME_CHARACTERS, Flaw, to_series_name
 from infrawatch.ingest.protocols.remote_write.labels import to_text
 from infrawatch.store.metadata import Metadata
 

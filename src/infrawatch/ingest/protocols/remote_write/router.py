@@ -22,7 +22,7 @@ from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.batch import Batch
 from infrawatch.ingest.protocols.remote_write.classic import to_classics
 from infrawatch.ingest.protocols.remote_write.steady import Kind, Steady
-from infrawatch.ingest.series_cache import Space
+from infrawatch.ingest.series.cache import Space
 
 _MEDIA_TYPE = "application/x-protobuf"
 

@@ -15,13 +15,13 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Find
-from infrawatch.ingest.layouts import KEY_BYTES, Layouts, Place
-from infrawatch.ingest.numbers import windows
+from infrawatch.ingest.decoding.numbers import windows
 from infrawatch.ingest.protocols.remote_write.batch import Batch, ToPairs, to_known_batch
 from infrawatch.ingest.protocols.remote_write.fields import FORMS, Fields, Wire, to_time
 from infrawatch.ingest.protocols.remote_write.messages import parse
 from infrawatch.ingest.protocols.remote_write.samples import Samples
-from infrawatch.ingest.series_cache import Space
+from infrawatch.ingest.series.cache import Space
+from infrawatch.ingest.series.layouts import KEY_BYTES, Layouts, Place
 from infrawatch.model.samples import Bools, Int64s, Positions
 from infrawatch.store.columns.ragged import Runs
 

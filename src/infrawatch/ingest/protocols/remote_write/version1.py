@@ -11,8 +11,7 @@ import numpy as np
 
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Find
-from infrawatch.ingest.loop_budget import MOST_NEW, check_budget, find_known
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.remote_write.batch import (
     MAX_SERIES,
     OFF_LOOP_BYTES,
@@ -42,6 +41,7 @@ from infrawatch.ingest.protocols.remote_write.messages import (
 from infrawatch.ingest.protocols.remote_write.metadata import read_metric, to_metadata
 from infrawatch.ingest.protocols.remote_write.samples import Piece, Samples
 from infrawatch.ingest.protocols.remote_write.steady import Kind, size_of_fields
+from infrawatch.ingest.scheduling.loop_budget import MOST_NEW, check_budget, find_known
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.samples import Positions
 from infrawatch.store.metadata import Metadata

@@ -12,8 +12,7 @@ import numpy as np
 
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest.decoded import Find
-from infrawatch.ingest.loop_budget import check_budget
-from infrawatch.ingest.names import Flaw
+from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.remote_write.batch import (
     MAX_KEY_BYTES,
     MAX_SERIES,
@@ -48,6 +47,7 @@ from infrawatch.ingest.protocols.remote_write.references import (
 )
 from infrawatch.ingest.protocols.remote_write.samples import Piece
 from infrawatch.ingest.protocols.remote_write.steady import Kind, size_of_fields
+from infrawatch.ingest.scheduling.loop_budget import check_budget
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.samples import Bools, Positions
 from infrawatch.store.columns.ragged import Runs

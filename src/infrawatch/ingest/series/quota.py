@@ -8,8 +8,8 @@ from time import monotonic
 from typing import NamedTuple
 
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.low_priority import LowPriority
-from infrawatch.ingest.naming import Names
+from infrawatch.ingest.scheduling.low_priority import LowPriority
+from infrawatch.ingest.series.naming import Names
 from infrawatch.ingest.verdicts import MAX_SHOWN, Verdict
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.selector import METRIC_LABEL

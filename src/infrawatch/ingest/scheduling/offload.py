@@ -8,8 +8,8 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from infrawatch.errors import Overloaded
-from infrawatch.ingest.loop_budget import BlocksLoop, Read
-from infrawatch.ingest.low_priority import RESTS
+from infrawatch.ingest.scheduling.loop_budget import BlocksLoop, Read
+from infrawatch.ingest.scheduling.low_priority import RESTS
 
 P = ParamSpec("P")
 T = TypeVar("T")

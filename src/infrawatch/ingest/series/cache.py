@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infrawatch.ingest.layouts import Layouts
+from infrawatch.ingest.series.layouts import Layouts
 from infrawatch.model.samples import Int64s
 
 _ENTRY_BYTES = 120

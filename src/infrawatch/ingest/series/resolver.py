@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain, islice
 
 from infrawatch.errors import StoreConflict
-from infrawatch.ingest.series_cache import SeriesCache, Space
+from infrawatch.ingest.series.cache import SeriesCache, Space
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.database import Database
 from infrawatch.store.series import SeriesRepository

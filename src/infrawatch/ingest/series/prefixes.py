@@ -12,8 +12,8 @@ from typing import Self
 
 import numpy as np
 
-from infrawatch.ingest.layouts import KEY_BYTES, Layouts, Place
-from infrawatch.ingest.series_cache import Space
+from infrawatch.ingest.series.cache import Space
+from infrawatch.ingest.series.layouts import KEY_BYTES, Layouts, Place
 from infrawatch.model.samples import Int64s, Positions
 
 _POINTER_BYTES = 8

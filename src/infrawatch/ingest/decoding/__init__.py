@@ -1,0 +1,1 @@
+"""Shared by decoders: names, numbers, and messages for bodies that are not valid JSON."""
