@@ -12,6 +12,7 @@ const WENT_WRONG: Record<string, string> = {
   expired: "Signing in took too long, or began in another browser. Try again.",
   no_role: "The identity provider knows you, but you have no access here. Ask your administrator.",
   away: "The identity provider cannot be reached. Try again in a moment.",
+  later: "The server could not finish signing you in. Try again in a moment.",
 };
 
 export function SignIn({ session }: { session: Session }) {

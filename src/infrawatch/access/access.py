@@ -66,8 +66,7 @@ class Access:
         self.tokens = None if issuer is None else Tokens(database, issuer)
         # Headers take precedence over the cookie, which browsers add by themselves.
         ways: Sequence[Authenticator] = (
-            self.tickets,
-            key_ring,
+            *(self.tickets, key_ring),
             *(() if self.tokens is None else (self.tokens,)),
             self.sessions,
         )
@@ -84,6 +83,7 @@ class Access:
         self.runs: Sequence[Callable[[], Coroutine[object, object, None]]] = (
             *self.limiter.runs,
             *((key_ring.run,) if options.is_required else ()),
+            *(() if issuer is None else (issuer.run,)),
         )
 
     @classmethod

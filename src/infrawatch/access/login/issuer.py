@@ -37,6 +37,9 @@ DISCOVERED_S = 3600.0
 KEYS_AGAIN_S = 60.0
 """Minimum time between fetches of the keys, which made-up key ids cannot shorten."""
 
+KEYS_GOOD_S = 300.0
+"""After this time the keys are fetched again, so that withdrawn ones are forgotten."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OidcOptions:
@@ -70,7 +73,7 @@ class Issuer:
         self._asking = asyncio.Lock()
         self._discovered: dict[str, Any] = {}
         self._discovered_at = -inf
-        self._keys: dict[str, PyJWK] = {}
+        self._keys: dict[tuple[str, str], PyJWK] = {}
         self._keys_asked_at = -inf
         self._away_at = -inf
 
@@ -97,19 +100,23 @@ class Issuer:
             raise ServerUnavailable(f"the identity provider names no {name}, or one without https")
         return found
 
-    async def find_key(self, key_id: str) -> PyJWK | None:
-        """Return the key with an id; for an unknown id, fetch the keys, at most once a minute.
+    async def find_key(self, key_id: str, algorithm: str) -> PyJWK | None:
+        """Return a key for an algorithm; for an unknown id, fetch the keys, at most once a minute.
 
         Raises:
             ServerUnavailable: the keys have to be fetched, and cannot be.
         """
-        if key_id not in self._keys:
-            jwks_url = await self.endpoint("jwks_uri")
-            async with self._asking:
-                if key_id not in self._keys and monotonic() - self._keys_asked_at >= KEYS_AGAIN_S:
-                    self._keys = _to_keys(await self._get(jwks_url))
-                    self._keys_asked_at = monotonic()
-        return self._keys.get(key_id)
+        if (key_id, algorithm) not in self._keys:
+            await self._read_keys()
+        return self._keys.get((key_id, algorithm))
+
+    async def run(self) -> None:
+        """Fetch the keys from time to time, forever, unless no token has needed them yet."""
+        while True:
+            await asyncio.sleep(KEYS_GOOD_S)
+            if self._keys:
+                with suppress(ServerUnavailable):  # until it is back, the old ones are good
+                    await self._read_keys()
 
     async def trade(self, code: str, verifier: str, redirect_uri: str) -> str | None:
         """Exchange a code for an ID token (RFC 6749, 4.1.3; RFC 7636); None if it is refused.
@@ -137,6 +144,14 @@ class Issuer:
             return None
         return token
 
+    async def _read_keys(self) -> None:
+        jwks_url = await self.endpoint("jwks_uri")
+        async with self._asking:
+            if monotonic() - self._keys_asked_at >= KEYS_AGAIN_S:
+                found = await self._get(jwks_url)
+                self._keys = _to_keys(found, self.options.algorithms)
+                self._keys_asked_at = monotonic()
+
     async def _discover(self) -> None:
         url = f"{self.options.issuer.rstrip('/')}/.well-known/openid-configuration"
         try:
@@ -155,8 +170,10 @@ class Issuer:
     async def _get(self, url: str) -> dict[str, Any]:
         if monotonic() - self._away_at < AWAY_S:
             raise ServerUnavailable("the identity provider cannot be reached")
-        self._away_at = monotonic()  # unless it answers
-        answer, found = await self._ask("GET", url)
+        try:
+            answer, found = await self._ask("GET", url)
+        finally:  # unless it answers; those who waited meanwhile do not wait for it again
+            self._away_at = monotonic()
         if not answer.is_success or not isinstance(found, dict):
             raise ServerUnavailable(
                 "the identity provider gave an answer that is not JSON, or an error"
@@ -209,14 +226,29 @@ def _read_secret(file: Path | None) -> str | None:
     return secret
 
 
-def _to_keys(found: Mapping[str, Any]) -> dict[str, PyJWK]:
-    """Return the signing keys by id, without those of unknown types or without an id."""
-    keys: dict[str, PyJWK] = {}
+def _to_keys(found: Mapping[str, Any], algorithms: Sequence[str]) -> dict[tuple[str, str], PyJWK]:
+    """Return the usable keys by id and algorithm; a key that names none is for all of its type.
+
+    Raises:
+        ServerUnavailable: there are none, as in the answer of a provider that is misconfigured.
+    """
+    keys: dict[tuple[str, str], PyJWK] = {}
     listed = found.get("keys")
-    for one in listed if isinstance(listed, list) else []:
-        is_signing = isinstance(one, dict) and one.get("use", "sig") == "sig"
-        if not is_signing or one.get("kty") not in ("RSA", "EC", "OKP"):
-            continue
-        with suppress(PyJWTError, KeyError, TypeError):  # malformed keys are skipped
-            keys[str(one["kid"])] = PyJWK(one)
+    for one in filter(_is_public, listed if isinstance(listed, list) else []):
+        for algorithm in algorithms:
+            if one.get("alg", algorithm) == algorithm:
+                with suppress(PyJWTError, KeyError, TypeError):  # malformed keys are skipped
+                    keys[str(one["kid"]), algorithm] = PyJWK(one, algorithm)
+    if not keys:
+        raise ServerUnavailable(
+            "the identity provider publishes no key for INFRAWATCH_OIDC_ALGORITHMS"
+        )
     return keys
+
+
+def _is_public(key: object) -> bool:
+    """Whether this is a public key that signatures may be verified with (RFC 7517, 4.2 and 4.3)."""
+    if not isinstance(key, dict) or key.get("kty") not in ("RSA", "EC", "OKP") or "d" in key:
+        return False
+    uses = key.get("key_ops", ["verify"])
+    return key.get("use", "sig") == "sig" and isinstance(uses, list) and "verify" in uses

@@ -5,7 +5,8 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from time import monotonic
+from typing import Any, NamedTuple, cast
 
 import jwt
 from jwt.exceptions import InvalidTokenError
@@ -24,6 +25,10 @@ LEEWAY = timedelta(seconds=30)
 
 MAX_CHARACTERS = 16 * 1024
 MAX_REMEMBERED = 10_000
+
+REMEMBERED_S = 300.0
+"""How long a token is not verified again, unless it expires: its key may have been withdrawn."""
+
 MAX_NAME_CHARACTERS = 100
 
 # Three parts in base64url (RFC 7515, 7.1), the first of which is a JSON object.
@@ -32,13 +37,18 @@ _LOOKS_SO = re.compile(r"ey[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 _NEEDED = ["iss", "aud", "sub", "exp", "iat"]
 
 
+class _Known(NamedTuple):
+    principal: Principal
+    verified_at: float
+
+
 class Tokens:
-    """Verifies tokens, each once: valid ones are remembered until they expire."""
+    """Verifies tokens, and remembers valid ones for a while."""
 
     def __init__(self, database: Database, issuer: Issuer) -> None:
         self._database = database
         self._issuer = issuer
-        self._known: OrderedDict[bytes, Principal] = OrderedDict()
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
     async def find_principal(self, connection: HTTPConnection) -> Principal | None:
         token = find_credential(connection)
@@ -47,15 +57,16 @@ class Tokens:
             return None
         digest = digest_of(token)
         known = self._known.get(digest)
-        if known is None:
-            known = await self.to_principal(await self.read(token, audience))
-            self._known[digest] = known
+        if known is None or monotonic() - known.verified_at >= REMEMBERED_S:
+            self._known.pop(digest, None)
+            principal = await self.to_principal(await self.read(token, audience))
+            known = self._known[digest] = _Known(principal, monotonic())
             if len(self._known) > MAX_REMEMBERED:
                 self._known.popitem(last=False)
-        if not _is_good(known):
+        if not _is_good(known.principal):
             self._known.pop(digest, None)
             raise _wrong("has expired")
-        return known
+        return known.principal
 
     async def honours(self, principal: Principal) -> bool:
         """Whether the principal's token has not expired; `Sessions` decides about sessions."""
@@ -69,15 +80,20 @@ class Tokens:
             ServerUnavailable: the provider's key has to be fetched, and cannot be.
         """
         options = self._issuer.options
+        if len(token) > MAX_CHARACTERS:
+            raise _wrong(
+                f"has more than {MAX_CHARACTERS} characters: have the identity provider put fewer "
+                "claims into it"
+            )
         try:
-            head = jwt.get_unverified_header(token[:MAX_CHARACTERS])
+            head = jwt.get_unverified_header(token)
         except (InvalidTokenError, RecursionError):  # PyJWT parses JSON of any depth
             raise _wrong("cannot be read") from None
         # The settings, not the token, decide which algorithms are allowed (RFC 8725, 3.1).
         if head.get("alg") not in options.algorithms:
             raise _wrong("is signed in a way that is not in INFRAWATCH_OIDC_ALGORITHMS")
-        key = await self._issuer.find_key(str(head.get("kid")))
-        if key is None or key.algorithm_name != head["alg"]:
+        key = await self._issuer.find_key(str(head.get("kid")), head["alg"])
+        if key is None:
             raise _wrong("is signed with a key that is none of the identity provider's")
         try:
             return await asyncio.to_thread(
@@ -99,14 +115,10 @@ class Tokens:
         Raises:
             Unauthenticated: the tenant does not exist, or a claim is unusable.
         """
-        options = self._issuer.options
         name = _to_name(claims)
-        tenant = options.tenant
-        if options.tenant_claim is not None:
-            tenant = str(_find(claims, options.tenant_claim))
         try:
             async with self._database.reading() as connection:
-                tenant_id = (await TenantRepository(connection).get(tenant)).id
+                tenant_id = (await TenantRepository(connection).get(self._tenant(claims))).id
         except NotFound:
             raise Unauthenticated(
                 "the identity provider says that you belong to a tenant that is not here; see "
@@ -120,10 +132,25 @@ class Tokens:
             raise _wrong("expires beyond the year 9999") from None
         return Principal(tenant_id, name, self._scopes(claims), good_until=until)
 
+    def _tenant(self, claims: Mapping[str, Any]) -> str:
+        """Return the name of the tenant.
+
+        Raises:
+            NotFound: the claim that should have it is not a name.
+        """
+        options = self._issuer.options
+        if options.tenant_claim is None:
+            return options.tenant
+        said = _find(claims, options.tenant_claim)
+        if not isinstance(said, str) or not said.isprintable():
+            raise NotFound("the claim is no name")
+        return said
+
     def _scopes(self, claims: Mapping[str, Any]) -> frozenset[Scope]:
         options = self._issuer.options
         said = _find(claims, options.role_claim)
-        roles = {"*", *(map(str, said) if isinstance(said, list) else [str(said)])}
+        listed = said if isinstance(said, list) else [said]
+        roles = {"*", *(str(one) for one in listed if one is not None)}
         granted = {
             scope
             for role, scopes in options.roles.items()
@@ -150,7 +177,8 @@ def _find(claims: Mapping[str, Any], path: str) -> Any:
 def _to_name(claims: Mapping[str, Any]) -> str:
     """Return a name for people, in the page's header, the log and the audit trail."""
     for claim in ("preferred_username", "email", "sub"):
-        name = "".join(c for c in str(claims.get(claim) or "") if c.isprintable())
+        said = claims.get(claim)
+        name = "".join(filter(str.isprintable, said)) if isinstance(said, str) else ""
         if name:
             return name[:MAX_NAME_CHARACTERS]
     raise _wrong("names nobody")

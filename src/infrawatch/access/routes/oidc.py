@@ -19,7 +19,7 @@ from infrawatch.access.login.issuer import Issuer
 from infrawatch.access.login.tokens import Tokens
 from infrawatch.access.needs import TheAccess
 from infrawatch.access.principal import Principal
-from infrawatch.errors import NotFound, ServerUnavailable, Unauthenticated
+from infrawatch.errors import NotFound, ServerUnavailable, Unauthenticated, Unavailable
 from infrawatch.problems import to_answer
 
 log = structlog.get_logger()
@@ -56,7 +56,10 @@ class _Refused(Exception):  # ends in a redirect, not in a problem
 
 @router.get("/session/oidc", status_code=303, response_class=RedirectResponse)
 async def start_oidc_sign_in(request: Request, access: TheAccess) -> RedirectResponse:
-    """Redirect to the identity provider, which then redirects to `/v1/session/oidc/callback`."""
+    """Redirect to the identity provider, which then redirects to `/v1/session/oidc/callback`.
+
+    While the provider is away, browsers are redirected to the sign-in page, which says so.
+    """
     issuer, _ = _provider(access)
     made = _Secrets(*(secrets.token_urlsafe(32) for _ in range(3)))
     asked = {
@@ -71,7 +74,12 @@ async def start_oidc_sign_in(request: Request, access: TheAccess) -> RedirectRes
         .decode(),
         "code_challenge_method": "S256",
     }
-    where = await issuer.endpoint("authorization_endpoint")
+    try:
+        where = await issuer.endpoint("authorization_endpoint")
+    except ServerUnavailable:
+        if "text/html" not in request.headers.get("accept", ""):
+            raise
+        return _to_sign_in("away")
     joint = "&" if "?" in where else "?"
     response = RedirectResponse(f"{where}{joint}{urlencode(asked)}", status_code=303)
     keep_cookie(response, request, ".".join(made), PATIENCE, COOKIE)
@@ -97,7 +105,9 @@ async def finish_oidc_sign_in(
         keep_cookie(response, request, begun.cookie, access.sessions.life)
     except _Refused as error:
         access.refusals.note(request, f"oidc_{error}")
-        response = RedirectResponse(f"/#/sign-in?problem={error}", status_code=303)
+        response = _to_sign_in(str(error))
+    except Unavailable:
+        response = _to_sign_in("later")
     drop_cookie(response, request, COOKIE)
     return response
 
@@ -128,6 +138,10 @@ def _is_for_us(claims: Mapping[str, Any], made: _Secrets, issuer: Issuer) -> boo
     us = issuer.options.client_id
     is_ours = compare_digest(str(claims.get("nonce")).encode(), made.nonce.encode())
     return is_ours and claims.get("azp", us) == us
+
+
+def _to_sign_in(problem: str) -> RedirectResponse:
+    return RedirectResponse(f"/#/sign-in?problem={problem}", status_code=303)
 
 
 def _provider(access: Access) -> tuple[Issuer, Tokens]:
