@@ -15,7 +15,7 @@ from infrawatch.errors import InvalidSelector
 from infrawatch.model.labels import SeriesName, to_labels
 from infrawatch.model.selector import METRIC_LABEL, Matcher, Operator, Selector, parse_selector
 from infrawatch.store.database import Database
-from infrawatch.store.selection.catalog import KnownSeries
+from infrawatch.store.selection.catalog import SeriesCatalog
 from infrawatch.store.series import SeriesRepository
 
 TEXTS = ("", "a", "b", "ab", "A", "a.b", "a|b", "é", "a\nb", 'say "a"', "back\\slash", "100%", ":x")
@@ -188,7 +188,7 @@ async def test_series_that_are_known_are_found_like_others_by_those_whose_they_a
     database: Database, database_url: str
 ) -> None:
     execute(database_url, "INSERT INTO tenants (id, name) VALUES (7, 'theirs')")
-    known, selector = KnownSeries(), parse_selector('up{env="production"}')
+    known, selector = SeriesCatalog(), parse_selector('up{env="production"}')
     for round_ in range(3):
         for tenant in (1, 7):
             name = named("up", env="production", n=f"{tenant}.{round_}")

@@ -1,6 +1,6 @@
 """Series that are kept: found by their ids, and never more than there is room for."""
 
-from infrawatch.store.selection.catalog import KnownSeries, Series
+from infrawatch.store.selection.catalog import Series, SeriesCatalog
 
 
 def of(ids: range) -> dict[int, Series]:
@@ -8,7 +8,7 @@ def of(ids: range) -> dict[int, Series]:
 
 
 def test_what_is_kept_is_found_by_its_id() -> None:
-    known = KnownSeries()
+    known = SeriesCatalog()
 
     known.keep(of(range(10)), 100)
     known.keep(of(range(5, 15)), 100)
@@ -18,7 +18,7 @@ def test_what_is_kept_is_found_by_its_id() -> None:
 
 
 def test_there_is_never_more_than_fits() -> None:
-    known = KnownSeries(max_bytes=100_000)
+    known = SeriesCatalog(max_bytes=100_000)
 
     for first in range(0, 10_000, 50):
         known.keep(of(range(first, first + 50)), 1_000)

@@ -16,8 +16,8 @@ from infrawatch.model.samples import Columns, is_stale
 from infrawatch.model.timerange import TimeRange
 from infrawatch.query.encoding import encode_csv, encode_json, encode_ndjson, encode_ranges
 from infrawatch.query.formats import Encode, wanted_format
-from infrawatch.query.found import Packed
 from infrawatch.query.grouping import Group, Ranges
+from infrawatch.query.results import SampleStream
 from infrawatch.query.steps import Steps, Table
 from infrawatch.store.selection.catalog import Series
 
@@ -29,7 +29,7 @@ histories = st.lists(st.tuples(st.integers(0, 2**52), values), min_size=1, max_s
 answers = st.dictionaries(st.integers(1, 2**63 - 1), st.tuples(texts, histories), max_size=4)
 
 
-def to_packed(told: Mapping[int, tuple[str, Samples]]) -> Packed:
+def to_packed(told: Mapping[int, tuple[str, Samples]]) -> SampleStream:
     series = {
         series_id: Series(series_id, "up", {"host": host}) for series_id, (host, _) in told.items()
     }
@@ -41,10 +41,10 @@ def to_packed(told: Mapping[int, tuple[str, Samples]]) -> Packed:
         np.array([row[1] for row in rows], np.int64),
         np.array([row[2] for row in rows], np.float64),
     )
-    return Packed(series, [columns], len(columns))
+    return SampleStream(series, [columns], len(columns))
 
 
-def to_wire(found: Packed) -> list[dict[str, object]]:
+def to_wire(found: SampleStream) -> list[dict[str, object]]:
     """What is to come out, said as plainly as can be."""
     series: dict[int, dict[str, object]] = {}
     samples: dict[int, list[list[object]]] = {}
@@ -65,19 +65,19 @@ def to_wire_value(value: float) -> object:
 
 
 @given(answers.map(to_packed))
-def test_json_holds_every_series_and_sample(found: Packed) -> None:
+def test_json_holds_every_series_and_sample(found: SampleStream) -> None:
     assert json.loads(b"".join(encode_json(found, "us"))) == {"series": to_wire(found)}
 
 
 @given(answers.map(to_packed))
-def test_ndjson_holds_the_same_a_series_a_line(found: Packed) -> None:
+def test_ndjson_holds_the_same_a_series_a_line(found: SampleStream) -> None:
     text = b"".join(encode_ndjson(found, "us")).decode()
 
     assert [json.loads(line) for line in text.split("\n")[:-1]] == to_wire(found)
 
 
 @given(answers.map(to_packed))
-def test_csv_holds_the_same_a_sample_a_line(found: Packed) -> None:
+def test_csv_holds_the_same_a_sample_a_line(found: SampleStream) -> None:
     text = b"".join(encode_csv(found, "us")).decode()
 
     _, *rows = csv.reader(io.StringIO(text, newline=""))

@@ -26,7 +26,7 @@ from infrawatch.model.timerange import US
 from infrawatch.query.plan import ReadLimits
 from infrawatch.query.promql.answers import Result, encode, to_texts
 from infrawatch.query.promql.evaluation import Evaluation
-from infrawatch.query.promql.moments import Asked, find_needs
+from infrawatch.query.promql.moments import QueryTimes, find_needs
 from infrawatch.query.promql.parsing import parse_query
 from infrawatch.query.promql.samples import Samples
 
@@ -45,8 +45,8 @@ REQUESTS: Told = {
 
 def evaluated(query: str, told: Told = REQUESTS, *, delta: bool = False, at: int = 40) -> object:
     """The result of a query at one moment, by series: a number, or {labels: value}."""
-    asked = Asked(at * US, at * US, 0)
-    return json.loads(b"".join(encode(evaluate(query, told, asked, delta=delta))))["data"]["result"]
+    times = QueryTimes(at * US, at * US, 0)
+    return json.loads(b"".join(encode(evaluate(query, told, times, delta=delta))))["data"]["result"]
 
 
 def by_series(query: str, told: Told = REQUESTS, *, delta: bool = False) -> dict[str, float]:
@@ -57,11 +57,11 @@ def by_series(query: str, told: Told = REQUESTS, *, delta: bool = False) -> dict
     }
 
 
-def evaluate(query: str, told: Told, asked: Asked, *, delta: bool = False) -> Result:
+def evaluate(query: str, told: Told, times: QueryTimes, *, delta: bool = False) -> Result:
     expression = parse_query(query)
-    samples = {one: select(one, told, delta) for one in find_needs(expression, asked)}
-    value = Evaluation(samples, asked, LIMITS).of(expression)
-    return Result(value, asked.moments(), is_range=asked.step_us > 0)
+    samples = {one: select(one, told, delta) for one in find_needs(expression, times)}
+    value = Evaluation(samples, times, LIMITS).of(expression)
+    return Result(value, times.moments(), is_range=times.step_us > 0)
 
 
 def select(selector: Selector, told: Told, is_delta: bool) -> Samples:
@@ -161,9 +161,9 @@ def test_a_bound_is_one_bound_however_its_sender_writes_it() -> None:
 
 
 def test_a_subquery_is_looked_at_on_multiples_of_its_step() -> None:
-    asked = Asked(41 * US, 49 * US, 8 * US)
+    times = QueryTimes(41 * US, 49 * US, 8 * US)
     (one,) = json.loads(
-        b"".join(encode(evaluate("count_over_time(limit[20s:10s])", REQUESTS, asked)))
+        b"".join(encode(evaluate("count_over_time(limit[20s:10s])", REQUESTS, times)))
     )["data"]["result"]
     assert one["values"] == [[41.0, "2"], [49.0, "2"]]
 
@@ -192,11 +192,11 @@ def test_values_are_written_as_prometheus_writes_them() -> None:
 
 
 def test_what_takes_too_much_is_refused_before_it_is_begun() -> None:
-    asked = Asked(0, 10_000 * US, US)
+    times = QueryTimes(0, 10_000 * US, US)
     with pytest.raises(QueryTooBroad, match="longer step"):
-        evaluate("requests", REQUESTS, asked)
+        evaluate("requests", REQUESTS, times)
     with pytest.raises(QueryTooBroad, match="longer step"):
-        evaluate("max_over_time(requests[1y:1s])", REQUESTS, asked)
+        evaluate("max_over_time(requests[1y:1s])", REQUESTS, times)
 
 
 def test_values_that_are_all_different_are_too_many_to_count() -> None:
@@ -206,11 +206,11 @@ def test_values_that_are_all_different_are_too_many_to_count() -> None:
 
 
 def test_what_takes_too_long_is_given_up() -> None:
-    asked = Asked(0, 0, 0)
+    times = QueryTimes(0, 0, 0)
     expression = parse_query("vector(1) + 1")
     no_time = replace(LIMITS, deadline=timedelta(seconds=-1))
     with pytest.raises(DeadlineExceeded, match="INFRAWATCH_READ_DEADLINE"):
-        Evaluation({}, asked, no_time).of(expression)
+        Evaluation({}, times, no_time).of(expression)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ PIECES = (
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map(" ".join))
 def test_whatever_is_written_is_answered_or_refused_by_name(query: str) -> None:
     with suppress(InvalidInput):
-        result = evaluate(query, REQUESTS, Asked(40 * US, 60 * US, 10 * US))
+        result = evaluate(query, REQUESTS, QueryTimes(40 * US, 60 * US, 10 * US))
         json.loads(b"".join(encode(result)))
 
 

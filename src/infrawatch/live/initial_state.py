@@ -22,7 +22,7 @@ from infrawatch.model.timerange import FAR_FUTURE_US, US, TimeRange, now_us, par
 from infrawatch.store.database import Database
 from infrawatch.store.journal import JournalRepository
 from infrawatch.store.reading import Snapshot
-from infrawatch.store.selection.catalog import KnownSeries, Series
+from infrawatch.store.selection.catalog import Series, SeriesCatalog
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class InitialStateReader:
         self._window = replay_window
         self._max_series = max_series
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._known = KnownSeries()  # so that topics share their series objects
+        self._known = SeriesCatalog()  # so that topics share their series objects
 
     async def read(self, options: SubscriptionOptions, resume: Cursor | None) -> InitialState:
         """Read the state, retrying while the database is away: a viewer outlives its restart.

@@ -10,7 +10,7 @@ from infrawatch.model.timerange import US
 from infrawatch.query.counters import Gains
 from infrawatch.query.functions import RUN_FUNCTIONS, Function
 from infrawatch.query.runs import Placed, runs_of
-from infrawatch.query.steps import Answers, Steps, Table
+from infrawatch.query.steps import CellValues, Steps, Table
 
 _COUNTER_LOOKBACK_US = 5 * 60 * US
 """How far before the span a counter's last sample may lie: Prometheus' default lookback."""
@@ -72,11 +72,11 @@ def _placed(columns: Columns, which: slice, steps: Steps) -> Placed:
     return Placed.of(Columns(series_ids[which], times_us[which], values[which]), steps)
 
 
-def _answers(samples: Placed, steps: Steps, function: Function, is_delta: Bools) -> Answers:
+def _answers(samples: Placed, steps: Steps, function: Function, is_delta: Bools) -> CellValues:
     if function is Function.INCREASE:
         return Gains.of(samples, steps, is_delta).increase()
     if function is Function.RATE:
         return Gains.of(samples, steps, is_delta).rate()
     inside = samples.inside()
     runs = runs_of(inside.cells)
-    return Answers(inside.cells[runs.starts], RUN_FUNCTIONS[function](inside.values, runs))
+    return CellValues(inside.cells[runs.starts], RUN_FUNCTIONS[function](inside.values, runs))

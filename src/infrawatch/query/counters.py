@@ -8,7 +8,7 @@ from infrawatch.model.samples import Bools, Float64s, Int64s, Positions
 from infrawatch.model.timerange import US
 from infrawatch.query.functions import total
 from infrawatch.query.runs import Placed, runs_of
-from infrawatch.query.steps import Answers, Steps
+from infrawatch.query.steps import CellValues, Steps
 from infrawatch.store.columns.ragged import are_first
 
 
@@ -73,11 +73,11 @@ class Gains(NamedTuple):
             cells, total(inside.values, runs), steps.begins_us[indexes], steps.ends_us[indexes]
         )
 
-    def increase(self) -> Answers:
+    def increase(self) -> CellValues:
         """The sum of the gains of each cell, not extrapolated."""
-        return Answers(self.cells, self.amounts)
+        return CellValues(self.cells, self.amounts)
 
-    def rate(self) -> Answers:
+    def rate(self) -> CellValues:
         """The increase of each cell per second of the time its gains cover.
 
         That time runs from the sample before the first gain to the last sample of the step; for
@@ -85,4 +85,4 @@ class Gains(NamedTuple):
         """
         # Unsigned, since two int64 can lie further apart than int64 counts.
         covered_s = (self.until_us.view(np.uint64) - self.since_us.view(np.uint64)) / US
-        return Answers(self.cells, self.amounts / covered_s)
+        return CellValues(self.cells, self.amounts / covered_s)

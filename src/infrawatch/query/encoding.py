@@ -11,8 +11,8 @@ from pydantic_core import to_json
 
 from infrawatch.model.samples import Columns, series_bounds
 from infrawatch.model.wire import WireValue, to_wire_times, to_wire_values
-from infrawatch.query.found import Packed
 from infrawatch.query.grouping import Group, Ranges
+from infrawatch.query.results import SampleStream
 from infrawatch.query.steps import Table
 from infrawatch.query.streaming import Pieces
 from infrawatch.store.selection.catalog import Series
@@ -29,19 +29,19 @@ _BLOCK_ROWS = 200
 Block = list[tuple[int, WireValue]]
 
 
-def encode_json(found: Packed, precision: str) -> Pieces:
+def encode_json(found: SampleStream, precision: str) -> Pieces:
     """`{"series":[{"id","metric","labels","samples":[[t,v],…]},…]}`, in pieces."""
     return in_pieces(_in_envelope(_series_objects(found, precision)))
 
 
-def encode_ndjson(found: Packed, precision: str) -> Pieces:
+def encode_ndjson(found: SampleStream, precision: str) -> Pieces:
     """The same series objects, one per line."""
     return in_pieces(
         chain.from_iterable((*one, b"\n") for one in _series_objects(found, precision))
     )
 
 
-def encode_csv(found: Packed, precision: str) -> Pieces:
+def encode_csv(found: SampleStream, precision: str) -> Pieces:
     """One line per sample: series_id, metric, labels (a JSON object), time, value (RFC 4180)."""
     return in_pieces(_csv_lines(found, precision))
 
@@ -69,12 +69,12 @@ def _written(table: Table) -> tuple[bytes, ...]:
     return tuple(to_json(wire)[1:-1].split(b","))
 
 
-def _series_objects(found: Packed, precision: str) -> Iterator[Iterator[bytes]]:
+def _series_objects(found: SampleStream, precision: str) -> Iterator[Iterator[bytes]]:
     for series, blocks in _series_blocks(found, precision):
         yield _series_object(Group(*series), (to_json(block)[1:-1] for block in blocks))
 
 
-def _series_blocks(found: Packed, precision: str) -> Iterator[tuple[Series, Iterator[Block]]]:
+def _series_blocks(found: SampleStream, precision: str) -> Iterator[tuple[Series, Iterator[Block]]]:
     for columns in found.blocks:
         for start, end in pairwise(series_bounds(columns.series_ids).tolist()):
             some = columns.picked(slice(start, end))
@@ -118,7 +118,7 @@ def _with_commas(parts: Iterable[bytes]) -> Iterator[bytes]:
         yield b"," + part if place else part
 
 
-def _csv_lines(found: Packed, precision: str) -> Iterator[bytes]:
+def _csv_lines(found: SampleStream, precision: str) -> Iterator[bytes]:
     yield b"series_id,metric,labels,time,value\r\n"
     for series, blocks in _series_blocks(found, precision):
         name = (str(series.id), series.metric, _compact(series.labels))

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Mapping
 
 from infrawatch.query import encoding
-from infrawatch.query.found import Packed
+from infrawatch.query.results import SampleStream
 from infrawatch.query.streaming import Pieces
 
-Encode = Callable[[Packed, str], Pieces]
+Encode = Callable[[SampleStream, str], Pieces]
 
 FORMATS: Mapping[str, Encode] = {
     "application/json": encoding.encode_json,

@@ -18,16 +18,16 @@ from infrawatch.model.samples import is_stale
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange
 from infrawatch.query.aggregate import lookback_us
-from infrawatch.query.found import Ends, Found, Packed
 from infrawatch.query.grouping import Ranges
-from infrawatch.query.ranges import RangeQuestion, from_buckets, from_stored
+from infrawatch.query.ranges import RangeQuery, from_buckets, from_stored
+from infrawatch.query.results import SampleStream, SelectedSamples, SeriesExtent
 from infrawatch.query.rolled import find_resolution, is_rolled_up
 from infrawatch.store.database import Database
 from infrawatch.store.metadata import Metadata
 from infrawatch.store.packed_samples import check_total
 from infrawatch.store.reading import Snapshot
 from infrawatch.store.rollups.buckets import Buckets
-from infrawatch.store.selection.catalog import KnownSeries, Series
+from infrawatch.store.selection.catalog import Series, SeriesCatalog
 
 MAX_STEPS = 11_000
 """As in Prometheus (web/api/v1): a point per pixel of any screen, with room to spare."""
@@ -47,7 +47,7 @@ _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class QueryContext:
     """The tenant and budget of a query, and the write that must be visible before it runs."""
 
     tenant_id: int
@@ -80,96 +80,102 @@ class Reader:
         self._epoch = epoch
         self._limits = limits
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
-        self._known = KnownSeries()
+        self._catalog = SeriesCatalog()
 
     async def series(
-        self, asker: Asker, selector: Selector, *, limit: int, after: int
-    ) -> list[Ends]:
+        self, context: QueryContext, selector: Selector, *, limit: int, after: int
+    ) -> list[SeriesExtent]:
         """At most `limit` series with ids above `after`, ordered by id."""
-        async with self._snapshot(asker) as snapshot:
+        async with self._snapshot(context) as snapshot:
             series = await snapshot.series.page(selector, limit=limit, after=after)
             ends = await snapshot.samples.find_ends([one.id for one in series])
-        return [Ends(one, *ends.get(one.id, (None, None))) for one in series]
+        return [SeriesExtent(one, *ends.get(one.id, (None, None))) for one in series]
 
-    async def label_names(self, asker: Asker, selector: Selector | None) -> Mapping[str, int]:
+    async def label_names(
+        self, context: QueryContext, selector: Selector | None
+    ) -> Mapping[str, int]:
         """Label names, including `__name__`, with the number of series that have each."""
-        async with self._snapshot(asker) as snapshot:
+        async with self._snapshot(context) as snapshot:
             if selector is None:
                 return await snapshot.series.count_labels()
-            series = await self._select(asker, snapshot, selector)
+            series = await self._select(context, snapshot, selector)
         names = Counter(name for one in series for name in (METRIC_LABEL, *one.labels))
         return dict(sorted(names.items()))
 
     async def label_values(
-        self, asker: Asker, label: str, selector: Selector | None, *, limit: int
+        self, context: QueryContext, label: str, selector: Selector | None, *, limit: int
     ) -> Mapping[str, int]:
         """At most `limit` values of a label, sorted, with the number of series of each."""
-        async with self._snapshot(asker) as snapshot:
+        async with self._snapshot(context) as snapshot:
             if selector is None:
                 return await snapshot.series.count_values(label, limit=limit)
-            series = await self._select(asker, snapshot, selector)
+            series = await self._select(context, snapshot, selector)
         every = (one.metric if label == METRIC_LABEL else one.labels.get(label) for one in series)
         values = Counter(value for value in every if value is not None)
         return dict(sorted(values.items())[:limit])
 
-    async def metadata(self, asker: Asker, metric: str | None) -> Mapping[str, Metadata]:
+    async def metadata(self, context: QueryContext, metric: str | None) -> Mapping[str, Metadata]:
         """Metadata by metric name: of one metric, or of all that have any.
 
         Raises:
             QueryTooBroad: more metrics have metadata than the series limit of one query.
         """
-        most, metrics = self.limits_of(asker).series, None if metric is None else [metric]
-        async with self._snapshot(asker) as snapshot:
+        most, metrics = self.limits_of(context).series, None if metric is None else [metric]
+        async with self._snapshot(context) as snapshot:
             found = await snapshot.metadata.list(metrics, limit=most + 1)
         if len(found) > most:
             raise QueryTooBroad(f"more than {most} metrics have metadata: ask for one `metric`")
         return found
 
-    async def latest(self, asker: Asker, selector: Selector, *, since_us: int) -> Found:
+    async def latest(
+        self, context: QueryContext, selector: Selector, *, since_us: int
+    ) -> SelectedSamples:
         """The last sample of each series since `since_us`, without series that ended (stale)."""
-        async with self._snapshot(asker) as snapshot:
-            series = await self._select(asker, snapshot, selector)
+        async with self._snapshot(context) as snapshot:
+            series = await self._select(context, snapshot, selector)
             span = TimeRange(since_us, FAR_FUTURE_US)
             last = await snapshot.samples.find_last([one.id for one in series], span)
-        return Found({one.id: one for one in series}, last.picked(~is_stale(last.values)))
+        return SelectedSamples({one.id: one for one in series}, last.picked(~is_stale(last.values)))
 
-    async def samples(self, asker: Asker, selector: Selector, span: TimeRange) -> Packed:
+    async def samples(
+        self, context: QueryContext, selector: Selector, span: TimeRange
+    ) -> SampleStream:
         """Every sample of the selected series in a span, still packed.
 
         Raises:
             QueryTooBroad: more series or samples than one query may read.
         """
-        async with self._snapshot(asker) as snapshot:
-            series = await self._select(asker, snapshot, selector)
+        async with self._snapshot(context) as snapshot:
+            series = await self._select(context, snapshot, selector)
             stored = await snapshot.samples.fetch([one.id for one in series], span)
-        stored = await self._computed(len(stored), stored.settled)
-        return Packed({one.id: one for one in series}, stored.blocks(), len(stored))
+        stored = await self._compute(len(stored), stored.settled)
+        return SampleStream({one.id: one for one in series}, stored.blocks(), len(stored))
 
     async def find(
-        self, asker: Asker, spans: Mapping[Selector, TimeRange]
-    ) -> Mapping[Selector, Found]:
+        self, context: QueryContext, spans: Mapping[Selector, TimeRange]
+    ) -> Mapping[Selector, SelectedSamples]:
         """Every sample of several selectors, each within its own span, from one snapshot.
 
         Raises:
             QueryTooBroad: more series or samples than one query may read.
         """
-        found: dict[Selector, Found] = {}
-        total, most = 0, self.limits_of(asker).samples
-        async with self._snapshot(asker) as snapshot:
+        found: dict[Selector, SelectedSamples] = {}
+        total, most = 0, self.limits_of(context).samples
+        async with self._snapshot(context) as snapshot:
             for selector, span in spans.items():
-                series = await self._select(asker, snapshot, selector)
+                series = await self._select(context, snapshot, selector)
                 stored = await snapshot.samples.fetch([one.id for one in series], span)
-                columns = await self._computed(len(stored), stored.samples)
+                columns = await self._compute(len(stored), stored.samples)
                 check_total(total := total + len(columns), most)
                 deltas = await _find_deltas(snapshot, series)
-                found[selector] = Found({one.id: one for one in series}, columns, deltas)
+                found[selector] = SelectedSamples({one.id: one for one in series}, columns, deltas)
         return found
 
-    def limits_of(self, asker: Asker) -> ReadLimits:
-        """The limits of one query by this asker."""
-        return self._limits.within(asker.budget)
+    def limits_of(self, context: QueryContext) -> ReadLimits:
+        """The limits of one query in this context."""
+        return self._limits.within(context.budget)
 
-    async def range(self, asker: Asker, question: RangeQuestion) -> Ranges:
+    async def range(self, context: QueryContext, query: RangeQuery) -> Ranges:
         """One value per step of each series, or of each group of series.
 
         Series without a sample in the span are left out.
@@ -177,15 +183,15 @@ class Reader:
         Raises:
             QueryTooBroad: more series, samples or steps than one query may read.
         """
-        steps = question.steps
+        steps = query.steps
         if steps.count > MAX_STEPS:
             raise QueryTooBroad(
                 f"{steps.count} steps are more than {MAX_STEPS}: ask for a longer step or a "
                 "shorter span"
             )
-        async with self._snapshot(asker) as snapshot:
-            series = await self._select(asker, snapshot, question.selector)
-            most = self.limits_of(asker).samples
+        async with self._snapshot(context) as snapshot:
+            series = await self._select(context, snapshot, query.selector)
+            most = self.limits_of(context).samples
             if len(series) * steps.count > most:
                 raise QueryTooBroad(
                     f"{len(series)} series of {steps.count} steps are more than "
@@ -193,24 +199,24 @@ class Reader:
                     "raise INFRAWATCH_READ_MAX_SAMPLES"
                 )
             known = {one.id: one for one in series}
-            buckets = await _read_buckets(snapshot, list(known), question)
+            buckets = await _read_buckets(snapshot, list(known), query)
             if buckets is not None:
-                return await self._computed(
-                    len(buckets.times_us), partial(from_buckets, known, buckets, question)
+                return await self._compute(
+                    len(buckets.times_us), partial(from_buckets, known, buckets, query)
                 )
-            before_us = lookback_us(question.function, steps.step_us)
+            before_us = lookback_us(query.function, steps.step_us)
             span = TimeRange(max(steps.span.start_us - before_us, 0), steps.span.end_us)
             stored = await snapshot.samples.fetch(list(known), span)
-            needs_deltas = lookback_us(question.function, 0) > 0
+            needs_deltas = lookback_us(query.function, 0) > 0
             deltas = await _find_deltas(snapshot, series) if needs_deltas else set()
-        answer = partial(from_stored, known, stored, deltas, question)
-        return await self._computed(len(stored), answer)
+        answer = partial(from_stored, known, stored, deltas, query)
+        return await self._compute(len(stored), answer)
 
-    async def _computed(self, numbers: int, work: Callable[[], _Answer]) -> _Answer:
+    async def _compute(self, numbers: int, work: Callable[[], _Answer]) -> _Answer:
         """Run a computation, in a thread if it takes long."""
-        return work() if numbers <= _OFF_LOOP_SAMPLES else await self.beside(numbers, work)
+        return work() if numbers <= _OFF_LOOP_SAMPLES else await self.in_thread(numbers, work)
 
-    async def beside(self, numbers: int, work: Callable[[], _Answer]) -> _Answer:
+    async def in_thread(self, numbers: int, work: Callable[[], _Answer]) -> _Answer:
         """Run a computation in a thread; only a few large ones run at the same time.
 
         Raises:
@@ -222,14 +228,16 @@ class Reader:
             async with asyncio.timeout(self._limits.deadline.total_seconds()):
                 await self._large.acquire()
         except TimeoutError:
-            raise self._too_late("other large questions are not answered") from None
+            raise self._too_late("other large queries are not answered") from None
         try:
             return await asyncio.to_thread(work)
         finally:
             self._large.release()
 
-    async def _select(self, asker: Asker, snapshot: Snapshot, selector: Selector) -> list[Series]:
-        most = self.limits_of(asker).series
+    async def _select(
+        self, context: QueryContext, snapshot: Snapshot, selector: Selector
+    ) -> list[Series]:
+        most = self.limits_of(context).series
         series = await snapshot.series.select(selector, limit=most + 1)
         if len(series) > most:
             raise QueryTooBroad(
@@ -239,24 +247,24 @@ class Reader:
         return series
 
     @asynccontextmanager
-    async def _snapshot(self, asker: Asker) -> AsyncGenerator[Snapshot, None]:
-        """Open a snapshot that contains the write the asker waits for.
+    async def _snapshot(self, context: QueryContext) -> AsyncGenerator[Snapshot, None]:
+        """Open a snapshot that contains the write the query waits for.
 
         Raises:
             DeadlineExceeded: the write did not become visible, or the answer took too long.
             InvalidCursor: the cursor comes from another database.
         """
-        awaited = asker.wait_for
+        awaited = context.wait_for
         if awaited is not None and awaited.epoch != self._epoch:
             raise InvalidCursor(
                 "the cursor comes from another database: use one that this server gave you"
             )
-        most = self.limits_of(asker).samples
+        most = self.limits_of(context).samples
         try:
             async with asyncio.timeout(self._limits.deadline.total_seconds()):
                 for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
                     async with self._database.reading() as connection:
-                        snapshot = Snapshot.on(connection, asker.tenant_id, most, self._known)
+                        snapshot = Snapshot.on(connection, context.tenant_id, most, self._catalog)
                         if awaited is None or await snapshot.writers.has_reached(awaited):
                             awaited = None
                             yield snapshot
@@ -274,14 +282,14 @@ class Reader:
 
 
 async def _read_buckets(
-    snapshot: Snapshot, ids: Sequence[int], question: RangeQuestion
+    snapshot: Snapshot, ids: Sequence[int], query: RangeQuery
 ) -> Buckets | None:
-    """The rollup buckets that answer the question; None if the samples must be read instead."""
-    steps = question.steps
-    resolution = find_resolution(question.function, steps)
+    """The rollup buckets that answer the query; None if the samples must be read instead."""
+    steps = query.steps
+    resolution = find_resolution(query.function, steps)
     if resolution is not None:
         return await snapshot.rolled.read(ids, steps.span, resolution)
-    if is_rolled_up(question.function):
+    if is_rolled_up(query.function):
         return await snapshot.rolled.read_outlived(ids, steps.span, steps.step_us)
     return None
 
@@ -289,4 +297,4 @@ async def _read_buckets(
 async def _find_deltas(snapshot: Snapshot, series: Sequence[Series]) -> set[str]:
     """The metrics of delta temporality, whose samples are increments."""
     metadata = await snapshot.metadata.list(sorted({one.metric for one in series}))
-    return {metric for metric, said in metadata.items() if said.temporality == "delta"}
+    return {metric for metric, one in metadata.items() if one.temporality == "delta"}

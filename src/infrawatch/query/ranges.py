@@ -19,7 +19,7 @@ from infrawatch.store.selection.catalog import Series
 
 
 @dataclass(frozen=True, slots=True)
-class RangeQuestion:
+class RangeQuery:
     selector: Selector
     steps: Steps
     function: Function
@@ -31,26 +31,26 @@ def from_stored(
     series: Mapping[int, Series],
     stored: PackedSamples,
     deltas: AbstractSet[str],
-    question: RangeQuestion,
+    query: RangeQuery,
 ) -> Ranges:
     """Answer from samples; `deltas` are the metrics of delta temporality.
 
     Raises:
         QueryTooBroad: there are more samples than may be read.
     """
-    steps = question.steps
+    steps = query.steps
     rows: list[Series] = []
     tables: list[Table] = []
     for columns in stored.blocks():
         some = [series[series_id] for series_id in series_in(columns).tolist()]
         is_delta = np.fromiter((one.metric in deltas for one in some), np.bool_, len(some))
-        tables.append(aggregate(columns, steps, question.function, is_delta=is_delta))
+        tables.append(aggregate(columns, steps, query.function, is_delta=is_delta))
         rows += some
-    return to_ranges(rows, Table.joined(tables), steps, by=question.by, across=question.across)
+    return to_ranges(rows, Table.joined(tables), steps, by=query.by, across=query.across)
 
 
-def from_buckets(series: Mapping[int, Series], buckets: Buckets, question: RangeQuestion) -> Ranges:
+def from_buckets(series: Mapping[int, Series], buckets: Buckets, query: RangeQuery) -> Ranges:
     """Answer from rollups."""
     rows = [series[series_id] for series_id in np.unique(buckets.series_ids).tolist()]
-    table = aggregate_buckets(buckets, question.steps, question.function)
-    return to_ranges(rows, table, question.steps, by=question.by, across=question.across)
+    table = aggregate_buckets(buckets, query.steps, query.function)
+    return to_ranges(rows, table, query.steps, by=query.by, across=query.across)

@@ -10,7 +10,7 @@ from infrawatch.model.samples import Float64s, series_bounds
 from infrawatch.model.timerange import US, TimeRange
 from infrawatch.query.functions import Function
 from infrawatch.query.runs import runs_of
-from infrawatch.query.steps import Answers, Steps, Table
+from infrawatch.query.steps import CellValues, Steps, Table
 from infrawatch.store.columns.ragged import Runs
 from infrawatch.store.rollups.buckets import RESOLUTIONS, Buckets, Resolution
 
@@ -76,5 +76,5 @@ def aggregate_buckets(buckets: Buckets, steps: Steps, function: Function) -> Tab
     cells = rows * steps.count + steps.indexes_of(buckets.times_us)
     runs = runs_of(cells)
     with np.errstate(over="ignore", invalid="ignore"):
-        table.fill(Answers(cells[runs.starts], _ANSWERS[function](buckets, runs)))
+        table.fill(CellValues(cells[runs.starts], _ANSWERS[function](buckets, runs)))
     return table

@@ -26,8 +26,8 @@ from infrawatch.query import encoding, schemas
 from infrawatch.query.across import Across
 from infrawatch.query.formats import FORMATS, wanted_format
 from infrawatch.query.functions import Function
-from infrawatch.query.plan import Asker, Reader
-from infrawatch.query.ranges import RangeQuestion
+from infrawatch.query.plan import QueryContext, Reader
+from infrawatch.query.ranges import RangeQuery
 from infrawatch.query.rolled import from_whole_bucket
 from infrawatch.query.steps import Steps
 from infrawatch.query.streaming import Pieces, PiecesResponse
@@ -54,7 +54,7 @@ async def _reader(request: Request) -> Reader:  # FastAPI runs plain functions i
     return reader
 
 
-async def _asker(
+async def _context(
     request: Request,
     principal: MayRead,
     wait_for: Annotated[
@@ -64,9 +64,9 @@ async def _asker(
             max_length=MAX_CURSOR_CHARACTERS,
         ),
     ] = None,
-) -> Asker:
+) -> QueryContext:
     access: Access = request.state.access
-    return Asker(
+    return QueryContext(
         principal.tenant_id,
         None if wait_for is None else Cursor.from_text(wait_for),
         access.limiter.budget(principal),
@@ -90,7 +90,7 @@ async def _optional_selector(match: Annotated[str | None, _MATCH] = None) -> Sel
 
 
 TheReader = Annotated[Reader, Depends(_reader)]
-TheAsker = Annotated[Asker, Depends(_asker)]
+TheContext = Annotated[QueryContext, Depends(_context)]
 TheSelector = Annotated[Selector, Depends(_selector)]
 MaybeSelector = Annotated[Selector | None, Depends(_optional_selector)]
 Start = Annotated[str, Query(description="RFC 3339, unix seconds, or back from now; inclusive.")]
@@ -101,7 +101,7 @@ Times = Annotated[Precision, Query(description="Unit of the times in the answer.
 @router.get("/series")
 async def list_series(
     reader: TheReader,
-    asker: TheAsker,
+    context: TheContext,
     selector: TheSelector,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SERIES)] = 1_000,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
@@ -109,7 +109,7 @@ async def list_series(
 ) -> schemas.SeriesPage:
     """Series with the times of their first and last sample, paginated."""
     after = _page_start(cursor)
-    found = await reader.series(asker, selector, limit=limit + 1, after=after)
+    found = await reader.series(context, selector, limit=limit + 1, after=after)
     page = found[:limit]
     return schemas.SeriesPage(
         series=[
@@ -128,10 +128,10 @@ async def list_series(
 
 @router.get("/labels")
 async def list_labels(
-    reader: TheReader, asker: TheAsker, selector: MaybeSelector
+    reader: TheReader, context: TheContext, selector: MaybeSelector
 ) -> schemas.LabelNames:
     """Label names, including `__name__`, with the number of series that have each."""
-    names = await reader.label_names(asker, selector)
+    names = await reader.label_names(context, selector)
     return schemas.LabelNames(
         labels=[schemas.LabelName(name=name, series=count) for name, count in names.items()]
     )
@@ -140,7 +140,7 @@ async def list_labels(
 @router.get("/labels/{name:path}/values", responses={404: _NO_SUCH_LABEL})
 async def list_label_values(
     reader: TheReader,
-    asker: TheAsker,
+    context: TheContext,
     name: Annotated[str, Path(max_length=200, examples=["instance"])],
     selector: MaybeSelector,
     limit: Annotated[int, Query(ge=1, le=MAX_VALUES)] = 10_000,
@@ -148,7 +148,7 @@ async def list_label_values(
     """Sorted values of a label with the number of series of each; `__name__` lists metrics."""
     if "\0" in name:
         raise InvalidInput("no label name holds a NUL character")
-    values = await reader.label_values(asker, name, selector, limit=limit)
+    values = await reader.label_values(context, name, selector, limit=limit)
     return schemas.LabelValues(
         values=[schemas.LabelValue(value=value, series=n) for value, n in values.items()]
     )
@@ -157,25 +157,25 @@ async def list_label_values(
 @router.get("/metadata", response_model=schemas.MetadataOut)
 async def list_metadata(
     reader: TheReader,
-    asker: TheAsker,
+    context: TheContext,
     metric: Annotated[str | None, Query(max_length=1_024, pattern=r"^[^\x00]*$")] = None,
 ) -> Response:
     """Type, unit, help text and temporality of the metrics whose senders supplied metadata."""
-    found = await reader.metadata(asker, metric)
-    told = {"metadata": {name: said._asdict() for name, said in found.items()}}
-    return Response(await asyncio.to_thread(to_json, told), media_type="application/json")
+    found = await reader.metadata(context, metric)
+    answer = {"metadata": {name: metadata._asdict() for name, metadata in found.items()}}
+    return Response(await asyncio.to_thread(to_json, answer), media_type="application/json")
 
 
 @router.get("/latest")
 async def read_latest(
     reader: TheReader,
-    asker: TheAsker,
+    context: TheContext,
     selector: TheSelector,
     max_age: Annotated[str, Query(description="A duration, or `all`.")] = "5m",
     precision: Times = "ms",
 ) -> schemas.Latest:
     """The last sample of each series; series that ended with a stale marker are left out."""
-    found = await reader.latest(asker, selector, since_us=_since(max_age))
+    found = await reader.latest(context, selector, since_us=_since(max_age))
     rows = zip(
         map(found.series.__getitem__, found.columns.series_ids.tolist()),
         to_wire_times(found.columns.times_us, precision),
@@ -208,7 +208,7 @@ async def read_latest(
 async def read_samples(  # noqa: PLR0913, PLR0917  # each is a parameter of the API
     request: Request,
     reader: TheReader,
-    asker: TheAsker,
+    context: TheContext,
     selector: TheSelector,
     start: Start = "-1h",
     end: End = "now",
@@ -217,7 +217,7 @@ async def read_samples(  # noqa: PLR0913, PLR0917  # each is a parameter of the 
     """Raw samples, streamed as JSON, NDJSON or CSV depending on the `Accept` header."""
     span = parse_range(start, end, now=now_us())
     media_type = wanted_format(request.headers.get("accept", ""))
-    found = await reader.samples(asker, selector, span)
+    found = await reader.samples(context, selector, span)
     pieces = FORMATS[media_type](found, precision)
     numbers = found.samples + _SERIES_WEIGHT * len(found.series)
     answer = _to_response(pieces, numbers, media_type)
@@ -228,7 +228,7 @@ async def read_samples(  # noqa: PLR0913, PLR0917  # each is a parameter of the 
 @router.get("/range", response_model=None, responses={200: {"model": schemas.RangeOut}})
 async def read_range(  # noqa: PLR0913, PLR0917  # each is a parameter of the API
     reader: TheReader,
-    asker: TheAsker,
+    context: TheContext,
     selector: TheSelector,
     step: Annotated[str, Query(description="A duration of at least 1ms.")] = "1m",
     fn: Annotated[Function, Query(description="What to compute within each step.")] = Function.AVG,
@@ -249,14 +249,14 @@ async def read_range(  # noqa: PLR0913, PLR0917  # each is a parameter of the AP
     """
     steps = Steps(parse_range(start, end, now=now_us()), parse_step(step))
     labels = tuple(dict.fromkeys(one.strip() for one in (by or "").split(",") if one.strip()))
-    question = RangeQuestion(
+    query = RangeQuery(
         selector,
         from_whole_bucket(fn, steps) if is_back_from_now(start) else steps,
         fn,
         by=labels,
         across=across or (Across.SUM if labels else None),
     )
-    ranges = await reader.range(asker, question)
+    ranges = await reader.range(context, query)
     pieces = encoding.encode_ranges(ranges, precision)
     numbers = ranges.table.values.size + _SERIES_WEIGHT * len(ranges.table.values)
     return _to_response(pieces, numbers, "application/json")

@@ -61,7 +61,7 @@ class Steps:
         return np.uint64(max(1, min(self.step_us, self._span_us)))
 
 
-class Answers(NamedTuple):
+class CellValues(NamedTuple):
     """Cells of a table, numbered row by row from the top left, and their values."""
 
     cells: Positions
@@ -93,6 +93,6 @@ class Table(NamedTuple):
         """A slice of the rows, as a view: writing to it writes to this table."""
         return type(self)(self.values[which], self.empty[which])
 
-    def fill(self, answers: Answers) -> None:
+    def fill(self, answers: CellValues) -> None:
         self.values.reshape(-1)[answers.cells] = answers.values
         self.empty.reshape(-1)[answers.cells] = False

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infrawatch.store.metadata import MetadataRepository
 from infrawatch.store.rolled import RolledRepository
 from infrawatch.store.samples import SampleRepository
-from infrawatch.store.selection.catalog import KnownSeries
+from infrawatch.store.selection.catalog import SeriesCatalog
 from infrawatch.store.series import SeriesRepository
 from infrawatch.store.writers import WriterRepository
 
@@ -29,7 +29,7 @@ class Snapshot:
         connection: AsyncConnection,
         tenant_id: int,
         max_samples: int,
-        known: KnownSeries | None = None,
+        known: SeriesCatalog | None = None,
     ) -> Self:
         """Read on this connection; the names of `known` series are not queried."""
         return cls(

@@ -16,7 +16,7 @@ from infrawatch.model.samples import Int64s
 from infrawatch.model.selector import METRIC_LABEL, Predicate, Selector, to_predicate
 from infrawatch.store.columns.copy import from_joined_elements, to_array_text
 from infrawatch.store.journal import UNCOMPACTED
-from infrawatch.store.selection.catalog import KnownSeries, Series
+from infrawatch.store.selection.catalog import Series, SeriesCatalog
 from infrawatch.store.selection.conditions import split
 from infrawatch.store.selection.requested_ids import BLOCK_BITS
 from infrawatch.store.selection.statements import NAMED, PAGE, ids_of, named_of, next_of, to_series
@@ -51,11 +51,11 @@ class SeriesRepository:
     """The series of one tenant."""
 
     def __init__(
-        self, connection: AsyncConnection, tenant_id: int, known: KnownSeries | None = None
+        self, connection: AsyncConnection, tenant_id: int, known: SeriesCatalog | None = None
     ) -> None:
         self._connection = connection
         self._tenant_id = tenant_id
-        self._known = KnownSeries() if known is None else known
+        self._known = SeriesCatalog() if known is None else known
 
     async def resolve(self, names: Sequence[SeriesName]) -> list[int]:
         """Return the id of each name, in order; create missing series.

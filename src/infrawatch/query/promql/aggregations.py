@@ -27,7 +27,7 @@ def aggregate(operator: str, vector: Vector, modifier: promql.AggModifier | None
     return Vector(labels, _REDUCTIONS[operator](vector, groups, counts), counts > 0)
 
 
-def quantile(wanted: Float64s, vector: Vector, modifier: promql.AggModifier | None) -> Vector:
+def quantile(quantiles: Float64s, vector: Vector, modifier: promql.AggModifier | None) -> Vector:
     """Interpolate linearly between the closest ranks; NaN ranks lowest."""
     labels, groups = _grouped(vector, modifier)
     present = groups.count(vector.present) > 0
@@ -42,7 +42,7 @@ def quantile(wanted: Float64s, vector: Vector, modifier: promql.AggModifier | No
             ordered.T[some].ravel(),
             np.arange(len(some)) * len(rows),
             vector.present[rows].sum(axis=0)[some],
-            wanted[some],
+            quantiles[some],
         )
     return Vector(labels, values, present)
 

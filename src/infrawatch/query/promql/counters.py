@@ -8,60 +8,60 @@ import numpy as np
 
 from infrawatch.model.samples import Bools, Float64s
 from infrawatch.model.timerange import US
-from infrawatch.query.promql.samples import Answers, Windows
+from infrawatch.query.promql.samples import Windows, WindowValues
 
 _FAR = 1.1
 """A window's edge at least this many sample intervals away lies outside the series."""
 
 
-def rate(windows: Windows) -> Answers:
+def rate(windows: Windows) -> WindowValues:
     """The increase per second; for delta series, the sum divided by the window's length."""
     gained, present = increase(windows)
-    return Answers(gained / (windows.range_us / US), present)
+    return WindowValues(gained / (windows.range_us / US), present)
 
 
-def increase(windows: Windows) -> Answers:
+def increase(windows: Windows) -> WindowValues:
     """The increase, extrapolated to the window's edges; for delta series, the sum."""
     gained, present = _extrapolated(windows, _risen(windows), is_counter=True)
     added = np.add.reduceat(windows.values, windows.runs.starts)
-    return Answers(np.where(windows.is_delta, added, gained), windows.is_delta | present)
+    return WindowValues(np.where(windows.is_delta, added, gained), windows.is_delta | present)
 
 
-def delta(windows: Windows) -> Answers:
+def delta(windows: Windows) -> WindowValues:
     """The difference of a gauge, extrapolated to the edges of the window."""
     return _extrapolated(windows, windows.lasts - windows.firsts, is_counter=False)
 
 
-def instant_rate(windows: Windows) -> Answers:
+def instant_rate(windows: Windows) -> WindowValues:
     """`irate`: per second between the last two samples."""
     before, last, seconds, present = _last_two(windows)
     gained = np.where(last < before, last, last - before)
-    return Answers(gained / seconds, present & (seconds > 0))
+    return WindowValues(gained / seconds, present & (seconds > 0))
 
 
-def instant_delta(windows: Windows) -> Answers:
+def instant_delta(windows: Windows) -> WindowValues:
     """`idelta`: between the last two samples."""
     before, last, _, present = _last_two(windows)
-    return Answers(last - before, present)
+    return WindowValues(last - before, present)
 
 
-def resets(windows: Windows) -> Answers:
+def resets(windows: Windows) -> WindowValues:
     """How often the value fell."""
     return _count(windows, windows.values[1:] < windows.values[:-1])
 
 
-def changes(windows: Windows) -> Answers:
+def changes(windows: Windows) -> WindowValues:
     """How often the value changed; NaN after NaN is not a change."""
     before, after = windows.values[:-1], windows.values[1:]
     return _count(windows, (before != after) & ~(np.isnan(before) & np.isnan(after)))
 
 
-def _count(windows: Windows, happened: Bools) -> Answers:
+def _count(windows: Windows, happened: Bools) -> WindowValues:
     """Count the events between neighbouring samples of each window."""
     counted = np.append(False, happened)  # a value
     counted[windows.runs.starts] = False
     totals = np.add.reduceat(counted, windows.runs.starts, dtype=np.int64)
-    return Answers(totals.astype(np.float64), np.ones(len(totals), np.bool_))
+    return WindowValues(totals.astype(np.float64), np.ones(len(totals), np.bool_))
 
 
 def _risen(windows: Windows) -> Float64s:
@@ -73,7 +73,7 @@ def _risen(windows: Windows) -> Float64s:
     return windows.lasts - windows.firsts + lost
 
 
-def _extrapolated(windows: Windows, gained: Float64s, *, is_counter: bool) -> Answers:
+def _extrapolated(windows: Windows, gained: Float64s, *, is_counter: bool) -> WindowValues:
     """Extrapolate a gain to both edges of the window.
 
     An edge `_FAR` average sample intervals away or further is taken to be half an interval away,
@@ -91,7 +91,7 @@ def _extrapolated(windows: Windows, gained: Float64s, *, is_counter: bool) -> An
         since_zero = covered * (windows.firsts / gained)
         is_near = (gained > 0) & (windows.firsts >= 0) & (since_zero < before)
         before = np.where(is_near, since_zero, before)
-    return Answers(gained * ((covered + before + after) / covered), runs.counts > 1)
+    return WindowValues(gained * ((covered + before + after) / covered), runs.counts > 1)
 
 
 def _last_two(windows: Windows) -> tuple[Float64s, Float64s, Float64s, Bools]:

@@ -42,7 +42,7 @@ class PrometheusRoute(SmallBodyRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def handle_in_its_words(request: Request) -> Response:
+        async def answer_errors_as_prometheus(request: Request) -> Response:
             try:
                 return await handle(_as_one_form(request))
             except InfraWatchError as error:
@@ -51,7 +51,7 @@ class PrometheusRoute(SmallBodyRoute):
                 reasons = (f"{found['loc'][-1]}: {found['msg']}" for found in error.errors())
                 return _refused(InvalidInput("; ".join(reasons)))
 
-        return handle_in_its_words
+        return answer_errors_as_prometheus
 
 
 def _as_one_form(request: Request) -> Request:
@@ -60,11 +60,11 @@ def _as_one_form(request: Request) -> Request:
     kind = request.headers.get("content-type", _FORM)
     if request.method != "POST" or not query or not kind.lower().startswith(_FORM):
         return request
-    told = [query + b"&"]  # FastAPI takes the later of two values for one name
+    pending = [query + b"&"]  # FastAPI takes the later of two values for one name
 
     async def receive() -> Message:
-        if told:
-            return {"type": "http.request", "body": told.pop(), "more_body": True}
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": True}
         return await request.receive()
 
     headers = [*request.scope["headers"], (b"content-type", _FORM.encode())]

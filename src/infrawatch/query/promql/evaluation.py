@@ -16,7 +16,7 @@ from infrawatch.model.timerange import US
 from infrawatch.query.plan import ReadLimits
 from infrawatch.query.promql import aggregations, calls, operators
 from infrawatch.query.promql.answers import Value
-from infrawatch.query.promql.moments import Asked, length_us
+from infrawatch.query.promql.moments import QueryTimes, length_us
 from infrawatch.query.promql.over_time import KEEP_NAME, WINDOW_FUNCTIONS, WITH_PARAMETER
 from infrawatch.query.promql.samples import Samples, WindowFunction
 from infrawatch.query.promql.vectors import Labels, Vector
@@ -26,10 +26,10 @@ class Evaluation:
     """Evaluates the parts of one query, each at its own moments (µs)."""
 
     def __init__(
-        self, samples: Mapping[Selector, Samples], asked: Asked, limits: ReadLimits
+        self, samples: Mapping[Selector, Samples], times: QueryTimes, limits: ReadLimits
     ) -> None:
         self._samples = samples
-        self._asked = asked
+        self._asked = times
         self._limits = limits
         self._ends = monotonic() + limits.deadline.total_seconds()
 

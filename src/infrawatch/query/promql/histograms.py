@@ -12,8 +12,8 @@ from infrawatch.query.promql.vectors import Groups, Labels, Vector, key_of, with
 _BUCKET = "le"
 
 
-def histogram_quantile(wanted: Float64s, vector: Vector) -> Vector:
-    """Interpolate linearly within the quantile's bucket; `wanted` has one for each moment.
+def histogram_quantile(quantiles: Float64s, vector: Vector) -> Vector:
+    """Interpolate linearly within the quantile's bucket; `quantiles` has one for each moment.
 
     Series whose `le` label is not a number are not buckets, and are left out.
     """
@@ -27,7 +27,7 @@ def histogram_quantile(wanted: Float64s, vector: Vector) -> Vector:
     for number, members in enumerate(groups.members()):
         rows = members[np.argsort(bounds[members], kind="stable")]
         values[number] = _of_buckets(
-            wanted, bounds[rows], vector.values[rows], vector.present[rows]
+            quantiles, bounds[rows], vector.values[rows], vector.present[rows]
         )
     return Vector([called[row] for row in groups.firsts.tolist()], values, present)
 
@@ -39,9 +39,11 @@ def _bound(labels: Labels) -> float:
         return np.nan
 
 
-def _of_buckets(wanted: Float64s, bounds: Float64s, values: Float64s, present: Bools) -> Float64s:
+def _of_buckets(
+    quantiles: Float64s, bounds: Float64s, values: Float64s, present: Bools
+) -> Float64s:
     """One answer per moment, from the buckets present at that moment."""
-    answers = np.full(len(wanted), np.nan)
+    answers = np.full(len(quantiles), np.nan)
     patterns, which = np.unique(present, axis=1, return_inverse=True)
     for number, pattern in enumerate(patterns.T):
         moments = np.flatnonzero(which.ravel() == number)
@@ -49,15 +51,15 @@ def _of_buckets(wanted: Float64s, bounds: Float64s, values: Float64s, present: B
         if len(edges) < 2 or not np.isposinf(edges[-1]):  # noqa: PLR2004  # the last, and another
             continue
         counts = np.add.reduceat(values[np.ix_(pattern, moments)], starts, axis=0)
-        answers[moments] = _interpolated(wanted[moments], edges, np.maximum.accumulate(counts))
+        answers[moments] = _interpolated(quantiles[moments], edges, np.maximum.accumulate(counts))
     return answers
 
 
-def _interpolated(wanted: Float64s, edges: Float64s, counts: Float64s) -> Float64s:
+def _interpolated(quantiles: Float64s, edges: Float64s, counts: Float64s) -> Float64s:
     total = counts[-1]
-    ranks = wanted * total
+    ranks = quantiles * total
     places = (counts < ranks).sum(axis=0).clip(0, len(edges) - 1)
-    moments = np.arange(len(wanted))
+    moments = np.arange(len(quantiles))
     uppers = edges[places]
     is_first = places == 0
     befores = np.where(is_first, 0.0, counts[np.maximum(places - 1, 0), moments])
@@ -67,5 +69,5 @@ def _interpolated(wanted: Float64s, edges: Float64s, counts: Float64s) -> Float6
     answers = np.where(is_first & (uppers <= 0), uppers, answers)
     answers = np.where(places == len(edges) - 1, edges[-2], answers)
     answers = np.where(total == 0, np.nan, answers)
-    answers = np.where(wanted < 0, -np.inf, np.where(wanted > 1, np.inf, answers))
-    return np.where(np.isnan(wanted), np.nan, answers)
+    answers = np.where(quantiles < 0, -np.inf, np.where(quantiles > 1, np.inf, answers))
+    return np.where(np.isnan(quantiles), np.nan, answers)

@@ -22,8 +22,8 @@ _MOST_MOMENTS = 100_000
 """The most moments of a subquery."""
 
 
-class Asked(NamedTuple):
-    """The moments a whole query is asked for; `@ start()` and `@ end()` refer to its ends.
+class QueryTimes(NamedTuple):
+    """The moments at which a whole query is evaluated; `@ start()` and `@ end()` refer to its ends.
 
     A sample represents its series while it is younger than `lookback_us`.
     """
@@ -89,15 +89,15 @@ class Need(NamedTuple):
     moments: int
 
 
-def find_needs(expression: promql.Expr, asked: Asked) -> dict[Selector, Need]:
+def find_needs(expression: promql.Expr, times: QueryTimes) -> dict[Selector, Need]:
     """What a query needs of each of its selectors, over all moments of its evaluation.
 
     Raises:
         InvalidSelector: one of the selectors is not valid here.
-        CannotEvaluate, QueryTooBroad: as `Asked.of_subquery`.
+        CannotEvaluate, QueryTooBroad: as `QueryTimes.of_subquery`.
     """
     needs: dict[Selector, Need] = {}
-    for selector, (span, moments) in _needs(expression, asked.moments(), asked):
+    for selector, (span, moments) in _needs(expression, times.moments(), times):
         known = needs.get(selector, Need(span, moments))
         start_us = min(known.span.start_us, span.start_us)
         end_us = max(known.span.end_us, span.end_us)
@@ -106,26 +106,26 @@ def find_needs(expression: promql.Expr, asked: Asked) -> dict[Selector, Need]:
 
 
 def _needs(
-    expression: promql.Expr, moments_us: Int64s, asked: Asked
+    expression: promql.Expr, moments_us: Int64s, times: QueryTimes
 ) -> Iterator[tuple[Selector, Need]]:
     match expression:
         case promql.VectorSelector():
-            yield _need(expression, moments_us, asked, asked.lookback_us)
+            yield _need(expression, moments_us, times, times.lookback_us)
         case promql.MatrixSelector(vector_selector=selector, range=length):
-            yield _need(selector, moments_us, asked, length_us(length))
+            yield _need(selector, moments_us, times, length_us(length))
         case promql.SubqueryExpr(expr=inner):
-            inner_us = asked.of_subquery(expression, moments_us)
+            inner_us = times.of_subquery(expression, moments_us)
             if len(inner_us):
-                yield from _needs(inner, inner_us, asked)
+                yield from _needs(inner, inner_us, times)
         case _:
             for part in parts(expression):
-                yield from _needs(part, moments_us, asked)
+                yield from _needs(part, moments_us, times)
 
 
 def _need(
-    selector: promql.VectorSelector, moments_us: Int64s, asked: Asked, before_us: int
+    selector: promql.VectorSelector, moments_us: Int64s, times: QueryTimes, before_us: int
 ) -> tuple[Selector, Need]:
-    shifted = asked.shifted(moments_us, selector.at, selector.offset)
+    shifted = times.shifted(moments_us, selector.at, selector.offset)
     start_us = min(max(int(shifted.min()) - before_us, 0), FAR_FUTURE_US)
     end_us = min(max(int(shifted.max()) + 1, start_us), FAR_FUTURE_US)
     return to_selector(selector), Need(TimeRange(start_us, end_us), len(moments_us))

@@ -74,9 +74,9 @@ class Matching:
     """The labels that must be equal, and the labels of the result."""
 
     def __init__(self, modifier: promql.BinModifier | None) -> None:
-        said = None if modifier is None else modifier.matching
-        self.is_on = said is not None and said.type == promql.LabelModifierType.Include
-        self.names = frozenset(said.labels if said else ())
+        matching = None if modifier is None else modifier.matching
+        self.is_on = matching is not None and matching.type == promql.LabelModifierType.Include
+        self.names = frozenset(matching.labels if matching else ())
         cardinalities = promql.VectorMatchCardinality
         card = cardinalities.OneToOne if modifier is None else modifier.card
         self.is_one_to_one = card == cardinalities.OneToOne

@@ -13,38 +13,40 @@ from infrawatch.model.samples import Float64s, Int64s
 from infrawatch.model.timerange import US
 from infrawatch.query.functions import sorted_within_runs
 from infrawatch.query.promql import counters
-from infrawatch.query.promql.samples import Answers, WindowFunction, Windows
+from infrawatch.query.promql.samples import WindowFunction, Windows, WindowValues
 
 
-def quantile(wanted: Float64s, windows: Windows) -> Answers:
-    """Interpolate between the closest ranks; NaN ranks lowest. `wanted` has one for each moment."""
+def quantile(quantiles: Float64s, windows: Windows) -> WindowValues:
+    """Interpolate between the closest ranks; NaN ranks lowest. There is a quantile per moment."""
     runs = windows.runs
     is_nan = np.isnan(windows.values)
     nans = np.add.reduceat(is_nan, runs.starts, dtype=np.int64)
     ordered = sorted_within_runs(np.where(is_nan, -np.inf, windows.values), runs)
     ordered[np.flatnonzero(runs.indexes() < runs.spread(nans))] = np.nan
-    return _present(between_ranks(ordered, runs.starts, runs.counts, wanted[windows.columns]))
+    return _present(between_ranks(ordered, runs.starts, runs.counts, quantiles[windows.columns]))
 
 
-def predict(seconds: Float64s, windows: Windows) -> Answers:
+def predict(seconds: Float64s, windows: Windows) -> WindowValues:
     """`predict_linear`: the value of the fitted line `seconds` after the moment."""
     slope, at_end = _line(windows, windows.ends_us)
-    return Answers(slope * seconds[windows.columns] + at_end, windows.runs.counts > 1)
+    return WindowValues(slope * seconds[windows.columns] + at_end, windows.runs.counts > 1)
 
 
-def between_ranks(ordered: Float64s, starts: Int64s, counts: Int64s, wanted: Float64s) -> Float64s:
+def between_ranks(
+    ordered: Float64s, starts: Int64s, counts: Int64s, quantiles: Float64s
+) -> Float64s:
     """The quantiles of sorted runs, each of at least one number."""
-    ranks = np.clip(np.nan_to_num(wanted), 0, 1) * (counts - 1)
+    ranks = np.clip(np.nan_to_num(quantiles), 0, 1) * (counts - 1)
     weights = ranks % 1
     lower = ordered[starts + np.floor(ranks).astype(np.intp)]
     upper = ordered[starts + np.minimum(np.floor(ranks).astype(np.intp) + 1, counts - 1)]
     answers = lower * (1 - weights) + upper * weights
-    answers = np.where(wanted < 0, -np.inf, np.where(wanted > 1, np.inf, answers))
-    return np.where(np.isnan(wanted), np.nan, answers)
+    answers = np.where(quantiles < 0, -np.inf, np.where(quantiles > 1, np.inf, answers))
+    return np.where(np.isnan(quantiles), np.nan, answers)
 
 
-def _present(values: Float64s) -> Answers:
-    return Answers(values, np.ones(len(values), np.bool_))
+def _present(values: Float64s) -> WindowValues:
+    return WindowValues(values, np.ones(len(values), np.bool_))
 
 
 def _sum(values: Float64s, windows: Windows) -> Float64s:
@@ -79,10 +81,10 @@ def _line(windows: Windows, from_us: Int64s) -> tuple[Float64s, Float64s]:
     return slope, y_mean - slope * x_mean
 
 
-def _slope(windows: Windows) -> Answers:
+def _slope(windows: Windows) -> WindowValues:
     """`deriv`: per second."""
     slope, _ = _line(windows, windows.times_us[windows.runs.starts])
-    return Answers(slope, windows.runs.counts > 1)
+    return WindowValues(slope, windows.runs.counts > 1)
 
 
 def _always(function: Callable[[Windows], Float64s]) -> WindowFunction:
@@ -116,7 +118,7 @@ WINDOW_FUNCTIONS: Mapping[str, WindowFunction] = MappingProxyType(
 WITH_PARAMETER: Mapping[str, Callable[[Float64s], WindowFunction]] = MappingProxyType(
     {
         "predict_linear": lambda seconds: partial(predict, seconds),
-        "quantile_over_time": lambda wanted: partial(quantile, wanted),
+        "quantile_over_time": lambda quantiles: partial(quantile, quantiles),
     }
 )
 """Functions that also take a number, one for each moment."""

@@ -44,9 +44,9 @@ def parse_query(text: str) -> promql.Expr:
         raise InvalidQuery(f"not PromQL: {_explained(str(error))}") from None
 
 
-def _explained(said: str) -> str:
-    if said != "invalid promql query":
-        return said[:300]
+def _explained(message: str) -> str:
+    if message != "invalid promql query":
+        return message[:300]
     return (
         "words stand beside each other that do not belong together; look for a missing operator, "
         "and for `sum by (label) (…)`"

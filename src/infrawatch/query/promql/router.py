@@ -22,15 +22,15 @@ from infrawatch.model.timerange import (
     parse_time,
 )
 from infrawatch.query.encoding import in_pieces
-from infrawatch.query.found import Ends
-from infrawatch.query.plan import MAX_STEPS, Asker, Reader
+from infrawatch.query.plan import MAX_STEPS, QueryContext, Reader
 from infrawatch.query.promql import schemas, unsupported
 from infrawatch.query.promql.answers import encode
 from infrawatch.query.promql.endpoint import RESPONSES, PrometheusRoute
-from infrawatch.query.promql.moments import LOOKBACK_US, Asked
+from infrawatch.query.promql.execution import run_query
+from infrawatch.query.promql.moments import LOOKBACK_US, QueryTimes
 from infrawatch.query.promql.parsing import parse_query
-from infrawatch.query.promql.question import find_result
-from infrawatch.query.router import MAX_VALUES, TheAsker, TheReader
+from infrawatch.query.results import SeriesExtent
+from infrawatch.query.router import MAX_VALUES, TheContext, TheReader
 from infrawatch.query.streaming import PiecesResponse
 
 _ESCAPED = re.compile(r"_(?:(_)|([0-9a-fA-F]{1,6})_)")
@@ -39,7 +39,7 @@ _ESCAPED = re.compile(r"_(?:(_)|([0-9a-fA-F]{1,6})_)")
 _LIKE = "2.45.0"
 """The Prometheus version whose API this is: clients decide by it which features to use."""
 
-_Question = schemas.InstantQuestion | schemas.RangeQuestion
+_QueryParameters = schemas.InstantParameters | schemas.RangeParameters
 
 router = APIRouter(
     prefix="/api/v1",
@@ -52,118 +52,120 @@ router = APIRouter(
 
 @router.get("/query", response_model=None, responses={200: {"model": schemas.QueryAnswer}})
 async def query(
-    reader: TheReader, asker: TheAsker, question: Annotated[schemas.InstantQuestion, Query()]
+    reader: TheReader,
+    context: TheContext,
+    parameters: Annotated[schemas.InstantParameters, Query()],
 ) -> Response:
     """Evaluate a PromQL query at one moment."""
-    return await _instant(reader, asker, question)
+    return await _instant(reader, context, parameters)
 
 
 @router.post("/query", response_model=None, responses={200: {"model": schemas.QueryAnswer}})
 async def query_by_form(
-    reader: TheReader, asker: TheAsker, question: Annotated[schemas.InstantQuestion, Form()]
+    reader: TheReader, context: TheContext, parameters: Annotated[schemas.InstantParameters, Form()]
 ) -> Response:
     """The same as GET, with the parameters as a form."""
-    return await _instant(reader, asker, question)
+    return await _instant(reader, context, parameters)
 
 
 @router.get("/query_range", response_model=None, responses={200: {"model": schemas.QueryAnswer}})
 async def query_range(
-    reader: TheReader, asker: TheAsker, question: Annotated[schemas.RangeQuestion, Query()]
+    reader: TheReader, context: TheContext, parameters: Annotated[schemas.RangeParameters, Query()]
 ) -> Response:
     """Evaluate a PromQL query at `start` and every `step` after it, up to and including `end`."""
-    return await _range(reader, asker, question)
+    return await _range(reader, context, parameters)
 
 
 @router.post("/query_range", response_model=None, responses={200: {"model": schemas.QueryAnswer}})
 async def query_range_by_form(
-    reader: TheReader, asker: TheAsker, question: Annotated[schemas.RangeQuestion, Form()]
+    reader: TheReader, context: TheContext, parameters: Annotated[schemas.RangeParameters, Form()]
 ) -> Response:
     """The same as GET, with the parameters as a form."""
-    return await _range(reader, asker, question)
+    return await _range(reader, context, parameters)
 
 
 @router.get("/series")
 async def list_series(
-    reader: TheReader, asker: TheAsker, question: Annotated[schemas.SeriesQuestion, Query()]
+    reader: TheReader, context: TheContext, parameters: Annotated[schemas.SeriesParameters, Query()]
 ) -> schemas.SeriesAnswer:
     """The labels of series that have samples in a span."""
-    return await _series(reader, asker, question)
+    return await _series(reader, context, parameters)
 
 
 @router.post("/series")
 async def list_series_by_form(
-    reader: TheReader, asker: TheAsker, question: Annotated[schemas.SeriesQuestion, Form()]
+    reader: TheReader, context: TheContext, parameters: Annotated[schemas.SeriesParameters, Form()]
 ) -> schemas.SeriesAnswer:
     """The same as GET, with the parameters as a form."""
-    return await _series(reader, asker, question)
+    return await _series(reader, context, parameters)
 
 
 @router.get("/labels")
 async def list_labels(
-    reader: TheReader, asker: TheAsker, question: Annotated[schemas.NamesQuestion, Query()]
+    reader: TheReader, context: TheContext, parameters: Annotated[schemas.NamesParameters, Query()]
 ) -> schemas.NamesAnswer:
     """Label names, including `__name__`."""
-    return await _labels(reader, asker, question)
+    return await _labels(reader, context, parameters)
 
 
 @router.post("/labels")
 async def list_labels_by_form(
-    reader: TheReader, asker: TheAsker, question: Annotated[schemas.NamesQuestion, Form()]
+    reader: TheReader, context: TheContext, parameters: Annotated[schemas.NamesParameters, Form()]
 ) -> schemas.NamesAnswer:
     """The same as GET, with the parameters as a form."""
-    return await _labels(reader, asker, question)
+    return await _labels(reader, context, parameters)
 
 
 @router.get("/label/{name}/values")
 async def list_label_values(
     reader: TheReader,
-    asker: TheAsker,
+    context: TheContext,
     name: Annotated[str, Path(max_length=400, examples=["instance"])],
-    question: Annotated[schemas.NamesQuestion, Query()],
+    parameters: Annotated[schemas.NamesParameters, Query()],
 ) -> schemas.NamesAnswer:
     """Values of a label; special characters in its name may be escaped as in `U__…`."""
     label = _unescaped(name)
     if "\0" in label:
         raise InvalidInput("no label name holds a NUL character")
-    _span(question.start, question.end)
-    most = min(question.limit or MAX_VALUES, MAX_VALUES)
+    _span(parameters.start, parameters.end)
+    most = min(parameters.limit or MAX_VALUES, MAX_VALUES)
     found: set[str] = set()
-    for selector in map(parse_selector, question.match) if question.match else [None]:
-        found |= set(await reader.label_values(asker, label, selector, limit=most))
+    for selector in map(parse_selector, parameters.match) if parameters.match else [None]:
+        found |= set(await reader.label_values(context, label, selector, limit=most))
     return schemas.NamesAnswer(data=sorted(found)[:most])
 
 
 @router.get("/metadata")
 async def list_metadata(
     reader: TheReader,
-    asker: TheAsker,
+    context: TheContext,
     metric: Annotated[str | None, Query(max_length=1_024, pattern=r"^[^\x00]*$")] = None,
     limit: schemas.Limit = 0,
 ) -> schemas.MetadataAnswer:
     """Type, unit and help text of the metrics whose senders supplied metadata."""
-    found = sorted((await reader.metadata(asker, metric or None)).items())
+    found = sorted((await reader.metadata(context, metric or None)).items())
     return schemas.MetadataAnswer(
         data={
-            name: [schemas.MetricDescription(type=said.type, help=said.help, unit=said.unit)]
-            for name, said in found[: limit or None]
+            name: [schemas.MetricDescription(type=one.type, help=one.help, unit=one.unit)]
+            for name, one in found[: limit or None]
         }
     )
 
 
 @router.get("/format_query")
 async def format_query(
-    question: Annotated[schemas.TextQuestion, Query()],
+    parameters: Annotated[schemas.FormatParameters, Query()],
 ) -> schemas.TextAnswer:
     """Format a query for reading."""
-    return schemas.TextAnswer(data=parse_query(question.query).prettify())
+    return schemas.TextAnswer(data=parse_query(parameters.query).prettify())
 
 
 @router.post("/format_query")
 async def format_query_by_form(
-    question: Annotated[schemas.TextQuestion, Form()],
+    parameters: Annotated[schemas.FormatParameters, Form()],
 ) -> schemas.TextAnswer:
     """The same as GET, with the parameters as a form."""
-    return schemas.TextAnswer(data=parse_query(question.query).prettify())
+    return schemas.TextAnswer(data=parse_query(parameters.query).prettify())
 
 
 @router.get("/status/buildinfo")
@@ -176,63 +178,72 @@ async def get_build_info() -> schemas.BuildAnswer:
 router.include_router(unsupported.router)  # last: its /status/{what} matches buildinfo too
 
 
-async def _instant(reader: Reader, asker: Asker, question: schemas.InstantQuestion) -> Response:
+async def _instant(
+    reader: Reader, context: QueryContext, parameters: schemas.InstantParameters
+) -> Response:
     now = now_us()
-    moment = now if question.time is None else parse_time(question.time, now=now)
-    asked = Asked(moment, moment, 0, _lookback_us(question))
-    return await _answer(reader, asker, question, asked, is_range=False)
+    moment = now if parameters.time is None else parse_time(parameters.time, now=now)
+    times = QueryTimes(moment, moment, 0, _lookback_us(parameters))
+    return await _answer(reader, context, parameters, times, is_range=False)
 
 
-async def _range(reader: Reader, asker: Asker, question: schemas.RangeQuestion) -> Response:
-    span = parse_range(question.start, question.end, now=now_us())
-    step_us = parse_step(question.step)
+async def _range(
+    reader: Reader, context: QueryContext, parameters: schemas.RangeParameters
+) -> Response:
+    span = parse_range(parameters.start, parameters.end, now=now_us())
+    step_us = parse_step(parameters.step)
     if (span.end_us - span.start_us) // step_us >= MAX_STEPS:
         raise InvalidTime(
             f"more than {MAX_STEPS} points per series: ask for a longer step or a shorter span"
         )
-    asked = Asked(*span, step_us, _lookback_us(question))
-    return await _answer(reader, asker, question, asked, is_range=True)
+    times = QueryTimes(*span, step_us, _lookback_us(parameters))
+    return await _answer(reader, context, parameters, times, is_range=True)
 
 
 async def _answer(
-    reader: Reader, asker: Asker, question: _Question, asked: Asked, *, is_range: bool
+    reader: Reader,
+    context: QueryContext,
+    parameters: _QueryParameters,
+    times: QueryTimes,
+    *,
+    is_range: bool,
 ) -> Response:
-    result = await find_result(reader, asker, question.query, asked, is_range=is_range)
-    pieces = in_pieces(encode(result, question.limit or None))
+    result = await run_query(reader, context, parameters.query, times, is_range=is_range)
+    pieces = in_pieces(encode(result, parameters.limit or None))
     return PiecesResponse(pieces, "application/json")
 
 
-def _lookback_us(question: _Question) -> int:
-    if question.lookback_delta is None:
+def _lookback_us(parameters: _QueryParameters) -> int:
+    if parameters.lookback_delta is None:
         return LOOKBACK_US
-    return parse_step(question.lookback_delta, "lookback_delta")
+    return parse_step(parameters.lookback_delta, "lookback_delta")
 
 
 async def _series(
-    reader: Reader, asker: Asker, question: schemas.SeriesQuestion
+    reader: Reader, context: QueryContext, parameters: schemas.SeriesParameters
 ) -> schemas.SeriesAnswer:
-    span = _span(question.start, question.end)
-    most = reader.limits_of(asker).series
+    span = _span(parameters.start, parameters.end)
+    most = reader.limits_of(context).series
     found: dict[int, dict[str, str]] = {}
-    for selector in map(parse_selector, question.match):
-        for one in await reader.series(asker, selector, limit=most + 1, after=0):
-            if _is_within(one, span):
+    for selector in map(parse_selector, parameters.match):
+        for one in await reader.series(context, selector, limit=most + 1, after=0):
+            if _overlaps(one, span):
                 found[one.series.id] = {METRIC_LABEL: one.series.metric, **one.series.labels}
-    if question.limit == 0 and len(found) > most:
+    if parameters.limit == 0 and len(found) > most:
         raise QueryTooBroad(
             f"that means more than {most} series: add a label, or ask for a `limit`"
         )
-    return schemas.SeriesAnswer(data=list(found.values())[: question.limit or most])
+    return schemas.SeriesAnswer(data=list(found.values())[: parameters.limit or most])
 
 
 async def _labels(
-    reader: Reader, asker: Asker, question: schemas.NamesQuestion
+    reader: Reader, context: QueryContext, parameters: schemas.NamesParameters
 ) -> schemas.NamesAnswer:
-    _span(question.start, question.end)
+    _span(parameters.start, parameters.end)
     found: set[str] = set()
-    for selector in map(parse_selector, question.match) if question.match else [None]:
-        found |= set(await reader.label_names(asker, selector))
-    return schemas.NamesAnswer(data=sorted(found)[: question.limit or None])
+    for selector in map(parse_selector, parameters.match) if parameters.match else [None]:
+        found |= set(await reader.label_names(context, selector))
+    return schemas.NamesAnswer(data=sorted(found)[: parameters.limit or None])
 
 
 def _span(start: str | None, end: str | None) -> TimeRange:
@@ -243,10 +254,10 @@ def _span(start: str | None, end: str | None) -> TimeRange:
     )
 
 
-def _is_within(ends: Ends, span: TimeRange) -> bool:
-    if ends.first_us is None or ends.last_us is None:
+def _overlaps(extent: SeriesExtent, span: TimeRange) -> bool:
+    if extent.first_us is None or extent.last_us is None:
         return False
-    return ends.first_us <= span.end_us and ends.last_us >= span.start_us
+    return extent.first_us <= span.end_us and extent.last_us >= span.start_us
 
 
 def _unescaped(name: str) -> str:

@@ -50,14 +50,14 @@ class Windows(NamedTuple):
         return self.values[self.runs.lasts]
 
 
-class Answers(NamedTuple):
+class WindowValues(NamedTuple):
     """One value for each window, and whether it has any."""
 
     values: Float64s
     present: Bools
 
 
-WindowFunction = Callable[[Windows], Answers]
+WindowFunction = Callable[[Windows], WindowValues]
 
 
 @dataclass(frozen=True, slots=True)

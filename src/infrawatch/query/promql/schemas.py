@@ -44,7 +44,7 @@ Lookback = Annotated[
 ]
 
 
-class InstantQuestion(BaseModel):
+class InstantParameters(BaseModel):
     """A query at one moment, by default now."""
 
     query: Query
@@ -53,7 +53,7 @@ class InstantQuestion(BaseModel):
     limit: Limit = 0
 
 
-class RangeQuestion(BaseModel):
+class RangeParameters(BaseModel):
     """A query at `start` and every `step` after it, up to and including `end`."""
 
     query: Query
@@ -66,7 +66,7 @@ class RangeQuestion(BaseModel):
     limit: Limit = 0
 
 
-class SeriesQuestion(BaseModel):
+class SeriesParameters(BaseModel):
     """Series with samples in a span."""
 
     match: Annotated[Selectors, Field(min_length=1)]
@@ -75,7 +75,7 @@ class SeriesQuestion(BaseModel):
     limit: Limit = 0
 
 
-class NamesQuestion(BaseModel):
+class NamesParameters(BaseModel):
     """Label names or values, of some series or of all; `start` and `end` do not filter them."""
 
     match: Selectors = []
@@ -84,7 +84,7 @@ class NamesQuestion(BaseModel):
     limit: Limit = 0
 
 
-class ExemplarsQuestion(BaseModel):
+class ExemplarsParameters(BaseModel):
     """Exemplars of the series in a query."""
 
     query: Query
@@ -92,7 +92,7 @@ class ExemplarsQuestion(BaseModel):
     end: MaybeTime = None
 
 
-class TextQuestion(BaseModel):
+class FormatParameters(BaseModel):
     """A query to format without evaluating it."""
 
     query: Query

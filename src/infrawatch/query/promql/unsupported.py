@@ -47,18 +47,18 @@ async def list_metadata_of_targets() -> schemas.EmptyAnswer:
 
 @router.get("/query_exemplars")
 async def list_exemplars(
-    question: Annotated[schemas.ExemplarsQuestion, Query()],
+    parameters: Annotated[schemas.ExemplarsParameters, Query()],
 ) -> schemas.EmptyAnswer:
     """No exemplars: they are not stored."""
-    return _exemplars(question)
+    return _exemplars(parameters)
 
 
 @router.post("/query_exemplars")
 async def list_exemplars_by_form(
-    question: Annotated[schemas.ExemplarsQuestion, Form()],
+    parameters: Annotated[schemas.ExemplarsParameters, Form()],
 ) -> schemas.EmptyAnswer:
     """The same as GET, with the parameters as a form."""
-    return _exemplars(question)
+    return _exemplars(parameters)
 
 
 @router.get("/status/{what}", status_code=404)
@@ -82,6 +82,6 @@ def _not_here(why: str) -> schemas.QueryRefusal:
     return schemas.QueryRefusal(errorType=NotFound.code, error=why)
 
 
-def _exemplars(question: schemas.ExemplarsQuestion) -> schemas.EmptyAnswer:
-    parse_query(question.query)
+def _exemplars(parameters: schemas.ExemplarsParameters) -> schemas.EmptyAnswer:
+    parse_query(parameters.query)
     return schemas.EmptyAnswer(data=[])

@@ -18,7 +18,7 @@ class Series(NamedTuple):
     labels: Mapping[str, str]
 
 
-class KnownSeries:
+class SeriesCatalog:
     """Series of all tenants by id; callers get ids from selections within their own tenant.
 
     The cache is cleared when it would overflow; an addition larger than the cache is not kept.

@@ -1,4 +1,4 @@
-"""Query results: series with their samples or time ranges."""
+"""Results of queries: series, with their samples or with the times these span."""
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -8,7 +8,7 @@ from infrawatch.model.samples import Columns
 from infrawatch.store.selection.catalog import Series
 
 
-class Found(NamedTuple):
+class SelectedSamples(NamedTuple):
     """Series by id, and their samples sorted by (series, time)."""
 
     series: Mapping[int, Series]
@@ -17,7 +17,7 @@ class Found(NamedTuple):
     """Metrics of delta temporality, whose samples are increments; filled by `Reader.find`."""
 
 
-class Packed(NamedTuple):
+class SampleStream(NamedTuple):
     """Series by id, and their samples in blocks of whole series, sorted by (series, time).
 
     Blocks are unpacked on demand, so that an answer takes little memory however slowly a client
@@ -29,7 +29,7 @@ class Packed(NamedTuple):
     samples: int
 
 
-class Ends(NamedTuple):
+class SeriesExtent(NamedTuple):
     """A series, and the first and last time in µs of its samples; None if it has none."""
 
     series: Series

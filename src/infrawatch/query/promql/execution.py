@@ -9,17 +9,17 @@ import promql_parser as promql
 from infrawatch.errors import InvalidQuery
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.query.aggregate import series_in
-from infrawatch.query.found import Found
-from infrawatch.query.plan import Asker, Reader, ReadLimits
+from infrawatch.query.plan import QueryContext, Reader, ReadLimits
 from infrawatch.query.promql.answers import Result
 from infrawatch.query.promql.evaluation import Evaluation
-from infrawatch.query.promql.moments import Asked, find_needs
+from infrawatch.query.promql.moments import QueryTimes, find_needs
 from infrawatch.query.promql.parsing import parse_query
 from infrawatch.query.promql.samples import Samples
+from infrawatch.query.results import SelectedSamples
 
 
-async def find_result(
-    reader: Reader, asker: Asker, text: str, asked: Asked, *, is_range: bool
+async def run_query(
+    reader: Reader, context: QueryContext, text: str, times: QueryTimes, *, is_range: bool
 ) -> Result:
     """Evaluate a query at the moments asked for.
 
@@ -34,30 +34,30 @@ async def find_result(
         expression, (promql.StringLiteral, promql.MatrixSelector, promql.SubqueryExpr)
     ):
         raise InvalidQuery("over a range, a query must be a number or an instant vector")
-    needs = find_needs(expression, asked)
-    found = await reader.find(asker, {selector: need.span for selector, need in needs.items()})
+    needs = find_needs(expression, times)
+    found = await reader.find(context, {selector: need.span for selector, need in needs.items()})
     values = max(
         (len(found[selector].series) * need.moments for selector, need in needs.items()), default=0
     )
-    limits = reader.limits_of(asker)
-    evaluate = partial(_evaluated, expression, found, asked, limits, is_range=is_range)
-    return await reader.beside(values, evaluate)
+    limits = reader.limits_of(context)
+    evaluate = partial(_evaluated, expression, found, times, limits, is_range=is_range)
+    return await reader.in_thread(values, evaluate)
 
 
 def _evaluated(
     expression: promql.Expr,
-    found: Mapping[Selector, Found],
-    asked: Asked,
+    found: Mapping[Selector, SelectedSamples],
+    times: QueryTimes,
     limits: ReadLimits,
     *,
     is_range: bool,
 ) -> Result:
     samples = {selector: _to_samples(one) for selector, one in found.items()}
-    value = Evaluation(samples, asked, limits).of(expression)
-    return Result(value, asked.moments(), is_range)
+    value = Evaluation(samples, times, limits).of(expression)
+    return Result(value, times.moments(), is_range)
 
 
-def _to_samples(found: Found) -> Samples:
+def _to_samples(found: SelectedSamples) -> Samples:
     rows = [found.series[series_id] for series_id in series_in(found.columns).tolist()]
     labels = [{METRIC_LABEL: one.metric, **one.labels} for one in rows]
     is_delta = np.fromiter((one.metric in found.deltas for one in rows), np.bool_, len(rows))
