@@ -11,7 +11,7 @@ from keys import TESTS, a_key, bearing
 from pushing import now_ms
 from serving_process import serving_process
 
-from infrawatch.access.limits.cache import put_limits
+from infrawatch.access.limits.changes import put_limits
 from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
 from infrawatch.access.tenants import create_tenant
 from infrawatch.store.accounts.limits import Holder, Limits

@@ -15,7 +15,7 @@ from viewing import viewing
 from websockets.exceptions import InvalidStatus
 
 from infrawatch.access.keys.credentials import ApiKey
-from infrawatch.access.limits.cache import put_limits
+from infrawatch.access.limits.changes import put_limits
 from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
 from infrawatch.access.tenants import create_tenant
 from infrawatch.embedded.valkey import valkey_running

@@ -45,7 +45,7 @@ async def client(shared_database_url: str, shared_provider: Provider) -> AsyncIt
         patch.setattr("infrawatch.access.login.issuer.DEADLINE_S", 0.5)
         patch.setattr("infrawatch.access.login.issuer.AWAY_S", 0.0)
         patch.setattr("infrawatch.access.login.issuer.DISCOVERED_S", 0.0)
-        patch.setattr("infrawatch.access.login.tokens.REMEMBERED_S", 0.0)
+        patch.setattr("infrawatch.access.login.tokens.CACHED_S", 0.0)
         patch.setattr("infrawatch.access.keys.wrong_keys.AT_ONCE", 1_000)
         async with (
             serving(

@@ -15,8 +15,9 @@ from integration.conftest import serving
 from keys import TESTS
 from pushing import push, series
 
-from infrawatch.access.limits import cache as limit_book
-from infrawatch.access.limits.cache import LimitBook, put_limits
+from infrawatch.access.limits import cache as limits_cache
+from infrawatch.access.limits.cache import LimitsCache
+from infrawatch.access.limits.changes import put_limits
 from infrawatch.access.principal import EVERYBODY
 from infrawatch.store import connections
 from infrawatch.store.accounts.limits import Holder, Limits
@@ -80,21 +81,21 @@ async def test_a_silent_connection_keeps_limits_from_being_read_for_a_moment_onl
     database: Database, proxy: DatabaseProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "UNPROVEN_S", inf)  # it falls silent while it is in use
-    monkeypatch.setattr(limit_book, "READ_DEADLINE_S", 0.5)
-    monkeypatch.setattr(limit_book, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(limits_cache, "READ_DEADLINE_S", 0.5)
+    monkeypatch.setattr(limits_cache, "LOOK_EVERY_S", 0.01)
     async with (
         Database.open(proxy.url, read_pool_size=1, read_deadline=NEVER) as through_proxy,
         asyncio.TaskGroup() as tasks,
     ):
-        book = LimitBook(through_proxy)
-        await book.read()
-        reading = tasks.create_task(book.run())
+        cache = LimitsCache(through_proxy)
+        await cache.read()
+        reading = tasks.create_task(cache.run())
 
         proxy.forget_connections()
         await put_limits(database, Holder(EVERYBODY.tenant_id), Limits(active_series=7), TESTS)
 
         deadline = monotonic() + 60
-        while not book.of(EVERYBODY):
+        while not cache.of(EVERYBODY):
             assert monotonic() < deadline
             await asyncio.sleep(0.01)
         reading.cancel()

@@ -103,5 +103,5 @@ class Access:
             nullcontext() if options.oidc is None else Issuer.open(options.oidc) as issuer,
         ):
             access = cls(database, telemetry, options, issuer)
-            await access.limiter.book.read()  # limits apply to the first request, too
+            await access.limiter.cache.read()  # limits apply to the first request, too
             yield access

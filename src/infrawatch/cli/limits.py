@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from infrawatch.access.limits.cache import put_limits, remove_limits
+from infrawatch.access.limits.changes import put_limits, remove_limits
 from infrawatch.cli.database import calling_user, migrated_database
 from infrawatch.cli.options import DataDir
 from infrawatch.cli.running import run_until_stopped, set_up_logging

@@ -66,21 +66,21 @@ def find_credential(connection: HTTPConnection) -> str | None:
 
 
 def _from_authorization(header: str) -> str:
-    scheme, _, said = header.partition(" ")
+    scheme, _, value = header.partition(" ")
     match scheme.lower():
         case "bearer":
-            return said.strip()
+            return value.strip()
         case "token":
-            return said.strip().rpartition(":")[2]
+            return value.strip().rpartition(":")[2]
         case "basic":
-            return _from_basic(said.strip())
+            return _from_basic(value.strip())
         case _:
             return ""
 
 
-def _from_basic(said: str) -> str:
+def _from_basic(value: str) -> str:
     """Return the password (RFC 7617); a user name contains no colon."""
     try:
-        return base64.b64decode(said, validate=True).decode().partition(":")[2]
+        return base64.b64decode(value, validate=True).decode().partition(":")[2]
     except ValueError:
         return ""

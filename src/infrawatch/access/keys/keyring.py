@@ -34,7 +34,7 @@ NOTED_S = 60.0
 """How often the last use of keys is recorded: of all keys, and of one key."""
 
 
-class _Known(NamedTuple):
+class _Cached(NamedTuple):
     principal: Principal
     digest: bytes
     is_revoked: bool
@@ -53,7 +53,7 @@ class KeyRing:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[str, _Known] = {}
+        self._cached: dict[str, _Cached] = {}
         self._last_change = -1
         self._began = self._due = self._trusted_until = -inf
         self._reading = asyncio.Lock()
@@ -67,30 +67,30 @@ class KeyRing:
         key = None if text is None else ApiKey.find(text)
         if key is None:
             return None
-        known = await self._find(key.id)
-        if known is None or not compare_digest(known.digest, key.digest):
+        cached = await self._find(key.id)
+        if cached is None or not compare_digest(cached.digest, key.digest):
             raise Unauthenticated(
                 "this key is wrong: is it complete? `infrawatch keys create` makes another",
                 reason="wrong_key",
             )
-        if not known.is_good():
-            what = "was revoked" if known.is_revoked else "has expired"
+        if not cached.is_good():
+            what = "was revoked" if cached.is_revoked else "has expired"
             raise Unauthenticated(
                 f"the key {key.id} {what}; `infrawatch keys create` makes a new one",
-                reason="revoked_key" if known.is_revoked else "expired_key",
-                who=str(known.principal),
+                reason="revoked_key" if cached.is_revoked else "expired_key",
+                who=str(cached.principal),
             )
         self._used[key.id] = monotonic()
-        return known.principal
+        return cached.principal
 
     async def honours(self, principal: Principal) -> bool:
         if principal.key_id is None:
             return True
         try:
-            known = await self._find(principal.key_id)
+            cached = await self._find(principal.key_id)
         except Unavailable:  # so it cannot have been revoked
             return True
-        return known is not None and known.is_good()
+        return cached is not None and cached.is_good()
 
     async def run(self) -> None:
         """Read changes when due, and record which keys are used, forever."""
@@ -107,18 +107,18 @@ class KeyRing:
                 log.warning("keys_cannot_be_read", error=str(error))
                 await asyncio.sleep(DUE_S)
 
-    async def _find(self, key_id: str) -> _Known | None:
-        known, now = self._known.get(key_id), monotonic()
-        if known is not None and now < self._trusted_until:
+    async def _find(self, key_id: str) -> _Cached | None:
+        cached, now = self._cached.get(key_id), monotonic()
+        if cached is not None and now < self._trusted_until:
             if now >= self._due:
                 self._is_due.set()
-            return known
+            return cached
         try:
             await self._read(now)  # an unknown key may have been created a moment ago
         except Unavailable:
-            if known is None:
+            if cached is None:
                 raise
-        return self._known.get(key_id)
+        return self._cached.get(key_id)
 
     async def _read(self, asked_at: float) -> None:
         """Read changes, unless another task began to after `asked_at`: one read serves all.
@@ -132,7 +132,7 @@ class KeyRing:
                 with suppress(TimeoutError, Unavailable):
                     async with asyncio.timeout(READ_DEADLINE_S):
                         changed = await self._changed()
-                        self._known.update({one.id: _to_known(one) for one in changed})
+                        self._cached.update({one.id: _to_cached(one) for one in changed})
                     self._has_failed = False
                 since = monotonic() if self._has_failed else self._began
                 self._due, self._trusted_until = since + DUE_S, since + TRUSTED_S
@@ -168,9 +168,9 @@ class KeyRing:
                 del self._used[key_id]
 
 
-def _to_known(key: StoredKey) -> _Known:
+def _to_cached(key: StoredKey) -> _Cached:
     scopes = frozenset(cast("list[Scope]", key.scopes))
-    return _Known(
+    return _Cached(
         Principal(key.tenant_id, key.name, scopes, key.id),
         key.digest,
         is_revoked=key.revoked_at is not None,

@@ -36,8 +36,8 @@ class WrongKeys:
         if pause is not None:
             return pause
         policy = Policy(site, self._what, 1 / ONE_MORE_S, round(AT_ONCE * ONE_MORE_S))
-        spent = await self._rates.spend_together(policy, 1)
-        return None if spent is None or spent.is_allowed else timedelta(seconds=spent.more_in_s)
+        usage = await self._rates.spend_together(policy, 1)
+        return None if usage is None or usage.is_allowed else timedelta(seconds=usage.more_in_s)
 
     def _add_here(self, site: str) -> timedelta | None:
         now = self._clock()

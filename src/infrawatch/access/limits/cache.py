@@ -1,4 +1,4 @@
-"""Limits: a copy that this process keeps up to date, and changes to them."""
+"""The limits of all tenants and keys: a copy that this process keeps up to date."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,7 @@ from typing import NamedTuple
 import structlog
 
 from infrawatch.access.principal import Principal
-from infrawatch.errors import NotFound, Unavailable
-from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.errors import Unavailable
 from infrawatch.store.accounts.keys import KeyRepository
 from infrawatch.store.accounts.limits import Holder, LimitRepository, Limits
 from infrawatch.store.database import Database
@@ -23,28 +22,28 @@ READ_DEADLINE_S = 2.0
 """A connection can hang indefinitely, and keys are read over the same one."""
 
 
-class Held(NamedTuple):
+class NamedLimits(NamedTuple):
     """Limits of a tenant or key; `name` identifies it in counters."""
 
     name: str
     limits: Limits
 
 
-class LimitBook:
+class LimitsCache:
     """All limits, about a second old at most; the last known ones while PostgreSQL is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._last_change = -1
-        self._held: Mapping[Holder, Held] = {}
+        self._limits: Mapping[Holder, NamedLimits] = {}
 
-    def of(self, principal: Principal) -> Sequence[Held]:
+    def of(self, principal: Principal) -> Sequence[NamedLimits]:
         """Return the limits that apply to a principal: those of its tenant and of its key."""
-        if not self._held:
+        if not self._limits:
             return ()
         tenant_id, key_id = principal.tenant_id, principal.key_id
         holders = {Holder(tenant_id), Holder(tenant_id, key_id)}
-        return [held for one in holders if (held := self._held.get(one)) is not None]
+        return [found for one in holders if (found := self._limits.get(one)) is not None]
 
     async def run(self) -> None:
         """Read changes, forever; an outage is logged once."""
@@ -72,48 +71,5 @@ class LimitBook:
             if last_change == self._last_change:
                 return
             found = await LimitRepository(connection).list()
-        self._held = {one.holder: Held(_name(one.holder), one.limits) for one in found}
+        self._limits = {one.holder: NamedLimits(one.holder.name, one.limits) for one in found}
         self._last_change = last_change
-
-
-async def put_limits(database: Database, holder: Holder, limits: Limits, actor: Actor) -> None:
-    """Replace the limits of a tenant or key, on every server within about a second.
-
-    Raises:
-        NotFound: the tenant has no such key.
-    """
-    async with database.writing() as connection:
-        keys = KeyRepository(connection)
-        await keys.begin_change()
-        if holder.key_id is not None:
-            key = await keys.find(holder.key_id)
-            if key is None or key.tenant_id != holder.tenant_id:
-                raise NotFound(
-                    f"the tenant has no key {holder.key_id!r}; `infrawatch keys list` shows all"
-                )
-        await LimitRepository(connection).put(holder, limits)
-        said = {name: value for name, value in limits._asdict().items() if value is not None}
-        await AuditRepository(connection).add(actor, _act(holder, "limits.set", said))
-    log.info("audit", actor=str(actor), action="limits.set", target=_name(holder))
-
-
-async def remove_limits(database: Database, holder: Holder, actor: Actor) -> None:
-    """Remove the limits of a tenant or key.
-
-    Raises:
-        NotFound: there are none.
-    """
-    async with database.writing() as connection:
-        await KeyRepository(connection).begin_change()
-        if not await LimitRepository(connection).remove(holder):
-            raise NotFound("there are no such limits; `infrawatch limits list` shows all")
-        await AuditRepository(connection).add(actor, _act(holder, "limits.removed", {}))
-    log.info("audit", actor=str(actor), action="limits.removed", target=_name(holder))
-
-
-def _act(holder: Holder, action: str, detail: Mapping[str, object]) -> Act:
-    return Act(holder.tenant_id, action, _name(holder), detail)
-
-
-def _name(holder: Holder) -> str:
-    return f"tenant:{holder.tenant_id}" if holder.key_id is None else f"key:{holder.key_id}"

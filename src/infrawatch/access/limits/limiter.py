@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infrawatch.access.limits.cache import Held, LimitBook
-from infrawatch.access.limits.rates import WINDOW_S, Policy, Rates, Spent
+from infrawatch.access.limits.cache import LimitsCache
+from infrawatch.access.limits.rates import WINDOW_S, Policy, Rates, Usage
 from infrawatch.access.limits.viewers import Viewers
 from infrawatch.access.principal import Principal
 from infrawatch.errors import BatchTooLarge, LimitExceeded
 from infrawatch.store.database import Database
 
-_SPENT: ContextVar[list[Spent]] = ContextVar("spent")
-"""What the current request has spent of its limits."""
+_USAGE: ContextVar[list[Usage]] = ContextVar("usage")
+"""What the current request has used of its limits."""
 
 _HOW = "`infrawatch limits` shows and changes what is allowed"
 
@@ -35,11 +35,11 @@ class Limiter:
     """One instance per process. Without limits in the database, nothing is limited."""
 
     def __init__(self, database: Database, rates: Rates, viewers: Viewers) -> None:
-        self.book = LimitBook(database)
+        self.cache = LimitsCache(database)
         self._rates = rates
         self._viewers = viewers
         self.runs: Sequence[Callable[[], Coroutine[object, object, None]]] = (
-            self.book.run,
+            self.cache.run,
             viewers.run,
         )
 
@@ -49,7 +49,7 @@ class Limiter:
         Raises:
             LimitExceeded: there were too many.
         """
-        for name, limits in self.book.of(principal):
+        for name, limits in self.cache.of(principal):
             if limits.requests_per_s is not None:
                 await self._spend(Policy(name, "requests", limits.requests_per_s), 1)
 
@@ -62,7 +62,7 @@ class Limiter:
         """
         if not samples:
             return
-        for name, limits in self.book.of(principal):
+        for name, limits in self.cache.of(principal):
             if limits.samples_per_s is None:
                 continue
             policy = Policy(name, "samples", limits.samples_per_s)
@@ -75,14 +75,14 @@ class Limiter:
 
     def max_series(self, principal: Principal) -> int | None:
         """Return how many active series the tenant may have; None if unlimited."""
-        tenants = self.book.of(principal._replace(key_id=None))
+        tenants = self.cache.of(principal._replace(key_id=None))
         return tenants[0].limits.active_series if tenants else None
 
     def budget(self, principal: Principal) -> Budget:
         """Return what one query may read."""
-        held = self.book.of(principal)
-        samples = [one.limits.query_samples for one in held if one.limits.query_samples]
-        series = [one.limits.query_series for one in held if one.limits.query_series]
+        applying = self.cache.of(principal)
+        samples = [one.limits.query_samples for one in applying if one.limits.query_samples]
+        series = [one.limits.query_series for one in applying if one.limits.query_series]
         return Budget(min(samples, default=None), min(series, default=None))
 
     @asynccontextmanager
@@ -93,27 +93,26 @@ class Limiter:
             LimitExceeded: there are too many.
         """
         async with AsyncExitStack() as stack:
-            for one in self.book.of(principal):
+            for one in self.cache.of(principal):
                 most = one.limits.live_connections
                 if most is None:
                     continue
                 if not await stack.enter_async_context(self._viewers.counted(one.name, most)):
                     raise LimitExceeded(
-                        f"{_whose(one)} may have {most} live connections, and has as many: close "
-                        f"one; {_HOW}",
+                        f"this {_kind_of(one.name)} may have {most} live connections, and has as "
+                        f"many: close one; {_HOW}",
                         retry_after=timedelta(seconds=WINDOW_S),
                     )
             yield
 
     async def _spend(self, policy: Policy, amount: int) -> None:
-        spent = await self._rates.spend(policy, amount)
-        _SPENT.get([]).append(spent)
-        if not spent.is_allowed:
-            whose = policy.holder.partition(":")[0]
+        usage = await self._rates.spend(policy, amount)
+        _USAGE.get([]).append(usage)
+        if not usage.is_allowed:
             raise LimitExceeded(
-                f"more than {policy.per_s:g} {policy.what} a second for this {whose}: wait, or "
-                f"send less; {_HOW}",
-                retry_after=timedelta(seconds=spent.more_in_s),
+                f"more than {policy.per_s:g} {policy.what} a second for this "
+                f"{_kind_of(policy.holder)}: wait, or send less; {_HOW}",
+                retry_after=timedelta(seconds=usage.more_in_s),
             )
 
 
@@ -130,20 +129,20 @@ class RateLimitHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        spent: list[Spent] = []
-        _SPENT.set(spent)
+        usage: list[Usage] = []
+        _USAGE.set(usage)
 
         async def adding_headers(message: Message) -> None:
-            if spent and message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_to_headers(spent)]
+            if usage and message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_to_headers(usage)]
             await send(message)
 
         await self._app(scope, receive, adding_headers)
 
 
-def _to_headers(spent: Sequence[Spent]) -> Sequence[tuple[bytes, bytes]]:
-    policies = (f"{_label(one.policy)};q={one.policy.quota};w={WINDOW_S}" for one in spent)
-    left = (f"{_label(one.policy)};r={one.left};t={one.more_in_s}" for one in spent)
+def _to_headers(usage: Sequence[Usage]) -> Sequence[tuple[bytes, bytes]]:
+    policies = (f"{_label(one.policy)};q={one.policy.quota};w={WINDOW_S}" for one in usage)
+    left = (f"{_label(one.policy)};r={one.left};t={one.more_in_s}" for one in usage)
     return (
         (b"ratelimit-policy", ", ".join(policies).encode()),
         (b"ratelimit", ", ".join(left).encode()),
@@ -151,8 +150,9 @@ def _to_headers(spent: Sequence[Spent]) -> Sequence[tuple[bytes, bytes]]:
 
 
 def _label(policy: Policy) -> str:
-    return f'"{policy.holder.partition(":")[0]}-{policy.what}"'
+    return f'"{_kind_of(policy.holder)}-{policy.what}"'
 
 
-def _whose(held: Held) -> str:
-    return f"this {held.name.partition(':')[0]}"
+def _kind_of(holder: str) -> str:
+    """Return `tenant` or `key`: names of holders begin with it."""
+    return holder.partition(":")[0]

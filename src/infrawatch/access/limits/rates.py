@@ -35,7 +35,7 @@ class Policy(NamedTuple):
         return max(1, ceil(self.per_s * self.window_s))
 
 
-class Spent(NamedTuple):
+class Usage(NamedTuple):
     """Whether an amount was allowed, what is left of the window, and when there will be more."""
 
     policy: Policy
@@ -52,15 +52,15 @@ class Rates:
         self._shared = None if redis_url is None else _in_redis(redis_url)
         self._away_until = 0.0
 
-    async def spend(self, policy: Policy, amount: int) -> Spent:
+    async def spend(self, policy: Policy, amount: int) -> Usage:
         """Count `amount`, unless it exceeds what is left of the window; never raises.
 
         While Redis is unreachable, every server counts by itself, so together they allow more.
         """
-        spent = await self.spend_together(policy, amount)
-        return await _spend(self._here, policy, amount) if spent is None else spent
+        usage = await self.spend_together(policy, amount)
+        return await _spend(self._here, policy, amount) if usage is None else usage
 
-    async def spend_together(self, policy: Policy, amount: int) -> Spent | None:
+    async def spend_together(self, policy: Policy, amount: int) -> Usage | None:
         """Count for all servers together; None without Redis, and while it is unreachable."""
         if self._shared is None or monotonic() < self._away_until:
             return None
@@ -86,11 +86,11 @@ def _in_redis(url: str) -> SlidingWindowCounterRateLimiter:
     )
 
 
-async def _spend(counters: SlidingWindowCounterRateLimiter, policy: Policy, amount: int) -> Spent:
+async def _spend(counters: SlidingWindowCounterRateLimiter, policy: Policy, amount: int) -> Usage:
     item: RateLimitItem = RateLimitItemPerSecond(policy.quota, policy.window_s, policy.what)
     is_allowed = await counters.hit(item, policy.holder, cost=amount)
     stats = await counters.get_window_stats(item, policy.holder)
     missing = 0 if is_allowed else amount - stats.remaining
     # The window slides: an amount that was spent evenly is released evenly.
     more_in_s = max(1, ceil(min(policy.window_s, missing / policy.per_s)))
-    return Spent(policy, is_allowed, stats.remaining, more_in_s)
+    return Usage(policy, is_allowed, stats.remaining, more_in_s)

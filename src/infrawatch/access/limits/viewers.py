@@ -88,8 +88,8 @@ class Viewers:
             return None
         try:
             async with asyncio.timeout(DEADLINE_S), redis_client(self._redis_url) as redis:
-                told: Sequence[str] = [str(one) for one in arguments]
-                return await redis.eval(script, 1, _KEY + holder, *told)
+                values: Sequence[str] = [str(one) for one in arguments]
+                return await redis.eval(script, 1, _KEY + holder, *values)
         except (RedisError, OSError) as error:  # TimeoutError is one
             self._away_until = monotonic() + PAUSE_S
             log.warning("viewers_counted_here", error=type(error).__name__, for_s=PAUSE_S)

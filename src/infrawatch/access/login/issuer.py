@@ -135,10 +135,10 @@ class Issuer:
         url = await self.endpoint("token_endpoint")
         if self._secret is not None:
             form["client_secret"] = self._secret
-        answer, said = await self._ask("POST", url, form)
+        answer, data = await self._ask("POST", url, form)
         if answer.is_server_error:
             raise ServerUnavailable(f"the identity provider answered {answer.status_code}")
-        token = said.get("id_token") if answer.is_success and isinstance(said, dict) else None
+        token = data.get("id_token") if answer.is_success and isinstance(data, dict) else None
         if not isinstance(token, str):
             log.warning("oidc_code_refused", status=answer.status_code)
             return None

@@ -88,16 +88,16 @@ class AdminPassword:
         return ADMINISTRATOR
 
     async def _is_right(self, password: str) -> bool:
-        said = password.encode(errors="replace")
+        encoded = password.encode(errors="replace")
         if self._given is not None:
-            return compare_digest(self._given.encode(), said)
+            return compare_digest(self._given.encode(), encoded)
         hashed = await self._find_hash()
         if self._waiting >= _MAX_WAITING:
             raise Overloaded("too many passwords are being looked at: try again in a moment")
         self._waiting += 1
         try:
             async with self._looking:
-                return hashed is not None and await asyncio.to_thread(_fits, hashed, said)
+                return hashed is not None and await asyncio.to_thread(_fits, hashed, encoded)
         finally:
             self._waiting -= 1
 
@@ -165,8 +165,8 @@ async def _changing(
     log.info("audit", actor=str(actor), action=action, target=ADMINISTRATOR.name)
 
 
-def _fits(hashed: str, said: bytes) -> bool:
+def _fits(hashed: str, encoded: bytes) -> bool:
     try:
-        return PasswordHasher().verify(hashed, said)
+        return PasswordHasher().verify(hashed, encoded)
     except (VerificationError, InvalidHashError):
         return False

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 Way = Literal["password", "oidc", "key"]
 
-MAX_REMEMBERED = 10_000
+MAX_CACHED = 10_000
 
 NOTE_EVERY = timedelta(minutes=1)
 """How often the use of a session is recorded."""
@@ -36,14 +36,14 @@ NOTE_EVERY = timedelta(minutes=1)
 _COOKIE = re.compile(r"([0-9a-f]{16})\.[A-Za-z0-9_-]{43}")
 
 
-class Begun(NamedTuple):
+class StartedSession(NamedTuple):
     """A new session with its cookie, which is not known later."""
 
     cookie: str
     principal: Principal
 
 
-class _Known(NamedTuple):
+class _Cached(NamedTuple):
     session: StoredSession
     principal: Principal
     read_at: float
@@ -65,10 +65,10 @@ class Sessions:
         self._keys = keys
         self.idle = idle
         self.life = life
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._cached: OrderedDict[str, _Cached] = OrderedDict()
         self._reading = asyncio.Lock()
 
-    async def begin(self, principal: Principal, way: Way) -> Begun:
+    async def begin(self, principal: Principal, way: Way) -> StartedSession:
         """Begin a session, which ends after `life` or with the principal's credential."""
         session_id = secrets.token_hex(8)
         cookie = f"{session_id}.{secrets.token_urlsafe(32)}"
@@ -88,12 +88,12 @@ class Sessions:
             ends = await sessions.add(session, self.life, principal.good_until)
             await AuditRepository(connection).add(Actor(principal.name, principal.key_id), act)
         log.info("audit", actor=str(principal), action=act.action, target=session_id)
-        return Begun(cookie, principal._replace(session_id=session_id, good_until=ends))
+        return StartedSession(cookie, principal._replace(session_id=session_id, good_until=ends))
 
     async def end(self, principal: Principal) -> None:
         """End a session: here at once, and on every other server within two seconds."""
         assert principal.session_id is not None
-        self._known.pop(principal.session_id, None)
+        self._cached.pop(principal.session_id, None)
         actor = Actor(principal.name, principal.key_id)
         with suppress(NotFound):  # it was ended concurrently
             await end_session(self._database, principal.session_id, actor)
@@ -124,43 +124,43 @@ class Sessions:
         """Return the principal of a request's session cookie; None if there is no valid session."""
         cookie = find_cookie(connection)
         found = _COOKIE.fullmatch(cookie or "")
-        known = None if found is None else await self._find(found[1])
-        if known is None or not compare_digest(known.session.digest, digest_of(cookie or "")):
+        cached = None if found is None else await self._find(found[1])
+        if cached is None or not compare_digest(cached.session.digest, digest_of(cookie or "")):
             return None
-        return known.principal if await self._keys.honours(known.principal) else None
+        return cached.principal if await self._keys.honours(cached.principal) else None
 
     async def honours(self, principal: Principal) -> bool:
         if principal.session_id is None:
             return True
         return await self._find(principal.session_id) is not None
 
-    async def _find(self, session_id: str) -> _Known | None:
-        known = self._known.get(session_id)
-        if known is None or monotonic() - known.read_at >= TRUSTED_S:
+    async def _find(self, session_id: str) -> _Cached | None:
+        cached = self._cached.get(session_id)
+        if cached is None or monotonic() - cached.read_at >= TRUSTED_S:
             async with self._reading:
-                known = await self._read_anew(session_id)
-        return None if known is None or known.is_over() else known
+                cached = await self._read_anew(session_id)
+        return None if cached is None or cached.is_over() else cached
 
-    async def _read_anew(self, session_id: str) -> _Known | None:
+    async def _read_anew(self, session_id: str) -> _Cached | None:
         """Read a session, unless another task did while this one waited."""
-        known = self._known.pop(session_id, None)
+        cached = self._cached.pop(session_id, None)
         began = monotonic()
-        if known is None or began - known.read_at >= TRUSTED_S:
+        if cached is None or began - cached.read_at >= TRUSTED_S:
             try:
                 async with asyncio.timeout(READ_DEADLINE_S):
                     session = await self._read(session_id)
             except (TimeoutError, Unavailable):
-                if known is None:
+                if cached is None:
                     raise StoreUnavailable(
                         "PostgreSQL cannot be asked about sessions now; try again shortly"
                     ) from None
-                session = known.session
-            known = None if session is None else _Known(session, _to_principal(session), began)
-        if known is not None:
-            self._known[session_id] = known
-            if len(self._known) > MAX_REMEMBERED:
-                self._known.popitem(last=False)
-        return known
+                session = cached.session
+            cached = None if session is None else _Cached(session, _to_principal(session), began)
+        if cached is not None:
+            self._cached[session_id] = cached
+            if len(self._cached) > MAX_CACHED:
+                self._cached.popitem(last=False)
+        return cached
 
     async def _read(self, session_id: str) -> StoredSession | None:
         async with self._database.reading() as connection:

@@ -24,9 +24,9 @@ LEEWAY = timedelta(seconds=30)
 """How far the provider's clock may differ from this server's."""
 
 MAX_CHARACTERS = 16 * 1024
-MAX_REMEMBERED = 10_000
+MAX_CACHED = 10_000
 
-REMEMBERED_S = 300.0
+CACHED_S = 300.0
 """How long a token is not verified again, unless it expires: its key may have been withdrawn."""
 
 MAX_NAME_CHARACTERS = 100
@@ -37,7 +37,7 @@ _LOOKS_SO = re.compile(r"ey[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 _NEEDED = ["iss", "aud", "sub", "exp", "iat"]
 
 
-class _Known(NamedTuple):
+class _Cached(NamedTuple):
     principal: Principal
     verified_at: float
 
@@ -48,7 +48,7 @@ class Tokens:
     def __init__(self, database: Database, issuer: Issuer) -> None:
         self._database = database
         self._issuer = issuer
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._cached: OrderedDict[bytes, _Cached] = OrderedDict()
 
     async def find_principal(self, connection: HTTPConnection) -> Principal | None:
         token = find_credential(connection)
@@ -56,17 +56,17 @@ class Tokens:
         if token is None or audience is None or not _LOOKS_SO.fullmatch(token):
             return None
         digest = digest_of(token)
-        known = self._known.get(digest)
-        if known is None or monotonic() - known.verified_at >= REMEMBERED_S:
-            self._known.pop(digest, None)
+        cached = self._cached.get(digest)
+        if cached is None or monotonic() - cached.verified_at >= CACHED_S:
+            self._cached.pop(digest, None)
             principal = await self.to_principal(await self.read(token, audience))
-            known = self._known[digest] = _Known(principal, monotonic())
-            if len(self._known) > MAX_REMEMBERED:
-                self._known.popitem(last=False)
-        if not _is_good(known.principal):
-            self._known.pop(digest, None)
+            cached = self._cached[digest] = _Cached(principal, monotonic())
+            if len(self._cached) > MAX_CACHED:
+                self._cached.popitem(last=False)
+        if not _is_good(cached.principal):
+            self._cached.pop(digest, None)
             raise _wrong("has expired")
-        return known.principal
+        return cached.principal
 
     async def honours(self, principal: Principal) -> bool:
         """Whether the principal's token has not expired; `Sessions` decides about sessions."""
@@ -141,15 +141,15 @@ class Tokens:
         options = self._issuer.options
         if options.tenant_claim is None:
             return options.tenant
-        said = _find(claims, options.tenant_claim)
-        if not isinstance(said, str) or not said.isprintable():
+        claim = _find(claims, options.tenant_claim)
+        if not isinstance(claim, str) or not claim.isprintable():
             raise NotFound("the claim is no name")
-        return said
+        return claim
 
     def _scopes(self, claims: Mapping[str, Any]) -> frozenset[Scope]:
         options = self._issuer.options
-        said = _find(claims, options.role_claim)
-        listed = said if isinstance(said, list) else [said]
+        claim = _find(claims, options.role_claim)
+        listed = claim if isinstance(claim, list) else [claim]
         roles = {"*", *(str(one) for one in listed if one is not None)}
         granted = {
             scope
@@ -177,8 +177,8 @@ def _find(claims: Mapping[str, Any], path: str) -> Any:
 def _to_name(claims: Mapping[str, Any]) -> str:
     """Return a name for people, in the page's header, the log and the audit trail."""
     for claim in ("preferred_username", "email", "sub"):
-        said = claims.get(claim)
-        name = "".join(filter(str.isprintable, said)) if isinstance(said, str) else ""
+        claim = claims.get(claim)
+        name = "".join(filter(str.isprintable, claim)) if isinstance(claim, str) else ""
         if name:
             return name[:MAX_NAME_CHARACTERS]
     raise _wrong("names nobody")

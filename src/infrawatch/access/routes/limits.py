@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import ConfigDict, Field
 
-from infrawatch.access.limits.cache import put_limits, remove_limits
+from infrawatch.access.limits.changes import put_limits, remove_limits
 from infrawatch.access.needs import MayAdministrate, TheDatabase
 from infrawatch.access.principal import Principal
 from infrawatch.access.requests.small_bodies import SmallBodyRoute

@@ -100,9 +100,9 @@ async def finish_oidc_sign_in(
         made = _secrets_of(request, state)
         came = code if iss in (None, issuer.options.issuer) else None  # RFC 9207
         principal = await _identify(access, made, came, _callback(request))
-        begun = await access.sessions.begin(principal._replace(good_until=None), "oidc")
+        started = await access.sessions.begin(principal._replace(good_until=None), "oidc")
         response = RedirectResponse("/", status_code=303)
-        keep_cookie(response, request, begun.cookie, access.sessions.life)
+        keep_cookie(response, request, started.cookie, access.sessions.life)
     except _Refused as error:
         access.refusals.note(request, f"oidc_{error}")
         response = _to_sign_in(str(error))

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from infrawatch.access.access import Access
 from infrawatch.access.login.cookies import drop_cookie, is_from_own_page, keep_cookie
-from infrawatch.access.login.sessions import Begun
+from infrawatch.access.login.sessions import StartedSession
 from infrawatch.access.needs import TheAccess
 from infrawatch.access.principal import Principal
 from infrawatch.access.requests.refusals import origin_of
@@ -54,9 +54,9 @@ async def sign_in(
         raise Forbidden("authentication is off: nobody needs to sign in")
     if not is_from_own_page(request):
         raise Forbidden("a page from elsewhere may not sign you in; programs send X-Requested-With")
-    begun = await _begin(request, session_in, access)
-    keep_cookie(response, request, begun.cookie, access.sessions.life)
-    return await _describe(access, begun.principal)
+    started = await _begin(request, session_in, access)
+    keep_cookie(response, request, started.cookie, access.sessions.life)
+    return await _describe(access, started.principal)
 
 
 @router.delete("/session", status_code=204, responses={403: _FOREIGN})
@@ -72,7 +72,7 @@ async def sign_out(request: Request, response: Response, access: TheAccess) -> N
     drop_cookie(response, request)
 
 
-async def _begin(request: Request, session_in: schemas.SessionIn, access: Access) -> Begun:
+async def _begin(request: Request, session_in: schemas.SessionIn, access: Access) -> StartedSession:
     if session_in.password is None:
         principal = await access.gate.identify(request)
         if principal.session_id is not None:

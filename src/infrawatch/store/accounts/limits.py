@@ -48,6 +48,11 @@ class Holder(NamedTuple):
     tenant_id: int
     key_id: str | None = None
 
+    @property
+    def name(self) -> str:
+        """Identifies the holder in counters and in the audit trail."""
+        return f"tenant:{self.tenant_id}" if self.key_id is None else f"key:{self.key_id}"
+
 
 class StoredLimits(NamedTuple):
     holder: Holder
