@@ -176,8 +176,7 @@ def _find(claims: Mapping[str, Any], path: str) -> Any:
 
 def _to_name(claims: Mapping[str, Any]) -> str:
     """Return a name for people, in the page's header, the log and the audit trail."""
-    for claim in ("preferred_username", "email", "sub"):
-        claim = claims.get(claim)
+    for claim in map(claims.get, ("preferred_username", "email", "sub")):
         name = "".join(filter(str.isprintable, claim)) if isinstance(claim, str) else ""
         if name:
             return name[:MAX_NAME_CHARACTERS]
