@@ -147,6 +147,7 @@ async def test_who_is_in_the_way_of_a_server_that_creates_in_another_order_tries
         others = SeriesRepository(theirs, SPACE.tenant_id)
         made = await others.resolve([last])
         async with database.writing() as between:
+            await between.execute(text("SELECT 1"))  # begins the transaction
             await SeriesRepository(between, SPACE.tenant_id).resolve([middle])
             ours = asyncio.ensure_future(resolve(resolver(database), [one.metric for one in names]))
             await until(lambda: are_waiting(1))

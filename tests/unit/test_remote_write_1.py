@@ -28,7 +28,7 @@ from stored import named
 from infrawatch.errors import BatchTooLarge, InfraWatchError, MalformedBody
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.protocols.remote_write import version1
-from infrawatch.ingest.protocols.remote_write.labels import read_name
+from infrawatch.ingest.protocols.remote_write.labels import read_name, to_text
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import STALE_NAN_BITS
 from infrawatch.store.metadata import Metadata
@@ -348,9 +348,9 @@ def read_plainly(series: bytes) -> tuple[SeriesName, list[tuple[int, bytes]]] | 
     return (name, samples) if isinstance(name, SeriesName) and samples else None
 
 
-def _read_label(field: Field) -> tuple[bytes, bytes]:
+def _read_label(field: Field) -> tuple[str, str]:
     parts = {one.number: bytes(one.content) for one in read_fields(bytes(field.content))}
-    return parts.get(1, b""), parts.get(2, b"")
+    return to_text(parts.get(1, b"")), to_text(parts.get(2, b""))
 
 
 @example([labels("up") + one for one in LOOKALIKES])

@@ -27,7 +27,7 @@ from stored import named
 from infrawatch.errors import BatchTooLarge, InfraWatchError, MalformedBody
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.protocols.remote_write import version2
-from infrawatch.ingest.protocols.remote_write.labels import read_name
+from infrawatch.ingest.protocols.remote_write.labels import read_name, to_text
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import STALE_NAN_BITS
 from infrawatch.store.metadata import Metadata
@@ -337,7 +337,7 @@ def read_plainly(series: bytes) -> tuple[SeriesName, list[tuple[int, bytes]]] | 
     samples = [read_sample(bytes(field.content)) for field in fields if field.number == 2]
     if len(references) % 2 or max(references) >= len(SYMBOLS) or not samples:
         return None
-    texts = [SYMBOLS[reference] for reference in references]
+    texts = [to_text(SYMBOLS[reference]) for reference in references]
     name = read_name(list(zip(texts[::2], texts[1::2], strict=True)))
     return (name, samples) if isinstance(name, SeriesName) else None
 

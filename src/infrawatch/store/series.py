@@ -15,6 +15,7 @@ from infrawatch.model.labels import SeriesName, shard_of
 from infrawatch.model.samples import Int64s
 from infrawatch.model.selector import METRIC_LABEL, Predicate, Selector, to_predicate
 from infrawatch.store.columns.copy import from_joined_elements, to_array_text
+from infrawatch.store.connections import to_driver
 from infrawatch.store.journal import UNCOMPACTED
 from infrawatch.store.selection.catalog import Series, SeriesCatalog
 from infrawatch.store.selection.conditions import split
@@ -24,27 +25,26 @@ from infrawatch.store.selection.statements import NAMED, PAGE, ids_of, named_of,
 # One index descent per wanted series; (tenant, shard, fingerprint) is unique. In a plain join
 # PostgreSQL hashes all series of the tenant until it has analyzed the table, about a minute after a
 # fleet has started sending (docs/decisions/0011).
-_FIND = text("""
+_FIND = """
 SELECT wanted.fingerprint, s.id
-FROM unnest(CAST(:shards AS smallint[]), CAST(:fingerprints AS uuid[]))
-    AS wanted (shard, fingerprint)
+FROM unnest(CAST($2 AS smallint[]), CAST($3 AS uuid[])) AS wanted (shard, fingerprint)
 CROSS JOIN LATERAL (
-    SELECT id FROM series WHERE tenant_id = :tenant AND shard = wanted.shard
+    SELECT id FROM series WHERE tenant_id = $1 AND shard = wanted.shard
         AND fingerprint = wanted.fingerprint OFFSET 0
 ) AS s
-""")
+"""
 
 # Of concurrent transactions that create the same series, one wins the whole row. As all insert in
 # the same order, they cannot deadlock.
-_CREATE = text("""
+_CREATE = """
 INSERT INTO series (id, shard, tenant_id, metric, labels, fingerprint)
-SELECT (nextval('series_number') << 6) | new.shard, new.shard, :tenant, new.metric,
+SELECT (nextval('series_number') << 6) | new.shard, new.shard, $1, new.metric,
     CAST(new.labels AS jsonb), new.fingerprint
-FROM unnest(CAST(:shards AS smallint[]), CAST(:fingerprints AS uuid[]), CAST(:metrics AS text[]),
-    CAST(:labels AS text[])) AS new (shard, fingerprint, metric, labels)
+FROM unnest(CAST($2 AS smallint[]), CAST($3 AS uuid[]), CAST($4 AS text[]), CAST($5 AS text[]))
+    AS new (shard, fingerprint, metric, labels)
 ON CONFLICT (tenant_id, shard, fingerprint) DO NOTHING
 RETURNING fingerprint, id
-""")
+"""
 
 
 class SeriesRepository:
@@ -60,7 +60,9 @@ class SeriesRepository:
     async def resolve(self, names: Sequence[SeriesName]) -> list[int]:
         """Return the id of each name, in order; create missing series.
 
-        Processes that create the same series concurrently all get the same ids.
+        Creating them is a single statement, sent without SQLAlchemy: it commits by itself unless
+        a transaction has begun. Processes that create the same series concurrently all get the
+        same ids.
         """
         marks = [name.fingerprint() for name in names]
         wanted = dict(zip(marks, names, strict=True))
@@ -151,28 +153,24 @@ class SeriesRepository:
         return {value: count for value, count in rows}  # noqa: C416  # dict() cannot type rows
 
     async def _find(self, wanted: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
-        rows = await self._connection.execute(
+        rows = await to_driver(self._connection).fetch(
             _FIND,
-            {
-                "tenant": self._tenant_id,
-                "fingerprints": list(map(bytes.hex, wanted)),
-                "shards": [name.shard() for name in wanted.values()],
-            },
+            self._tenant_id,
+            [name.shard() for name in wanted.values()],
+            list(map(bytes.hex, wanted)),
         )
         return {mark.bytes: series_id for mark, series_id in rows}
 
     async def _create(self, missing: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
         """Create series; return the ids of those that another process did not create first."""
         ordered = sorted(missing.items(), key=_place_of)
-        rows = await self._connection.execute(
+        rows = await to_driver(self._connection).fetch(
             _CREATE,
-            {
-                "tenant": self._tenant_id,
-                "fingerprints": [mark.hex() for mark, _ in ordered],
-                "shards": [name.shard() for _, name in ordered],
-                "metrics": [name.metric for _, name in ordered],
-                "labels": [to_json(dict(name.labels)).decode() for _, name in ordered],
-            },
+            self._tenant_id,
+            [name.shard() for _, name in ordered],
+            [mark.hex() for mark, _ in ordered],
+            [name.metric for _, name in ordered],
+            [to_json(dict(name.labels)).decode() for _, name in ordered],
         )
         return {mark.bytes: series_id for mark, series_id in rows}
 

@@ -77,5 +77,5 @@ class Resolver:
         return ids
 
     async def _store(self, tenant_id: int, names: Sequence[SeriesName]) -> list[int]:
-        async with self._database.writing() as connection:
+        async with self._database.committing() as connection:
             return await SeriesRepository(connection, tenant_id).resolve(names)

@@ -1,4 +1,4 @@
-"""Labels in remote write: pairs of bytes, including the metric's name."""
+"""Labels in remote write: pairs of a name and a value, including the metric's name."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,8 @@ from infrawatch.ingest.schemas import MAX_LABELS
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.selector import METRIC_LABEL
 
-Pairs = Sequence[tuple[bytes, bytes]]
+Pairs = Sequence[tuple[str, str]]
+"""As decoded by `to_text`."""
 
 METRIC = METRIC_LABEL.encode()
 
@@ -26,19 +27,20 @@ _SHOWN_CHARACTERS = 120
 
 def read_name(pairs: Pairs) -> SeriesName | Flaw:
     """Return the canonical name of a series, for labels in any order, or its first flaw."""
-    labels = [(name.decode(errors=_BROKEN), value.decode(errors=_BROKEN)) for name, value in pairs]
-    metrics = [value for name, value in labels if name == METRIC_LABEL]
+    metrics = [value for name, value in pairs if name == METRIC_LABEL]
     if not metrics:
         return Flaw("invalid_metric", "the label __name__, which names the metric, is missing")
     if len(metrics) > 1:
         return Flaw("duplicate_label", "the label __name__ is there more than once")
-    return to_series_name(metrics[0], [one for one in labels if one[0] != METRIC_LABEL])
+    return to_series_name(metrics[0], [one for one in pairs if one[0] != METRIC_LABEL])
 
 
 def describe(pairs: Pairs) -> str:
     """Format a series in the usual notation, in ASCII, truncated for a log line."""
-    metric = next((_quoted(value) for name, value in pairs if name == METRIC), "")
-    labels = [f'{_quoted(name)}="{_quoted(value)}"' for name, value in pairs if name != METRIC]
+    metric = next((_quoted(value) for name, value in pairs if name == METRIC_LABEL), "")
+    labels = [
+        f'{_quoted(name)}="{_quoted(value)}"' for name, value in pairs if name != METRIC_LABEL
+    ]
     text = f"{metric}{{{','.join(labels)}}}" if labels else metric
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
@@ -48,5 +50,5 @@ def to_text(text: bytes) -> str:
     return text.decode(errors=_BROKEN)
 
 
-def _quoted(text: bytes) -> str:
-    return json.dumps(to_text(text))[1:-1]
+def _quoted(text: str) -> str:
+    return json.dumps(text)[1:-1]

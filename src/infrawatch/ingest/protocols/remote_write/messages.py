@@ -50,6 +50,7 @@ _MESSAGES: Mapping[str, Mapping[str, str]] = {
         "exemplars": "3 bytes*",
         "histograms": "4 bytes*",
     },
+    "Labels": {"labels": "1 bytes*"},
     "MetricMetadata": {
         "type": "1 int32",
         "metric": "2 bytes",
@@ -142,6 +143,8 @@ def _field(name: str, said: str) -> FieldDescriptorProto:
 _CLASSES = _declared()
 WRITE_REQUEST = _CLASSES["WriteRequest"]
 SERIES_1 = _CLASSES["Series1"]
+LABELS = _CLASSES["Labels"]
+LABEL = _CLASSES["Label"]
 METRIC_METADATA = _CLASSES["MetricMetadata"]
 REQUEST = _CLASSES["Request"]
 SERIES_2 = _CLASSES["Series2"]

@@ -5,7 +5,7 @@ every time, followed by its sample fields: so the label fields are the key of th
 """
 
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -30,8 +30,15 @@ from infrawatch.ingest.protocols.remote_write.fields import (
     read_samples,
     read_tails,
 )
-from infrawatch.ingest.protocols.remote_write.labels import MAX_PAIRS, TOO_MANY, Pairs
+from infrawatch.ingest.protocols.remote_write.labels import (
+    MAX_PAIRS,
+    TOO_MANY,
+    Pairs,
+    to_text,
+)
 from infrawatch.ingest.protocols.remote_write.messages import (
+    LABEL,
+    LABELS,
     METRIC_METADATA,
     SERIES_1,
     WRITE_REQUEST,
@@ -53,6 +60,10 @@ _MORE = 0x80
 
 _MAX_SIZE_BYTES = 4
 """A size with more bytes is larger than a body."""
+
+_SHARED_LABELS = 4_096
+_MAX_SHARED_BYTES = 256
+"""Most labels are in many series, so the last ones of up to this size stay parsed: 2 MB at most."""
 
 
 def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:
@@ -169,7 +180,17 @@ def _read_carefully(series: bytes, index: int, verdicts: Verdicts) -> Careful:
 
 def to_pairs(key: bytes) -> Pairs:
     """Read the labels that a key stands for."""
-    return [(label.name, label.value) for label in parse(SERIES_1, key).labels]
+    labels: Sequence[bytes] = parse(LABELS, key).labels
+    return [
+        _to_pair(one) if len(one) <= _MAX_SHARED_BYTES else _to_pair.__wrapped__(one)
+        for one in labels
+    ]
+
+
+@lru_cache(maxsize=_SHARED_LABELS)
+def _to_pair(label: bytes) -> tuple[str, str]:
+    message = parse(LABEL, label)
+    return to_text(message.name), to_text(message.value)
 
 
 def _read_metadata(messages: Iterable[bytes], verdicts: Verdicts) -> dict[str, Metadata]:

@@ -31,6 +31,7 @@ from infrawatch.ingest.protocols.remote_write.labels import (
     TOO_MANY,
     Pairs,
     read_name,
+    to_text,
 )
 from infrawatch.ingest.protocols.remote_write.messages import (
     METADATA,
@@ -182,7 +183,7 @@ class _Reading:
             exemplars=len(message.exemplars),
         )
 
-    def _resolve(self, references: Sequence[int]) -> Pairs | Flaw:
+    def _resolve(self, references: Sequence[int]) -> list[tuple[bytes, bytes]] | Flaw:
         """Return the labels that a series refers to, if their texts can form a key."""
         if len(references) > 2 * MAX_PAIRS:
             return TOO_MANY
@@ -192,7 +193,7 @@ class _Reading:
         except (IndexError, ValueError):
             return Flaw("invalid_reference", "label references are pairs of places in `symbols`")
         if any(_END in text for text in texts):
-            name = read_name(pairs)
+            name = read_name([(to_text(name), to_text(value)) for name, value in pairs])
             return name if isinstance(name, Flaw) else Flaw("invalid_label_name", "not UTF-8")
         return pairs
 
@@ -213,7 +214,7 @@ def _ends_in_metadata(wire: Wire, at: Positions) -> Bools:
 
 
 def to_pairs(key: bytes) -> Pairs:
-    texts = key.split(_END)
+    texts = list(map(to_text, key.split(_END)))
     return list(zip(texts[0:-1:2], texts[1:-1:2], strict=True))
 
 
