@@ -26,7 +26,7 @@ FROM (
     CROSS JOIN LATERAL journal_samples(j.samples, j.series_ids, j.times, j."values", j.odd) u
 ) AS decoded
 """)
-SENT = text(JOINED.format(wanted="", condition=""))
+SENT = text(JOINED.format(join="", condition=""))
 
 BITS = st.sampled_from(sorted(SPECIAL_BITS.values())) | st.integers(0, 2**64 - 1)
 SAMPLES = st.lists(

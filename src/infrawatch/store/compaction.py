@@ -58,7 +58,7 @@ FROM (
 WHERE total > :most AND arrived_at > first
 """)
 
-_UNCOMPACTED = text(JOINED.format(wanted="", condition="AND j.arrived_at < :cut"))
+_UNCOMPACTED = text(JOINED.format(join="", condition="AND j.arrived_at < :cut"))
 
 # An earlier cut may lie before the position of some shards, which must not move back: compacted a
 # second time, old samples would take precedence over those that arrived after them.

@@ -169,14 +169,14 @@ def _prove(connection: AdaptedConnection, record: ConnectionPoolEntry, _proxy: o
     if driver.is_closed():
         raise DisconnectionError("the server has closed the connection")
     if driver.is_in_transaction():
-        raise DisconnectionError("whoever had it before has not ended its transaction")
+        raise DisconnectionError("its previous user left a transaction open")
     if monotonic() - record.info.get(_RETURNED_AT, inf) < UNPROVEN_S:
         return
     try:
         connection.run_async(_ask)
     except _GONE as error:
         driver.terminate()  # an orderly close would not be answered either
-        raise InvalidatePoolError("nobody answers") from error
+        raise InvalidatePoolError("the server does not answer") from error
 
 
 async def _ask(driver: Connection) -> None:

@@ -281,12 +281,12 @@ def _translated(error: Exception, cause: BaseException | None, *, is_gone: bool)
     state = str(getattr(cause, "sqlstate", None) or "")
     if state == _QUERY_CANCELED:
         return DeadlineExceeded("PostgreSQL took longer than the deadline allows")
-    told = f"PostgreSQL refuses work for now{_WHY.get(state, '')} (SQLSTATE {state or 'none'})"
+    message = f"PostgreSQL refuses work for now{_WHY.get(state, '')} (SQLSTATE {state or 'none'})"
     if is_gone or not state or state.startswith(_ENDED):
-        return StoreUnavailable(told)
+        return StoreUnavailable(message)
     if state in _CONFLICTS:
-        return StoreConflict(told)
-    return StoreRefusal(told) if state[:2] in _UNAVAILABLE_CLASSES else error
+        return StoreConflict(message)
+    return StoreRefusal(message) if state[:2] in _UNAVAILABLE_CLASSES else error
 
 
 def _milliseconds(duration: timedelta) -> str:

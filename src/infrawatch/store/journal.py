@@ -40,7 +40,7 @@ _JOINED_FIELDS = ", ".join(f"string_agg({field}, '')" for field in _PACKED)
 # and a sort that spills to disk is not stable.
 JOINED = f"""
 SELECT h.shard, joined.*
-FROM shards h {{wanted}}
+FROM shards h {{join}}
 CROSS JOIN LATERAL (
     SELECT {_JOINED_FIELDS}
     FROM (
@@ -55,7 +55,7 @@ WHERE h.shard = ANY(CAST(:shards AS smallint[]))
 """
 """Uncompacted samples in order of arrival: the shard, then the fields `from_packed` takes.
 
-Rows of one shard are consecutive. `condition` restricts the rows of the journal.
+Rows of one shard are consecutive. `join` restricts the shards, `condition` the journal's rows.
 """
 
 UNCOMPACTED = """
@@ -139,8 +139,12 @@ class JournalRepository:
 
     async def find_arrival(self, writer: int, seq: int, columns: Columns) -> int:
         """Return the time of arrival, in µs, of a group that is stored."""
-        wanted = {"shard": int(columns.series_ids[0]) & SHARDS - 1, "writer": writer, "seq": seq}
-        return int((await self.connection.execute(_ARRIVAL, wanted)).scalar_one())
+        parameters = {
+            "shard": int(columns.series_ids[0]) & SHARDS - 1,
+            "writer": writer,
+            "seq": seq,
+        }
+        return int((await self.connection.execute(_ARRIVAL, parameters)).scalar_one())
 
     async def replay(
         self, seqs: Mapping[int, int], *, since_us: int

@@ -34,19 +34,19 @@ _COUNT_BITS = 32
 
 def from_packed(sent: Sequence[bytes]) -> Columns:
     """Decode the samples of rows, given their three columns, each concatenated."""
-    words, told, values = map(from_bits, sent)
-    told += copy.PG_EPOCH_US
+    words, times, values = map(from_bits, sent)
+    times += copy.PG_EPOCH_US
     is_run = words < 0
     if not is_run.any():
-        return Columns(words, told, values.view(np.float64))
+        return Columns(words, times, values.view(np.float64))
     is_head = np.append(True, ~is_run[:-1])  # a value
     heads, is_run = np.flatnonzero(is_head), is_run[is_head]
     seconds = heads[is_run] + 1
     counts, steps_us = np.ones(len(heads), np.int64), np.zeros(len(heads), np.int64)
     counts[is_run] = words[seconds] & (1 << _COUNT_BITS) - 1
-    steps_us[is_run] = told[seconds] - copy.PG_EPOCH_US
+    steps_us[is_run] = times[seconds] - copy.PG_EPOCH_US
     runs = Runs.of(counts)
-    times_us = runs.spread(told[heads] - steps_us * runs.starts)
+    times_us = runs.spread(times[heads] - steps_us * runs.starts)
     times_us += runs.spread(steps_us) * np.arange(runs.total)
     return Columns(runs.spread(words[heads] & ~_IS_RUN), times_us, values.view(np.float64))
 
@@ -73,32 +73,32 @@ class Group(NamedTuple):
 
     @classmethod
     def of(cls, columns: Columns) -> Self:
-        told = _Told.of(columns)
-        shards, rows, are_runs = _cut(told)
-        told = told.cut(rows, are_runs)
-        ids, times, places = _to_words(told, rows, are_runs)
-        heads = np.searchsorted(told.runs.starts, rows.starts)
-        ends = told.times + told.steps * (told.runs.counts - 1)
+        samples = _SampleRuns.of(columns)
+        shards, rows, are_runs = _cut(samples)
+        samples = samples.cut(rows, are_runs)
+        ids, times, places = _to_words(samples, rows, are_runs)
+        heads = np.searchsorted(samples.runs.starts, rows.starts)
+        ends = samples.times + samples.steps * (samples.runs.counts - 1)
         word_starts = places[heads]
-        odds, odd_values = _find_odd(told.values, rows)
+        odds, odd_values = _find_odd(samples.values, rows)
         return cls(
             shards=shards.tolist(),
-            firsts=(rows.starts - told.of_shards.starts[shards]).tolist(),
+            firsts=(rows.starts - samples.of_shards.starts[shards]).tolist(),
             starts=rows.starts.tolist(),
             counts=rows.counts.tolist(),
             word_starts=word_starts.tolist(),
             words=np.diff(word_starts, append=len(ids)).tolist(),
-            earliest=np.minimum.reduceat(np.minimum(told.times, ends), heads).tolist(),
-            latest=np.maximum.reduceat(np.maximum(told.times, ends), heads).tolist(),
+            earliest=np.minimum.reduceat(np.minimum(samples.times, ends), heads).tolist(),
+            latest=np.maximum.reduceat(np.maximum(samples.times, ends), heads).tolist(),
             odds=odds,
             series_ids=ids.astype(">i8"),
             times=times.astype(">i8"),
-            values=told.values.view(np.int64).astype(">i8"),
+            values=samples.values.view(np.int64).astype(">i8"),
             odd_values=odd_values,
         )
 
 
-class _Told(NamedTuple):
+class _SampleRuns(NamedTuple):
     """Samples by shard, in runs: run i is of one series, and its samples are `steps[i]` apart.
 
     `times` holds the time of each run's first sample; `values` holds the value of every sample.
@@ -166,17 +166,17 @@ def _by_shard(series_ids: Int64s, counts: Int64s | None = None) -> tuple[Positio
     return order, Runs.of(np.bincount(shards, counts, SHARDS).astype(np.int64, copy=False))
 
 
-def _cut(told: _Told) -> tuple[Int64s, Runs, Bools]:
+def _cut(samples: _SampleRuns) -> tuple[Int64s, Runs, Bools]:
     """Return the shard of each row, rows that fit a page, and whether each is stored as runs.
 
     A row is stored as runs where that is shorter; readers tell the two forms apart by length.
     """
-    if told.are_single:
-        rows, shards = told.of_shards.cut(np.full(SHARDS, ROW_SAMPLES))
+    if samples.are_single:
+        rows, shards = samples.of_shards.cut(np.full(SHARDS, ROW_SAMPLES))
         return shards, rows, np.zeros(len(shards), np.bool_)
-    is_first = np.zeros(len(told.values), np.int64)
-    is_first[told.runs.starts] = 1
-    pieces, shards = told.of_shards.cut(_fitting(told.of_shards, is_first))
+    is_first = np.zeros(len(samples.values), np.int64)
+    is_first[samples.runs.starts] = 1
+    pieces, shards = samples.of_shards.cut(_fitting(samples.of_shards, is_first))
     is_first[pieces.starts] = 1
     runs = np.add.reduceat(is_first, pieces.starts)
     are_runs = _RUN_BYTES * runs + _SAMPLE_BYTES * pieces.counts <= _ROW_BYTES
@@ -200,20 +200,20 @@ def _fitting(of_shards: Runs, is_first: Int64s) -> Int64s:
     return fitting
 
 
-def _to_words(told: _Told, rows: Runs, are_runs: Bools) -> tuple[Int64s, Int64s, Int64s]:
+def _to_words(samples: _SampleRuns, rows: Runs, are_runs: Bools) -> tuple[Int64s, Int64s, Int64s]:
     """Return the words of the first two columns, and where the words of each run begin."""
-    starts, counts = told.runs
+    starts, counts = samples.runs
     if not are_runs.any():
-        return told.series_ids, told.times, starts
+        return samples.series_ids, samples.times, starts
     row_of = np.searchsorted(rows.starts, starts, "right") - 1
     is_run = are_runs[row_of]
     words = Runs.of(1 + is_run.astype(np.int64))
     ids, times = np.empty((2, words.total), np.int64)
-    ids[words.starts] = told.series_ids | np.where(is_run, _IS_RUN, 0)
-    times[words.starts] = told.times
+    ids[words.starts] = samples.series_ids | np.where(is_run, _IS_RUN, 0)
+    times[words.starts] = samples.times
     seconds = words.starts[is_run] + 1
     ids[seconds] = ((starts - rows.starts[row_of]) << _COUNT_BITS | counts)[is_run]
-    times[seconds] = told.steps[is_run]
+    times[seconds] = samples.steps[is_run]
     return ids, times, words.starts
 
 

@@ -99,13 +99,13 @@ class PartitionRepository:
 
     async def make(self, parted: Partitioned, days: Iterable[date]) -> None:
         """Create missing partitions for these days; concurrent processes create each only once."""
-        wanted = {parted.start_of(day) for day in days}
-        if not wanted - await self.find(parted):
+        starts = {parted.start_of(day) for day in days}
+        if not starts - await self.find(parted):
             return
         table = parted.table
         columns = ", ".join(f"ALTER {column} SET STATISTICS 0" for column in parted.packed)
         await self._connection.execute(text(_ONE_AT_A_TIME.format(table=table)))
-        for start in sorted(wanted - await self.find(parted)):
+        for start in sorted(starts - await self.find(parted)):
             name = parted.to_name(start)
             await self._connection.execute(text(_MAKE.format(table=table, name=name)))
             await self._connection.execute(text(_COUNT_NOT.format(name=name, columns=columns)))
@@ -127,8 +127,8 @@ class PartitionRepository:
 
     async def are_all_newer(self, transaction: int) -> bool:
         """Whether every open snapshot sees everything committed before `transaction`."""
-        wanted = {"newest": str(transaction % 2**32)}
-        return bool((await self._connection.execute(_OLDEST_READER, wanted)).scalar_one())
+        parameters = {"newest": str(transaction % 2**32)}
+        return bool((await self._connection.execute(_OLDEST_READER, parameters)).scalar_one())
 
     async def slots(self) -> list[str]:
         """Return the names of the journal's partitions."""

@@ -29,11 +29,11 @@ class Snapshot:
         connection: AsyncConnection,
         tenant_id: int,
         max_samples: int,
-        known: SeriesCatalog | None = None,
+        catalog: SeriesCatalog | None = None,
     ) -> Self:
-        """Read on this connection; the names of `known` series are not queried."""
+        """Read on this connection; series in the catalog are not queried."""
         return cls(
-            SeriesRepository(connection, tenant_id, known),
+            SeriesRepository(connection, tenant_id, catalog),
             SampleRepository(connection, max_samples=max_samples),
             RolledRepository(connection, max_samples=max_samples),
             MetadataRepository(connection, tenant_id),

@@ -32,14 +32,14 @@ class RolledRepository:
         Raises:
             QueryTooBroad: there are more than `max_samples` buckets or samples.
         """
-        wanted = np.unique(np.asarray(ids, np.int64))
+        unique_ids = np.unique(np.asarray(ids, np.int64))
         rollups = RollupRepository(self._connection, resolution)
-        windows = await rollups.find_open_windows(wanted, span)
+        windows = await rollups.find_open_windows(unique_ids, span)
         if span.end_us % resolution.bucket_us:
             windows = np.union1d(windows, [span.end_us // WINDOW_US * WINDOW_US])
-        parts = [part async for part in self._closed(rollups, wanted, span, windows)]
+        parts = [part async for part in self._closed(rollups, unique_ids, span, windows)]
         for piece in _pieces(windows, span):
-            samples = await self._samples.read(wanted, piece)
+            samples = await self._samples.read(unique_ids, piece)
             parts.append(Buckets.of(samples, resolution.bucket_us))
         return Buckets.sorted(parts)
 
@@ -62,21 +62,21 @@ class RolledRepository:
         finest = fitting[-1]
         is_kept = span.start_us >= await self._kept_from(ROLLUPS[finest])
         rollups = RollupRepository(self._connection, finest if is_kept else fitting[0])
-        wanted = np.unique(np.asarray(ids, np.int64))
+        unique_ids = np.unique(np.asarray(ids, np.int64))
         outlived = TimeRange(span.start_us, min(kept_from_us, span.end_us))
-        windows = await rollups.find_open_windows(wanted, outlived)
-        parts = [part async for part in self._closed(rollups, wanted, outlived, windows)]
+        windows = await rollups.find_open_windows(unique_ids, outlived)
+        parts = [part async for part in self._closed(rollups, unique_ids, outlived, windows)]
         for piece in (*_pieces(windows, outlived), TimeRange(outlived.end_us, span.end_us)):
-            samples = await self._samples.read(wanted, piece)
+            samples = await self._samples.read(unique_ids, piece)
             parts.append(Buckets.of(samples, 1))
         return Buckets.sorted(parts)
 
     async def _closed(
-        self, rollups: RollupRepository, wanted: Int64s, span: TimeRange, windows: Int64s
+        self, rollups: RollupRepository, unique_ids: Int64s, span: TimeRange, windows: Int64s
     ) -> AsyncGenerator[Buckets, None]:
         """Yield the rollups of the span, except those of open windows."""
         total = 0
-        async for part in rollups.read(wanted, span):
+        async for part in rollups.read(unique_ids, span):
             is_open = np.isin(part.times_us // WINDOW_US * WINDOW_US, windows)
             closed = part.picked(~is_open)
             total += len(closed.times_us)

@@ -14,7 +14,7 @@ from infrawatch.store.chunks.repository import ChunkRepository
 from infrawatch.store.journal import JOINED
 from infrawatch.store.journal_rows import from_packed
 from infrawatch.store.packed_samples import PackedSamples, check_total
-from infrawatch.store.selection.requested_ids import ARRAY_OF_WANTED, to_wanted
+from infrawatch.store.selection.requested_ids import REQUESTED_SERIES, to_parameters
 from infrawatch.store.statements import Statement
 
 EVER = TimeRange(0, FAR_FUTURE_US)
@@ -26,15 +26,15 @@ _BUFFERED_ROWS = 50
 """A row can hold a megabyte."""
 
 _SPANNED = "AND j.max_at >= :start AND j.min_at < :end"
-_JOURNAL_OF_SHARDS = Statement.of(JOINED.format(wanted="", condition=_SPANNED))
+_JOURNAL_OF_SHARDS = Statement.of(JOINED.format(join="", condition=_SPANNED))
 
 # For a few series per shard PostgreSQL searches the bytes of each row for their ids, without
 # leading zeros because those occur everywhere, and sends the rows that seem to hold one.
 _JOURNAL_OF_FEW = Statement.of(
     JOINED.format(
-        wanted=f"""
+        join=f"""
 JOIN (
-    SELECT shard, array_agg(ltrim(int8send(series_id), '\\x00')) AS ids {ARRAY_OF_WANTED}
+    SELECT shard, array_agg(ltrim(int8send(series_id), '\\x00')) AS ids {REQUESTED_SERIES}
     GROUP BY shard
 ) AS few USING (shard)
 """,
@@ -74,16 +74,16 @@ class SampleRepository:
         Raises:
             QueryTooBroad: there are more than `max_samples` samples, even without unpacking.
         """
-        wanted = np.unique(np.asarray(ids, np.int64))
+        unique_ids = np.unique(np.asarray(ids, np.int64))
         closed: list[Chunks] = []
         recent: list[Columns] = []
         total = 0
-        async for chunks, head in self._chunks.read(wanted, span):
+        async for chunks, head in self._chunks.read(unique_ids, span):
             closed.append(chunks)
             recent.append(head)
             total += len(head) + int(chunks.counts[chunks.are_within(span)].sum())
             check_total(total, self._max_samples)
-        async for part in self._journal(wanted, span):
+        async for part in self._journal(unique_ids, span):
             recent.append(part)
             total += len(part)
             check_total(total, self._max_samples)
@@ -94,57 +94,59 @@ class SampleRepository:
 
         Memory use does not grow with the number of samples in the span.
         """
-        wanted = np.unique(np.asarray(ids, np.int64))
-        times_us, values = np.full(len(wanted), -1), np.empty(len(wanted))
-        async for part in self._newest(wanted, span):
+        unique_ids = np.unique(np.asarray(ids, np.int64))
+        times_us, values = np.full(len(unique_ids), -1), np.empty(len(unique_ids))
+        async for part in self._newest(unique_ids, span):
             ordered = latest_arrivals(part)
             last = ordered.picked(series_bounds(ordered.series_ids)[1:] - 1)
-            places = np.searchsorted(wanted, last.series_ids)
+            places = np.searchsorted(unique_ids, last.series_ids)
             is_newer = last.times_us >= times_us[places]  # of equal times, later parts arrived last
             times_us[places[is_newer]] = last.times_us[is_newer]
             values[places[is_newer]] = last.values[is_newer]
-        return Columns(wanted, times_us, values).picked(times_us >= 0)
+        return Columns(unique_ids, times_us, values).picked(times_us >= 0)
 
     async def find_ends(self, ids: Sequence[int]) -> Mapping[int, tuple[int, int]]:
         """Return the first and last time, in µs, of each series that has samples."""
-        wanted = np.unique(np.asarray(ids, np.int64))
-        first = np.full(len(wanted), FAR_FUTURE_US)
-        last = np.full(len(wanted), -1)
-        series_ids, firsts, lasts = await self._chunks.find_ends(wanted)
-        places = np.searchsorted(wanted, series_ids)
+        unique_ids = np.unique(np.asarray(ids, np.int64))
+        first = np.full(len(unique_ids), FAR_FUTURE_US)
+        last = np.full(len(unique_ids), -1)
+        series_ids, firsts, lasts = await self._chunks.find_ends(unique_ids)
+        places = np.searchsorted(unique_ids, series_ids)
         first[places], last[places] = firsts, lasts
-        async for part in self._journal(wanted, EVER):
-            places = np.searchsorted(wanted, part.series_ids)
+        async for part in self._journal(unique_ids, EVER):
+            places = np.searchsorted(unique_ids, part.series_ids)
             np.minimum.at(first, places, part.times_us)
             np.maximum.at(last, places, part.times_us)
-        found = zip(wanted.tolist(), first.tolist(), last.tolist(), strict=True)
+        found = zip(unique_ids.tolist(), first.tolist(), last.tolist(), strict=True)
         return {series_id: (start, end) for series_id, start, end in found if end >= 0}
 
-    async def _newest(self, wanted: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
+    async def _newest(self, ids: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
         """Yield samples in the span, from chunks, then the journal: later ones take precedence."""
-        async for part in self._chunks.read_newest(wanted, span):
+        async for part in self._chunks.read_newest(ids, span):
             yield part
-        async for part in self._journal(wanted, span):
+        async for part in self._journal(ids, span):
             yield part
 
-    async def _journal(self, wanted: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
+    async def _journal(self, ids: Int64s, span: TimeRange) -> AsyncGenerator[Columns, None]:
         """Yield uncompacted samples in parts, in order of arrival within each series."""
-        shards = np.unique(wanted & (SHARDS - 1))
+        shards = np.unique(ids & (SHARDS - 1))
         spanned = {"start": from_us(span.start_us), "end": from_us(span.end_us)}
-        asked: dict[str, object] = {"shards": shards.tolist(), **spanned}
+        parameters: dict[str, object] = {"shards": shards.tolist(), **spanned}
         statement = _JOURNAL_OF_SHARDS
-        if is_few := len(wanted) <= _FEW * len(shards):
+        if is_few := len(ids) <= _FEW * len(shards):
             statement = _JOURNAL_OF_FEW
-            asked |= to_wanted(wanted)
-        of_shard = {int(shard): wanted[wanted & (SHARDS - 1) == shard] for shard in shards}
+            parameters |= to_parameters(ids)
+        of_shard = {int(shard): ids[ids & (SHARDS - 1) == shard] for shard in shards}
         if is_few or len(shards) <= _FEW:  # a stream takes twice as many round trips
-            for shard, *sent in await statement.fetch(self._connection, asked):
+            for shard, *sent in await statement.fetch(self._connection, parameters):
                 yield _picked(sent, of_shard[shard], span)
             return
-        async for shard, *sent in statement.stream(self._connection, asked, at_once=_BUFFERED_ROWS):
+        async for shard, *sent in statement.stream(
+            self._connection, parameters, at_once=_BUFFERED_ROWS
+        ):
             yield _picked(sent, of_shard[shard], span)
 
 
-def _picked(sent: Sequence[bytes], wanted: Int64s, span: TimeRange) -> Columns:
+def _picked(sent: Sequence[bytes], ids: Int64s, span: TimeRange) -> Columns:
     part = from_packed(sent)
-    return part.picked(is_among(part.series_ids, wanted)).within(span)
+    return part.picked(is_among(part.series_ids, ids)).within(span)

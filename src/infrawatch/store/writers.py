@@ -41,8 +41,8 @@ _CLOCK = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 _REACHED = text("""
 SELECT count(*)
-FROM unnest(CAST(:writers AS bigint[]), CAST(:seqs AS bigint[])) AS wanted (writer, seq)
-JOIN writers USING (writer) WHERE writers.last_seq >= wanted.seq
+FROM unnest(CAST(:writers AS bigint[]), CAST(:seqs AS bigint[])) AS requested (writer, seq)
+JOIN writers USING (writer) WHERE writers.last_seq >= requested.seq
 """)
 
 
@@ -101,6 +101,6 @@ class WriterRepository:
 
     async def has_reached(self, cursor: Cursor) -> bool:
         """Whether every commit up to the cursor is visible in this snapshot."""
-        wanted = {"writers": list(cursor.seqs), "seqs": list(cursor.seqs.values())}
-        answer = await self._connection.execute(_REACHED, wanted)
+        parameters = {"writers": list(cursor.seqs), "seqs": list(cursor.seqs.values())}
+        answer = await self._connection.execute(_REACHED, parameters)
         return bool(answer.scalar_one() == len(cursor.seqs))

@@ -81,9 +81,9 @@ class AuditRepository:
         self, tenant_id: int | None, *, before: datetime, limit: int
     ) -> Sequence[AuditEntry]:
         """Return entries from before a time, newest first, of one tenant or of all."""
-        wanted = {"before": before, "limit": limit}
+        parameters = {"before": before, "limit": limit}
         if tenant_id is None:
-            rows = await self._connection.execute(_LIST_ALL, wanted)
+            rows = await self._connection.execute(_LIST_ALL, parameters)
         else:
-            rows = await self._connection.execute(_LIST_TENANT, {**wanted, "tenant": tenant_id})
+            rows = await self._connection.execute(_LIST_TENANT, {**parameters, "tenant": tenant_id})
         return [AuditEntry(*row) for row in rows]

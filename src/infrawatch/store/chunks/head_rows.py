@@ -13,7 +13,7 @@ from infrawatch.store.chunks.codec import WINDOW_US, cut
 from infrawatch.store.columns import copy
 from infrawatch.store.columns.bits import from_bits, to_bits, to_head, to_odd, to_sent
 from infrawatch.store.columns.ragged import Runs, are_first
-from infrawatch.store.selection.requested_ids import MAY_HOLD, NEAR_WANTED, block_of
+from infrawatch.store.selection.requested_ids import CANDIDATE_ROWS, MAY_HOLD, block_of
 
 HEAD_COLUMNS = (
     "generation",
@@ -39,9 +39,9 @@ HEAD_FIELDS = ", ".join(f"string_agg({field}, '')" for field in _SENT)
 """The same columns of all selected rows `k`, concatenated in the order PostgreSQL reads them."""
 
 _MANY = 32
-"""Up to this many wanted series of a block, only their runs are sent; beyond it, whole rows.
+"""Up to this many requested series of a block, only their runs are sent; beyond it, whole rows.
 
-Finding each run takes longer the more series are wanted.
+Finding each run takes longer the more series are requested.
 """
 
 
@@ -49,19 +49,19 @@ def _id_of(run: str) -> str:
     return f"CAST(substring(k.runs FROM 256 * ({run}) + 1 FOR 64) AS bigint)"
 
 
-# When few series of a block are wanted, only their runs are cut out of the rows, which mostly hold
+# If few series of a block are requested, only their runs are cut out of the rows, which mostly hold
 # other series. Series created together have consecutive ids, so the id gives the position of the
 # run if a row has as many runs as there are ids between its first and last; otherwise all its runs
 # are examined. CASE keeps PostgreSQL from testing first, and needlessly, whether a row may hold a
-# wanted series at all.
-HEAD_OF_WANTED = f"""
+# requested series at all.
+HEAD_OF_REQUESTED = f"""
 SELECT k.generation, k.window_at, k.start_at, k.end_at, part.*
-{NEAR_WANTED.format(table="chunks_head")}
+{CANDIDATE_ROWS.format(table="chunks_head")}
 CROSS JOIN LATERAL (
     SELECT k.runs, k.times, k."values"
-    WHERE CASE WHEN cardinality(wanted.ids) > {_MANY} THEN {MAY_HOLD} END
+    WHERE CASE WHEN cardinality(requested.ids) > {_MANY} THEN {MAY_HOLD} END
     UNION ALL
-    SELECT CAST(told AS bit varying), CAST(CASE
+    SELECT CAST(numbers AS bit varying), CAST(CASE
             WHEN step_us < 0
             THEN substring(k.times FROM CAST(-63 - 64 * step_us AS integer) FOR 64 * count)
             ELSE B'' END AS bit varying),
@@ -76,22 +76,22 @@ CROSS JOIN LATERAL (
             FROM (
                 SELECT id, CAST((id - k.first_id) / {SHARDS} AS integer) AS place,
                     length(k.runs) / 256 AS runs
-                FROM (SELECT unnest(wanted.ids) AS id) AS every
+                FROM (SELECT unnest(requested.ids) AS id) AS every
                 WHERE id BETWEEN k.first_id AND k.last_id
             ) AS guessed
             OFFSET 0
         ) AS placed
     ) AS looked_at
     CROSS JOIN LATERAL (
-        SELECT substring(k.runs FROM 256 * r + 1 FOR 256) AS told,
+        SELECT substring(k.runs FROM 256 * r + 1 FOR 256) AS numbers,
             CAST(substring(k.runs FROM 256 * r + 65 FOR 32) AS integer) AS first,
             CAST(substring(k.runs FROM 256 * r + 97 FOR 32) AS integer) AS count,
             CAST(substring(k.runs FROM 256 * r + 193 FOR 64) AS bigint) AS step_us
     ) AS run
-    WHERE cardinality(wanted.ids) <= {_MANY} AND {_id_of("r")} = id
+    WHERE cardinality(requested.ids) <= {_MANY} AND {_id_of("r")} = id
 ) AS part
 """
-"""Rows `k` for `HEAD_FIELDS`, whole or in part, with all runs of the wanted series."""
+"""Rows `k` for `HEAD_FIELDS`, whole or in part, with all runs of the requested series."""
 
 _ROW_HEAD = struct.Struct(">h iq iq iq iq iq iq iq ii ih")
 """The number of fields, then the fields before the samples, each preceded by its length."""
@@ -183,9 +183,9 @@ def to_copy(columns: Columns, generation: int) -> Iterator[copy.Piece]:
         extreme.reduceat(times, starts).tolist() for extreme in (np.minimum, np.maximum)
     )
     odd = to_odd(bits, starts)
-    told = _told(sorted_, rows)
+    run_numbers = _run_numbers(sorted_, rows)
     uneven = times[runs.picked(steps_us < 0).positions()]
-    sent_runs, sent_times, sent_values = (to_bits(one) for one in (told, uneven, bits))
+    sent_runs, sent_times, sent_values = (to_bits(one) for one in (run_numbers, uneven, bits))
     windows_at = (keys[2] * WINDOW_US - copy.PG_EPOCH_US).tolist()
     firsts = ids[starts].tolist()
     for number, row in enumerate(rows):
@@ -204,8 +204,8 @@ def to_copy(columns: Columns, generation: int) -> Iterator[copy.Piece]:
 
 def from_row(fields: Sequence[bytes | None]) -> HeadSamples:
     """Decode the result of `HEAD_FIELDS`, whose fields are all NULL if there were no rows."""
-    told, times, values = map(from_bits, fields)
-    ids, counts, firsts, steps = told.reshape(-1, _RUN).T
+    run_numbers, times, values = map(from_bits, fields)
+    ids, counts, firsts, steps = run_numbers.reshape(-1, _RUN).T
     runs = Runs.of(counts & (1 << _COUNT_BITS) - 1)
     times_us = runs.spread(firsts + copy.PG_EPOCH_US - steps * runs.starts)
     times_us += runs.spread(steps) * np.arange(runs.total)
@@ -264,7 +264,7 @@ def _rows(parts: _Runs) -> list[_Row]:
     return rows
 
 
-def _told(parts: _Runs, rows: Sequence[_Row]) -> Int64s:
+def _run_numbers(parts: _Runs, rows: Sequence[_Row]) -> Int64s:
     """Return the numbers of the column `runs`, run by run."""
     (ids, times_us, _), runs, _, steps_us = parts
     sizes = [row.runs.stop - row.runs.start for row in rows]

@@ -52,28 +52,28 @@ WHERE total - weight < :most_samples
 _TAKE_HEAD = text(f"""
 DELETE FROM chunks_head k
 USING unnest(CAST(:shards AS smallint[]), CAST(:blocks AS bigint[]),
-    CAST(:windows AS timestamptz[])) AS wanted (shard, block, at)
-WHERE k.shard = wanted.shard AND k.block = wanted.block AND k.window_at = wanted.at
+    CAST(:windows AS timestamptz[])) AS requested (shard, block, at)
+WHERE k.shard = requested.shard AND k.block = requested.block AND k.window_at = requested.at
 RETURNING k.generation, {HEAD_ROW}
 """)
 
 # Numbers are sent as the text of an array: asyncpg takes a microsecond per element of a list.
-WANTED_WINDOWS = f"""
+REQUESTED_WINDOWS = f"""
 (
     SELECT CAST(id & {SHARDS - 1} AS smallint) AS shard, id AS series_id,
         timestamptz '1970-01-01 00:00Z' + us * interval '1 microsecond' AS at
     FROM unnest(CAST(CAST(:ids AS text) AS bigint[]), CAST(CAST(:starts AS text) AS bigint[]))
-        AS told (id, us)
-) AS wanted
+        AS series_window (id, us)
+) AS requested
 """
 
 # One index descent per window, in the partitions of these days only.
 _TAKE_CLOSED = text(f"""
 WITH taken AS (
     DELETE FROM chunks c
-    USING {WANTED_WINDOWS}
-    WHERE c.shard = wanted.shard AND c.series_id = wanted.series_id
-        AND c.start_at >= wanted.at AND c.start_at < wanted.at + interval '2 hours'
+    USING {REQUESTED_WINDOWS}
+    WHERE c.shard = requested.shard AND c.series_id = requested.series_id
+        AND c.start_at >= requested.at AND c.start_at < requested.at + interval '2 hours'
         AND c.start_at >= :first AND c.start_at < :end
     RETURNING c.*
 )
@@ -122,7 +122,7 @@ class Windows(NamedTuple):
         return cls(ids[is_first], starts_us[is_first])
 
     def to_parameters(self) -> dict[str, object]:
-        """Return the parameters of `WANTED_WINDOWS`, and the span of these windows."""
+        """Return the parameters of `REQUESTED_WINDOWS`, and the span of these windows."""
         return {
             "ids": copy.to_array_text(self.ids),
             "starts": copy.to_array_text(self.starts_us),
@@ -160,9 +160,9 @@ class MergeRepository:
         Stops once they may yield `most_samples`, but finds at least one if there is any.
         """
         shard, block, at = after or (shards[0] - 1, 0, until)
-        wanted = {"shard": shard, "block": block, "at": at, "last": shards[-1], "until": until}
+        parameters = {"shard": shard, "block": block, "at": at, "last": shards[-1], "until": until}
         bounds = {"most_rows": _MOST_ROWS, "most_samples": most_samples}
-        found = (await self._connection.execute(_NEXT_BLOCKS, wanted | bounds)).one()
+        found = (await self._connection.execute(_NEXT_BLOCKS, parameters | bounds)).one()
         return Blocks(*(one or () for one in found))
 
     async def take(self, blocks: Blocks, arriving: Sequence[HeadSamples] = ()) -> Taken:
@@ -170,8 +170,12 @@ class MergeRepository:
 
         Their series are those in the head and those in `arriving`.
         """
-        wanted = {"shards": blocks.shards, "blocks": blocks.numbers, "windows": blocks.starts_at}
-        rows = (await self._connection.execute(_TAKE_HEAD, wanted)).all()
+        parameters = {
+            "shards": blocks.shards,
+            "blocks": blocks.numbers,
+            "windows": blocks.starts_at,
+        }
+        rows = (await self._connection.execute(_TAKE_HEAD, parameters)).all()
         # Later generations come last, so that their samples take precedence.
         rows = sorted(rows, key=itemgetter(0))
         head = from_head([b"".join(row[field] for row in rows) for field in (1, 2, 3)])

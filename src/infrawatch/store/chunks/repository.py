@@ -8,7 +8,7 @@ from infrawatch.model.samples import Columns, Int64s, is_among
 from infrawatch.model.timerange import TimeRange, from_us
 from infrawatch.store.chunks import head_rows
 from infrawatch.store.chunks.codec import MAX_SAMPLES, WINDOW_US, Chunks, blocks, decode
-from infrawatch.store.chunks.head_rows import HEAD_COLUMNS, HEAD_FIELDS, HEAD_OF_WANTED
+from infrawatch.store.chunks.head_rows import HEAD_COLUMNS, HEAD_FIELDS, HEAD_OF_REQUESTED
 from infrawatch.store.chunks.rows import (
     CHUNK_COLUMNS,
     CHUNK_FIELDS,
@@ -18,7 +18,7 @@ from infrawatch.store.chunks.rows import (
 )
 from infrawatch.store.columns import copy
 from infrawatch.store.connections import to_driver
-from infrawatch.store.selection.requested_ids import ARRAY_OF_WANTED, BLOCKS_OF_WANTED, to_wanted
+from infrawatch.store.selection.requested_ids import REQUESTED_ROWS, REQUESTED_SERIES, to_parameters
 from infrawatch.store.statements import Statement
 
 _CHUNKS_AT_ONCE = 20_000
@@ -35,17 +35,17 @@ _MOST_WINDOWS = 400
 # One index descent per series and daily partition that overlaps the span; a chunk begins at most
 # one window before its last sample.
 _CLOSED = f"""
-SELECT k.* {ARRAY_OF_WANTED} JOIN chunks k USING (shard, series_id)
+SELECT k.* {REQUESTED_SERIES} JOIN chunks k USING (shard, series_id)
 WHERE k.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.start_at < :end
     AND k.end_at >= :start
 """
 
 # The newest chunk of each series: partitions are tried from the latest day back.
 _NEWEST = f"""
-SELECT k.* {ARRAY_OF_WANTED}
+SELECT k.* {REQUESTED_SERIES}
 CROSS JOIN LATERAL (
     SELECT * FROM chunks c
-    WHERE c.shard = wanted.shard AND c.series_id = wanted.series_id
+    WHERE c.shard = requested.shard AND c.series_id = requested.series_id
         AND c.start_at > CAST(:start AS timestamptz) - interval '2 hours' AND c.start_at < :end
     ORDER BY c.start_at DESC LIMIT 1
 ) AS k
@@ -58,7 +58,7 @@ SELECT closed.*, head.*
 FROM (SELECT {CHUNK_FIELDS} FROM ({{closed}}) AS k) AS closed
 CROSS JOIN (
     SELECT {HEAD_FIELDS} FROM (
-        {HEAD_OF_WANTED}
+        {HEAD_OF_REQUESTED}
         WHERE k.window_at > CAST(:start AS timestamptz) - interval '2 hours'
             AND k.window_at < :end AND k.start_at < :end AND k.end_at >= :start
         ORDER BY k.generation
@@ -74,12 +74,12 @@ SELECT substr(array_send(array_agg(series_id)), 21), substr(array_send(array_agg
 FROM (
     SELECT series_id, min(start_at) AS first, max(end_at) AS last
     FROM (
-        SELECT series_id, k.start_at, k.end_at {ARRAY_OF_WANTED}
+        SELECT series_id, k.start_at, k.end_at {REQUESTED_SERIES}
         JOIN chunks k USING (shard, series_id)
         UNION ALL
-        SELECT r.series_id, r.start_at, r.end_at {BLOCKS_OF_WANTED.format(table="chunks_head")}
+        SELECT r.series_id, r.start_at, r.end_at {REQUESTED_ROWS.format(table="chunks_head")}
         CROSS JOIN LATERAL head_runs(k.runs, k.times) AS r
-        WHERE r.series_id = ANY (wanted.ids)
+        WHERE r.series_id = ANY (requested.ids)
     ) AS every
     GROUP BY series_id
 ) AS ends
@@ -117,7 +117,7 @@ class ChunkRepository:
 
     async def find_ends(self, ids: Int64s) -> tuple[Int64s, Int64s, Int64s]:
         """Return the ids of series in chunks or head, and their first and last times in µs."""
-        [sent] = await _ENDS.fetch(self._connection, to_wanted(ids))
+        [sent] = await _ENDS.fetch(self._connection, to_parameters(ids))
         series_ids, first, last = (copy.from_joined_elements(one or b"") for one in sent)
         return series_ids, first + copy.PG_EPOCH_US, last + copy.PG_EPOCH_US
 
@@ -139,7 +139,7 @@ class ChunkRepository:
     ) -> tuple[Chunks, Columns]:
         """Return the chunks, and the samples of the head in the span."""
         spanned = {"start": from_us(span.start_us), "end": from_us(span.end_us)}
-        [fields] = await statement.fetch(self._connection, {**to_wanted(ids), **spanned})
+        [fields] = await statement.fetch(self._connection, {**to_parameters(ids), **spanned})
         closed, head = from_row(fields[:CHUNK_FIELDS_SENT]), fields[CHUNK_FIELDS_SENT:]
         if head[0] is None:
             return closed, Columns.empty()

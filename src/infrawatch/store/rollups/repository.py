@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Int64s, is_among
 from infrawatch.model.timerange import TimeRange, from_us, to_us
-from infrawatch.store.chunks.merging import WANTED_WINDOWS, Windows
+from infrawatch.store.chunks.merging import REQUESTED_WINDOWS, Windows
 from infrawatch.store.columns import copy
 from infrawatch.store.journal import UNCOMPACTED
 from infrawatch.store.rollups.bucket_packing import pack_buckets, unpack_buckets
 from infrawatch.store.rollups.buckets import Buckets, Resolution
 from infrawatch.store.rollups.rows import ROLLUP_COLUMNS, ROLLUP_FIELDS, from_row, to_copy
-from infrawatch.store.selection.requested_ids import BLOCK_BITS, BLOCKS_OF_WANTED, to_wanted
+from infrawatch.store.selection.requested_ids import BLOCK_BITS, REQUESTED_ROWS, to_parameters
 
 _SERIES_ROWS_AT_ONCE = 30_000
 """Series times rows read per statement: 20 MB, and at most 700,000 buckets."""
@@ -24,10 +24,10 @@ _SERIES_ROWS_AT_ONCE = 30_000
 # One index descent per series and row, in the partitions of these months only.
 _TAKE = f"""
 WITH taken AS (
-    DELETE FROM {{table}} r USING {WANTED_WINDOWS}
-    WHERE r.shard = wanted.shard AND r.block = wanted.series_id >> {BLOCK_BITS}
-        AND r.start_at = wanted.at
-        AND r.first_id <= wanted.series_id AND r.last_id >= wanted.series_id
+    DELETE FROM {{table}} r USING {REQUESTED_WINDOWS}
+    WHERE r.shard = requested.shard AND r.block = requested.series_id >> {BLOCK_BITS}
+        AND r.start_at = requested.at
+        AND r.first_id <= requested.series_id AND r.last_id >= requested.series_id
         AND r.start_at >= :first AND r.start_at < :end
     RETURNING r.*
 )
@@ -36,7 +36,7 @@ SELECT {ROLLUP_FIELDS} FROM taken AS k
 
 _READ = f"""
 SELECT {ROLLUP_FIELDS} FROM (
-    SELECT k.* {BLOCKS_OF_WANTED}
+    SELECT k.* {REQUESTED_ROWS}
     WHERE k.start_at > CAST(:start AS timestamptz) - interval '{{row_s}} seconds'
         AND k.start_at < :end
 ) AS k
@@ -44,7 +44,7 @@ SELECT {ROLLUP_FIELDS} FROM (
 
 # Windows not merged yet, of any series in the rows: rows of the journal do not tell them apart.
 _OPEN = text(f"""
-SELECT k.window_at AS at {BLOCKS_OF_WANTED.format(table="chunks_head")}
+SELECT k.window_at AS at {REQUESTED_ROWS.format(table="chunks_head")}
 WHERE k.window_at > CAST(:start AS timestamptz) - interval '2 hours' AND k.window_at < :end
 UNION
 SELECT generate_series(
@@ -66,8 +66,7 @@ class RollupRepository:
     async def take(self, windows: Windows) -> Buckets:
         """Remove the rows that hold these windows; return all their buckets, other series' too."""
         rows = Windows.of(*windows, self._resolution.row_us)
-        wanted = rows.to_parameters()
-        answer = await self._connection.execute(self._statement(_TAKE), wanted)
+        answer = await self._connection.execute(self._statement(_TAKE), rows.to_parameters())
         return unpack_buckets(from_row(answer.one()), self._resolution.bucket_us)
 
     async def append(self, buckets: Buckets) -> None:
@@ -80,16 +79,16 @@ class RollupRepository:
         rows = (span.end_us - span.start_us) // self._resolution.row_us + 2
         size = max(_SERIES_ROWS_AT_ONCE // rows, 1)
         for start in range(0, len(ids), size):
-            wanted = ids[start : start + size]
-            answer = await self._connection.execute(self._statement(_READ), _wanted(wanted, span))
+            some = ids[start : start + size]
+            answer = await self._connection.execute(self._statement(_READ), _parameters(some, span))
             packed = from_row(answer.one())
-            found = packed.picked(np.flatnonzero(is_among(packed.series_ids, wanted)))
+            found = packed.picked(np.flatnonzero(is_among(packed.series_ids, some)))
             part = unpack_buckets(found, self._resolution.bucket_us)
             yield part.picked((part.times_us >= span.start_us) & (part.times_us < span.end_us))
 
     async def find_open_windows(self, ids: Int64s, span: TimeRange) -> Int64s:
         """Return the starts of windows that overlap the span and have samples not merged yet."""
-        found = (await self._connection.execute(_OPEN, _wanted(ids, span))).scalars()
+        found = (await self._connection.execute(_OPEN, _parameters(ids, span))).scalars()
         return np.array([to_us(one) for one in found], np.int64)
 
     def _statement(self, pattern: str) -> TextClause:
@@ -101,10 +100,10 @@ def _packed(buckets: Buckets, bucket_us: int) -> bytes:
     return to_copy(pack_buckets(buckets, bucket_us))
 
 
-def _wanted(ids: Int64s, span: TimeRange) -> dict[str, object]:
+def _parameters(ids: Int64s, span: TimeRange) -> dict[str, object]:
     return {
         "shards": np.unique(ids & (SHARDS - 1)).tolist(),
-        **to_wanted(ids),
+        **to_parameters(ids),
         "start": from_us(span.start_us),
         "end": from_us(span.end_us),
     }

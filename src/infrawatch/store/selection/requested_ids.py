@@ -7,33 +7,35 @@ from infrawatch.store.columns.copy import to_array_text
 BLOCK_BITS = 15
 """Low bits of an id that a block spans, six of them the shard: up to 512 series of one shard."""
 
-ARRAY_OF_WANTED = f"""
+REQUESTED_SERIES = f"""
 FROM (
     SELECT CAST(id & {SHARDS - 1} AS smallint) AS shard, id AS series_id
     FROM unnest(CAST(CAST(:ids AS text) AS bigint[])) AS id
-) AS wanted
+) AS requested
 """
 
-NEAR_WANTED = f"""
+CANDIDATE_ROWS = f"""
 FROM (
     SELECT CAST(id & {SHARDS - 1} AS smallint) AS shard, id >> {BLOCK_BITS} AS block,
         min(id) AS first, max(id) AS last, array_agg(id) AS ids
     FROM unnest(CAST(CAST(:ids AS text) AS bigint[])) AS id
     GROUP BY 1, 2
-) AS wanted
-JOIN {{table}} k ON k.shard = wanted.shard AND k.block = wanted.block
-    AND k.first_id <= wanted.last AND k.last_id >= wanted.first
+) AS requested
+JOIN {{table}} k ON k.shard = requested.shard AND k.block = requested.block
+    AND k.first_id <= requested.last AND k.last_id >= requested.first
 """
-"""Rows of several series of a block, from `first_id` to `last_id`, that may hold wanted ones."""
+"""Rows of several series of a block, from `first_id` to `last_id`, that may hold requested ones."""
 
-MAY_HOLD = "EXISTS (SELECT FROM unnest(wanted.ids) AS id WHERE id BETWEEN k.first_id AND k.last_id)"
-"""A stricter test of such a row: a wanted id lies between its first and last id."""
+MAY_HOLD = (
+    "EXISTS (SELECT FROM unnest(requested.ids) AS id WHERE id BETWEEN k.first_id AND k.last_id)"
+)
+"""A stricter test of such a row: a requested id lies between its first and last id."""
 
-BLOCKS_OF_WANTED = f"{NEAR_WANTED} AND {MAY_HOLD}"
+REQUESTED_ROWS = f"{CANDIDATE_ROWS} AND {MAY_HOLD}"
 
 
-def to_wanted(ids: Int64s) -> dict[str, object]:
-    """Return the parameters of `ARRAY_OF_WANTED` and `BLOCKS_OF_WANTED`."""
+def to_parameters(ids: Int64s) -> dict[str, object]:
+    """Return the parameters of `REQUESTED_SERIES` and `REQUESTED_ROWS`."""
     return {"ids": to_array_text(ids)}
 
 

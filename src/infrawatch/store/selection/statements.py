@@ -15,7 +15,7 @@ from infrawatch.store.statements import Statement
 PAGE = 2_000
 """Series per page: as many of the longest label sets as fit into a string."""
 
-_REMEMBERED = 64
+_CACHED = 64
 """Cached statements: selectors of the same shape have the same conditions."""
 
 _SENT_IDS = "substr(array_send(array_agg(id)), 21)"
@@ -33,7 +33,7 @@ def to_series(page: Sequence[Any]) -> Iterator[Series]:
     )
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED)
 def next_of(conditions: str) -> Statement:
     """Select the last id and the count of the next `size` series of any tenant, and the matches."""
     return Statement.of(f"""
@@ -44,42 +44,42 @@ SELECT (SELECT max(id) FROM next), (SELECT count(*) FROM next), {_SENT}
 FROM (
     SELECT id, metric, CAST(labels AS text) AS labels FROM next
     WHERE tenant_id = :tenant {conditions} ORDER BY id
-) AS meant
+) AS matching
 """)
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED)
 def ids_of(conditions: str) -> Statement:
     """Select the ids of the series that match conditions, in order, as one value."""
     return Statement.of(f"""
-{_meant("id", conditions)}
-SELECT {_SENT_IDS} FROM (SELECT id FROM meant ORDER BY id LIMIT :limit) AS selected
+{_matching("id", conditions)}
+SELECT {_SENT_IDS} FROM (SELECT id FROM matching ORDER BY id LIMIT :limit) AS selected
 """)
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED)
 def named_of(conditions: str) -> Statement:
     """Select the series that match conditions, one page per row."""
     return Statement.of(f"""
-{_meant("id, metric, labels", conditions)}
+{_matching("id, metric, labels", conditions)}
 SELECT {_SENT}
 FROM (
     SELECT id, metric, CAST(labels AS text) AS labels,
         (row_number() OVER (ORDER BY id) - 1) / {PAGE} AS page
-    FROM meant ORDER BY id
+    FROM matching ORDER BY id
 ) AS selected
 GROUP BY page ORDER BY page
 """)
 
 
-def _meant(columns: str, conditions: str) -> str:
+def _matching(columns: str, conditions: str) -> str:
     """Find matching series in a CTE, materialized if there are conditions.
 
     For an unknown LIMIT PostgreSQL would otherwise scan all series in order of their ids.
     """
     materialized = "MATERIALIZED" if conditions else "NOT MATERIALIZED"
     return f"""
-WITH meant AS {materialized} (
+WITH matching AS {materialized} (
     SELECT {columns} FROM series WHERE tenant_id = :tenant AND id > :after {conditions}
 )
 """
@@ -89,9 +89,9 @@ WITH meant AS {materialized} (
 NAMED = Statement.of(f"""
 SELECT {_SENT}
 FROM (
-    SELECT s.id, s.metric, CAST(s.labels AS text) AS labels, (wanted.place - 1) / {PAGE} AS page
-    FROM unnest(CAST(CAST(:ids AS text) AS bigint[])) WITH ORDINALITY AS wanted (id, place)
-    JOIN series s ON s.id = wanted.id AND s.shard = CAST(wanted.id & {SHARDS - 1} AS smallint)
+    SELECT s.id, s.metric, CAST(s.labels AS text) AS labels, (requested.place - 1) / {PAGE} AS page
+    FROM unnest(CAST(CAST(:ids AS text) AS bigint[])) WITH ORDINALITY AS requested (id, place)
+    JOIN series s ON s.id = requested.id AND s.shard = CAST(requested.id & {SHARDS - 1} AS smallint)
 ) AS selected
 GROUP BY page
 """)
