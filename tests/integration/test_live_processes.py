@@ -11,7 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 from redis.asyncio import Redis
+from serving_live import live_server
 from serving_two import details, push_and_see, two_servers, until_bus
+from structlog.testing import capture_logs
 from viewing import metric, now_ms, push, until, viewing
 
 from infrawatch.embedded.valkey import valkey_running
@@ -112,6 +114,21 @@ async def test_what_redis_does_not_deliver_comes_from_the_journal(
         await push_and_see(servers, viewer, picture, range(30))
     assert sorted(picture.values()) == list(range(30))
     assert picture.gaps == []
+
+
+async def test_the_log_says_once_why_redis_is_of_no_use(database_url: str, redis_url: str) -> None:
+    wrong = re.sub(r":[^:@]+@", ":wrong@", redis_url)
+    with capture_logs() as lines:
+        async with live_server(database_url, redis_url=wrong) as url, viewing(url) as viewer:
+            await viewer.subscribe("m")
+
+            async def has_tried_again() -> bool:
+                return await metric(url, "infrawatch_bus_errors_total") >= 3
+
+            await until(has_tried_again)
+
+    [lost] = [line for line in lines if line["event"] == "bus_lost"]
+    assert "password" in lost["reason"]
 
 
 async def test_nonsense_on_the_bus_is_counted_and_forgotten(

@@ -55,6 +55,7 @@ class Bus:
         self._on_entry = on_entry
         self._outgoing: deque[Entry] = deque(maxlen=MAX_WAITING)
         self._arrived = asyncio.Event()
+        self._logged: set[str] = set()  # why Redis was lost, since it was last connected
         self.is_connected = False
 
     def publish(self, entry: Entry) -> None:
@@ -90,8 +91,7 @@ class Bus:
                 async with finder.connected() as node:
                     await self._listen(node)
             except REDIS_ERRORS as error:
-                if self.is_connected:
-                    log.warning("bus_lost", reason=str(error) or type(error).__name__)
+                self._log_loss(str(error) or type(error).__name__)
                 self._telemetry.bus_errors.inc()
                 self.is_connected = False
                 await asyncio.sleep(RECONNECT_S)
@@ -118,8 +118,15 @@ class Bus:
                 if not self.is_connected:
                     log.info("bus_connected")
                     self.is_connected = True
+                    self._logged.clear()
                 if message["type"] in ("message", "smessage"):
                     self._take(message["data"])
+
+    def _log_loss(self, reason: str) -> None:
+        """Log each reason once, as attempts go on every second."""
+        if reason not in self._logged:
+            self._logged.add(reason)
+            log.warning("bus_lost", reason=reason)
 
     def _take(self, packed: object) -> None:
         try:
