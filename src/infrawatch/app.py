@@ -45,7 +45,8 @@ from infrawatch.live.pipeline import LiveOptions, Pipeline
 from infrawatch.live.subscription import Live
 from infrawatch.model.timerange import now_us
 from infrawatch.query import router as query
-from infrawatch.query.plan import Reader, ReadLimits
+from infrawatch.query.limits import ReadLimits
+from infrawatch.query.plan import Reader
 from infrawatch.query.promql import router as promql
 from infrawatch.runtime import settle, stop, vital
 from infrawatch.settings import Settings

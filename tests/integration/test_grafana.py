@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 from pushing import now_ms
+from sqlalchemy import text
+
+from infrawatch.store.database import Database
 
 EMPTY: list[tuple[str, Any]] = [
     ("rules", {"groups": []}),
@@ -86,6 +89,31 @@ async def test_how_old_a_sample_may_be_is_the_askers_choice(client: AsyncClient)
     wrong = await client.get("/api/v1/query", params=asked | {"lookback_delta": "soon"})
     assert wrong.status_code == 400
     assert wrong.json()["error"].startswith("lookback_delta: 'soon' is not a duration")
+
+
+async def test_a_query_takes_no_longer_than_its_timeout(
+    client: AsyncClient, database: Database
+) -> None:
+    asked = {"query": "up", "timeout": "200ms"}
+    ranged = asked | {"start": "-5m", "end": "now", "step": "60"}
+    async with database.writing() as connection:
+        await connection.execute(text("LOCK TABLE series"))
+        late = await client.get("/api/v1/query", params=asked)
+        late_too = await client.post("/api/v1/query_range", data=ranged)
+    for answer in (late, late_too):
+        assert (answer.status_code, answer.json()["errorType"]) == (503, "timeout")
+        assert "the query's timeout (0.2 s)" in answer.json()["error"]
+
+    assert (await client.get("/api/v1/query", params=asked | {"timeout": ""})).status_code == 200
+    wrong = await client.get("/api/v1/query", params=asked | {"timeout": "soon"})
+    assert (wrong.status_code, wrong.json()["errorType"]) == (400, "bad_data")
+
+
+async def test_an_empty_parameter_is_one_left_out(client: AsyncClient) -> None:
+    empty = {"query": "1", "time": "", "lookback_delta": "", "limit": ""}
+    assert (await client.get("/api/v1/query", params=empty)).status_code == 200
+    names = {"start": "", "end": ""}
+    assert (await client.get("/api/v1/labels", params=names)).status_code == 200
 
 
 @pytest.mark.parametrize(("method", "where"), [("GET", "params"), ("POST", "data")])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from httpx import AsyncClient
 from pushing import batch, find_values, now_ms, push, push_lines, series
+from viewing import metric, until
 
 from infrawatch.ingest.schemas import MAX_BATCH_SAMPLES
 from infrawatch.model.cursor import Cursor
@@ -295,6 +296,19 @@ async def test_head_says_what_get_would_without_its_body(
     assert without.headers["content-type"] == answer.headers["content-type"]
     assert without.content == b""
     assert (await shared_client.put("/v1/samples")).headers["allow"] == "GET, HEAD, POST"
+
+
+async def test_head_of_a_stream_ends_with_its_headers(
+    shared_client: AsyncClient, shared_server: str
+) -> None:
+    answer = await shared_client.head("/v1/live/sse", params={"match": "up"})
+
+    async def nobody_follows() -> bool:
+        return await metric(shared_server, "infrawatch_live_subscriptions") == 0
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    await until(nobody_follows)
 
 
 async def test_errors_are_told_in_the_order_of_the_batch(shared_client: AsyncClient) -> None:

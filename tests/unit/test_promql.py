@@ -23,7 +23,7 @@ from infrawatch.errors import (
 from infrawatch.model.samples import STALE_NAN_BITS, Columns
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.model.timerange import US
-from infrawatch.query.plan import ReadLimits
+from infrawatch.query.limits import ReadLimits
 from infrawatch.query.promql.answers import Result, encode, to_texts
 from infrawatch.query.promql.evaluation import Evaluation
 from infrawatch.query.promql.moments import QueryTimes, find_needs

@@ -4,21 +4,18 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import partial
 from itertools import chain, repeat
 from typing import TypeVar
 from uuid import UUID
 
-from infrawatch.access.limits.limiter import UNLIMITED, Budget
 from infrawatch.errors import DeadlineExceeded, InvalidCursor, QueryTooBroad
-from infrawatch.model.cursor import Cursor
 from infrawatch.model.samples import is_stale
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange
 from infrawatch.query.aggregate import lookback_us
 from infrawatch.query.grouping import Ranges
+from infrawatch.query.limits import QueryContext, ReadLimits
 from infrawatch.query.ranges import RangeQuery, from_buckets, from_stored
 from infrawatch.query.results import SampleStream, SelectedSamples, SeriesExtent
 from infrawatch.query.rolled import find_resolution, is_rolled_up
@@ -44,32 +41,6 @@ _PAUSES_S = (0.02, 0.04, 0.08, 0.16, 0.32)
 
 
 _Answer = TypeVar("_Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class QueryContext:
-    """The tenant and budget of a query, and the write that must be visible before it runs."""
-
-    tenant_id: int
-    wait_for: Cursor | None = None
-    budget: Budget = UNLIMITED
-
-
-@dataclass(frozen=True, slots=True)
-class ReadLimits:
-    """Limits on what one query may read."""
-
-    series: int
-    samples: int
-    deadline: timedelta
-
-    def within(self, budget: Budget) -> "ReadLimits":
-        """These limits, or those of a budget where they are tighter."""
-        return replace(
-            self,
-            series=min(self.series, budget.series or self.series),
-            samples=min(self.samples, budget.samples or self.samples),
-        )
 
 
 class Reader:
@@ -172,8 +143,8 @@ class Reader:
         return found
 
     def limits_of(self, context: QueryContext) -> ReadLimits:
-        """The limits of one query in this context."""
-        return self._limits.within(context.budget)
+        """The limits of one query in this context, with the time that is left to it."""
+        return self._limits.within(context)
 
     async def range(self, context: QueryContext, query: RangeQuery) -> Ranges:
         """One value per step of each series, or of each group of series.
@@ -216,7 +187,9 @@ class Reader:
         """Run a computation, in a thread if it takes long."""
         return work() if numbers <= _OFF_LOOP_SAMPLES else await self.in_thread(numbers, work)
 
-    async def in_thread(self, numbers: int, work: Callable[[], _Answer]) -> _Answer:
+    async def in_thread(
+        self, numbers: int, work: Callable[[], _Answer], limits: ReadLimits | None = None
+    ) -> _Answer:
         """Run a computation in a thread; only a few large ones run at the same time.
 
         Raises:
@@ -224,11 +197,12 @@ class Reader:
         """
         if numbers <= _OFF_LOOP_SAMPLES:
             return await asyncio.to_thread(work)
+        limits = limits or self._limits
         try:
-            async with asyncio.timeout(self._limits.deadline.total_seconds()):
+            async with asyncio.timeout(limits.deadline.total_seconds()):
                 await self._large.acquire()
         except TimeoutError:
-            raise self._too_late("other large queries are not answered") from None
+            raise _too_late("other large queries are not answered", limits) from None
         try:
             return await asyncio.to_thread(work)
         finally:
@@ -259,12 +233,14 @@ class Reader:
             raise InvalidCursor(
                 "the cursor comes from another database: use one that this server gave you"
             )
-        most = self.limits_of(context).samples
+        limits = self.limits_of(context)
         try:
-            async with asyncio.timeout(self._limits.deadline.total_seconds()):
+            async with asyncio.timeout(limits.deadline.total_seconds()):
                 for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
                     async with self._database.reading() as connection:
-                        snapshot = Snapshot.on(connection, context.tenant_id, most, self._catalog)
+                        snapshot = Snapshot.on(
+                            connection, context.tenant_id, limits.samples, self._catalog
+                        )
                         if awaited is None or await snapshot.writers.has_reached(awaited):
                             awaited = None
                             yield snapshot
@@ -272,13 +248,11 @@ class Reader:
                     await asyncio.sleep(pause_s)
         except TimeoutError:
             what = "there is no answer" if awaited is None else "the write of wait_for is not here"
-            raise self._too_late(what) from None
+            raise _too_late(what, limits) from None
 
-    def _too_late(self, what: str) -> DeadlineExceeded:
-        deadline_s = self._limits.deadline.total_seconds()
-        return DeadlineExceeded(
-            f"{what} within INFRAWATCH_READ_DEADLINE ({deadline_s:g} s): ask for less, or try again"
-        )
+
+def _too_late(what: str, limits: ReadLimits) -> DeadlineExceeded:
+    return DeadlineExceeded(f"{what} within {limits.deadline_name}: ask for less, or try again")
 
 
 async def _read_buckets(

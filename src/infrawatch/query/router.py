@@ -26,7 +26,8 @@ from infrawatch.query import encoding, schemas
 from infrawatch.query.across import Across
 from infrawatch.query.formats import FORMATS, wanted_format
 from infrawatch.query.functions import Function
-from infrawatch.query.plan import QueryContext, Reader
+from infrawatch.query.limits import QueryContext
+from infrawatch.query.plan import Reader
 from infrawatch.query.ranges import RangeQuery
 from infrawatch.query.rolled import from_whole_bucket
 from infrawatch.query.steps import Steps

@@ -13,7 +13,7 @@ from infrawatch.errors import CannotEvaluate, DeadlineExceeded, QueryTooBroad
 from infrawatch.model.samples import Float64s, Int64s, is_stale
 from infrawatch.model.selector import METRIC_LABEL, Operator, Selector, to_selector
 from infrawatch.model.timerange import US
-from infrawatch.query.plan import ReadLimits
+from infrawatch.query.limits import ReadLimits
 from infrawatch.query.promql import aggregations, calls, operators
 from infrawatch.query.promql.answers import Value
 from infrawatch.query.promql.moments import QueryTimes, length_us
@@ -59,8 +59,7 @@ class Evaluation:
                 return self._value(expression.expr, moments_us)
         if monotonic() > self._ends:
             raise DeadlineExceeded(
-                f"there is no answer within INFRAWATCH_READ_DEADLINE "
-                f"({self._limits.deadline.total_seconds():g} s): ask for less"
+                f"there is no answer within {self._limits.deadline_name}: ask for less"
             )
         evaluate = self._BY_TYPE.get(type(expression))
         if evaluate is None:

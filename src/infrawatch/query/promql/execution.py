@@ -9,7 +9,8 @@ import promql_parser as promql
 from infrawatch.errors import InvalidQuery
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.query.aggregate import series_in
-from infrawatch.query.plan import QueryContext, Reader, ReadLimits
+from infrawatch.query.limits import QueryContext, ReadLimits
+from infrawatch.query.plan import Reader
 from infrawatch.query.promql.answers import Result
 from infrawatch.query.promql.evaluation import Evaluation
 from infrawatch.query.promql.moments import QueryTimes, find_needs
@@ -41,7 +42,7 @@ async def run_query(
     )
     limits = reader.limits_of(context)
     evaluate = partial(_evaluated, expression, found, times, limits, is_range=is_range)
-    return await reader.in_thread(values, evaluate)
+    return await reader.in_thread(values, evaluate, limits)
 
 
 def _evaluated(

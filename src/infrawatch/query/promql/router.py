@@ -4,6 +4,8 @@ Source: Prometheus, "HTTP API".
 """
 
 import re
+from dataclasses import replace
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Annotated
 
@@ -22,7 +24,8 @@ from infrawatch.model.timerange import (
     parse_time,
 )
 from infrawatch.query.encoding import in_pieces
-from infrawatch.query.plan import MAX_STEPS, QueryContext, Reader
+from infrawatch.query.limits import QueryContext
+from infrawatch.query.plan import MAX_STEPS, Reader
 from infrawatch.query.promql import schemas, unsupported
 from infrawatch.query.promql.answers import encode
 from infrawatch.query.promql.endpoint import RESPONSES, PrometheusRoute
@@ -208,6 +211,9 @@ async def _answer(
     *,
     is_range: bool,
 ) -> Response:
+    if parameters.timeout is not None:
+        timeout = timedelta(microseconds=parse_step(parameters.timeout, "timeout"))
+        context = replace(context, timeout=timeout)
     result = await run_query(reader, context, parameters.query, times, is_range=is_range)
     pieces = in_pieces(encode(result, parameters.limit or None))
     return PiecesResponse(pieces, "application/json")

@@ -17,7 +17,10 @@ Query = Annotated[
     ),
 ]
 Time = Annotated[str, Field(description=_TIME, max_length=100)]
-MaybeTime = Annotated[str | None, Field(description=_TIME, max_length=100)]
+# Prometheus' own API takes an empty parameter for one that is left out.
+_MaybeEmpty = BeforeValidator(lambda value: None if value == "" else value)
+_Short = Annotated[str, Field(max_length=100)]
+MaybeTime = Annotated[_Short | None, _MaybeEmpty, Field(description=_TIME)]
 Selectors = Annotated[
     list[str],
     Field(
@@ -36,10 +39,17 @@ Limit = Annotated[
 
 
 Lookback = Annotated[
-    str | None,
+    _Short | None,
+    _MaybeEmpty,
+    Field(description="How old a sample may be that stands for its series; without, `5m`."),
+]
+
+Timeout = Annotated[
+    _Short | None,
+    _MaybeEmpty,
     Field(
-        description="How old a sample may be that stands for its series; without, `5m`.",
-        max_length=100,
+        description="How long the query may take; INFRAWATCH_READ_DEADLINE at most.",
+        examples=["10s"],
     ),
 ]
 
@@ -50,6 +60,7 @@ class InstantParameters(BaseModel):
     query: Query
     time: MaybeTime = None
     lookback_delta: Lookback = None
+    timeout: Timeout = None
     limit: Limit = 0
 
 
@@ -63,6 +74,7 @@ class RangeParameters(BaseModel):
         str, Field(description="A duration, or seconds.", max_length=100, examples=["30s"])
     ]
     lookback_delta: Lookback = None
+    timeout: Timeout = None
     limit: Limit = 0
 
 
