@@ -270,14 +270,11 @@ def _to_response(pieces: Pieces, numbers: int, media_type: str) -> Response:
     return PiecesResponse(pieces, media_type)
 
 
-_MOST_DIGITS = 19
-
-
 def _page_start(cursor: str | None) -> int:
     if cursor is None:
         return 0
     # int() refuses text of thousands of digits.
-    is_number = cursor.isascii() and cursor.isdigit() and len(cursor) <= _MOST_DIGITS
+    is_number = cursor.isascii() and cursor.isdigit() and len(cursor) <= len(str(2**63))
     if not is_number or int(cursor) >= 2**63:
         raise InvalidCursor("this is not a `next_cursor`; pass on what an answer gave you")
     return int(cursor)
