@@ -35,7 +35,7 @@ from infrawatch.ingest.protocols.exposition import router as exposition
 from infrawatch.ingest.protocols.influx import router as influx
 from infrawatch.ingest.protocols.otlp import router as otlp
 from infrawatch.ingest.protocols.remote_write import router as remote_write
-from infrawatch.ingest.scheduling.admission import Admit, UnderWay
+from infrawatch.ingest.scheduling.admission import AdmissionControl, InFlight
 from infrawatch.ingest.schemas import openapi_components
 from infrawatch.ingest.series.cache import SeriesCache
 from infrawatch.ingest.writer import GroupWriter, OnCommitted
@@ -118,7 +118,9 @@ def create_app(settings: Settings) -> FastAPI:
     is_off = settings.authentication == "off"
     browsers.install(app, telemetry, settings.cors_origins, is_loopback_only=is_off)
     problems.install(app)
-    app.add_middleware(Admit, under_way=UnderWay(settings.write_backlog_bytes, telemetry))
+    app.add_middleware(
+        AdmissionControl, in_flight=InFlight(settings.write_backlog_bytes, telemetry)
+    )
     app.add_middleware(CountRequests, telemetry=telemetry)
     app.add_middleware(RateLimitHeaders)
     app.add_middleware(RequestIds)

@@ -155,8 +155,8 @@ def describe(document: dict[str, Any], *, is_loopback_only: bool) -> None:
 
 def _describe_operation(operation: dict[str, Any], *, is_named: bool) -> None:
     answers = operation["responses"]
-    said = answers.get("422", {}).get("content", {}).get("application/json", {})
-    if said.get("schema") == _FASTAPIS_OWN:
+    inferred = answers.get("422", {}).get("content", {}).get("application/json", {})
+    if inferred.get("schema") == _FASTAPIS_OWN:
         answers["422"] = to_answer("A parameter does not fit.", ParameterProblem)
     if is_named:
         answers.setdefault("404", to_answer("Nothing can be called that."))
@@ -164,8 +164,8 @@ def _describe_operation(operation: dict[str, Any], *, is_named: bool) -> None:
         answers.setdefault("413", to_answer("The body is too large."))
     for status, description in _OF_CONNECTIONS.items():
         answer = to_answer(description)
-        said = answers.setdefault(status, answer)
-        said.setdefault("content", {}).setdefault(MEDIA_TYPE, answer["content"][MEDIA_TYPE])
+        described = answers.setdefault(status, answer)
+        described.setdefault("content", {}).setdefault(MEDIA_TYPE, answer["content"][MEDIA_TYPE])
 
 
 def to_answer(description: str, *models: type[Problem]) -> dict[str, Any]:
@@ -173,6 +173,11 @@ def to_answer(description: str, *models: type[Problem]) -> dict[str, Any]:
     references = [{"$ref": f"#/components/schemas/{one.__name__}"} for one in models or (Problem,)]
     schema = references[0] if len(references) == 1 else {"anyOf": references}
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+def to_invalid_input(error: RequestValidationError) -> InvalidInput:
+    """Join FastAPI's validation errors into one, for protocols whose errors are a single text."""
+    return InvalidInput("; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors()))
 
 
 async def _ours(_request: Request, error: Exception) -> Response:
@@ -191,8 +196,8 @@ async def _invalid(_request: Request, error: Exception) -> Response:
         }
         for found in error.errors()[:100]
     ]
-    told = "; ".join(f"{one['parameter']}: {one['detail']}" for one in errors[:3])
-    return to_response(InvalidInput(f"a parameter does not fit: {told}"), {"errors": errors})
+    first = "; ".join(f"{one['parameter']}: {one['detail']}" for one in errors[:3])
+    return to_response(InvalidInput(f"a parameter does not fit: {first}"), {"errors": errors})
 
 
 async def _routing(request: Request, error: Exception) -> Response:

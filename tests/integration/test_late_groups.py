@@ -14,7 +14,7 @@ from pushing import find_values, now_ms, push, series
 from serving_process import serving_process
 from sqlalchemy import text
 
-from infrawatch.ingest.writer import LATE_S, _Turn
+from infrawatch.ingest.writer import LATE_S, _WriterState
 from infrawatch.store.database import Database
 
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
@@ -51,21 +51,21 @@ async def test_who_came_late_comes_again_as_another_writer(
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long_ago = datetime(2001, 1, 1, tzinfo=UTC)
-    latest = _Turn.latest
-    turns: list[_Turn] = []
+    latest = _WriterState.latest
+    turns: list[_WriterState] = []
 
-    def late_at_first(turn: _Turn) -> datetime:
+    def late_at_first(turn: _WriterState) -> datetime:
         turns.append(turn)
         return long_ago if len(turns) == 1 else latest(turn)
 
-    monkeypatch.setattr(_Turn, "latest", late_at_first)
+    monkeypatch.setattr(_WriterState, "latest", late_at_first)
     async with serving(database_url) as url, AsyncClient(base_url=url, timeout=60) as client:
         assert (await push(client, series("late", [1, 1]), precision="s")).status_code == 422
         assert (await push(client, series("late", [now_ms(), 1]))).status_code == 200
         assert len({turn.writer for turn in turns}) == 2
         assert execute(database_url, "SELECT count(*), min(seq) FROM journal") == "1|1"
 
-        monkeypatch.setattr(_Turn, "latest", lambda _turn: long_ago)
+        monkeypatch.setattr(_WriterState, "latest", lambda _turn: long_ago)
         answer = await push(client, series("late", [now_ms(), 2]))
         assert answer.status_code == 503
         assert answer.headers["retry-after"]

@@ -7,7 +7,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from infrawatch.errors import Overloaded
 from infrawatch.ingest.scheduling import admission
-from infrawatch.ingest.scheduling.admission import HOLD, PROMPT_S, Admit, UnderWay
+from infrawatch.ingest.scheduling.admission import HOLD, PROMPT_S, AdmissionControl, InFlight
 from infrawatch.telemetry import Telemetry
 
 MIB = 1024 * 1024
@@ -22,89 +22,89 @@ POST = {
 
 
 @pytest.fixture
-def under_way() -> UnderWay:
-    return UnderWay(MOST, Telemetry())
+def in_flight() -> InFlight:
+    return InFlight(MOST, Telemetry())
 
 
-def is_refused(under_way: UnderWay, sender: str = ONE) -> bool:
+def is_refused(in_flight: InFlight, sender: str = ONE) -> bool:
     try:
-        under_way.begin(sender)
+        in_flight.begin(sender)
     except Overloaded:
         return True
     return False
 
 
-def fill(under_way: UnderWay) -> None:
+def fill(in_flight: InFlight) -> None:
     """Let there be as many bytes under way as there may be, in requests of half a mebibyte."""
-    for _ in range(2 * under_way.limit_bytes // MIB):
-        under_way.receive(ONE, MIB // 2, 0)
+    for _ in range(2 * in_flight.limit_bytes // MIB):
+        in_flight.receive(ONE, MIB // 2, 0)
 
 
-def test_requests_are_refused_while_too_many_bytes_are_under_way(under_way: UnderWay) -> None:
-    assert not is_refused(under_way)
+def test_requests_are_refused_while_too_many_bytes_are_under_way(in_flight: InFlight) -> None:
+    assert not is_refused(in_flight)
 
-    fill(under_way)
+    fill(in_flight)
 
-    assert is_refused(under_way)
-    under_way.leave(ONE, MIB // 2)
-    assert not is_refused(under_way)
+    assert is_refused(in_flight)
+    in_flight.leave(ONE, MIB // 2)
+    assert not is_refused(in_flight)
 
 
-def test_one_large_body_turns_nobody_else_away(under_way: UnderWay) -> None:
+def test_one_large_body_turns_nobody_else_away(in_flight: InFlight) -> None:
     own = 0
-    under_way.limit_bytes = MIB  # the least there is
+    in_flight.limit_bytes = MIB  # the least there is
     for _ in range(MOST // MIB):
-        under_way.receive(ONE, MIB, own)
+        in_flight.receive(ONE, MIB, own)
         own += MIB
 
-    assert not is_refused(under_way)
-    under_way.leave(ONE, own)
-    fill(under_way)
-    assert is_refused(under_way), "what it counted for is forgotten with it, and not more"
+    assert not is_refused(in_flight)
+    in_flight.leave(ONE, own)
+    fill(in_flight)
+    assert is_refused(in_flight), "what it counted for is forgotten with it, and not more"
 
 
-def test_what_one_sends_turns_no_other_away(under_way: UnderWay) -> None:
-    fill(under_way)
+def test_what_one_sends_turns_no_other_away(in_flight: InFlight) -> None:
+    fill(in_flight)
 
-    assert is_refused(under_way, ONE)
-    assert not is_refused(under_way, OTHER)
-    under_way.receive(OTHER, under_way.limit_bytes // 2, 0)
-    assert is_refused(under_way, OTHER), "it has its half now"
-    under_way.leave(OTHER, under_way.limit_bytes // 2)
-    assert not is_refused(under_way, OTHER)
+    assert is_refused(in_flight, ONE)
+    assert not is_refused(in_flight, OTHER)
+    in_flight.receive(OTHER, in_flight.limit_bytes // 2, 0)
+    assert is_refused(in_flight, OTHER), "it has its half now"
+    in_flight.leave(OTHER, in_flight.limit_bytes // 2)
+    assert not is_refused(in_flight, OTHER)
 
 
-def test_what_one_sends_leaves_others_their_share_of_memory(under_way: UnderWay) -> None:
-    under_way.receive(ONE, MOST, 0)
-    for receive in (under_way.receive, under_way.hold):
+def test_what_one_sends_leaves_others_their_share_of_memory(in_flight: InFlight) -> None:
+    in_flight.receive(ONE, MOST, 0)
+    for receive in (in_flight.receive, in_flight.hold):
         receive(OTHER, MOST // 4, 0)
-    for receive in (under_way.receive, under_way.hold):
+    for receive in (in_flight.receive, in_flight.hold):
         with pytest.raises(Overloaded):
             receive(OTHER, 1, 0)
 
 
-def test_one_body_may_be_larger_than_the_bound_but_not_many(under_way: UnderWay) -> None:
-    under_way.receive(ONE, MOST, 0)
-    under_way.receive(ONE, MIB, MOST)
+def test_one_body_may_be_larger_than_the_bound_but_not_many(in_flight: InFlight) -> None:
+    in_flight.receive(ONE, MOST, 0)
+    in_flight.receive(ONE, MIB, MOST)
 
     with pytest.raises(Overloaded):
-        under_way.receive(ONE, 1, 0)
+        in_flight.receive(ONE, 1, 0)
 
-    assert under_way.bytes == MOST + MIB, "what was refused is not counted"
+    assert in_flight.bytes == MOST + MIB, "what was refused is not counted"
 
 
 def test_while_answers_are_late_fewer_may_be_under_way(
-    under_way: UnderWay, monkeypatch: pytest.MonkeyPatch
+    in_flight: InFlight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 0.0
     monkeypatch.setattr(admission, "monotonic", lambda: clock)
-    before = under_way.limit_bytes
+    before = in_flight.limit_bytes
     limits = []
     for _ in range(20):
         clock += PROMPT_S * 1.1
-        under_way.answer(MIB, 4 * PROMPT_S)
-        under_way.answer(MIB, 4 * PROMPT_S)  # of the same second, so it tells nothing new
-        limits.append(under_way.limit_bytes)
+        in_flight.answer(MIB, 4 * PROMPT_S)
+        in_flight.answer(MIB, 4 * PROMPT_S)  # of the same second, so it tells nothing new
+        limits.append(in_flight.limit_bytes)
 
     assert limits[0] == before // 2
     assert limits == sorted(limits, reverse=True)
@@ -112,29 +112,29 @@ def test_while_answers_are_late_fewer_may_be_under_way(
 
 
 def test_when_it_is_needed_and_answers_are_prompt_more_may_be_under_way(
-    under_way: UnderWay,
+    in_flight: InFlight,
 ) -> None:
-    before = under_way.limit_bytes
-    under_way.answer(MIB, 0.1)
-    assert under_way.limit_bytes == before, "nobody knows how many would be answered promptly"
+    before = in_flight.limit_bytes
+    in_flight.answer(MIB, 0.1)
+    assert in_flight.limit_bytes == before, "nobody knows how many would be answered promptly"
 
-    under_way.receive(ONE, MOST, 0)
+    in_flight.receive(ONE, MOST, 0)
     for _ in range(1_000):
-        under_way.answer(MIB, 0.1)
+        in_flight.answer(MIB, 0.1)
 
-    assert under_way.limit_bytes == MOST
+    assert in_flight.limit_bytes == MOST
 
 
 @given(st.lists(st.tuples(st.integers(0, MOST), st.floats(0, 100)), max_size=50))
 def test_the_limit_stays_within_its_bounds(answers: list[tuple[int, float]]) -> None:
-    under_way = UnderWay(MOST, Telemetry())
-    under_way.receive(ONE, MOST, 0)
+    in_flight = InFlight(MOST, Telemetry())
+    in_flight.receive(ONE, MOST, 0)
     for size, took_s in answers:
-        under_way.answer(size, took_s)
-        assert MIB <= under_way.limit_bytes <= MOST
+        in_flight.answer(size, took_s)
+        assert MIB <= in_flight.limit_bytes <= MOST
 
 
-async def ask(under_way: UnderWay, app: object, pieces: list[bytes]) -> list[Message]:
+async def ask(in_flight: InFlight, app: object, pieces: list[bytes]) -> list[Message]:
     """Send a request of so many pieces; gives what was answered."""
     bodies = iter(pieces)
     answered: list[Message] = []
@@ -146,63 +146,63 @@ async def ask(under_way: UnderWay, app: object, pieces: list[bytes]) -> list[Mes
     async def send(message: Message) -> None:
         answered.append(message)
 
-    await Admit(app, under_way)(dict(POST), receive, send)  # type: ignore[arg-type]  # of any shape
+    await AdmissionControl(app, in_flight)(dict(POST), receive, send)  # type: ignore[arg-type]  # of any shape
     return answered
 
 
-async def test_bytes_are_under_way_until_the_request_is_answered(under_way: UnderWay) -> None:
+async def test_bytes_are_under_way_until_the_request_is_answered(in_flight: InFlight) -> None:
     seen = []
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
         for _ in range(2):
             await receive()
-            seen.append(under_way.bytes)
+            seen.append(in_flight.bytes)
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    [answer] = await ask(under_way, app, [b"abc", b"de"])
+    [answer] = await ask(in_flight, app, [b"abc", b"de"])
 
     assert answer["status"] == 200
     assert seen == [3, 5]
-    assert under_way.bytes == 0
+    assert in_flight.bytes == 0
 
 
-async def test_a_request_that_fails_is_forgotten_too(under_way: UnderWay) -> None:
+async def test_a_request_that_fails_is_forgotten_too(in_flight: InFlight) -> None:
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
         await receive()
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        await ask(under_way, app, [b"abc"])
+        await ask(in_flight, app, [b"abc"])
 
-    assert under_way.bytes == 0
+    assert in_flight.bytes == 0
 
 
-async def test_what_is_refused_is_not_read(under_way: UnderWay) -> None:
+async def test_what_is_refused_is_not_read(in_flight: InFlight) -> None:
     async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
         pytest.fail("it was let through")
 
-    fill(under_way)
+    fill(in_flight)
 
-    start, _ = await ask(under_way, app, [])
+    start, _ = await ask(in_flight, app, [])
 
     assert start["status"] == 503
     assert int(dict(start["headers"])[b"retry-after"]) > 0
 
 
-async def test_what_is_held_beside_a_body_counts_for_the_others(under_way: UnderWay) -> None:
+async def test_what_is_held_beside_a_body_counts_for_the_others(in_flight: InFlight) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         scope[HOLD](2 * MOST)  # alone, it may
         with pytest.raises(Overloaded):
-            under_way.hold(ONE, 1, 0)
+            in_flight.hold(ONE, 1, 0)
         with pytest.raises(Overloaded):
-            under_way.receive(ONE, 1, 0)
+            in_flight.receive(ONE, 1, 0)
         scope[HOLD](-MOST - 1)
-        under_way.hold(ONE, 1, 0)
-        under_way.hold(ONE, -1, 0)
+        in_flight.hold(ONE, 1, 0)
+        in_flight.hold(ONE, -1, 0)
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    [answer] = await ask(under_way, app, [b""])
+    [answer] = await ask(in_flight, app, [b""])
 
     assert answer["status"] == 200
-    assert (under_way.bytes, under_way.held_bytes) == (0, 0)
+    assert (in_flight.bytes, in_flight.held_bytes) == (0, 0)

@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 
 from infrawatch.access.needs import Needs
-from infrawatch.errors import InfraWatchError, InvalidInput
+from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.intake import Intake
-from infrawatch.problems import to_response
+from infrawatch.problems import to_invalid_input, to_response
 
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 ToAnswer = Callable[[Request, InfraWatchError], Response]
@@ -52,8 +52,8 @@ class IngestRoute(APIRoute):
         self._needs = _find_needs(self)
 
         @lru_cache(_QUERIES)
-        def read(said: tuple[tuple[str, str], ...]) -> Arguments | None:
-            found, errors = request_params_to_args(fields, QueryParams(list(said)))
+        def read(pairs: tuple[tuple[str, str], ...]) -> Arguments | None:
+            found, errors = request_params_to_args(fields, QueryParams(list(pairs)))
             return None if errors else found
 
         self._read = read
@@ -65,10 +65,10 @@ class IngestRoute(APIRoute):
         if not query:
             return {}
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-        said = tuple(pair for pair in pairs if pair[0] in self._names)
-        if not self.is_foreign and len(pairs) > len(dict(said)):
+        declared = tuple(pair for pair in pairs if pair[0] in self._names)
+        if not self.is_foreign and len(pairs) > len(dict(declared)):
             return None
-        return self._read(said)
+        return self._read(declared)
 
     async def answer(self, request: Request, arguments: Arguments) -> Response:
         """Call the endpoint."""
@@ -99,16 +99,15 @@ def answering_with(to_answer: ToAnswer) -> type[APIRoute]:
         def get_route_handler(self) -> Handle:
             handle = super().get_route_handler()
 
-            async def handle_in_own_words(request: Request) -> Response:
+            async def answer_errors(request: Request) -> Response:
                 try:
                     return await handle(request)
                 except InfraWatchError as error:
                     return to_answer(request, error)
                 except RequestValidationError as error:
-                    reasons = (f"{found['loc'][-1]}: {found['msg']}" for found in error.errors())
-                    return to_answer(request, InvalidInput("; ".join(reasons)))
+                    return to_answer(request, to_invalid_input(error))
 
-            return handle_in_own_words
+            return answer_errors
 
     return Route
 
@@ -150,10 +149,10 @@ def _iter_routes(router: APIRouter) -> Iterable[Any]:
 
 def _find_needs(route: APIRoute) -> Needs | None:
     """The `Needs` of `endpoint(request, principal, …)`; None for endpoints of any other form."""
-    told = route.dependant
-    elsewhere = (told.path_params, told.header_params, told.cookie_params, told.body_params)
+    inputs = route.dependant
+    elsewhere = (inputs.path_params, inputs.header_params, inputs.cookie_params, inputs.body_params)
     if any(elsewhere) or list(signature(route.endpoint).parameters)[:2] != ["request", "principal"]:
         return None
-    is_optional = all(not one.field_info.is_required() for one in told.query_params)
-    calls = [one.call for one in told.dependencies]
+    is_optional = all(not one.field_info.is_required() for one in inputs.query_params)
+    calls = [one.call for one in inputs.dependencies]
     return calls[0] if is_optional and len(calls) == 1 and isinstance(calls[0], Needs) else None

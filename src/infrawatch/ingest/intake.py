@@ -19,7 +19,7 @@ from infrawatch.ingest.series.cache import SeriesCache, Space
 from infrawatch.ingest.series.layouts import Layouts
 from infrawatch.ingest.series.naming import Names, reading_names
 from infrawatch.ingest.series.prefixes import KnownPrefixes
-from infrawatch.ingest.series.quota import Asked, SeriesQuota
+from infrawatch.ingest.series.quota import SeriesQuota, UnknownSeries
 from infrawatch.ingest.series.resolver import Resolver
 from infrawatch.ingest.verdicts import Verdicts
 from infrawatch.ingest.writer import Commit, GroupWriter
@@ -171,8 +171,8 @@ class Intake:
                 if low_priority
                 else await self._read_names(tenant_id, decoded, ids)
             )
-            asked = Asked(tenant_id, decoded, parts)
-            return await self._series_quota.keep_within(most, asked, low_priority)
+            unknown = UnknownSeries(tenant_id, decoded, parts)
+            return await self._series_quota.keep_within(most, unknown, low_priority)
 
     async def _read_names(
         self, tenant_id: int, decoded: Decoded, ids: Sequence[int | None]
@@ -209,18 +209,18 @@ class Intake:
 
     async def _store_metadata(self, tenant_id: int, metadata: Mapping[str, Metadata]) -> None:
         known = self._known_metadata
-        news = {
-            metric: said
-            for metric, said in metadata.items()
-            if known.get((tenant_id, metric)) != hash(said)
+        changed = {
+            metric: one
+            for metric, one in metadata.items()
+            if known.get((tenant_id, metric)) != hash(one)
         }
-        if not news:
+        if not changed:
             return
         async with self._database.writing() as connection:
-            await MetadataRepository(connection, tenant_id).put(news)
+            await MetadataRepository(connection, tenant_id).put(changed)
         if len(known) > _METADATA_REMEMBERED:
             known.clear()
-        known |= {(tenant_id, metric): hash(said) for metric, said in news.items()}
+        known |= {(tenant_id, metric): hash(one) for metric, one in changed.items()}
 
     def _to_columns(self, ids: Ids, decoded: Decoded, kept: Bools | None) -> Columns:
         if isinstance(ids, list):

@@ -56,7 +56,7 @@ class _OutcomeUnknown(StoreUnavailable):
     """A group was sent, but PostgreSQL did not respond."""
 
 
-class _Turn(NamedTuple):
+class _WriterState(NamedTuple):
     """A writer that this process holds, and the seq of its next commit.
 
     `clock` is a lower bound of the database's clock when the local clock read `heard_s`.
@@ -65,11 +65,11 @@ class _Turn(NamedTuple):
     writer: int
     seq: int
     clock: datetime
-    heard_s: float
+    read_s: float
 
     def latest(self) -> datetime:
         """The latest start of a group that is sent now, on the database's clock."""
-        return self.clock + timedelta(seconds=monotonic() - self.heard_s + LATE_S)
+        return self.clock + timedelta(seconds=monotonic() - self.read_s + LATE_S)
 
 
 @dataclass(slots=True, eq=False)
@@ -113,7 +113,7 @@ class GroupWriter:
         self._arrived = asyncio.Event()
         self._is_closed = False
         self._waiting_samples = 0
-        self._turn: _Turn | None = None
+        self._state: _WriterState | None = None
         self._failures = 0
 
     @contextmanager
@@ -226,52 +226,54 @@ class GroupWriter:
 
     async def _commit(self, columns: Columns) -> Commit:
         """Commit one group; if the outcome of an attempt is unknown, determine it."""
-        turn = self._turn
-        if turn is None:
-            turn = await self._within_deadline(self._register)
-        self._turn = None  # held again only once the outcome of the commit is known
+        state = self._state
+        if state is None:
+            state = await self._within_deadline(self._register)
+        self._state = None  # held again only once the outcome of the commit is known
         try:
-            return await self._attempt(turn, columns)
+            return await self._attempt(state, columns)
         except _OutcomeUnknown:
-            log.warning("commit_outcome_unknown", writer=turn.writer, seq=turn.seq)
-            commit = await self._within_deadline(lambda: self._find_out(turn, columns))
+            log.warning("commit_outcome_unknown", writer=state.writer, seq=state.seq)
+            commit = await self._within_deadline(lambda: self._find_out(state, columns))
             if commit is not None:
                 return commit
         except Fenced:
-            log.warning("writer_was_fenced", writer=turn.writer)
+            log.warning("writer_was_fenced", writer=state.writer)
         try:
             return await self._attempt(await self._within_deadline(self._register), columns)
         except Fenced as error:
             raise StoreUnavailable("not committed: PostgreSQL began too late") from error
 
-    async def _attempt(self, turn: _Turn, columns: Columns) -> Commit:
+    async def _attempt(self, state: _WriterState, columns: Columns) -> Commit:
         is_sent = False
         try:
             async with asyncio.timeout(self._deadline_s), self._database.committing() as connection:
                 is_sent = True
                 at_us = await JournalRepository(connection).append(
-                    turn.writer, turn.seq, columns, not_after=turn.latest()
+                    state.writer, state.seq, columns, not_after=state.latest()
                 )
         except (StoreUnavailable, DeadlineExceeded, TimeoutError) as error:
             if is_sent and not isinstance(error, StoreRefusal | DeadlineExceeded):
                 raise _OutcomeUnknown("PostgreSQL went away while committing") from error
-            self._turn = turn  # nothing was committed, so the seq is free
+            self._state = state  # nothing was committed, so the seq is free
             raise StoreUnavailable(f"not committed: {str(error) or 'too slow'}") from error
-        self._turn = _Turn(turn.writer, turn.seq + 1, from_us(at_us), monotonic())
-        return Commit(turn.writer, turn.seq, at_us)
+        self._state = _WriterState(state.writer, state.seq + 1, from_us(at_us), monotonic())
+        return Commit(state.writer, state.seq, at_us)
 
-    async def _find_out(self, turn: _Turn, columns: Columns) -> Commit | None:
+    async def _find_out(self, state: _WriterState, columns: Columns) -> Commit | None:
         """Fence the writer, and return the group's commit; None if it was not committed."""
         async with self._database.writing() as connection:
-            if await WriterRepository(connection).fence(turn.writer) < turn.seq:
+            if await WriterRepository(connection).fence(state.writer) < state.seq:
                 return None
-            at_us = await JournalRepository(connection).find_arrival(turn.writer, turn.seq, columns)
-            return Commit(turn.writer, turn.seq, at_us)
+            at_us = await JournalRepository(connection).find_arrival(
+                state.writer, state.seq, columns
+            )
+            return Commit(state.writer, state.seq, at_us)
 
-    async def _register(self) -> _Turn:
+    async def _register(self) -> _WriterState:
         async with self._database.writing() as connection:
             writer, clock = await WriterRepository(connection).register()
-        return _Turn(writer, 1, clock, monotonic())
+        return _WriterState(writer, 1, clock, monotonic())
 
     async def _within_deadline(self, work: Callable[[], Awaitable[T]]) -> T:
         try:

@@ -39,7 +39,7 @@ Raises:
 """
 
 
-class UnderWay:
+class InFlight:
     """Bytes of request bodies that are received but not answered, and the limit on them.
 
     The limit adapts to what is answered promptly and never exceeds `most_bytes`: a queue that takes
@@ -56,8 +56,8 @@ class UnderWay:
     def __init__(self, most_bytes: int, telemetry: Telemetry) -> None:
         self.bytes = 0
         self.held_bytes = 0
-        self._crowd_bytes = 0
-        self._of: Counter[str] = Counter()  # by sender, held bytes included, no zeros
+        self._limited_bytes = 0
+        self._by_sender: Counter[str] = Counter()  # by sender, held bytes included, no zeros
         self.limit_bytes = min(_FIRST_BYTES, most_bytes)
         self._most_bytes = most_bytes
         self._telemetry = telemetry
@@ -69,7 +69,7 @@ class UnderWay:
         Raises:
             Overloaded: the limit is reached, and the sender has used its share.
         """
-        if self._crowd_bytes >= self.limit_bytes and self._has_share(sender, self.limit_bytes):
+        if self._limited_bytes >= self.limit_bytes and self._has_share(sender, self.limit_bytes):
             raise self._refusal()
 
     def receive(self, sender: str, size: int, own: int, held: int = 0) -> None:
@@ -81,7 +81,7 @@ class UnderWay:
         others = self.bytes + self.held_bytes - own - held
         if others >= self._most_bytes and self._has_share(sender, self._most_bytes):
             raise self._refusal()
-        self._crowd_bytes += min(own + size, _LARGE_BYTES) - min(own, _LARGE_BYTES)
+        self._limited_bytes += min(own + size, _LARGE_BYTES) - min(own, _LARGE_BYTES)
         self._count(sender, size)
 
     def hold(self, sender: str, size: int, own: int) -> None:
@@ -109,7 +109,7 @@ class UnderWay:
 
     def leave(self, sender: str, size: int, held: int = 0) -> None:
         """Stop counting a request: it has been answered, or its sender has disconnected."""
-        self._crowd_bytes -= min(size, _LARGE_BYTES)
+        self._limited_bytes -= min(size, _LARGE_BYTES)
         self._hold(sender, -held)
         self._count(sender, -size)
 
@@ -119,17 +119,17 @@ class UnderWay:
 
     def _has_share(self, sender: str, most_bytes: int) -> bool:
         """Whether a sender uses at least an equal share of `most_bytes`."""
-        own = self._of.get(sender, 0)
-        return own > 0 and own * len(self._of) >= most_bytes
+        own = self._by_sender.get(sender, 0)
+        return own > 0 and own * len(self._by_sender) >= most_bytes
 
     def _hold(self, sender: str, size: int) -> None:
         self.held_bytes += size
         self._add(sender, size)
 
     def _add(self, sender: str, size: int) -> None:
-        self._of[sender] += size
-        if not self._of[sender]:
-            del self._of[sender]
+        self._by_sender[sender] += size
+        if not self._by_sender[sender]:
+            del self._by_sender[sender]
 
     def _count(self, sender: str, size: int) -> None:
         self._add(sender, size)
@@ -137,16 +137,16 @@ class UnderWay:
         self._telemetry.under_way_bytes.set(self.bytes)
 
 
-class Admit:
+class AdmissionControl:
     """Middleware that refuses requests with bodies while too many bytes are in flight.
 
     It runs before everything that costs time, so its response is the same for every protocol: a
     problem, with a status and a `Retry-After` that all senders understand.
     """
 
-    def __init__(self, app: ASGIApp, under_way: UnderWay) -> None:
+    def __init__(self, app: ASGIApp, in_flight: InFlight) -> None:
         self._app = app
-        self._under_way = under_way
+        self._in_flight = in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
@@ -154,14 +154,14 @@ class Admit:
             return
         sender = _sender_of(HTTPConnection(scope))
         try:
-            self._under_way.begin(sender)
+            self._in_flight.begin(sender)
         except Overloaded as error:
             await to_response(error)(scope, receive, send)
         else:
             await self._admit(sender, scope, receive, send)
 
     async def _admit(self, sender: str, scope: Scope, receive: Receive, send: Send) -> None:
-        under_way = self._under_way
+        in_flight = self._in_flight
         size = held = 0
         received_at: float | None = None
 
@@ -169,7 +169,7 @@ class Admit:
             nonlocal size, received_at
             message = await receive()
             piece = len(message.get("body", b""))
-            under_way.receive(sender, piece, size, held)
+            in_flight.receive(sender, piece, size, held)
             size += piece
             if message["type"] == "http.request" and not message.get("more_body", False):
                 received_at = monotonic()
@@ -177,19 +177,19 @@ class Admit:
 
         def hold(more: int) -> None:
             nonlocal held
-            under_way.hold(sender, more, size + held)
+            in_flight.hold(sender, more, size + held)
             held += more
 
-        async def learning(message: Message) -> None:
+        async def adapting(message: Message) -> None:
             if message["type"] == "http.response.start" and received_at is not None:
-                under_way.answer(size, monotonic() - received_at)
+                in_flight.answer(size, monotonic() - received_at)
             await send(message)
 
         scope[HOLD] = hold
         try:
-            await self._app(scope, counting, learning)
+            await self._app(scope, counting, adapting)
         finally:
-            under_way.leave(sender, size, held)
+            in_flight.leave(sender, size, held)
 
 
 def _sender_of(connection: HTTPConnection) -> str:

@@ -27,7 +27,7 @@ class Space(NamedTuple):
     format: str
 
 
-class _Place(NamedTuple):
+class _SequenceKey(NamedTuple):
     """The cache key of a sequence, which few senders share."""
 
     space: Space
@@ -35,7 +35,7 @@ class _Place(NamedTuple):
     first: Hashable
 
 
-class _Known(NamedTuple):
+class _Sequence(NamedTuple):
     """A sequence of keys and their ids."""
 
     keys: Sequence[Hashable]
@@ -59,7 +59,7 @@ class SeriesCache:
     def __init__(self, max_bytes: int) -> None:
         self.layouts = Layouts(max_bytes // _PARTS)
         self._sequences_left_bytes = max_bytes // _PARTS
-        self._sequences: OrderedDict[_Place, _Known] = OrderedDict()
+        self._sequences: OrderedDict[_SequenceKey, _Sequence] = OrderedDict()
         self._half_bytes = (max_bytes // _PARTS) * (_PARTS - 2) // 2
         self._young_bytes = 0
         self._young: dict[Space, dict[Hashable, int]] = {}
@@ -70,18 +70,18 @@ class SeriesCache:
 
         A list without None is shared between callers and must not be modified.
         """
-        known = self._find_sequence(space, keys)
-        if known is not None:
-            return known.ids
+        sequence = self._find_sequence(space, keys)
+        if sequence is not None:
+            return sequence.ids
         found = self._look_up(space, keys)
         if len(keys) >= _SHORTEST_SEQUENCE and None not in found:
-            self._keep(_Place(space, len(keys), keys[0]), keys, found)
+            self._keep(_SequenceKey(space, len(keys), keys[0]), keys, found)
         return found
 
     def find_column(self, space: Space, keys: Sequence[Hashable]) -> Int64s | None:
         """Return the ids of a sequence that was found completely before; must not be modified."""
-        known = self._find_sequence(space, keys)
-        return None if known is None else known.column
+        sequence = self._find_sequence(space, keys)
+        return None if sequence is None else sequence.column
 
     def add(self, space: Space, key: Hashable, series_id: int) -> None:
         """Add a key whose name has been checked and whose series is committed."""
@@ -91,32 +91,33 @@ class SeriesCache:
             self._old, self._young = self._young, {}
             self._young_bytes = 0
 
-    def _find_sequence(self, space: Space, keys: Sequence[Hashable]) -> _Known | None:
+    def _find_sequence(self, space: Space, keys: Sequence[Hashable]) -> _Sequence | None:
         if len(keys) < _SHORTEST_SEQUENCE:
             return None
-        place = _Place(space, len(keys), keys[0])
-        known = self._sequences.get(place)
-        if known is None or known.keys != keys:
+        place = _SequenceKey(space, len(keys), keys[0])
+        sequence = self._sequences.get(place)
+        if sequence is None or sequence.keys != keys:
             return None
         self._sequences.move_to_end(place)
-        return known
+        return sequence
 
     def _look_up(self, space: Space, keys: Sequence[Hashable]) -> list[int | None]:
         young = self._young.setdefault(space, {})
         found = list(map(young.get, keys))
         if None in found and (old := self._old.get(space)):
             for place, series_id in enumerate(found):
-                if series_id is None and (known := old.get(keys[place])) is not None:
-                    found[place] = known
-                    self.add(space, keys[place], known)
+                if series_id is None and (older := old.get(keys[place])) is not None:
+                    found[place] = older
+                    self.add(space, keys[place], older)
         return found
 
-    def _keep(self, place: _Place, keys: Sequence[Hashable], ids: list[int | None]) -> None:
+    def _keep(self, place: _SequenceKey, keys: Sequence[Hashable], ids: list[int | None]) -> None:
         """Cache a sequence, evicting the least recently used ones."""
         before = self._sequences.pop(place, None)
         held_bytes = _ENTRY_BYTES * len(keys) + sum(map(getsizeof, keys))
         column = np.array(ids, np.int64)
-        self._sequences[place] = _Known(keys[:], ids, column, held_bytes)  # callers may modify keys
+        copied = keys[:]  # callers may modify theirs
+        self._sequences[place] = _Sequence(copied, ids, column, held_bytes)
         self._sequences_left_bytes += (before.held_bytes if before else 0) - held_bytes
         while self._sequences_left_bytes < 0:
             self._sequences_left_bytes += self._sequences.popitem(last=False)[1].held_bytes

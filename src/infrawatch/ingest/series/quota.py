@@ -49,7 +49,7 @@ class _Count:
         return monotonic() - self.refused_at < CALM_AFTER_S
 
 
-class Asked(NamedTuple):
+class UnknownSeries(NamedTuple):
     """The names of the unknown series of a batch, by position, in parts of under a millisecond."""
 
     tenant_id: int
@@ -88,22 +88,22 @@ class SeriesQuota:
             yield LowPriority(self._turn)
 
     async def keep_within(
-        self, most: int, asked: Asked, low_priority: LowPriority | None
+        self, most: int, unknown: UnknownSeries, low_priority: LowPriority | None
     ) -> dict[int, SeriesName]:
         """Return the names that may be resolved; the others get verdicts.
 
         Raises:
             StoreUnavailable: series cannot be looked up or counted now.
         """
-        newcomers, kept = _Newcomers(asked.decoded), dict[int, SeriesName]()
-        while part := await _next_part(asked.parts, low_priority):
+        new_series, kept = _NewSeries(unknown.decoded), dict[int, SeriesName]()
+        while part := await _next_part(unknown.parts, low_priority):
             async with low_priority.piece() if low_priority else nullcontext():
-                new = await self._find_new(asked.tenant_id, part)
-                met = newcomers.meet(new)
-                newcomers.let_in(met, await self._grant(asked.tenant_id, len(met), most))
-                kept |= newcomers.sort(part, new)
-        if newcomers.refuse(most):
-            self._counts[asked.tenant_id].refused_at = monotonic()
+                new = await self._find_new(unknown.tenant_id, part)
+                unseen = new_series.find_unseen(new)
+                new_series.admit(unseen, await self._grant(unknown.tenant_id, len(unseen), most))
+                kept |= new_series.without_refused(part, new)
+        if new_series.refuse(most):
+            self._counts[unknown.tenant_id].refused_at = monotonic()
         return kept
 
     async def _find_new(
@@ -143,36 +143,36 @@ async def _next_part(parts: Iterator[Names], low_priority: LowPriority | None) -
     return together
 
 
-class _Newcomers:
+class _NewSeries:
     """The series of a batch that are not stored: admits some, adds verdicts for the others."""
 
     def __init__(self, decoded: Decoded) -> None:
         self._decoded = decoded
-        self._is_let_in: dict[int, bool] = {}  # by hash, because freeing names takes long
+        self._is_admitted: dict[int, bool] = {}  # by hash, because freeing names takes long
         self._values: defaultdict[str, set[str]] = defaultdict(set)
         self._shown: list[int] = []
         self._others = self._others_samples = 0
 
-    def meet(self, new: Mapping[SeriesName, None]) -> Sequence[SeriesName]:
+    def find_unseen(self, new: Mapping[SeriesName, None]) -> Sequence[SeriesName]:
         """Return the names of a part that were in no earlier part."""
-        return [name for name in new if hash(name) not in self._is_let_in]
+        return [name for name in new if hash(name) not in self._is_admitted]
 
-    def let_in(self, met: Sequence[SeriesName], granted: int) -> None:
+    def admit(self, unseen: Sequence[SeriesName], granted: int) -> None:
         """Admit the first `granted` names."""
-        for number, name in enumerate(met):
-            self._is_let_in[hash(name)] = number < granted
-            if len(self._is_let_in) <= _LOOKED_AT:
+        for number, name in enumerate(unseen):
+            self._is_admitted[hash(name)] = number < granted
+            if len(self._is_admitted) <= _LOOKED_AT:
                 self._values[METRIC_LABEL].add(name.metric)
                 for label, value in name.labels:
                     self._values[label].add(value)
 
-    def sort(
+    def without_refused(
         self, part: Mapping[int, SeriesName], new: Container[SeriesName]
     ) -> dict[int, SeriesName]:
         """Return the names of a part that are stored or were admitted."""
         kept = {}
         for place, name in part.items():
-            if name not in new or self._is_let_in[hash(name)]:
+            if name not in new or self._is_admitted[hash(name)]:
                 kept[place] = name
             elif len(self._shown) < MAX_SHOWN:
                 self._shown.append(place)
@@ -198,10 +198,10 @@ class _Newcomers:
     def _explained(self, most: int) -> str:
         """Explain the refusal; the label with the most values usually is the cause."""
         label = max(self._values, key=lambda one: len(self._values[one]))
-        number = len(self._is_let_in)
-        told = f"{number}" if number <= _LOOKED_AT else f"the first {_LOOKED_AT} of {number}"
+        number = len(self._is_admitted)
+        which = f"{number}" if number <= _LOOKED_AT else f"the first {_LOOKED_AT} of {number}"
         return (
-            f"the tenant may have {most} active series and has them; of {told} new ones here the "
+            f"the tenant may have {most} active series and has them; of {which} new ones here the "
             f"label {label} differs most ({len(self._values[label])} values): leave it out, or "
             "have `infrawatch limits set --active-series` raised"
         )

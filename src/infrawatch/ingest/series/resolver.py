@@ -16,7 +16,7 @@ _AT_ONCE = 250
 """Series created per transaction, which blocks the loop for two milliseconds at a time and lets
 other tenants take their turn soon. A transaction itself costs a tenth of creating this many."""
 
-Wanted = Mapping[Hashable, SeriesName]
+NamesByKey = Mapping[Hashable, SeriesName]
 
 
 class Resolver:
@@ -34,28 +34,28 @@ class Resolver:
         self._turns: defaultdict[Space, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting: defaultdict[Space, dict[Hashable, SeriesName]] = defaultdict(dict)
 
-    async def resolve(self, space: Space, wanted: Wanted) -> Mapping[Hashable, int]:
+    async def resolve(self, space: Space, names: NamesByKey) -> Mapping[Hashable, int]:
         """Return the ids of these names, by key; creates missing series.
 
         Raises:
             StoreUnavailable: the series may or may not be created; retrying is safe.
         """
         waiting = self._waiting[space]
-        waiting |= wanted
+        waiting |= names
         try:
             async with self._turns[space]:
-                return await self._resolve(space, wanted)
+                return await self._resolve(space, names)
         finally:  # if cancelled, these are no longer wanted
-            for key in wanted:
+            for key in names:
                 waiting.pop(key, None)
 
-    async def _resolve(self, space: Space, wanted: Wanted) -> dict[Hashable, int]:
-        keys = list(wanted)
+    async def _resolve(self, space: Space, names: NamesByKey) -> dict[Hashable, int]:
+        keys = list(names)
         known = zip(keys, self._cache.find(space, keys), strict=True)
         ids = {key: series_id for key, series_id in known if series_id is not None}
-        if len(ids) == len(wanted):  # created by the previous request
+        if len(ids) == len(names):  # created by the previous request
             return ids
-        own = {key: name for key, name in wanted.items() if key not in ids}
+        own = {key: name for key, name in names.items() if key not in ids}
         others = ((key, name) for key, name in self._waiting[space].items() if key not in own)
         together = chain(own.items(), list(islice(others, max(0, _AT_ONCE - len(own)))))
         while part := dict(islice(together, _AT_ONCE)):
@@ -63,7 +63,7 @@ class Resolver:
                 ids |= await self._create(space, part)
         return ids
 
-    async def _create(self, space: Space, part: Wanted) -> dict[Hashable, int]:
+    async def _create(self, space: Space, part: NamesByKey) -> dict[Hashable, int]:
         names = list(part.values())
         try:
             resolved = await self._store(space.tenant_id, names)

@@ -17,7 +17,7 @@ from infrawatch.errors import (
     InvalidInput,
     QueryTooBroad,
 )
-from infrawatch.problems import headers_of
+from infrawatch.problems import headers_of, to_invalid_input
 from infrawatch.query.promql.schemas import QueryRefusal
 
 _REFUSAL = {"application/json": {"schema": {"$ref": "#/components/schemas/QueryRefusal"}}}
@@ -48,8 +48,7 @@ class PrometheusRoute(SmallBodyRoute):
             except InfraWatchError as error:
                 return _refused(error)
             except RequestValidationError as error:
-                reasons = (f"{found['loc'][-1]}: {found['msg']}" for found in error.errors())
-                return _refused(InvalidInput("; ".join(reasons)))
+                return _refused(to_invalid_input(error))
 
         return answer_errors_as_prometheus
 
