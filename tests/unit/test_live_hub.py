@@ -180,7 +180,7 @@ async def test_what_a_tenant_follows_is_bounded_and_no_other_tenants_is() -> Non
 async def test_many_topics_look_at_new_series_while_others_have_their_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hubs, "_BREATH_S", 0)
+    monkeypatch.setattr(hubs, "_LONGEST_HOLD_S", 0)
     hub, turns = hub_of(Stored(dict.fromkeys(range(1, 101), (1, "a")))), 0
 
     async def others() -> None:
@@ -239,7 +239,7 @@ def test_the_index_gives_every_topic_exactly_what_it_wants(
         topic = Topic(key("m"))
         topic.learn([Series(one, "m", {}) for one in ids])
         every.append(topic)
-    given_ = {id(topic): part for topic, part in Index(every).wanted(columns(*samples))}
+    given_ = {id(topic): part for topic, part in Index(every).parts_of(columns(*samples))}
     for topic, ids in zip(every, wanted, strict=True):
         part = given_.get(id(topic), OwnPart(Columns.empty()))
         expected = columns(*(sample for sample in samples if sample[0] in ids))

@@ -131,10 +131,10 @@ def test_what_a_snapshot_has_is_left_out_until_something_comes_that_it_has_not()
     frame_builder = _FrameBuilder("a", topic)
     seqs = {1: 6, 2: 5}
     had = update(5, samples(1), writer=2)
-    assert list(frame_builder.news([had], seqs)) == []
+    assert list(frame_builder.update_frames([had], seqs)) == []
 
     earlier = update(7, samples(0), writer=1)  # arrived before `had`, and was committed after it
-    [frame] = frame_builder.news([had, earlier, had], seqs)
+    [frame] = frame_builder.update_frames([had, earlier, had], seqs)
     assert SERVER_FRAME.validate_json(frame).samples == {"1": [(0, 1.0)]}  # type: ignore[union-attr]
 
 

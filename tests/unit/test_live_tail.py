@@ -102,7 +102,7 @@ async def test_lag_grows_while_the_database_cannot_be_asked() -> None:
 
 async def test_a_heartbeat_says_how_long_ago_the_database_was_asked_and_answered() -> None:
     hub, _ = hub_and_tail(Away())
-    hub.know(1, asyncio.get_running_loop().time() - 7)
+    hub.note_applied(1, asyncio.get_running_loop().time() - 7)
     assert from_json(heartbeat_frame(hub))["age_ms"] >= 7_000
-    hub.know(2, asyncio.get_running_loop().time())
+    hub.note_applied(2, asyncio.get_running_loop().time())
     assert from_json(heartbeat_frame(hub))["age_ms"] < 7_000

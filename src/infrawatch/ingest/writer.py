@@ -31,9 +31,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 GATHER_S = 0.005
-"""How long a group waits for the senders of the previous one: no longer than a commit takes on
-most disks. A transaction costs server and database half a millisecond of CPU each, whatever its
-size."""
+"""How long a group waits for the senders of the previous one: no longer than a commit on most disks.
+A transaction of any size costs server and database half a millisecond of CPU each."""
 
 LATE_S = 2.0
 """A group that PostgreSQL starts on later than this after it was sent is not stored: meanwhile its
@@ -265,9 +264,8 @@ class GroupWriter:
         async with self._database.writing() as connection:
             if await WriterRepository(connection).fence(state.writer) < state.seq:
                 return None
-            at_us = await JournalRepository(connection).find_arrival(
-                state.writer, state.seq, columns
-            )
+            journal = JournalRepository(connection)
+            at_us = await journal.find_arrival(state.writer, state.seq, columns)
             return Commit(state.writer, state.seq, at_us)
 
     async def _register(self) -> _WriterState:

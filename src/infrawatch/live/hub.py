@@ -25,9 +25,9 @@ NamesOf = Callable[[Sequence[int]], Awaitable[Sequence[tuple[int, Series]]]]
 """Looks up series by id, of any tenant; gives pairs of tenant id and series."""
 
 
-_BREATH_S = 0.001
-"""How long matching topics with new series may hold the event loop at a time: there may be
-thousands of both."""
+_LONGEST_HOLD_S = 0.001
+"""How long matching topics with new series may hold the event loop: there may be thousands of
+both."""
 
 
 class Start(NamedTuple):
@@ -63,14 +63,14 @@ class Hub:
         self._last_at_us: dict[int, int] = {}
         self.seqs: dict[int, int] = {}
         self.at_us = 0
-        self._known_at_s = 0.0
+        self._checked_at_s = 0.0
         self._activity = asyncio.Event()
         self._is_closed = False
 
     def start(self, start: Start) -> None:
         """Begin at the writers' positions in a snapshot of the database."""
         self.seqs = dict(start.positions.seqs)
-        self.know(start.positions.at_us, asyncio.get_running_loop().time())
+        self.note_applied(start.positions.at_us, asyncio.get_running_loop().time())
         self._last_at_us = dict.fromkeys(start.active, self.at_us)
         self._seen = start.series_ids
         self._recent.clear()
@@ -106,7 +106,7 @@ class Hub:
     ) -> Generator[tuple[Topic, Mailbox], None, None]:
         """Add a mailbox to a topic; the last mailbox to leave removes the topic."""
         if not (self._topics or self.is_active):
-            self._known_at_s = asyncio.get_running_loop().time()  # an idle hub did not ask
+            self._checked_at_s = asyncio.get_running_loop().time()  # an idle hub did not ask
         topic = self._topics.get(key)
         if topic is None:
             topic = self._topics[key] = Topic(key)
@@ -153,7 +153,7 @@ class Hub:
         Raises:
             Unavailable: new series cannot be looked up; the entry was not applied.
         """
-        await self._meet_new_series(entry.columns.series_ids)
+        await self._match_new_series(entry.columns.series_ids)
         self.seqs[entry.writer] = entry.seq
         self._last_at_us[entry.writer] = entry.at_us
         entry = entry._replace(columns=self._recent.add(entry))
@@ -165,16 +165,16 @@ class Hub:
             self._index = Index([topic for topic in topics if not topic.is_loading])
         self._publish(self._index, entry, self.position())
 
-    def know(self, at_us: int, asked_at_s: float) -> None:
+    def note_applied(self, at_us: int, asked_at_s: float) -> None:
         """Record that everything committed until `at_us`, by the database's clock, is applied.
 
         `asked_at_s` is when the database was asked, by the event loop's clock.
         """
-        self.at_us, self._known_at_s = at_us, asked_at_s
+        self.at_us, self._checked_at_s = at_us, asked_at_s
 
-    def unknown_s(self) -> float:
+    def since_check_s(self) -> float:
         """Seconds since the database last reported its commits, by this machine's clock."""
-        return asyncio.get_running_loop().time() - self._known_at_s
+        return asyncio.get_running_loop().time() - self._checked_at_s
 
     def skip(self, writer: int, seq: int) -> None:
         """Continue after entries of a writer that are lost."""
@@ -204,10 +204,10 @@ class Hub:
 
     def _publish(self, index: Index, entry: Entry, position: Position) -> None:
         reached = {entry.writer: entry.seq}
-        for topic, part in index.wanted(entry.columns):
+        for topic, part in index.parts_of(entry.columns):
             topic.publish(Update(reached, part, position))
 
-    async def _meet_new_series(self, series_ids: Int64s) -> None:
+    async def _match_new_series(self, series_ids: Int64s) -> None:
         """Match series seen for the first time against every topic.
 
         This includes topics that wait for their snapshot, which may predate the series.
@@ -219,33 +219,35 @@ class Hub:
         found: defaultdict[int, list[Series]] = defaultdict(list)
         for tenant_id, series in await self._names_of(new.tolist()):
             found[tenant_id].append(series)
-        breath = _Breath()
+        pacer = _Pacer()
         for topic in list(self._topics.values()):
             if topic.key.tenant_id in found:
-                await self._show(topic, found[topic.key.tenant_id], breath)
+                await self._match_series(topic, found[topic.key.tenant_id], pacer)
         self._seen = np.insert(self._seen, np.searchsorted(self._seen, new), new)
 
-    async def _show(self, topic: Topic, all_series: Sequence[Series], breath: "_Breath") -> None:
-        meant = []
+    async def _match_series(
+        self, topic: Topic, all_series: Sequence[Series], pacer: "_Pacer"
+    ) -> None:
+        matching = []
         try:
             for one in all_series:
                 if topic.accepts(one.metric, one.labels):
-                    meant.append(one)
-                await breath.draw()
+                    matching.append(one)
+                await pacer.pause()
         except QueryTooBroad:  # viewers get this error instead of a new snapshot
             topic.lose("slow_viewer")
-        if topic.learn(meant):
+        if topic.learn(matching):
             self._index = None
 
 
-class _Breath:
-    """Yields to the event loop at intervals of `_BREATH_S` during a long loop."""
+class _Pacer:
+    """Yields to the event loop at intervals of `_LONGEST_HOLD_S` during a long loop."""
 
     def __init__(self) -> None:
         self._clock = asyncio.get_running_loop().time
-        self._drawn_at_s = self._clock()
+        self._paused_at_s = self._clock()
 
-    async def draw(self) -> None:
-        if self._clock() - self._drawn_at_s > _BREATH_S:
+    async def pause(self) -> None:
+        if self._clock() - self._paused_at_s > _LONGEST_HOLD_S:
             await asyncio.sleep(0)
-            self._drawn_at_s = self._clock()
+            self._paused_at_s = self._clock()

@@ -63,7 +63,7 @@ class InitialStateReader:
         self._window = replay_window
         self._max_series = max_series
         self._turns = asyncio.Semaphore(AT_ONCE)
-        self._known = SeriesCatalog()  # so that topics share their series objects
+        self._catalog = SeriesCatalog()  # so that topics share their series objects
 
     async def read(self, options: SubscriptionOptions, resume: Cursor | None) -> InitialState:
         """Read the state, retrying while the database is away: a viewer outlives its restart.
@@ -87,7 +87,7 @@ class InitialStateReader:
     async def _read(
         self, journal: JournalRepository, options: SubscriptionOptions, resume: Cursor | None
     ) -> InitialState:
-        snapshot = Snapshot.on(journal.connection, options.tenant_id, MAX_SAMPLES, self._known)
+        snapshot = Snapshot.on(journal.connection, options.tenant_id, MAX_SAMPLES, self._catalog)
         seqs, at_us = await snapshot.writers.positions(self._window)
         position = Position(self._epoch, at_us, seqs)
         series = await snapshot.series.select(options.selector, limit=self._max_series + 1)
@@ -99,14 +99,14 @@ class InitialStateReader:
         ids = np.array([one.id for one in series], np.int64)
         lost = None
         if resume is not None:
-            lost = await self._why_not(journal, resume)
+            lost = await self._why_not_resumable(journal, resume)
             missed = None if lost else await _replayed(journal, resume, ids)
             if missed is not None:
                 return InitialState(series, position, missed, is_resumed=True)
             lost = lost or "slow_viewer"
         return InitialState(series, position, await _samples(snapshot, options, ids), lost=lost)
 
-    async def _why_not(self, journal: JournalRepository, resume: Cursor) -> Reason | None:
+    async def _why_not_resumable(self, journal: JournalRepository, resume: Cursor) -> Reason | None:
         """The reason why the journal cannot resume from a cursor; None if it can."""
         if resume.epoch != self._epoch:
             return "other_database"

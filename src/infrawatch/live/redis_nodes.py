@@ -43,7 +43,7 @@ class NodeFinder:
     def __init__(self, url: str, channel: str) -> None:
         self._url = url
         self._channel = channel
-        self._known = deque([url])
+        self._nodes = deque([url])
         """Nodes to ask, in turn: the one at the URL may be down while the cluster is not."""
 
     @asynccontextmanager
@@ -54,24 +54,24 @@ class NodeFinder:
             RedisError, OSError, TimeoutError: the node asked does not know or answer; the next call
                 asks another one.
         """
-        asked = self._known[0]
+        url = self._nodes[0]
         try:
-            async with redis_client(asked) as redis:
+            async with redis_client(url) as redis:
                 owner = await self._find_owner(redis)
         except REDIS_ERRORS:
-            self._known.rotate(-1)
+            self._nodes.rotate(-1)
             raise
-        async with redis_client(owner or asked) as redis:
+        async with redis_client(owner or url) as redis:
             yield ChannelNode(redis, self._channel, is_cluster=owner is not None)
 
-    async def _find_owner(self, asked: Redis) -> str | None:
+    async def _find_owner(self, node: Redis) -> str | None:
         """The URL of the node that owns the channel's slot; None if there is no cluster."""
-        if not (await asked.info("cluster")).get("cluster_enabled"):
+        if not (await node.info("cluster")).get("cluster_enabled"):
             return None
         slot = key_slot(self._channel.encode())
         owner = None
-        known = [self._known[0], self._url]
-        slots = await asked.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
+        known = [self._nodes[0], self._url]
+        slots = await node.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
         for start, end, *nodes in slots:
             urls = [self._url_of(host, port) for host, port, *_ in nodes]
             known += urls
@@ -79,12 +79,12 @@ class NodeFinder:
                 owner = urls[0]  # the primary
         if owner is None:
             raise RedisError(f"no node of the cluster has slot {slot}")
-        self._known = deque(dict.fromkeys(known))
+        self._nodes = deque(dict.fromkeys(known))
         return owner
 
     def _url_of(self, host: bytes | None, port: int) -> str:
         """The asked node's URL with another host and port; without a host, with the asked one's."""
-        parts = urlsplit(self._known[0])
+        parts = urlsplit(self._nodes[0])
         account, at, _ = parts.netloc.rpartition("@")
         name = host.decode() if host else parts.hostname or ""
         name = f"[{name}]" if ":" in name else name

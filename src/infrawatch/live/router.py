@@ -50,7 +50,7 @@ async def follow(websocket: WebSocket, principal: MayRead, live: TheLive) -> Non
 
 
 @router.get("/live", include_in_schema=False)
-async def refuse_what_is_no_websocket(_principal: MayRead) -> Response:
+async def refuse_plain_get(_principal: MayRead) -> Response:
     """Answer a plain GET with 426: usually a proxy dropped the upgrade headers."""
     answer = to_response(
         UpgradeRequired(

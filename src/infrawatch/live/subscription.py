@@ -58,8 +58,9 @@ class Subscription:
         self._options = options
         self._topic = topic
         self._mailbox = mailbox
+        self._builder = _FrameBuilder(options.id, topic)
         self._is_waiting = False
-        self.is_beginning = False
+        self.is_starting = False
         """Whether its initial state is being read from the database, which may take long."""
 
     @property
@@ -74,39 +75,40 @@ class Subscription:
             InvalidInput: the selector matches too many series, or `since` is not a time.
             DeadlineExceeded: the snapshot takes too long to read.
         """
-        frame_builder = _FrameBuilder(self._options.id, self._topic)
         resume, lost = self._options.resume, None
         while True:
             # One snapshot per connection in memory: the next is read after this one is sent.
             async with self._options.turn:
-                frames, seqs = await self._begin(frame_builder, resume, lost)
+                frames, seqs = await self._read_initial(resume, lost)
                 while frames:
                     yield frames.popleft()
             while self._mailbox.is_whole:
-                for frame in await self._news(frame_builder, seqs):
+                for frame in await self._next_frames(seqs):
                     yield frame
             if self._mailbox.is_closed:
                 return
             resume, lost = None, self._mailbox.restart()
 
-    async def _begin(
-        self, frame_builder: "_FrameBuilder", resume: Cursor | None, lost: Reason | None
+    async def _read_initial(
+        self, resume: Cursor | None, lost: Reason | None
     ) -> tuple[deque[str], Mapping[int, int]]:
         """The frames and seqs of an initial state; `lost` is set if one follows a loss."""
-        self.is_beginning = True
+        self.is_starting = True
         try:
             state = await self._states.read(self._options, resume)
         finally:
-            self.is_beginning = False
+            self.is_starting = False
         self._hub.learn(self._topic, state.series)
         frames = deque[str]()
         if lost is None:
-            frames.append(await asyncio.to_thread(frame_builder.all_series))
+            frames.append(await asyncio.to_thread(self._builder.subscribed_frame))
         samples_json = await asyncio.to_thread(encode_samples, state.columns)
-        frames += frame_builder.beginning(state._replace(lost=lost or state.lost), samples_json)
+        frames += self._builder.initial_frames(
+            state._replace(lost=lost or state.lost), samples_json
+        )
         return frames, state.position.seqs
 
-    async def _news(self, frame_builder: "_FrameBuilder", seqs: Mapping[int, int]) -> Iterable[str]:
+    async def _next_frames(self, seqs: Mapping[int, int]) -> Iterable[str]:
         """Wait for updates after a state at `seqs`; gives their frames, or a heartbeat."""
         self._is_waiting = True
         try:
@@ -120,12 +122,12 @@ class Subscription:
         finally:
             self._is_waiting = False
         await _until_tick(self._options.every)
-        return frame_builder.news(self._mailbox.take(), seqs)
+        return self._builder.update_frames(self._mailbox.take(), seqs)
 
 
 def heartbeat_frame(hub: Hub, *, is_complete: bool = True) -> str:
     """A heartbeat with the position up to which all is sent; if incomplete, without a cursor."""
-    age_ms = round(hub.unknown_s() * 1000)
+    age_ms = round(hub.since_check_s() * 1000)
     cursor = hub.position().text if is_complete else None
     return schemas.Heartbeat(cursor=cursor, age_ms=age_ms).model_dump_json()
 
@@ -136,22 +138,22 @@ class _FrameBuilder:
     def __init__(self, subscription_id: str, topic: Topic) -> None:
         self._id = subscription_id
         self._topic = topic
-        self._told = 0
-        self._is_past = False
+        self._announced = 0
+        self._is_ahead = False
 
-    def all_series(self) -> str:
-        return schemas.Subscribed(id=self._id, series=self._untold()).model_dump_json()
+    def subscribed_frame(self) -> str:
+        return schemas.Subscribed(id=self._id, series=self._unannounced()).model_dump_json()
 
-    def beginning(self, state: InitialState, samples_json: str) -> Iterator[str]:
+    def initial_frames(self, state: InitialState, samples_json: str) -> Iterator[str]:
         """A gap if something was lost, then the snapshot, or the update since the cursor."""
-        self._is_past = False
+        self._is_ahead = False
         if state.lost is not None:
             yield schemas.Gap(id=self._id, reason=state.lost).model_dump_json()
         yield from self._new_series()
         kind = "update" if state.is_resumed else "snapshot"
         yield self._samples(kind, state.position.text, samples_json)
 
-    def news(self, updates: Sequence[Update], seqs: Mapping[int, int]) -> Iterator[str]:
+    def update_frames(self, updates: Sequence[Update], seqs: Mapping[int, int]) -> Iterator[str]:
         """The frames of updates that follow a state at `seqs`.
 
         Leading updates that the state contains are left out. After the first one that it does not
@@ -159,26 +161,26 @@ class _FrameBuilder:
         arrival must win.
         """
         unseen = tuple(
-            updates if self._is_past else dropwhile(lambda one: one.is_within(seqs), updates)
+            updates if self._is_ahead else dropwhile(lambda one: one.is_within(seqs), updates)
         )
         if not unseen:
             return
-        self._is_past = True
+        self._is_ahead = True
         yield from self._new_series()
         update = self._topic.joined(unseen)
         more = f',"coalesced":{update.coalesced}' if update.coalesced else ""
         yield self._samples("update", update.position.text, update.part.json, more)
 
     def _new_series(self) -> Iterator[str]:
-        if len(self._topic.series) > self._told:
-            yield schemas.SeriesAdded(id=self._id, added=self._untold()).model_dump_json()
+        if len(self._topic.series) > self._announced:
+            yield schemas.SeriesAdded(id=self._id, added=self._unannounced()).model_dump_json()
 
-    def _untold(self) -> list[schemas.SeriesName]:
-        untold = self._topic.series[self._told :]
-        self._told += len(untold)  # the topic may have grown since
+    def _unannounced(self) -> list[schemas.SeriesName]:
+        unannounced = self._topic.series[self._announced :]
+        self._announced += len(unannounced)  # the topic may have grown since
         return [
             schemas.SeriesName(id=str(one.id), metric=one.metric, labels=dict(one.labels))
-            for one in untold
+            for one in unannounced
         ]
 
     def _samples(self, kind: str, cursor: str, samples_json: str, more: str = "") -> str:

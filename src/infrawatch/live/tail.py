@@ -71,7 +71,7 @@ class Tail:
         """
         if not self._hub.is_active:
             return 0.0
-        return max(self._lag_s, self._hub.unknown_s() - self._poll_s)
+        return max(self._lag_s, self._hub.since_check_s() - self._poll_s)
 
     async def start(self) -> None:
         """Start the hub at the writers' positions; a viewer takes its snapshot afterwards.
@@ -160,7 +160,7 @@ class Tail:
             await asyncio.sleep(RETRY_S)
             return
         if not self._is_behind:
-            hub.know(positions.at_us, started)
+            hub.note_applied(positions.at_us, started)
 
     async def _catch_up(self, journal: JournalRepository, behind: Mapping[int, int]) -> None:
         """Apply the entries committed since the last time that none was missing."""

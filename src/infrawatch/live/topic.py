@@ -110,12 +110,12 @@ class Index:
         self._ids, self._starts = np.unique(ids[order], return_index=True)
         self._counts = np.diff(self._starts, append=len(ids))
 
-    def wanted(self, columns: Columns) -> list[tuple[Topic, Part]]:
+    def parts_of(self, columns: Columns) -> list[tuple[Topic, Part]]:
         """The part of an entry that each topic wants; topics that want nothing are left out."""
-        wanted = columns.picked(is_among(columns.series_ids, self._ids))
-        if len(wanted) == 0:
+        matching = columns.picked(is_among(columns.series_ids, self._ids))
+        if len(matching) == 0:
             return []
-        samples = EntrySamples(latest_arrivals(wanted))
+        samples = EntrySamples(latest_arrivals(matching))
         owners, places = self._by_owner(samples.columns.series_ids[samples.bounds[:-1]])
         bounds = series_bounds(owners)
         topics = [self._topics[owner] for owner in owners[bounds[:-1]].tolist()]
