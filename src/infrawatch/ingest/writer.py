@@ -31,8 +31,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 GATHER_S = 0.005
-"""How long a group waits for the senders of the previous one: no longer than a commit on most disks.
-A transaction of any size costs server and database half a millisecond of CPU each."""
+"""How long a group waits for the senders of the previous one: no longer than a commit on most
+disks. A transaction of any size costs server and database half a millisecond of CPU each."""
 
 LATE_S = 2.0
 """A group that PostgreSQL starts on later than this after it was sent is not stored: meanwhile its
