@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from decoding import nothing_known, told
 from hypothesis import given
@@ -70,9 +71,12 @@ class Sender:
 
     def send(self, body: bytes) -> Decoded:
         decoded = self._decode(body, self.find, KnownPrefixes(self._cache.layouts, SPACE))
-        for number, key in enumerate(dict.fromkeys(decoded.keys)):
-            if self.find([key]) == [None]:
-                self._cache.add(SPACE, key, number + 1)
+        new = [key for key in dict.fromkeys(decoded.keys) if self.find([key]) == [None]]
+        for number, key in enumerate(new):
+            self._cache.add(SPACE, key, number + 1)
+        if decoded.learn:
+            ids = np.array(self.find(decoded.keys), np.int64)
+            decoded.learn(ids, are_new=2 * len(new) > len(ids))
         return decoded
 
 
@@ -81,16 +85,26 @@ def numbers_of(value: float) -> Numbers:
 
 
 @both_formats
-def test_the_second_of_its_kind_teaches_and_the_third_is_read_by_its_prefixes(sent: Format) -> None:
+def test_a_body_of_new_series_teaches_and_the_next_is_read_by_its_prefixes(sent: Format) -> None:
     sender = Sender(sent)
-    bodies = [sent.to_body(numbers_of(value)) for value in (0.5, 12.25, -3.0)]
+    bodies = [sent.to_body(numbers_of(value)) for value in (0.5, 12.25)]
 
     decoded = [sender.send(body) for body in bodies]
 
-    assert [one.ids is not None for one in decoded] == [False, False, True]
+    assert [one.ids is not None for one in decoded] == [False, True]
     assert told(decoded[-1]) == sent.plainly(bodies[-1])
     assert decoded[-1].ids is not None
     assert decoded[-1].ids.tolist() == list(range(1, SERIES + 1))
+
+
+@both_formats
+def test_of_known_series_the_second_body_of_its_kind_teaches(sent: Format) -> None:
+    sender = Sender(sent)
+    sender.send(sent.to_body([*numbers_of(0.5), (NOON, 1.0)]))
+
+    decoded = [sender.send(sent.to_body(numbers_of(value))) for value in (0.5, 12.25, -3.0)]
+
+    assert [one.ids is not None for one in decoded] == [False, False, True]
 
 
 def test_several_lines_of_a_series_are_read_by_its_prefixes_too() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from decoding import Told, nothing_known, told
 from hypothesis import given
@@ -79,9 +80,14 @@ class Sender:
         if batch is None:
             batch = self._module.decode(body, self.find)
             assert batch is not None
-            for number, key in enumerate(batch.decoded.keys):
+            keys = batch.decoded.keys
+            new = self.find(keys).count(None)
+            for number, key in enumerate(keys):
                 self._cache.add(self._space, key, number + 1)
-            self.steady.learn(body, batch, self.find)
+            self.steady.teach(body, batch.decoded)
+            if batch.decoded.learn:
+                ids = np.array(self.find(keys), np.int64)
+                batch.decoded.learn(ids, are_new=2 * new > len(keys))
         return batch
 
 
@@ -95,20 +101,30 @@ def without_metadata(batch: Batch) -> Told:
 
 
 @both_versions
-def test_the_second_of_its_kind_teaches_and_the_third_is_read_by_its_layout(
+def test_a_body_of_new_series_teaches_and_the_next_is_read_by_its_layout(
     version: Version,
 ) -> None:
     sender = Sender(version)
     sent = [
-        version.body_of([(1.5 * n, NOON + n), (None, NOON - n), (2.0, NOON)]) for n in range(1, 4)
+        version.body_of([(1.5 * n, NOON + n), (None, NOON - n), (2.0, NOON)]) for n in range(1, 3)
     ]
 
     batches = [sender.send(body) for body in sent]
 
-    assert list(map(is_by_layout, batches)) == [False, False, True]
+    assert list(map(is_by_layout, batches)) == [False, True]
     assert without_metadata(batches[-1]) == version.plainly(sent[-1])
     assert batches[-1].decoded.ids is not None
     assert batches[-1].decoded.ids.tolist() == [1, 2, 3]
+
+
+@both_versions
+def test_of_known_series_the_second_body_of_its_kind_teaches(version: Version) -> None:
+    sender = Sender(version)
+    sender.send(version.body_of([(1.0, NOON)] * 4))
+
+    batches = [sender.send(version.body_of([(1.0, NOON + n)] * 3)) for n in range(3)]
+
+    assert list(map(is_by_layout, batches)) == [False, False, True]
 
 
 def test_several_samples_of_a_series_are_read_by_layout_too() -> None:
@@ -175,7 +191,7 @@ def test_what_a_request_is_told_of_its_metadata_it_is_told_every_time() -> None:
     ],
 )
 def test_what_is_of_another_form_has_no_layout(body: bytes, keys: list[bytes]) -> None:
-    assert make_layout(version1.KIND, body, keys, [1] * len(keys)) is None
+    assert make_layout(version1.KIND, body, keys, np.ones(len(keys), np.int64)) is None
 
 
 @both_versions
@@ -219,16 +235,13 @@ def test_layouts_are_bounded_and_the_used_ones_stay() -> None:
     used = first_body([(1.0, NOON)] * 10)
 
     def learn(body: bytes) -> None:
-        batch = version1.decode(body, all_known)
-        for _ in range(2):
-            steady.learn(body, batch, all_known)
+        decoded = version1.decode(body, nothing_known).decoded
+        steady.teach(body, decoded)
+        assert decoded.learn is not None
+        decoded.learn(np.ones(len(decoded.keys), np.int64), are_new=True)
 
     learn(used)
     for host in range(200):
         learn(write_request(labels("m", host=f"{host:0200}") + sample(1.0, NOON)))
         assert steady.read(used) is not None
     assert cache.layouts._held_bytes < 64 * 1024 / 4
-
-
-def all_known(keys: Sequence[object]) -> list[int | None]:
-    return [1] * len(keys)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,14 @@ NameOf = Callable[[int], SeriesName | list[Verdict]]
 Find = Callable[[Sequence[Hashable]], Sequence[int | None]]
 """Looks up the keys of this tenant and format: the ids of known series, None for the others."""
 
+
+class Learn(Protocol):
+    """Remembers a body without its numbers, so that the next one like it is read faster."""
+
+    def __call__(self, ids: Int64s, *, are_new: bool) -> None:
+        """Learn, given the ids of all series and whether most of them are new."""
+
+
 Locate = Callable[[int, int], tuple[int, str]]
 """Locates a sample: (n-th series, n-th sample of it) → a verdict's index and locator."""
 
@@ -30,7 +39,8 @@ class Decoded:
     `written_unit_ns` is the sender's unit, if it differs. `keys` are the bytes or text that name a
     series: within a format, equal keys mean equal series, so a key that was checked once is never
     parsed again. `ids` are the ids of the series, if the decoder already knows all of them.
-    `metadata` may grow while names are read. Exemplars are not stored, only counted.
+    `metadata` may grow while names are read. Exemplars are not stored, only counted. `learn` is
+    called once all series have an id.
     """
 
     keys: Sequence[Hashable]
@@ -45,3 +55,4 @@ class Decoded:
     exemplars: int = 0
     ids: Int64s | None = None
     written_unit_ns: int | None = None
+    learn: Learn | None = None

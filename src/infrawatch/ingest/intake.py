@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 
 from infrawatch.access.limits.limiter import Limiter
 from infrawatch.access.principal import Principal
-from infrawatch.errors import DeadlineExceeded
+from infrawatch.errors import DeadlineExceeded, Overloaded
 from infrawatch.ingest.bounds import TimeBounds, to_us
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.scheduling.offload import Offload
@@ -35,6 +36,9 @@ Ids = list[int | None] | Int64s
 _OFF_LOOP_NAMES = 1_000
 _OFF_LOOP_NAMES_BYTES = 128 * 1024
 """Reading this many names, or this many bytes, takes about 20 ms; more are read in a thread."""
+
+_OFF_LOOP_SAMPLES = 50_000
+"""Remembering a body with this many samples takes five milliseconds; larger ones in a thread."""
 
 _METADATA_REMEMBERED = 100_000
 """Maximum number of metrics whose stored metadata is remembered; beyond it, all are forgotten."""
@@ -148,7 +152,10 @@ class Intake:
             if accepted == 0:  # Prometheus sends metadata in separate requests
                 return Outcome(0, verdicts, None, kept)
             await self._create(space, names, decoded.keys, ids)
-            commit = await self._writer.write(space.tenant_id, self._to_columns(ids, decoded, kept))
+            column = _to_column(ids)
+            await self._learn(space.tenant_id, decoded, column, new=len(names))
+            columns = self._to_columns(column, decoded, kept)
+            commit = await self._writer.write(space.tenant_id, columns)
         return Outcome(accepted, verdicts, commit, kept)
 
     def _find_ids(self, space: Space, decoded: Decoded) -> Ids:
@@ -222,9 +229,18 @@ class Intake:
             known.clear()
         known |= {(tenant_id, metric): hash(one) for metric, one in changed.items()}
 
-    def _to_columns(self, ids: Ids, decoded: Decoded, kept: Bools | None) -> Columns:
-        if isinstance(ids, list):
-            ids = np.array([one or 0 for one in ids] if None in ids else ids, np.int64)
+    async def _learn(self, tenant_id: int, decoded: Decoded, ids: Int64s, *, new: int) -> None:
+        """Let the decoder remember the body, unless some of its series are refused."""
+        if decoded.learn is None or not ids.all():
+            return
+        learn = partial(decoded.learn, ids, are_new=2 * new > len(ids))
+        if len(decoded.times) > _OFF_LOOP_SAMPLES:
+            with suppress(Overloaded):  # then the next body like this one is learned
+                await self.offload.run(tenant_id, learn)
+        else:
+            learn()
+
+    def _to_columns(self, ids: Int64s, decoded: Decoded, kept: Bools | None) -> Columns:
         columns = Columns(
             np.repeat(ids, decoded.counts),
             to_us(decoded.times, decoded.unit_ns),
@@ -235,6 +251,13 @@ class Intake:
         if decoded.unit_ns < 1000:  # noqa: PLR2004  # finer than the stored resolution
             self._telemetry.folded.inc(len(columns) - len(latest_arrivals(columns)))
         return columns
+
+
+def _to_column(ids: Ids) -> Int64s:
+    """Return the ids as a column, with 0 for series that are refused."""
+    if isinstance(ids, np.ndarray):
+        return ids
+    return np.array([one or 0 for one in ids] if None in ids else ids, np.int64)
 
 
 def _are_few(keys: Sequence[Hashable], ids: Sequence[int | None]) -> bool:

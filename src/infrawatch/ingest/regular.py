@@ -13,6 +13,7 @@ path.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any
@@ -76,9 +77,10 @@ def decode_regular(
         checked = {n: _read(keys[n]) for n in new}
     except ValidationError:
         return None
-    if known:
-        known.learn(keys, separator, np.arange(len(keys) + 1), ids)
-    return _to_decoded(keys, insides, checked, unit_ns)
+    decoded = _to_decoded(keys, insides, checked, unit_ns)
+    if decoded and known:
+        decoded.learn = partial(known.learn, keys, separator, np.arange(len(keys) + 1))
+    return decoded
 
 
 def _to_decoded(

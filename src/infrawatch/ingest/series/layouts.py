@@ -54,18 +54,21 @@ class Layouts:
             self._layouts.move_to_end(place)
             return layout
 
-    def is_worth_it(self, place: Place) -> bool:
+    def is_worth_it(self, place: Place, *, are_new: bool) -> bool:
         """Whether to create a layout for a body: true the 2nd, 3rd, 5th, 9th... time at its place.
 
         Some senders split their requests differently each time and would fill the cache with
         layouts that never recur. For bodies that have no layout, it is not attempted every time.
+
+        True the first time, too, if the series of the body `are_new`: its sender has just started,
+        and creating the series took twenty times as long as a layout does.
         """
         with self._lock:
             before = self._seen.pop(place, 0)
             self._seen[place] = before + 1
             if len(self._seen) > _MAX_SEEN:
                 self._seen.popitem(last=False)
-            return before > 0 and before & (before - 1) == 0
+            return (are_new or before > 0) and before & (before - 1) == 0
 
     def add(self, place: Place, layout: Layout) -> None:
         """Cache a layout, replacing the previous one of its place."""

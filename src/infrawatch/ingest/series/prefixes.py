@@ -73,12 +73,14 @@ class KnownPrefixes:
         keys: Sequence[bytes],
         end: bytes,
         firsts: Positions,
-        ids: Sequence[int | None],
+        ids: Int64s,
+        *,
+        are_new: bool,
     ) -> None:
         """Remember the prefixes of a body decoded from scratch, if similar bodies recur."""
         place = self._place(int(firsts[-1]), keys[0])
-        if firsts[-1] >= _FEWEST and self._layouts.is_worth_it(place) and None not in ids:
-            self._layouts.add(place, Prefixes.of(keys, end, firsts, np.array(ids, np.int64)))
+        if firsts[-1] >= _FEWEST and self._layouts.is_worth_it(place, are_new=are_new):
+            self._layouts.add(place, Prefixes.of(keys, end, firsts, ids))
 
     def _place(self, pieces: int, first: bytes) -> Place:
         return self._space, pieces, first

@@ -10,6 +10,7 @@ decoders.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import compress
 from operator import itemgetter, ne
 
@@ -65,9 +66,10 @@ def decode_regular(
         if series_id is None
     ):
         return None
+    decoded = _to_decoded(keys, firsts, numbers, unit_ns)
     if known:
-        known.learn(keys, _END, firsts, ids)
-    return _to_decoded(keys, firsts, numbers, unit_ns)
+        decoded.learn = partial(known.learn, keys, _END, firsts)
+    return decoded
 
 
 def _read_numbers(rests: Sequence[bytes]) -> tuple[Float64s, Int64s] | None:

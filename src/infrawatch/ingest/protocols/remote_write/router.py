@@ -109,13 +109,11 @@ async def write(request: Request, principal: MayWrite) -> Response:
     find = intake.finder(principal, version.format)
     steady = Steady(intake.layouts, Space(principal.tenant_id, version.format), version.kind)
     batch = steady.read(body)
-    is_new = batch is None
     if batch is None:
         read = partial(version.decode, find=find)
         batch = await intake.offload.read(principal.tenant_id, read, body)
+        steady.teach(body, batch.decoded)
     outcomes = [await intake.take(batch.decoded, principal, version.format, WriteOptions())]
-    if is_new:
-        steady.learn(body, batch, find)
     written = _Written(samples=outcomes[0].accepted)
     if batch.has_histograms:
         decoded, lasts = await intake.offload.run(principal.tenant_id, to_classics, batch)

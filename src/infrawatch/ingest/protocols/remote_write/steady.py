@@ -6,15 +6,16 @@ body that differs only in the eight bytes of a value and the low seven bits of e
 has only one reading: the same series with other numbers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from infrawatch.ingest.decoded import Find
+from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.decoding.numbers import windows
 from infrawatch.ingest.protocols.remote_write.batch import Batch, ToPairs, to_known_batch
 from infrawatch.ingest.protocols.remote_write.fields import FORMS, Fields, Wire, to_time
@@ -93,14 +94,17 @@ class Steady:
             return None
         return _read(body, layout, self._kind.to_pairs)
 
-    def learn(self, body: bytes, batch: Batch, find: Find) -> None:
-        """Remember the layout of a decoded and stored body, if similar bodies recur."""
+    def teach(self, body: bytes, decoded: Decoded) -> None:
+        """Let the layout of a decoded body be learned, if nothing of it was refused."""
+        if not decoded.verdicts:
+            decoded.learn = partial(self._learn, body, decoded.keys)
+
+    def _learn(self, body: bytes, keys: Sequence[Hashable], ids: Int64s, *, are_new: bool) -> None:
         place = self._place(body)
-        if batch.decoded.verdicts or not self._layouts.is_worth_it(place):
+        if not self._layouts.is_worth_it(place, are_new=are_new):
             return
-        keys = [key for key in batch.decoded.keys if isinstance(key, bytes)]
-        ids = find(keys)
-        layout = None if None in ids else make_layout(self._kind, body, keys, ids)
+        texts = [key for key in keys if isinstance(key, bytes)]
+        layout = make_layout(self._kind, body, texts, ids)
         if layout is not None:
             self._layouts.add(place, layout)
 
@@ -123,10 +127,8 @@ def size_of_fields(text: bytes, tag: int, most: int) -> int:
     return at
 
 
-def make_layout(
-    kind: Kind, body: bytes, keys: Sequence[bytes], ids: Sequence[int | None]
-) -> Layout | None:
-    """Create the layout of a decoded body; None if it has anything but known series and samples."""
+def make_layout(kind: Kind, body: bytes, keys: Sequence[bytes], ids: Int64s) -> Layout | None:
+    """Create the layout of a decoded body; None if it has anything but these series' samples."""
     series = parse(kind.request, body).timeseries[:]
     if not keys or len(series) != len(keys):
         return None
@@ -142,7 +144,9 @@ def make_layout(
     has_value = np.zeros(len(at), np.bool_)
     octets, mask = np.frombuffer(body, np.uint8), np.full(len(body), 0xFF, np.uint8)
     for form in FORMS:
-        which = lengths == form.length
+        which = np.flatnonzero(lengths == form.length)
+        if not which.size:
+            continue
         shared, loose = form.pattern()
         if (windows(octets, form.length)[at[which]] & loose != shared).any():
             return None
@@ -154,7 +158,7 @@ def make_layout(
         mask=mask,
         constant=(octets & mask).tobytes(),
         keys=keys,
-        ids=np.array(ids, np.int64),
+        ids=ids,
         counts=fields.counts,
         times_at=times_at,
         values_at=values_at,
@@ -184,6 +188,8 @@ def _have_headers(kind: Kind, body: bytes, at: Positions, sizes: Positions) -> b
     for place in range(_MAX_SIZE_BYTES):
         rests = sizes >> 7 * place
         is_there = (rests > 0) | (place == 0)
+        if not is_there.any():
+            break
         expected = (rests & _MORE - 1) + np.where(rests >= _MORE, _MORE, 0)
         are_headers &= bool((octets[at[is_there] + 1 + place] == expected[is_there]).all())
     return are_headers
