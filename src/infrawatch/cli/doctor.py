@@ -98,8 +98,8 @@ def _names() -> Iterator[Finding]:
     for name in sorted(given - known):
         if name.startswith("INFRAWATCH_"):
             close = get_close_matches(name, known, n=1)
-            meant = f"did you mean {close[0]}?" if close else "remove it."
-            yield Finding(WARNING, "settings", f"There is no {name}: {meant}")
+            advice = f"did you mean {close[0]}?" if close else "remove it."
+            yield Finding(WARNING, "settings", f"There is no {name}: {advice}")
 
 
 def _files() -> Iterator[Finding]:
@@ -150,13 +150,13 @@ async def _database(settings: Settings) -> AsyncGenerator[Finding, None]:
     what_to_do = "start it with `infrawatch up`" if url is None else "check INFRAWATCH_DATABASE_URL"
     try:
         async with Database.open(url or endpoint.url()) as database:  # type: ignore[union-attr]
-            async for finding in _of(database, settings):
+            async for finding in _check(database, settings):
                 yield finding
     except Unavailable as error:
         yield Finding(FAULT, "database", f"{error}: {what_to_do}, and that its server runs.")
 
 
-async def _of(database: Database, settings: Settings) -> AsyncGenerator[Finding, None]:
+async def _check(database: Database, settings: Settings) -> AsyncGenerator[Finding, None]:
     async with database.reading() as connection:
         inspection = InspectionRepository(connection)
         facts = await inspection.facts()

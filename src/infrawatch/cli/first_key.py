@@ -5,7 +5,7 @@ from infrawatch.settings import Settings
 from infrawatch.store.database import Database
 
 
-async def tell_first_key(url: str, settings: Settings) -> None:
+async def print_first_key(url: str, settings: Settings) -> None:
     """Print an admin key if keys are required and none with that scope was ever created.
 
     With INFRAWATCH_ADMIN_KEY_FILE, the key is in that file instead, and nothing is printed.

@@ -50,10 +50,10 @@ def set_limits(  # noqa: PLR0913, PLR0917  # each is an option
     data_dir: DataDir = None,
 ) -> None:
     """Set all limits of a tenant or key: those left out are removed. Servers follow in a second."""
-    wanted = Limits(
+    chosen = Limits(
         requests_per_s, samples_per_s, active_series, live_connections, query_samples, query_series
     )
-    run_until_stopped(_set(data_dir, tenant, key, wanted))
+    run_until_stopped(_set(data_dir, tenant, key, chosen))
 
 
 @limits.command()
@@ -68,9 +68,9 @@ def list_limits(data_dir: DataDir = None) -> None:
     run_until_stopped(_list(data_dir))
 
 
-async def _set(data_dir: Path | None, tenant: str, key: str | None, wanted: Limits) -> None:
+async def _set(data_dir: Path | None, tenant: str, key: str | None, chosen: Limits) -> None:
     async with migrated_database(data_dir) as database:
-        await put_limits(database, await _holder(database, tenant, key), wanted, calling_user())
+        await put_limits(database, await _holder(database, tenant, key), chosen, calling_user())
 
 
 async def _clear(data_dir: Path | None, tenant: str, key: str | None) -> None:

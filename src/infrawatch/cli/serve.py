@@ -9,7 +9,7 @@ import typer
 
 from infrawatch.app import create_app
 from infrawatch.cli.database import check_schema, find_configured_url
-from infrawatch.cli.first_key import tell_first_key
+from infrawatch.cli.first_key import print_first_key
 from infrawatch.cli.options import Host, Port, read_settings
 from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.errors import CannotStart
@@ -62,4 +62,4 @@ async def _serve(settings: Settings, inherited: int | None) -> None:
 
 async def _make_ready(url: str, settings: Settings) -> None:
     await check_schema(url)
-    await tell_first_key(url, settings)
+    await print_first_key(url, settings)

@@ -17,7 +17,7 @@ from infrawatch.access.principal import DEFAULT_TENANT_ID
 from infrawatch.agent.loop import AgentOptions, run
 from infrawatch.app import create_app
 from infrawatch.cli.database import calling_user
-from infrawatch.cli.first_key import tell_first_key
+from infrawatch.cli.first_key import print_first_key
 from infrawatch.cli.options import DataDir, Host, Port, read_settings
 from infrawatch.cli.running import run_until_stopped, set_up_logging
 from infrawatch.embedded.home import Home
@@ -52,7 +52,7 @@ async def _up(settings: Settings, agent: AgentSettings | None) -> None:
             postgres = await stack.enter_async_context(postgres_running(settings.data_dir))
             url = postgres.endpoint.url()
             await upgrade(url)
-            await tell_first_key(url, settings)
+            await print_first_key(url, settings)
             key_file = await _find_key_file(agent, url, postgres.home, settings)
             app = create_app(settings.model_copy(update={"database_url": SecretStr(url)}))
             address = await stack.enter_async_context(serving(app, listener, settings))

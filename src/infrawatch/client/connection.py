@@ -12,22 +12,15 @@ import httpx
 from pydantic import ValidationError
 
 from infrawatch.client.live import LiveUpdate, SubscriptionOptions, follow
-from infrawatch.client.series import Answer, Found, Receipt, Sample, Series
+from infrawatch.client.problem import Problem
+from infrawatch.client.series import Answer, Found, Receipt, Series
 from infrawatch.client.url import LATER, is_loopback, parse_url, public_url, to_headers
 from infrawatch.errors import InvalidInput, RequestRefused, ServerUnavailable
-from infrawatch.model.timerange import Precision, from_us, to_us
+from infrawatch.model.timerange import Precision, to_us
 
 _CONNECT_TIMEOUT_S = 5.0
 _KEEPALIVE_S = 300.0  # longer than the usual pause between two batches
 _GZIP_LEVEL = 1
-
-
-class _Problem(Answer):
-    """The members of an RFC 9457 problem that the client reads."""
-
-    code: str = ""
-    title: str = ""
-    detail: str = ""
 
 
 _AnswerT = TypeVar("_AnswerT", bound=Answer)
@@ -129,12 +122,7 @@ class Client:
             params["wait_for"] = wait_for
         path = "v1/samples" if step is None else "v1/range"
         answer = await self._ask("GET", path, params=params, headers={"Accept": "application/json"})
-        return [
-            Series(
-                one.metric, one.labels, [Sample(from_us(at), value) for at, value in one.samples]
-            )
-            for one in self._read(Found, answer).series
-        ]
+        return [one.to_series() for one in self._read(Found, answer).series]
 
     def live(
         self, match: str, *, since: str | None = None, every: timedelta | None = None
@@ -179,9 +167,9 @@ class Client:
         if answer.has_redirect_location:
             place = answer.headers["Location"]
             return ServerUnavailable(f"{self._url} redirects to {place}: use that as the URL")
-        problem = _read_problem(answer)
-        said = problem.detail or problem.title or answer.reason_phrase
-        message = f"{self._url} answered {status}: {said}"
+        problem = Problem.read(answer.content)
+        detail = problem.detail or problem.title or answer.reason_phrase
+        message = f"{self._url} answered {status}: {detail}"
         if answer.is_client_error and status not in LATER:
             code = problem.code or f"http_{status}"
             return RequestRefused(message, answered_status=status, answered_code=code)
@@ -200,13 +188,6 @@ def _to_wire(series: Series) -> dict[str, object]:
 
 def _to_time(time: datetime | str) -> str:
     return time if isinstance(time, str) else time.isoformat()
-
-
-def _read_problem(answer: httpx.Response) -> _Problem:
-    try:
-        return _Problem.model_validate_json(answer.content)
-    except ValidationError:  # not a problem: a proxy answered
-        return _Problem()
 
 
 def _read_retry_after(headers: httpx.Headers) -> timedelta | None:

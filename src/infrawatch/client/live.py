@@ -14,6 +14,7 @@ from pydantic_core import to_json
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from infrawatch.client.problem import Problem
 from infrawatch.client.series import Answer, Sample, Series
 from infrawatch.client.url import LATER, is_loopback
 from infrawatch.errors import RequestRefused, ServerUnavailable
@@ -73,15 +74,9 @@ class _Gap(Answer):
     reason: str
 
 
-class _Problem(Answer):
-    status: int
-    code: str
-    detail: str
-
-
 class _Error(Answer):
     type: Literal["error"]
-    problem: _Problem
+    problem: Problem
 
 
 class _Heartbeat(Answer):
@@ -194,16 +189,16 @@ def _raise_if_refused(error: Exception) -> None:
 
 
 def _to_refusal(status: int, body: bytes | bytearray) -> RequestRefused:
-    try:
-        problem = _Problem.model_validate_json(body)
-    except ValidationError:  # not a problem: a proxy answered
-        said = f"the server answered {status}: is this the right URL, and may this key read?"
-        return RequestRefused(said, answered_status=status, answered_code=f"http_{status}")
-    said = f"the server answered {status}: {problem.detail}"
-    return RequestRefused(said, answered_status=status, answered_code=problem.code)
+    problem = Problem.read(body)
+    detail = problem.detail or "is this the right URL, and may this key read?"
+    return RequestRefused(
+        f"the server answered {status}: {detail}",
+        answered_status=status,
+        answered_code=problem.code or f"http_{status}",
+    )
 
 
-def _to_error(problem: _Problem) -> RequestRefused | ServerUnavailable:
+def _to_error(problem: Problem) -> RequestRefused | ServerUnavailable:
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerUnavailable(problem.detail)
     return RequestRefused(
