@@ -67,7 +67,7 @@ async def test_the_good_lines_of_a_bad_page_are_stored(
     [
         ("application/x-www-form-urlencoded", 204),  # curl --data-binary
         ("application/octet-stream", 204),
-        ("application/openmetrics-text; version=1.0.0", 415),  # times would be seconds
+        ("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily", 415),
         ("application/json", 415),
     ],
 )
@@ -79,6 +79,24 @@ async def test_other_formats_are_not_taken_for_this_one(
     answer = await shared_client.post("/v1/exposition", content="typed 1\n", headers=headers)
 
     assert answer.status_code == status
+
+
+async def test_a_page_of_openmetrics_is_stored(
+    shared_client: AsyncClient, shared_database: Database
+) -> None:
+    headers = {"content-type": "application/openmetrics-text; version=1.0.0; charset=utf-8"}
+    now_s = now_ms() // 1000
+    page = f'# TYPE jobs counter\njobs_total 3 {now_s}.5 # {{trace_id="1"}} 1\n'
+
+    good = await shared_client.post("/v1/exposition", content=f"{page}# EOF\n", headers=headers)
+    cut = await shared_client.post("/v1/exposition", content=page, headers=headers)
+
+    assert (good.status_code, cut.status_code) == (204, 400)
+    assert "# EOF" in cut.text
+    [(_, at, value)] = await find_stored(shared_database, "jobs_total")
+    assert (at, value) == (now_s * 1_000_000 + 500_000, 3)
+    described = (await shared_client.get("/v1/metadata")).json()["metadata"]
+    assert described["jobs_total"]["type"] == "counter"
 
 
 @pytest.mark.parametrize("written", ["a", "=b", ""])

@@ -24,8 +24,8 @@ SERIES = re.compile(
 )
 """The series at the beginning of a line: `name{a="b"}` or `{"name",a="b"}`."""
 
-COMMENT = re.compile(rb"#" + _GAP + rb"(TYPE|HELP)[ \t]++(" + _NAME + rb")" + _GAP + rb"(.*+)")
-"""A comment with metadata of a metric; groups: TYPE or HELP, the metric, the text."""
+COMMENT = re.compile(rb"#" + _GAP + rb"(TYPE|HELP|UNIT)[ \t]++(" + _NAME + rb")" + _GAP + rb"(.*+)")
+"""A comment with metadata of a metric; groups: its kind, the metric, the text."""
 
 _EACH_LABEL = re.compile(rb"(" + _NAME + rb")" + _GAP + rb"=" + _GAP + rb"(" + _QUOTED + rb")")
 _ESCAPED = re.compile(r"\\(.)")

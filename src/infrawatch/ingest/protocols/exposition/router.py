@@ -16,14 +16,18 @@ from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.endpoint import answering_with, intake_of
 from infrawatch.ingest.intake import Outcome, WriteOptions
 from infrawatch.ingest.protocols import plain_text
+from infrawatch.ingest.protocols.exposition import openmetrics
 from infrawatch.ingest.protocols.exposition.reading import decode
 from infrawatch.ingest.protocols.extra_labels import ExtraLabels, read_extra_labels
 from infrawatch.model.timerange import now_us
 
 FORMAT = "exposition"
 
-_CONTENT_TYPES = ("", "text/plain", "application/x-www-form-urlencoded", "application/octet-stream")
-"""The format's own type, none, and curl's default types for request bodies."""
+_CONTENT_TYPES = (
+    *("", "text/plain", "application/x-www-form-urlencoded", "application/octet-stream"),
+    openmetrics.MEDIA_TYPE,
+)
+"""The text format's own type, none, curl's default types for request bodies, and OpenMetrics."""
 
 _BASE64 = "@base64"
 
@@ -35,7 +39,11 @@ _BODY = {
                 "schema": {"type": "string"},
                 "example": "# TYPE backup_age_seconds gauge\n"
                 'backup_age_seconds{database="shop"} 3600\n',
-            }
+            },
+            openmetrics.MEDIA_TYPE: {
+                "schema": {"type": "string"},
+                "example": "# TYPE backups counter\nbackups_total 12\n# EOF\n",
+            },
         },
     }
 }
@@ -66,7 +74,9 @@ async def write_exposition(
     principal: MayWrite,
     extra_label: ExtraLabels = (),
 ) -> Response:
-    """Store metrics in the Prometheus text format; samples without a time get the current time.
+    """Store metrics in the Prometheus text format, or in OpenMetrics if `Content-Type` says so.
+
+    Samples without a time get the current time.
 
     The format has no label for the origin of its metrics, so add one:
     `?extra_label=instance=web-1`. Valid lines are stored even if others are refused.
@@ -138,10 +148,17 @@ async def _write(request: Request, principal: Principal, labels: Mapping[str, st
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in _CONTENT_TYPES:
         raise UnsupportedContent(
-            f"Content-Type {content_type[:50]!r} is not read here: send the text format, text/plain"
+            f"Content-Type {content_type[:50]!r} is not read here: send the text format, "
+            f"text/plain, or {openmetrics.MEDIA_TYPE} (the Go client's Pusher: "
+            ".Format(expfmt.NewFormat(expfmt.TypeTextPlain)))"
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake = intake_of(request)
-    read = partial(decode, now_ms=now_us() // 1000, extra_labels=labels)
+    read = partial(
+        decode,
+        now_ms=now_us() // 1000,
+        extra_labels=labels,
+        is_openmetrics=content_type == openmetrics.MEDIA_TYPE,
+    )
     decoded = await intake.offload.read(principal.tenant_id, read, body)
     return await intake.take(decoded, principal, FORMAT, WriteOptions())
