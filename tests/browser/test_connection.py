@@ -36,7 +36,7 @@ async def _shows(page: Page, most: str) -> None:
     await expect(page.locator(".table tbody tr td:last-child")).to_have_text(most)
 
 
-async def test_an_empty_server_says_what_to_run_and_shows_what_comes(
+async def test_an_empty_server_shows_what_to_run_and_then_the_first_samples(
     browser: Browser, empty_server: str
 ) -> None:
     async with page_of(browser, empty_server) as page:
@@ -68,7 +68,7 @@ async def test_among_many_hosts_one_is_found_by_its_name(
 
 
 @pytest.mark.parametrize("how", [Road.CLOSED, Road.SILENT])
-async def test_what_came_while_the_line_was_cut_is_filled_in(
+async def test_samples_committed_during_a_disconnect_are_filled_in(
     browser: Browser, empty_server: str, how: Road
 ) -> None:
     async with proxied(f"{empty_server}/") as line, AsyncClient(base_url=empty_server) as client:
@@ -99,7 +99,7 @@ async def test_what_came_while_the_line_was_cut_is_filled_in(
             await _shows(page, "100")
 
 
-async def test_a_server_that_stays_away_makes_the_page_stale(
+async def test_an_unreachable_server_makes_the_page_stale(
     browser: Browser, empty_server: str
 ) -> None:
     async with (
@@ -115,7 +115,7 @@ async def test_a_server_that_stays_away_makes_the_page_stale(
         await expect(page.get_by_role("status")).to_contain_text("Stale")
 
 
-async def test_while_the_server_is_away_no_host_is_called_silent(
+async def test_no_host_is_called_silent_while_the_server_is_unreachable(
     browser: Browser, empty_server: str
 ) -> None:
     async with (
@@ -137,7 +137,7 @@ async def test_while_the_server_is_away_no_host_is_called_silent(
 
 
 @pytest.mark.parametrize("hours", [1, -1])
-async def test_on_a_machine_whose_clock_is_wrong_the_newest_is_shown_all_the_same(
+async def test_the_newest_samples_are_shown_even_if_the_clock_is_wrong(
     browser: Browser, empty_server: str, hours: int
 ) -> None:
     async with page_of(browser, empty_server) as page, AsyncClient(base_url=empty_server) as client:
@@ -178,7 +178,7 @@ class _Between:
         self._page.send(json.dumps(self._beat if is_beat else frame))
 
 
-async def test_a_database_that_hangs_is_told_apart_from_senders_that_are_silent(
+async def test_a_hanging_database_is_distinguished_from_silent_senders(
     browser: Browser, empty_server: str
 ) -> None:
     between = _Between()

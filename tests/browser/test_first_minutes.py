@@ -51,7 +51,7 @@ def _lately(*, seconds: int, every_s: int = 5) -> Sequence[int]:
     return range(now_ms() - seconds * 1_000, now_ms() + 1, every_s * 1_000)
 
 
-async def test_charts_of_a_young_host_are_as_long_as_it_is_known(
+async def test_charts_of_a_new_host_begin_with_its_first_sample(
     browser: Browser, fresh: Fresh
 ) -> None:
     await send(fresh.client, *host("new", times=_lately(seconds=30)))
@@ -67,7 +67,7 @@ async def test_charts_of_a_young_host_are_as_long_as_it_is_known(
         await expect(page.get_by_role("button", name="2m", exact=True)).to_be_visible()
 
 
-async def test_what_stands_out_is_told_above_the_charts(browser: Browser, fresh: Fresh) -> None:
+async def test_findings_are_shown_above_the_charts(browser: Browser, fresh: Fresh) -> None:
     times = _lately(seconds=120)
     await send(fresh.client, *host("full", disk=0.97, memory=0.9, busy=0.5, times=times))
     async with page_of(browser, fresh.url) as page:
@@ -78,7 +78,7 @@ async def test_what_stands_out_is_told_above_the_charts(browser: Browser, fresh:
         await expect(page).to_have_url(re.compile("explore.match=node_filesystem_avail_bytes"))
 
 
-async def test_disks_are_as_full_as_df_says(browser: Browser, fresh: Fresh) -> None:
+async def test_disk_usage_matches_df(browser: Browser, fresh: Fresh) -> None:
     of_disk = {"instance": "reserved", "mountpoint": "/data", "fstype": "ext4"}
     sizes = {"size": 100, "free": 40, "avail": 20}
     bytes_ = [
@@ -114,7 +114,7 @@ async def test_senders_slower_than_a_step_have_lines_and_a_lone_sample_has_a_dot
         assert 0 < await _part_with_a_line(lone) < 0.1
 
 
-async def test_memory_of_which_only_the_total_and_the_rest_are_sent_adds_up(
+async def test_memory_adds_up_if_only_the_total_and_the_rest_are_sent(
     browser: Browser, fresh: Fresh
 ) -> None:
     sent = host("lean", times=_lately(seconds=280))
@@ -126,7 +126,7 @@ async def test_memory_of_which_only_the_total_and_the_rest_are_sent_adds_up(
         await expect(memory).not_to_contain_text("MemTotal")
 
 
-async def test_of_a_calm_host_nothing_stands_out_and_a_cursor_tells_the_time_in_every_chart(
+async def test_a_calm_host_has_no_findings_and_all_charts_share_a_cursor(
     browser: Browser, fresh: Fresh
 ) -> None:
     await send(fresh.client, *host("web-1", times=_lately(seconds=280)))
@@ -141,7 +141,7 @@ async def test_of_a_calm_host_nothing_stands_out_and_a_cursor_tells_the_time_in_
         await expect(memory.locator("time")).to_have_text(await said.inner_text())
 
 
-async def test_a_page_that_opens_while_postgresql_is_away_says_so_and_comes_up_when_it_is_back(
+async def test_a_page_opened_during_an_outage_of_postgresql_shows_it_and_recovers(
     browser: Browser, fresh: Fresh
 ) -> None:
     away = {"status": 503, "detail": "PostgreSQL cannot be reached; nothing is lost"}

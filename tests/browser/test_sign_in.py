@@ -43,7 +43,7 @@ async def _enter(page: Page, label: str, secret: str) -> None:
     await button.click()
 
 
-async def test_somebody_signs_in_sees_what_comes_and_signs_out(
+async def test_a_user_signs_in_sees_samples_and_signs_out(
     browser: Browser, guarded: AsyncClient
 ) -> None:
     # The console of a browser says so itself when an answer is 401.
@@ -96,7 +96,7 @@ async def test_a_key_is_traded_for_a_session_and_kept_nowhere(
         assert await page.evaluate("document.cookie") == ""
 
 
-async def test_a_session_that_ends_elsewhere_leads_back_to_signing_in(
+async def test_a_session_ended_elsewhere_leads_back_to_the_sign_in_page(
     browser: Browser, guarded: AsyncClient, shared_database_url: str
 ) -> None:
     async with page_of(browser, str(guarded.base_url), may_complain=True) as page:
@@ -117,7 +117,7 @@ async def test_while_authentication_is_off_nobody_is_asked(browser: Browser, ser
         await expect(page.get_by_role("button", name=re.compile("[Ss]ign"))).to_have_count(0)
 
 
-async def test_somebody_signs_in_at_the_identity_provider(
+async def test_a_user_signs_in_at_the_identity_provider(
     browser: Browser, shared_database_url: str
 ) -> None:
     async with (

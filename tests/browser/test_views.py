@@ -40,7 +40,7 @@ async def test_hosts_are_cards_with_those_in_trouble_first(browser: Browser, ser
         await expect(page.get_by_role("status")).to_contain_text("Live")
 
 
-async def test_what_is_sent_shows_without_asking_again(
+async def test_new_samples_appear_without_reloading(
     browser: Browser, server: str, client: AsyncClient
 ) -> None:
     async with page_of(browser, server) as page:
@@ -120,7 +120,7 @@ async def test_a_selector_is_completed_as_it_is_written(browser: Browser, server
         await expect(page.locator(".table tbody tr")).to_have_count(1)
 
 
-async def test_a_link_restores_the_question(browser: Browser, server: str) -> None:
+async def test_a_link_restores_the_query(browser: Browser, server: str) -> None:
     async with page_of(browser, server) as page:
         match = quote('{__name__=~"node_memory_.*"}')
         await page.goto(f"/#/explore?match={match}&fn=max&by=instance&across=sum&step=30s&time=1h")
@@ -152,7 +152,7 @@ async def test_url_and_sql_answer_the_same(
     assert [float(row[-1]) for row in rows] == pytest.approx(told, rel=1e-6)
 
 
-async def test_a_wrong_selector_is_explained_where_it_is_written(
+async def test_an_invalid_selector_is_explained_at_its_position(
     browser: Browser, server: str
 ) -> None:
     async with page_of(browser, server, may_complain=True) as page:
@@ -209,7 +209,7 @@ async def test_everything_fits_on_a_phone(browser: Browser, server: str) -> None
 
 
 @pytest.mark.parametrize("view", [*VIEWS, "/#/explore?match=crowded"])
-async def test_what_is_there_stays_where_it_is(
+async def test_content_does_not_shift_while_samples_arrive(
     browser: Browser, server: str, client: AsyncClient, view: str
 ) -> None:
     """Cumulative Layout Shift, of which Web Vitals call 0.1 good, from the first paint on."""

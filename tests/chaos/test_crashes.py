@@ -15,7 +15,7 @@ ROUNDS = 100
 
 
 @pytest.mark.timeout(3_000)
-async def test_what_was_acknowledged_is_there_after_each_of_a_hundred_crashes(
+async def test_acknowledged_samples_survive_a_hundred_crashes(
     temporary_root: Path, monkeypatch: pytest.MonkeyPatch, outcomes: dict[str, Outcome]
 ) -> None:
     for pause in ("FIRST_PAUSE", "LONGEST_PAUSE"):

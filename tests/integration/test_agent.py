@@ -46,7 +46,7 @@ async def test_this_machine_can_be_queried_under_node_exporters_names(
     assert not refused, "the server takes everything the agent says"
 
 
-async def test_an_hour_without_a_server_loses_nothing(server: str, tmp_path: Path) -> None:
+async def test_an_hour_without_the_server_loses_nothing(server: str, tmp_path: Path) -> None:
     passes = 720
     encoder, collection = Encoder({"instance": "a"}), Collection(host_collectors())
     readings = collection.run()
@@ -72,7 +72,7 @@ async def test_an_hour_without_a_server_loses_nothing(server: str, tmp_path: Pat
     assert seconds < 30, "the backlog of an hour is gone within half a minute"
 
 
-async def test_an_agent_that_is_killed_while_the_server_is_away_loses_nothing(
+async def test_an_agent_killed_during_an_outage_of_the_server_loses_nothing(
     server: str, tmp_path: Path
 ) -> None:
     async with told_server() as away:

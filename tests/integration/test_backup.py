@@ -48,7 +48,7 @@ def database_url(data_dir: Path) -> str:
 
 
 @pytest.mark.timeout(480)  # ten programs start, one after the other
-async def test_a_dump_brings_everything_back(data_dir: Path, tmp_path: Path) -> None:
+async def test_a_dump_restores_everything(data_dir: Path, tmp_path: Path) -> None:
     dump = tmp_path / "infrawatch.dump"
     async with up(data_dir / "old", "--no-agent") as old, up(data_dir / "new", "--no-agent"):
         await push(old.url)

@@ -77,9 +77,7 @@ async def test_an_error_of_ours_has_them_too(shared_database_url: str) -> None:
     assert EVERYWHERE.items() <= dict(refused.headers).items()
 
 
-async def test_only_behind_tls_it_is_said_that_there_is_tls(
-    client: AsyncClient, shared_server: str
-) -> None:
+async def test_hsts_is_sent_behind_tls_only(client: AsyncClient, shared_server: str) -> None:
     by_tls = {"x-forwarded-proto": "https", "x-forwarded-for": "192.0.2.7"}
 
     believed = await client.get("/livez", headers=by_tls)
@@ -90,7 +88,7 @@ async def test_only_behind_tls_it_is_said_that_there_is_tls(
     assert "strict-transport-security" not in spoofed.headers
 
 
-async def test_nobody_but_a_trusted_proxy_says_where_a_request_is_from(
+async def test_only_a_trusted_proxy_determines_the_address_of_a_request(
     shared_database_url: str,
 ) -> None:
     async with (
@@ -146,7 +144,7 @@ async def test_by_default_no_page_may_ask(shared_client: AsyncClient) -> None:
         ("file://", False),
     ],
 )
-async def test_a_page_from_elsewhere_opens_no_websocket(
+async def test_a_page_of_another_origin_opens_no_websocket(
     client: AsyncClient, origin: str | None, *, is_let_in: bool
 ) -> None:
     host = urlsplit(str(client.base_url)).netloc

@@ -79,7 +79,7 @@ async def watching(
         await asyncio.wait_for(process.wait(), READY_WITHIN_S)
 
 
-async def test_no_secret_is_ever_told(
+async def test_no_secret_is_ever_disclosed(
     proxy: DatabaseProxy, database_url: str, temporary_root: Path, tmp_path: Path
 ) -> None:
     key = await a_key(database_url, *SCOPES)
@@ -201,7 +201,7 @@ def all_command_lines() -> str:
 
 
 @pytest.mark.parametrize("command", ["migrate", "doctor"])
-def test_no_command_tells_a_password_that_does_not_fit(database_url: str, command: str) -> None:
+def test_no_command_prints_an_invalid_password(database_url: str, command: str) -> None:
     parts = urlsplit(database_url)
     place = f"{parts.username}:{DATABASE_CANARY}@{parts.hostname}:{parts.port}"
     refused = urlunsplit(parts._replace(netloc=place))

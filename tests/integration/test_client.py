@@ -12,7 +12,7 @@ NOW = datetime.now(UTC)
 TIMES = [NOW - timedelta(seconds=age) for age in (40, 30, 20, 10)]
 
 
-async def test_what_was_pushed_is_read_back_to_the_microsecond(server: str) -> None:
+async def test_pushed_samples_are_read_back_to_the_microsecond(server: str) -> None:
     samples = [Sample(time, number + 0.1) for number, time in enumerate(TIMES)]
     async with Client(server) as client:
         receipt = await client.push(
@@ -56,7 +56,7 @@ async def test_one_bad_sample_refuses_the_batch_unless_it_may_be_partial(server:
         assert len(await client.query("good", wait_for=receipt.cursor)) == 1
 
 
-async def test_a_question_that_makes_no_sense_is_refused(server: str) -> None:
+async def test_an_inconsistent_query_is_refused(server: str) -> None:
     async with Client(server) as client:
         with pytest.raises(RequestRefused) as refused:
             await client.query("rate(m[5m])")

@@ -26,7 +26,7 @@ def values(update: LiveUpdate) -> list[float | None]:
     return [value for series in update.series for _, value in series.samples]
 
 
-async def test_it_begins_with_a_snapshot_and_goes_on_with_every_commit(database_url: str) -> None:
+async def test_it_begins_with_a_snapshot_and_continues_with_every_commit(database_url: str) -> None:
     now = now_ms()
     async with live_server(database_url) as url, Client(url) as client:
         await push(url, "m", [(now, 1)], instance="a")
@@ -42,7 +42,7 @@ async def test_it_begins_with_a_snapshot_and_goes_on_with_every_commit(database_
     assert to_us(series.samples[0][0]) == (now + 1) * 1000
 
 
-async def test_it_takes_what_came_since_and_as_often_as_it_wants(database_url: str) -> None:
+async def test_the_client_chooses_the_start_and_the_interval(database_url: str) -> None:
     now = now_ms()
     async with live_server(database_url) as url, Client(url) as client:
         await push(url, "m", [(now - 1000, 1), (now, 2)])
@@ -57,7 +57,7 @@ async def test_it_takes_what_came_since_and_as_often_as_it_wants(database_url: s
     assert seen == [3, 4, 5, 6, 7, 8, 9]
 
 
-async def test_a_restart_of_the_server_is_not_noticed(database_url: str) -> None:
+async def test_a_restart_of_the_server_goes_unnoticed(database_url: str) -> None:
     now = now_ms()
     async with AsyncExitStack() as first:
         url = await first.enter_async_context(live_server(database_url))
@@ -77,7 +77,7 @@ async def test_a_restart_of_the_server_is_not_noticed(database_url: str) -> None
     assert seen == [1, 2, 3, 4, 5]
 
 
-async def test_a_gap_is_told_with_the_snapshot_that_follows(database_url: str) -> None:
+async def test_a_gap_is_reported_with_the_snapshot_that_follows(database_url: str) -> None:
     async with AsyncExitStack() as first:
         url = await first.enter_async_context(live_server(database_url))
         port = int(url.rpartition(":")[2])
@@ -91,7 +91,7 @@ async def test_a_gap_is_told_with_the_snapshot_that_follows(database_url: str) -
     assert (update.is_snapshot, update.gap) == (True, "replay_window_passed")
 
 
-async def test_what_will_never_work_is_an_error(database_url: str) -> None:
+async def test_errors_that_retrying_cannot_solve_are_raised(database_url: str) -> None:
     async with live_server(database_url) as url, Client(url) as client:
         with pytest.raises(RequestRefused) as refused:
             await take(client.live("rate(m[5m])"))
@@ -129,7 +129,7 @@ async def test_watch_prints_a_line_for_every_sample(database_url: str) -> None:
     assert (process.returncode, complaints) == (0, b"")
 
 
-async def test_watch_says_what_is_wrong_in_one_line() -> None:
+async def test_watch_reports_errors_in_one_line() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "infrawatch", "watch", "m", "--url", "http://127.0.0.1:1"),
         stdin=DEVNULL,

@@ -63,7 +63,7 @@ async def test_all_is_compacted_by_hand_though_the_clock_was_set_back(
     assert (await compaction.compact_until(database, datetime.now(UTC))).samples == 1
 
 
-async def test_what_comes_during_a_pass_after_the_clock_was_set_back_is_in_the_next(
+async def test_samples_arriving_during_a_pass_after_the_clock_was_set_back_are_in_the_next(
     client: AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it would arrive before the cut, and after the pass had read what is before it."""

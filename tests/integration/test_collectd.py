@@ -72,7 +72,7 @@ async def test_the_good_records_of_a_bad_body_are_stored(
         ("[]", "application/json", 204),
     ],
 )
-async def test_what_is_no_array_is_refused(
+async def test_a_body_other_than_an_array_is_refused(
     shared_client: AsyncClient, body: str, content_type: str, status: int
 ) -> None:
     headers = {"content-type": content_type}

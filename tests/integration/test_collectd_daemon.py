@@ -28,7 +28,7 @@ LoadPlugin load
 
 
 @pytest.mark.skipif(COLLECTD is None, reason="no `collectd` here: `make peers` installs it")
-async def test_what_collectd_measures_is_stored(
+async def test_measurements_of_collectd_are_stored(
     server: str, client: AsyncClient, tmp_path: Path
 ) -> None:
     configuration = tmp_path / "collectd.conf"

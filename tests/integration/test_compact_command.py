@@ -13,7 +13,7 @@ from infrawatch.store.database import Database
 HALF_HOUR_US = 1_800_000_000
 
 
-async def test_everything_is_compacted_beside_a_server_and_says_the_same(
+async def test_compacting_everything_while_a_server_runs_changes_no_answer(
     database: Database, database_url: str, client: AsyncClient
 ) -> None:
     start_us = now_us() // 1_000 * 1_000 - 299 * HALF_HOUR_US

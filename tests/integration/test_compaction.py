@@ -220,7 +220,7 @@ async def test_a_slot_is_kept_while_anything_in_it_waits_for_compaction(
     assert await read(database, series_ids) == writers.model
 
 
-async def test_a_slot_is_kept_for_those_who_began_to_read_before_it_was_compacted(
+async def test_a_slot_is_kept_for_readers_that_began_before_its_compaction(
     database: Database, writers: Writers, series_ids: list[int]
 ) -> None:
     await writers.write(0, [(one, now_us(), 1.0) for one in series_ids])
@@ -253,7 +253,7 @@ async def test_a_slot_is_kept_for_what_was_being_committed_when_it_was_looked_at
         assert len(found) == 2 * len(series_ids)
 
 
-async def test_a_pass_that_is_cut_early_takes_no_shard_back(
+async def test_a_pass_that_is_cut_early_moves_no_shard_back(
     database: Database, writers: Writers, series_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is compacted twice outranks what arrived after it and is compacted already."""
@@ -297,7 +297,7 @@ async def test_merging_everything_does_not_end_merging(database: Database) -> No
         assert len(await MergeRepository(connection).unmerged(next_end)) == 64
 
 
-async def test_a_pass_closes_the_windows_of_which_it_has_a_good_part(
+async def test_a_pass_closes_the_windows_that_it_mostly_holds(
     database: Database, writers: Writers, series_ids: list[int]
 ) -> None:
     minute_us = HOUR_US // 60
@@ -371,7 +371,7 @@ async def test_days_are_made_once_and_dropped_whole(
     assert list((await read(database, series_ids)).values()) == [2.0]
 
 
-def test_what_is_old_or_large_or_much_in_all_is_due() -> None:
+def test_old_or_large_backlogs_are_due() -> None:
     began = datetime.now(UTC)
 
     def backlog(shard: int, active: int, samples: int, age_s: float) -> Backlog:

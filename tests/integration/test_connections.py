@@ -136,7 +136,7 @@ async def test_newlines_do_not_keep_an_idle_connection(server: ServingProcess) -
         (HEAD + UPGRADE + b"a: b\r\n" * 130 + b"\r\n", 400, "no_handshake"),
     ],
 )
-async def test_what_is_no_request_is_refused_with_a_problem(
+async def test_a_malformed_request_is_refused_with_a_problem(
     server: ServingProcess, sent: bytes, status: int, code: str
 ) -> None:
     async with asyncio.timeout(WITHIN_S), connection(server.url, sent) as one:
@@ -154,15 +154,13 @@ async def test_what_is_no_request_is_refused_with_a_problem(
         b"GET /livez HTTP/1.1\r\nHost: [::1]:80\r\n",
     ],
 )
-async def test_heads_that_are_seldom_but_right_are_read(
-    server: ServingProcess, head: bytes
-) -> None:
+async def test_unusual_but_valid_heads_are_read(server: ServingProcess, head: bytes) -> None:
     async with connection(server.url, head + b"Connection: close\r\n\r\n") as one:
         assert b"200 OK" in await one.rest()
 
 
 @pytest.mark.parametrize("is_cut", [False, True])
-async def test_who_offers_another_protocol_with_a_body_is_answered_in_this_one(
+async def test_an_upgrade_offer_with_a_body_is_answered_in_http_1(
     server: ServingProcess, *, is_cut: bool
 ) -> None:
     """As Java's HttpClient does with what it sends first."""
@@ -189,7 +187,7 @@ async def test_a_trailer_is_no_header(server: ServingProcess) -> None:
         assert b" 422 " in (await one.rest()).partition(b"\r\n")[0]
 
 
-async def test_one_address_has_so_many_connections_and_a_trusted_proxy_any_number(
+async def test_connections_per_address_are_limited_except_for_trusted_proxies(
     server: ServingProcess,
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -244,7 +242,7 @@ async def test_a_message_of_endless_fragments_ends_the_connection(server: Servin
         assert await one.rest() == b""
 
 
-async def test_who_sends_much_over_a_websocket_is_read_slowly_but_read(
+async def test_a_websocket_that_sends_much_is_read_slowly(
     server: ServingProcess,
 ) -> None:
     url = server.url.replace("http", "ws") + "/v1/live"

@@ -27,7 +27,7 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("path", "asked"), QUESTIONS, ids=[path for path, _ in QUESTIONS])
-async def test_a_question_that_would_take_minutes_is_refused(
+async def test_a_query_that_would_take_minutes_is_refused(
     shared_client: AsyncClient, path: str, asked: dict[str, str]
 ) -> None:
     some = (series("costly", labels={"long": f"{LONG}{n}"}) for n in range(5))
@@ -39,7 +39,7 @@ async def test_a_question_that_would_take_minutes_is_refused(
     assert "takes too long" in answer.text
 
 
-async def test_a_subscription_to_which_new_series_are_too_much_work_ends(
+async def test_a_subscription_ends_if_matching_new_series_takes_too_much_work(
     shared_server: str, shared_client: AsyncClient
 ) -> None:
     async with viewing(shared_server) as viewer:

@@ -9,7 +9,7 @@ from crashing import crash_again_and_again
 from infrawatch.embedded import processes
 
 
-async def test_what_was_acknowledged_is_there_after_each_of_five_crashes(
+async def test_acknowledged_samples_survive_five_crashes(
     temporary_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for pause in ("FIRST_PAUSE", "LONGEST_PAUSE"):

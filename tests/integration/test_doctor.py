@@ -121,7 +121,7 @@ def test_a_setting_that_makes_no_sense_is_a_fault(monkeypatch: pytest.MonkeyPatc
     assert "mend the settings first" in said_of(wrong, "database")
 
 
-def test_a_mistyped_setting_is_named_with_what_was_meant(
+def test_a_misspelled_setting_is_named_with_a_suggestion(
     somewhere_else: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INFRAWATCH_RETENTOIN", "3d")
@@ -203,7 +203,7 @@ def test_a_role_that_may_make_no_tables_is_a_fault(database: str) -> None:
     assert "GRANT CREATE ON SCHEMA public TO" in said_of(doctor(), "privileges")
 
 
-def test_a_role_that_does_not_see_who_reads_is_told_what_to_grant(database: str) -> None:
+def test_a_role_that_cannot_see_other_sessions_is_reported_with_the_grant(database: str) -> None:
     assert " privileges " not in doctor().output
     shadow(database, "public.pg_has_role(name, text) RETURNS boolean", "SELECT false")
     told = said_of(doctor(), "privileges")
@@ -237,7 +237,7 @@ def test_a_redis_that_does_not_answer_is_a_fault(url: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(("free", "level"), [(GIB // 2, "FAULT"), (5 * GIB, "warning")])
-def test_a_disk_that_gets_full_is_told(
+def test_a_disk_that_fills_up_is_reported(
     free: int, level: str, somewhere_else: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (somewhere_else / ".infrawatch" / "spool").mkdir(parents=True)
@@ -249,7 +249,7 @@ def test_a_disk_that_gets_full_is_told(
 
 
 @pytest.mark.parametrize(("files", "level"), [(512, "FAULT"), (2_048, "warning")])
-def test_too_few_open_files_are_told(
+def test_too_few_open_files_are_reported(
     files: int, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Who lowers the hard limit cannot raise it again.

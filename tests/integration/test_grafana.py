@@ -21,7 +21,7 @@ EMPTY: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("path", "data"), EMPTY)
-async def test_what_is_not_kept_here_is_an_empty_list(
+async def test_data_that_is_not_kept_is_an_empty_list(
     client: AsyncClient, path: str, data: object
 ) -> None:
     answer = await client.get(f"/api/v1/{path}")
@@ -40,7 +40,7 @@ async def test_a_data_source_is_saved_and_tested(client: AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("form", [None, {"time": "4"}, {"time": "4", "query": "1+1"}])
-async def test_what_is_posted_may_be_asked_in_the_url_and_a_form_goes_before_it(
+async def test_parameters_of_a_post_may_be_in_the_url_and_the_form_wins(
     client: AsyncClient, form: dict[str, str] | None
 ) -> None:
     query = "2+2" if form and "query" in form else "1+1"
@@ -80,7 +80,7 @@ async def test_an_answer_with_a_limit_warns_that_it_is_cut(client: AsyncClient) 
         assert cut["warnings"] == ["results truncated due to limit"]
 
 
-async def test_how_old_a_sample_may_be_is_the_askers_choice(client: AsyncClient) -> None:
+async def test_a_query_chooses_how_old_a_sample_may_be(client: AsyncClient) -> None:
     await _send(client, "seldom", {"a": 1}, age_s=420)
     asked = {"query": "seldom", "time": "now"}
     assert (await _values(client, asked)) == []
@@ -131,7 +131,7 @@ async def test_a_query_is_formatted_and_a_wrong_one_is_refused(
 
 
 @pytest.mark.parametrize("path", ["status/config", "status/tsdb", "parse_query?query=up"])
-async def test_what_only_a_prometheus_can_tell_is_refused_in_its_words(
+async def test_queries_for_internals_of_prometheus_are_refused_in_its_format(
     client: AsyncClient, path: str
 ) -> None:
     answer = await client.get(f"/api/v1/{path}")

@@ -62,7 +62,7 @@ async def test_a_group_waits_for_as_many_senders_as_shared_the_last(
     assert [*await first, *others] == [2, 2, 2]
 
 
-async def test_of_what_is_too_much_for_a_group_tenants_have_a_batch_each_in_turn(
+async def test_batches_beyond_one_group_are_taken_by_tenants_in_turn(
     writer: GroupWriter,
 ) -> None:
     half = Columns.joined(50 * [ONE_SAMPLE])
@@ -74,7 +74,7 @@ async def test_of_what_is_too_much_for_a_group_tenants_have_a_batch_each_in_turn
     assert seqs == [1, 2, 2, 3, 3, 4, 1]
 
 
-async def test_a_batch_that_is_given_up_takes_no_turn(writer: GroupWriter) -> None:
+async def test_a_cancelled_batch_takes_no_turn(writer: GroupWriter) -> None:
     impatient = [asyncio.ensure_future(writer.write(1, ONE_SAMPLE)) for _ in range(2)]
     other = asyncio.ensure_future(writer.write(2, ONE_SAMPLE))
     await asyncio.sleep(0)
@@ -87,7 +87,7 @@ async def test_a_batch_that_is_given_up_takes_no_turn(writer: GroupWriter) -> No
     assert (await writer.write(1, ONE_SAMPLE)).seq == 2
 
 
-async def test_a_group_does_not_wait_for_senders_that_are_gone(writer: GroupWriter) -> None:
+async def test_a_group_does_not_wait_for_disconnected_senders(writer: GroupWriter) -> None:
     assert await write_together(writer, 3) == [1, 1, 1]
     assert await write_together(writer, 1) == [2]
 

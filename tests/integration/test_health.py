@@ -19,7 +19,7 @@ async def test_a_server_that_runs_is_alive_and_ready(shared_client: AsyncClient)
     assert ready.json()["failures"] == {}
 
 
-async def test_a_database_of_another_version_is_not_ready_and_says_what_to_do(
+async def test_a_database_of_another_version_is_not_ready_and_the_reason_is_given(
     database_url: str,
 ) -> None:
     async with serving(database_url) as url, AsyncClient(base_url=url) as client:
@@ -57,7 +57,7 @@ async def test_our_own_metrics_can_be_read_by_prometheus(shared_client: AsyncCli
     assert all(one.documentation for one in families.values())
 
 
-async def test_samples_are_counted_by_what_became_of_them(shared_client: AsyncClient) -> None:
+async def test_samples_are_counted_by_outcome(shared_client: AsyncClient) -> None:
     accepted = 'infrawatch_samples_accepted_total{format="native"}'
     too_old = 'infrawatch_samples_rejected_total{code="too_old",format="native"}'
     invalid = 'infrawatch_samples_rejected_total{code="invalid_metric",format="native"}'

@@ -227,7 +227,7 @@ async def test_a_gibibyte_is_refused_before_it_is_sent(
         await writer.wait_closed()
 
 
-async def test_all_of_it_costs_hardly_any_memory(
+async def test_hostile_requests_cost_hardly_any_memory(
     client: AsyncClient, server: ServingProcess
 ) -> None:
     bombs = [Hostile(name, make(), 413, JSON, name) for name, make in BOMBS.items()]

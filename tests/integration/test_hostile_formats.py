@@ -140,7 +140,7 @@ async def test_lengths_of_fields_that_are_beyond_the_body_are_refused(
             assert_refused(answer, known, documented)
 
 
-async def test_a_body_shorter_or_longer_than_it_says_is_refused(server: ServingProcess) -> None:
+async def test_a_body_of_another_length_than_announced_is_refused(server: ServingProcess) -> None:
     answers = await asyncio.gather(
         *(lie_about_length(server, known, more) for known in FORMATS for more in (1, -9))
     )
@@ -163,7 +163,7 @@ async def lie_about_length(server: ServingProcess, known: Format, more: int) -> 
         return await one.rest()
 
 
-async def test_none_of_it_was_an_error_of_ours(client: AsyncClient) -> None:
+async def test_no_hostile_request_caused_an_internal_error(client: AsyncClient) -> None:
     metrics = (await client.get("/metrics")).text
 
     assert 'status="204"' in metrics

@@ -29,7 +29,7 @@ async def write(client: AsyncClient, path: str, body: str | bytes, **headers: st
 
 
 @pytest.mark.parametrize("path", WRITES)
-async def test_what_is_acknowledged_is_stored(
+async def test_acknowledged_samples_are_stored(
     shared_client: AsyncClient, shared_database: Database, path: str
 ) -> None:
     time_ns = now_ms() * NS_PER_MS
@@ -77,7 +77,7 @@ async def test_times_count_in_the_precision_asked_for(
     assert time_us == time * unit_ns // 1000
 
 
-async def test_version_3_tells_the_unit_by_the_magnitude(
+async def test_version_3_derives_the_unit_from_the_magnitude(
     shared_client: AsyncClient, shared_database: Database
 ) -> None:
     now_s = now_ms() // 1000
@@ -96,7 +96,7 @@ PARTLY_WRONG = 'good v=1\n# comment\nbad\nmixed text="x",v=2\nold v=1 5000000000
 
 
 @pytest.mark.parametrize("path", WRITES)
-async def test_the_good_part_of_a_bad_body_is_stored(
+async def test_the_valid_part_of_a_bad_body_is_stored(
     shared_client: AsyncClient, shared_database: Database, path: str
 ) -> None:
     prefix = f"part{WRITES.index(path)}_"
@@ -113,7 +113,7 @@ async def test_the_good_part_of_a_bad_body_is_stored(
     assert await find_stored(shared_database, f"{prefix}mixed_text") == []
 
 
-async def test_version_1_says_partial_write_and_how_many(shared_client: AsyncClient) -> None:
+async def test_version_1_reports_a_partial_write_with_its_count(shared_client: AsyncClient) -> None:
     answer = await write(shared_client, "/write", PARTLY_WRONG)
 
     error = answer.json()["error"]
@@ -151,7 +151,7 @@ async def test_version_3_lists_every_line(shared_client: AsyncClient) -> None:
     ]
 
 
-async def test_version_3_stores_nothing_if_that_is_wished(
+async def test_version_3_stores_nothing_if_requested(
     shared_client: AsyncClient, shared_database: Database
 ) -> None:
     path = "/api/v3/write_lp?accept_partial=false&no_sync=true"
@@ -165,7 +165,7 @@ async def test_version_3_stores_nothing_if_that_is_wished(
     assert (await write(shared_client, path, "whole v=1")).status_code == 204
 
 
-async def test_of_many_errors_a_hundred_are_told_and_the_rest_counted(
+async def test_a_hundred_of_many_errors_are_listed_and_the_rest_counted(
     shared_client: AsyncClient,
 ) -> None:
     body = "\n".join(f"bad{n}" for n in range(250))
@@ -214,7 +214,7 @@ def _message(answer: Response) -> Any:
 
 
 @pytest.mark.parametrize("path", WRITES)
-async def test_a_body_that_cannot_be_read_is_refused_in_the_words_of_its_version(
+async def test_an_unreadable_body_is_refused_in_the_format_of_its_version(
     shared_client: AsyncClient, path: str
 ) -> None:
     for encoding, status in (("gzip", 400), ("lzma", 415)):
@@ -226,7 +226,7 @@ async def test_a_body_that_cannot_be_read_is_refused_in_the_words_of_its_version
     assert "INFRAWATCH_MAX_BODY_BYTES" in _message(answer)
 
 
-async def test_version_1_and_2_have_words_for_what_senders_look_for(
+async def test_versions_1_and_2_answer_with_the_words_that_senders_look_for(
     shared_client: AsyncClient,
 ) -> None:
     headers = {"content-encoding": "gzip"}
@@ -249,7 +249,7 @@ async def test_an_unknown_precision_is_refused_with_the_known_ones(
     assert "'ms'" in _message(answer)
 
 
-async def test_a_large_body_is_read_aside(
+async def test_a_large_body_is_read_in_a_thread(
     shared_client: AsyncClient, shared_database: Database
 ) -> None:
     time = now_ms() * NS_PER_MS
@@ -261,7 +261,7 @@ async def test_a_large_body_is_read_aside(
     assert len(await find_stored(shared_database, "large_v")) == 40_000
 
 
-async def test_clients_are_told_that_they_may_write(shared_client: AsyncClient) -> None:
+async def test_ping_and_health_report_a_writable_server(shared_client: AsyncClient) -> None:
     ping, head = await shared_client.get("/ping"), await shared_client.head("/ping")
     health = await shared_client.get("/health")
 

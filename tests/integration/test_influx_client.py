@@ -54,7 +54,7 @@ def send(url: str, batch: list[Point], *, gzip: bool) -> list[Exception]:
 
 
 @pytest.mark.parametrize("gzip", [False, True])
-async def test_a_server_that_says_503_once_loses_and_doubles_nothing(
+async def test_a_server_that_answers_503_once_loses_and_doubles_nothing(
     proxy: DatabaseProxy, database: Database, gzip: bool
 ) -> None:
     sent = points(500)
@@ -85,7 +85,9 @@ def write_a_string(url: str) -> ApiException:
     return refused.value
 
 
-async def test_what_is_refused_is_read_in_its_own_words(server: str, database: Database) -> None:
+async def test_a_refusal_is_understood_by_the_influx_client(
+    server: str, database: Database
+) -> None:
     refused = await asyncio.to_thread(write_a_string, server)
 
     assert refused.status == 400

@@ -44,7 +44,7 @@ def wrong_series(metric: str) -> list[dict[str, Any]]:
     return [{**series(metric), **change} for _, change, _, _ in WRONG]
 
 
-async def test_what_is_stored_is_acknowledged_with_a_cursor(shared_client: AsyncClient) -> None:
+async def test_stored_samples_are_acknowledged_with_a_cursor(shared_client: AsyncClient) -> None:
     answer = await push(shared_client, series("ok", [now_ms(), 1], [now_ms() + 1, 2.5]))
 
     assert answer.status_code == 200
@@ -54,7 +54,7 @@ async def test_what_is_stored_is_acknowledged_with_a_cursor(shared_client: Async
     assert len(Cursor.from_text(receipt["cursor"]).seqs) == 1
 
 
-async def test_every_pointer_of_a_bad_batch_leads_to_what_is_wrong(
+async def test_every_pointer_of_a_bad_batch_leads_to_the_invalid_value(
     shared_client: AsyncClient,
 ) -> None:
     sent = batch(series("good"), *wrong_series("bad"))
@@ -97,7 +97,7 @@ async def test_lines_are_named_from_one_and_pointers_lead_into_them(
         assert resolve(sent[line - 1], pointer) == value
 
 
-async def test_nothing_of_a_bad_batch_is_stored(
+async def test_no_part_of_a_bad_batch_is_stored(
     shared_client: AsyncClient, shared_database: Database
 ) -> None:
     for send in (push, push_lines):
@@ -221,7 +221,7 @@ async def test_a_body_that_is_no_batch_is_refused_as_a_whole(
         {"content-type": "application/json", "content-encoding": "gzip, br"},
     ],
 )
-async def test_content_nobody_reads_is_refused_with_what_is_read(
+async def test_an_unsupported_content_type_is_refused_with_the_supported_ones(
     shared_client: AsyncClient, headers: dict[str, str]
 ) -> None:
     answer = await shared_client.post("/v1/samples", content="{}", headers=headers)
@@ -286,7 +286,7 @@ async def test_paths_and_methods_that_are_none_are_problems_too(
     ("path", "status"),
     [("/livez", 200), ("/v1/labels", 200), ("/v1/series", 422), ("/", 200), ("/v1/nothing", 404)],
 )
-async def test_head_says_what_get_would_without_its_body(
+async def test_head_answers_like_get_without_the_body(
     shared_client: AsyncClient, path: str, status: int
 ) -> None:
     without = await shared_client.head(path)
@@ -311,7 +311,7 @@ async def test_head_of_a_stream_ends_with_its_headers(
     await until(nobody_follows)
 
 
-async def test_errors_are_told_in_the_order_of_the_batch(shared_client: AsyncClient) -> None:
+async def test_errors_are_listed_in_the_order_of_the_batch(shared_client: AsyncClient) -> None:
     answer = await push(shared_client, series("m", [1, 1]), series("1m"), series("m", [2, 2]))
 
     places = [one["pointer"].split("/")[2] for one in answer.json()["errors"]]

@@ -68,7 +68,7 @@ def assert_later(answer: Response) -> None:
 
 @pytest.mark.parametrize("road", [Road.CLOSED, Road.SILENT])
 @pytest.mark.parametrize("is_known", [True, False])
-async def test_while_postgresql_is_away_senders_are_told_to_come_back(
+async def test_during_an_outage_of_postgresql_senders_are_told_to_retry(
     client: AsyncClient, proxy: DatabaseProxy, database: Database, *, road: Road, is_known: bool
 ) -> None:
     now = now_ms()
@@ -90,7 +90,7 @@ async def test_while_postgresql_is_away_senders_are_told_to_come_back(
     assert stored == ({now * 1_000: 1} if is_known else {})
 
 
-async def test_an_outage_is_two_lines_in_the_log_however_often_senders_come_back(
+async def test_an_outage_is_two_lines_in_the_log_however_often_senders_retry(
     client: AsyncClient, proxy: DatabaseProxy
 ) -> None:
     await pushed_when_it_is_back(client, series("logged"))
@@ -138,7 +138,7 @@ def stopped(database_url: str) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-async def test_a_postgresql_that_stands_still_keeps_nobody_waiting(
+async def test_a_frozen_postgresql_keeps_no_request_waiting(
     client: AsyncClient, database: Database, database_url: str
 ) -> None:
     now = now_ms()
@@ -151,7 +151,7 @@ async def test_a_postgresql_that_stands_still_keeps_nobody_waiting(
     assert await find_values(database, "still") == {now * 1_000: 3}
 
 
-async def test_a_road_that_falls_silent_in_the_middle_of_a_group_keeps_nobody_waiting(
+async def test_a_network_that_drops_packets_during_a_group_keeps_no_sender_waiting(
     client: AsyncClient, proxy: DatabaseProxy, database: Database
 ) -> None:
     now = now_ms()
@@ -166,7 +166,7 @@ async def test_a_road_that_falls_silent_in_the_middle_of_a_group_keeps_nobody_wa
 
 
 @pytest.mark.parametrize("table", ["writers", "journal", "series", "metric_metadata"])
-async def test_whatever_hangs_the_deadline_holds(
+async def test_the_deadline_holds_whatever_hangs(
     client: AsyncClient, database: Database, table: str
 ) -> None:
     now = now_ms()
@@ -242,7 +242,7 @@ async def meet_fate(
 
 
 @pytest.mark.parametrize("statement", ["UPDATE writers SET fenced = true", "DELETE FROM writers"])
-async def test_a_writer_that_somebody_fenced_or_forgot_is_replaced(
+async def test_a_fenced_or_removed_writer_is_replaced(
     database: Database, database_url: str, statement: str
 ) -> None:
     now = now_ms()

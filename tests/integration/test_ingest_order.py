@@ -96,7 +96,7 @@ async def test_the_later_arrival_wins_whichever_server_took_it(
         assert stored == {now * 1_000: turn, (now - 1) * 1_000: -turn}
 
 
-async def test_of_writes_at_the_same_moment_the_last_of_the_journal_wins(
+async def test_the_last_in_the_journal_of_simultaneous_writes_wins(
     shared_client: AsyncClient,
     other_client: AsyncClient,
     shared_database: Database,

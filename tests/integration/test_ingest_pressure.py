@@ -59,7 +59,7 @@ def assert_overloaded(answer: Response) -> None:
 
 
 @pytest.mark.parametrize("hanging", ["writers", "series"])
-async def test_when_the_backlog_is_full_senders_are_told_at_once(
+async def test_a_full_backlog_is_refused_at_once(
     client: AsyncClient, database: Database, hanging: str
 ) -> None:
     await push(client, series("known"))
@@ -80,7 +80,7 @@ async def test_when_the_backlog_is_full_senders_are_told_at_once(
     assert (await push(client, series("known"))).status_code == 200
 
 
-async def test_a_batch_nobody_waits_for_any_more_is_not_stored_later(
+async def test_a_batch_whose_sender_gave_up_is_not_stored_later(
     database_url: str, database: Database
 ) -> None:
     deadline = timedelta(seconds=3)
@@ -134,7 +134,7 @@ async def test_senders_that_leave_leak_nothing(
     assert await find_values(database, "left") == {now * 1_000: 99}
 
 
-async def test_what_waits_when_the_server_is_told_to_stop_is_committed(
+async def test_batches_that_wait_at_shutdown_are_committed(
     database_url: str, database: Database
 ) -> None:
     now = now_ms()

@@ -30,7 +30,7 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-async def test_what_is_acknowledged_is_committed(
+async def test_an_acknowledged_batch_is_committed(
     shared_client: AsyncClient, shared_database_url: str
 ) -> None:
     for value in range(20):
@@ -190,7 +190,7 @@ async def test_labels_of_any_text_come_through(
     assert stored == {name: value for name, value in labels.items() if value}
 
 
-async def test_one_series_is_one_however_it_is_written(
+async def test_a_series_is_the_same_however_it_is_written(
     shared_client: AsyncClient, shared_database: Database
 ) -> None:
     now = now_ms()
@@ -234,7 +234,7 @@ async def find_metadata(client: AsyncClient, metric: str) -> dict[str, str] | No
     return said and {name: said[name] for name in ("type", "unit", "help")}
 
 
-async def test_metadata_of_a_refused_metric_harms_nobody(shared_client: AsyncClient) -> None:
+async def test_metadata_of_a_refused_metric_is_ignored(shared_client: AsyncClient) -> None:
     noise = "".join(map(chr, range(0x4E00, 0x4E00 + 5_000)))  # too long for any index row
 
     answer = await push(

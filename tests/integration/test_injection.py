@@ -120,7 +120,7 @@ async def test_a_metric_is_the_text_it_is_or_refused(client: AsyncClient, text: 
 
 
 @EVERY_ONE
-async def test_a_parameter_is_understood_or_refused(client: AsyncClient, text: str) -> None:
+async def test_a_parameter_is_accepted_or_refused(client: AsyncClient, text: str) -> None:
     for path, names in PARAMETERS.items():
         for name in names:
             answer = await client.get(path, params={**NEEDED, name: text})
@@ -149,7 +149,7 @@ async def test_a_header_changes_nothing(client: AsyncClient, text: str) -> None:
 
 @EVERY_ONE
 @pytest.mark.parametrize("field", ["id", "match", "since", "resume", "type", "delivery"])
-async def test_a_frame_is_understood_or_refused(client: AsyncClient, field: str, text: str) -> None:
+async def test_a_frame_is_accepted_or_refused(client: AsyncClient, field: str, text: str) -> None:
     url = str(client.base_url).rstrip("/").replace("http", "ws", 1) + "/v1/live"
     async with connect(url, proxy=None) as viewer, asyncio.timeout(60):
         frame = {"type": "subscribe", "id": "a", "match": "nothing", field: text}

@@ -63,7 +63,7 @@ async def test_a_key_is_taken_in_every_form(shared_database_url: str, key: str) 
             assert (right.status_code, wrong.status_code) == (204, 401), name
 
 
-async def test_no_url_holds_a_key_elsewhere(guarded: AsyncClient, key: str) -> None:
+async def test_no_other_url_contains_a_key(guarded: AsyncClient, key: str) -> None:
     answer = await guarded.get("/v1/labels", params={"u": "any", "p": key})
 
     assert answer.status_code == 401
@@ -99,7 +99,7 @@ async def test_without_a_key_it_is_401_with_it_but_without_the_scope_403(
     assert await push(guarded, writer) == 200
 
 
-async def test_whoever_is_refused_is_told_how_to_be_let_in(guarded: AsyncClient) -> None:
+async def test_a_refusal_explains_how_to_get_access(guarded: AsyncClient) -> None:
     answer = await guarded.get("/v1/labels", params={"match": "{{{"})
 
     assert answer.headers["www-authenticate"].startswith("Bearer ")
@@ -108,7 +108,7 @@ async def test_whoever_is_refused_is_told_how_to_be_let_in(guarded: AsyncClient)
     assert "infrawatch keys create" in answer.json()["detail"]
 
 
-async def test_what_is_no_key_is_refused(shared_database_url: str) -> None:
+async def test_a_malformed_key_is_refused(shared_database_url: str) -> None:
     async with (
         serving(shared_database_url, auth="required") as url,
         AsyncClient(base_url=url, timeout=30) as client,
@@ -119,7 +119,7 @@ async def test_what_is_no_key_is_refused(shared_database_url: str) -> None:
             assert answer.status_code == 401, said
 
 
-async def test_every_protocol_refuses_in_its_own_words(guarded: AsyncClient) -> None:
+async def test_every_protocol_refuses_in_its_own_format(guarded: AsyncClient) -> None:
     otlp = await guarded.post("/v1/metrics", json={})
     v1, v2, v3 = [
         await guarded.post(path, content="a b=1")
@@ -136,7 +136,7 @@ async def test_every_protocol_refuses_in_its_own_words(guarded: AsyncClient) -> 
     assert remote_write.headers["content-type"].startswith("text/plain")
 
 
-async def test_administrators_make_keys_which_are_good_at_once_and_revoke_them(
+async def test_administrators_create_keys_valid_at_once_and_revoke_them(
     guarded: AsyncClient, key: str
 ) -> None:
     admin = bearing(key)
@@ -162,11 +162,11 @@ async def test_administrators_make_keys_which_are_good_at_once_and_revoke_them(
         assert answer == 200
 
 
-async def test_a_key_nobody_knows_cannot_be_revoked(guarded: AsyncClient, key: str) -> None:
+async def test_an_unknown_key_cannot_be_revoked(guarded: AsyncClient, key: str) -> None:
     assert (await guarded.delete("/v1/keys/abcdef", headers=bearing(key))).status_code == 404
 
 
-async def test_a_body_that_is_no_wish_for_a_key_is_refused(guarded: AsyncClient, key: str) -> None:
+async def test_an_invalid_request_for_a_key_is_refused(guarded: AsyncClient, key: str) -> None:
     wishes: list[dict[str, Any]] = [
         {},
         {"name": "a", "scopes": []},
@@ -185,7 +185,7 @@ async def test_a_body_that_is_no_wish_for_a_key_is_refused(guarded: AsyncClient,
     assert long.json()["code"] == "body_too_large"
 
 
-async def test_an_expired_key_is_refused_and_told_so(guarded: AsyncClient, key: str) -> None:
+async def test_an_expired_key_is_refused_with_that_reason(guarded: AsyncClient, key: str) -> None:
     wish = {"name": "short", "scopes": ["read"], "expires_in": "1ms"}
     made = await guarded.post("/v1/keys", json=wish, headers=bearing(key))
 

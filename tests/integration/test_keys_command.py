@@ -42,7 +42,7 @@ async def client(database_url: str) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def test_a_key_is_made_listed_and_revoked_beside_a_running_server(
+async def test_a_key_is_created_listed_and_revoked_while_a_server_runs(
     database_url: str, client: AsyncClient
 ) -> None:
     made = keys(database_url, "create", "--name", "agent 1", "--scope", "write", "--expires", "90d")
@@ -102,7 +102,7 @@ async def test_a_key_in_a_file_is_made_once(database: Database, tmp_path: Path) 
     assert file.read_text().strip() != key
 
 
-async def test_two_that_want_the_same_file_at_once_make_one_key(
+async def test_two_processes_that_need_the_same_key_file_create_one_key(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
     spec = KeySpec(DEFAULT_TENANT_ID, "agent", ("write",))
@@ -146,7 +146,7 @@ async def test_there_is_one_tenant_of_a_name(database: Database) -> None:
         await create_tenant(database, "shop", TESTS)
 
 
-def test_what_cannot_be_a_key_is_told_in_a_sentence() -> None:
+def test_an_invalid_key_option_is_explained_in_a_sentence() -> None:
     refused = infrawatch("keys", "create", "--name", "a", "--scope", "root")
 
     assert refused.returncode == 2

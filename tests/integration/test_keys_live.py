@@ -112,11 +112,13 @@ async def test_a_ticket_is_good_once_on_any_server(
     assert await status_of(second, OURS, ticket) == 401
 
 
-async def test_a_ticket_nobody_gave_opens_nothing(servers: tuple[str, str]) -> None:
+async def test_an_unknown_ticket_opens_nothing(servers: tuple[str, str]) -> None:
     assert await status_of(servers[0], OURS, "ticket.0123456789") == 401
 
 
-async def test_who_may_not_read_gets_no_ticket(servers: tuple[str, str], database_url: str) -> None:
+async def test_a_key_without_read_gets_no_ticket(
+    servers: tuple[str, str], database_url: str
+) -> None:
     writer = bearing(await a_key(database_url, "write"))
 
     async with AsyncClient(base_url=servers[0]) as client:
@@ -124,7 +126,7 @@ async def test_who_may_not_read_gets_no_ticket(servers: tuple[str, str], databas
         assert (await client.post("/v1/live/tickets", headers=writer)).status_code == 403
 
 
-async def test_whoever_follows_is_cut_off_when_their_key_is_revoked(
+async def test_a_viewer_is_disconnected_when_its_key_is_revoked(
     servers: tuple[str, str], database_url: str
 ) -> None:
     """By a header, by a ticket, as an event stream and with our client: on the other server."""

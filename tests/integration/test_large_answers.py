@@ -40,7 +40,7 @@ async def store_series(database: Database) -> None:
 
 
 @pytest.mark.parametrize("path", [RANGE, PROMQL])
-async def test_whoever_hangs_up_leaves_nothing_of_an_answer_behind(
+async def test_a_client_that_disconnects_leaves_nothing_of_its_answer_in_memory(
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     await store_series(database)
@@ -66,7 +66,7 @@ async def test_whoever_hangs_up_leaves_nothing_of_an_answer_behind(
                 await asyncio.sleep(0.02)
 
 
-async def test_whoever_takes_an_answer_too_slowly_is_cut_off_while_others_are_served(
+async def test_a_client_that_reads_too_slowly_is_disconnected_while_others_are_served(
     database_url: str, database: Database
 ) -> None:
     await store_series(database)

@@ -20,7 +20,7 @@ from infrawatch.store.database import Database
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
-async def test_what_a_dead_server_had_sent_replaces_nothing_that_its_sender_has_sent_since(
+async def test_a_group_of_a_dead_server_replaces_nothing_sent_since(
     database_url: str,
 ) -> None:
     now = now_ms()
@@ -47,7 +47,7 @@ async def test_what_a_dead_server_had_sent_replaces_nothing_that_its_sender_has_
     assert stored == {(now - 1) * 1_000: 0.0, now * 1_000: 2.0}
 
 
-async def test_who_came_late_comes_again_as_another_writer(
+async def test_a_group_that_came_late_is_sent_again_by_another_writer(
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long_ago = datetime(2001, 1, 1, tzinfo=UTC)

@@ -69,7 +69,7 @@ async def test_the_second_batch_of_a_new_sender_is_recognised(
     assert (await intake.take(batch, SENDER, FORMAT, WriteOptions())).accepted == 20
 
 
-async def test_a_batch_that_brings_few_new_series_is_recognised_the_third_time(
+async def test_a_batch_with_few_new_series_is_recognised_the_third_time(
     intake: Intake,
 ) -> None:
     await intake.take(decode(intake, range(20)), SENDER, FORMAT, WriteOptions())
@@ -81,7 +81,7 @@ async def test_a_batch_that_brings_few_new_series_is_recognised_the_third_time(
     assert decode(intake, range(25)).ids is not None
 
 
-async def test_a_batch_that_is_only_validated_teaches_nothing(intake: Intake) -> None:
+async def test_a_batch_that_is_only_validated_adds_nothing_to_the_cache(intake: Intake) -> None:
     await intake.take(decode(intake, range(20)), SENDER, FORMAT, WriteOptions(dry_run=True))
 
     assert decode(intake, range(20)).ids is None

@@ -14,7 +14,7 @@ async def pid_of(connection: AsyncConnection) -> int:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-async def test_all_of_them_can_be_used_at_once(database_url: str, size: int) -> None:
+async def test_all_connections_can_be_used_at_once(database_url: str, size: int) -> None:
     async def use(database: Database, left: int) -> set[int]:
         async with database.writing() as connection:
             others = await use(database, left - 1) if left > 1 else set()
@@ -26,7 +26,9 @@ async def test_all_of_them_can_be_used_at_once(database_url: str, size: int) -> 
             assert database.connections()["write"] == 0
 
 
-async def test_one_that_is_ended_at_rest_is_replaced(database_url: str, database: Database) -> None:
+async def test_an_idle_connection_that_was_closed_is_replaced(
+    database_url: str, database: Database
+) -> None:
     async with Database.open(database_url) as other:
         async with other.writing() as connection:
             first = await pid_of(connection)

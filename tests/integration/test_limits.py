@@ -57,7 +57,7 @@ def distinct(label: str, start: int, stop: int) -> list[object]:
     ]
 
 
-async def test_too_many_requests_are_told_when_to_come_back(database_url: str, key: str) -> None:
+async def test_too_many_requests_are_answered_with_retry_after(database_url: str, key: str) -> None:
     async with limited(database_url, key, Limits(requests_per_s=1)) as client:
         answers = [await client.get("/v1/labels") for _ in range(40)]
 
@@ -71,7 +71,7 @@ async def test_too_many_requests_are_told_when_to_come_back(database_url: str, k
     assert 1 <= int(refused[-1].headers["retry-after"]) <= 10
 
 
-async def test_too_many_samples_are_told_when_to_come_back(database_url: str, key: str) -> None:
+async def test_too_many_samples_are_answered_with_retry_after(database_url: str, key: str) -> None:
     now = now_ms()
     many = series("up", *([now - n, n] for n in range(60)))
     async with limited(database_url, key, Limits(samples_per_s=10)) as client:
@@ -85,7 +85,7 @@ async def test_too_many_samples_are_told_when_to_come_back(database_url: str, ke
     assert "at most 100 at once" in huge.json()["detail"]
 
 
-async def test_however_low_a_limit_is_it_is_told_when_to_come_back(
+async def test_even_the_lowest_limit_is_answered_with_retry_after(
     database_url: str, key: str
 ) -> None:
     async with limited(database_url, key, Limits(requests_per_s=5e-324)) as client:
@@ -95,7 +95,7 @@ async def test_however_low_a_limit_is_it_is_told_when_to_come_back(
     assert int(refused.headers["retry-after"]) >= 1
 
 
-async def test_a_limit_of_a_key_binds_that_key_alone(database_url: str, key: str) -> None:
+async def test_a_limit_of_a_key_applies_to_that_key_only(database_url: str, key: str) -> None:
     parsed = ApiKey.find(key)
     assert parsed is not None
     other = await a_key(database_url, "read")
@@ -136,7 +136,7 @@ async def test_at_the_limit_known_series_flow_on_and_new_ones_are_refused(
 
 
 @pytest.mark.parametrize("was_refused", [False, True])
-async def test_those_that_are_known_are_found_among_many(
+async def test_known_series_are_found_among_many(
     database_url: str, key: str, monkeypatch: pytest.MonkeyPatch, *, was_refused: bool
 ) -> None:
     """Also where names are read and looked up unhurriedly, since some were refused before."""
@@ -159,7 +159,7 @@ async def test_those_that_are_known_are_found_among_many(
     ]
 
 
-async def test_series_that_came_to_rest_make_room(
+async def test_inactive_series_make_room(
     database_url: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(series_quota, "COUNT_SOON_S", 0.0)
@@ -172,7 +172,7 @@ async def test_series_that_came_to_rest_make_room(
         assert (await push(client, *distinct("path", 5, 6))).status_code == 200
 
 
-async def test_what_a_question_may_read_is_limited(database_url: str, key: str) -> None:
+async def test_the_data_that_one_query_may_read_is_limited(database_url: str, key: str) -> None:
     limits = Limits(query_series=2, query_samples=5)
     async with limited(database_url, key, limits) as client:
         await push(client, *distinct("path", 0, 3))
@@ -187,7 +187,7 @@ async def test_what_a_question_may_read_is_limited(database_url: str, key: str) 
         assert "more than 2 series" in series_answer.json()["detail"]
 
 
-async def test_so_many_live_connections_and_no_more(database_url: str, key: str) -> None:
+async def test_the_number_of_live_connections_is_limited(database_url: str, key: str) -> None:
     async with limited(database_url, key, Limits(live_connections=1)) as client:
         url, headers = str(client.base_url), bearing(key)
         async with viewing(url, additional_headers=headers):
@@ -270,7 +270,7 @@ async def test_limits_are_data_that_count_without_a_restart(operator: AsyncClien
             pass
 
 
-async def test_who_sets_limits_is_recorded(operator: AsyncClient) -> None:
+async def test_changes_to_limits_are_recorded_with_their_author(operator: AsyncClient) -> None:
     wanted = {"samples_per_s": 5000.0, "query_series": 10}
     assert (await operator.put("/v1/limits", json=wanted)).status_code == 204
 

@@ -68,7 +68,7 @@ async def test_every_commit_is_an_update(server: str, viewer: Viewing) -> None:
     assert picture.gaps == []
 
 
-async def test_since_says_where_the_snapshot_begins(server: str, viewer: Viewing) -> None:
+async def test_since_determines_where_the_snapshot_begins(server: str, viewer: Viewing) -> None:
     now = now_ms()
     await push(server, "m", [(now - minutes * 60_000, minutes) for minutes in (30, 20, 10, 0)])
     assert (await viewer.subscribe("m", since="-25m")).values() == [20, 10, 0]
@@ -100,7 +100,7 @@ async def test_series_that_begin_to_match_join(server: str, viewer: Viewing) -> 
     assert picture.values() == [1, 3]
 
 
-async def test_what_json_has_no_number_for_is_text_or_null(
+async def test_values_that_json_cannot_express_are_text_or_null(
     viewer: Viewing, database: Database
 ) -> None:
     now = now_ms()
@@ -141,7 +141,9 @@ async def test_subscriptions_of_one_connection_are_apart(server: str, viewer: Vi
     assert (await viewer.subscribe("m", id="1")).values() == [3]
 
 
-async def test_a_heartbeat_says_how_far_everything_was_sent(server: str, viewer: Viewing) -> None:
+async def test_a_heartbeat_has_the_cursor_up_to_which_all_was_sent(
+    server: str, viewer: Viewing
+) -> None:
     now = now_ms()
     picture = await viewer.subscribe("m")
     cursor = await push(server, "n", [(now, 1)])
@@ -158,7 +160,7 @@ async def test_a_heartbeat_says_how_far_everything_was_sent(server: str, viewer:
     assert resumed.gaps == []
 
 
-async def test_heartbeats_go_on_while_the_database_keeps_a_snapshot_waiting(
+async def test_heartbeats_continue_while_a_snapshot_waits_for_the_database(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(viewer_module, "HEARTBEAT_S", 0.2)
@@ -198,7 +200,7 @@ async def test_heartbeats_go_on_while_the_database_keeps_a_snapshot_waiting(
         ([], "the frame"),
     ],
 )
-async def test_a_bad_frame_is_answered_with_what_is_wrong(
+async def test_a_bad_frame_is_answered_with_the_reason(
     server: str, viewer: Viewing, frame: Any, field: str
 ) -> None:
     now = now_ms()
@@ -236,7 +238,7 @@ async def test_a_frame_too_large_for_memory_is_not_taken(viewer: Viewing) -> Non
     assert closed.value.rcvd.code == 1009
 
 
-async def test_a_connection_has_so_many_subscriptions_and_no_more(viewer: Viewing) -> None:
+async def test_the_number_of_subscriptions_per_connection_is_limited(viewer: Viewing) -> None:
     for number in range(MAX_SUBSCRIPTIONS):
         await viewer.subscribe("m", id=str(number))
     await viewer.send({"type": "subscribe", "id": "more", "match": "m"})
@@ -245,7 +247,7 @@ async def test_a_connection_has_so_many_subscriptions_and_no_more(viewer: Viewin
     assert str(MAX_SUBSCRIPTIONS) in refused["problem"]["detail"]
 
 
-async def test_a_connection_that_floods_keeps_nobody_else_waiting(
+async def test_a_connection_that_floods_delays_no_other(
     server: str, viewer: Viewing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = InitialStateReader._read
@@ -324,7 +326,7 @@ async def test_many_viewers_of_one_selector_get_the_same(server: str) -> None:
             assert picture.values() == list(range(30))
 
 
-async def test_what_is_committed_while_subscribing_is_there(server: str) -> None:
+async def test_samples_committed_while_subscribing_are_delivered(server: str) -> None:
     """Whatever falls between the subscription and its snapshot, or into both."""
     now = now_ms()
 
@@ -348,7 +350,7 @@ async def test_what_is_committed_while_subscribing_is_there(server: str) -> None
         assert await seen == list(range(series))
 
 
-async def test_what_another_tenant_stores_is_never_seen(
+async def test_data_of_another_tenant_is_never_seen(
     server: str, viewer: Viewing, database: Database, database_url: str
 ) -> None:
     now = now_ms()

@@ -7,7 +7,7 @@ from chaos.live_chaos import chaos
 
 
 @pytest.mark.timeout(480)
-async def test_whatever_is_killed_viewers_end_up_with_what_was_committed(
+async def test_viewers_end_up_with_all_commits_whatever_is_killed(
     database_url: str, temporary_root: Path
 ) -> None:
     outcome = await chaos(database_url, temporary_root / "chaos", seconds=10, seed=7)

@@ -56,7 +56,7 @@ async def watched(database_url: str, home: Path, *, nodes: int) -> AsyncGenerato
         yield Watched(cluster, servers, viewer, picture, channel)
 
 
-async def test_in_a_cluster_only_the_node_that_has_the_channel_is_spoken_to(
+async def test_in_a_cluster_only_the_node_of_the_channel_is_used(
     database_url: str, temporary_root: Path
 ) -> None:
     now = now_ms()
@@ -108,7 +108,9 @@ async def test_a_channel_that_moves_to_another_node_is_followed(
     assert seen.picture.gaps == []
 
 
-async def test_when_the_node_at_our_url_is_away_another_is_asked(temporary_root: Path) -> None:
+async def test_another_node_is_asked_when_the_configured_one_is_unreachable(
+    temporary_root: Path,
+) -> None:
     async with cluster_running(temporary_root / "asked-node", nodes=2) as cluster:
         first, second = cluster.nodes
         await cluster.move("channel", to=second)

@@ -45,7 +45,9 @@ async def test_a_viewer_of_one_server_sees_what_another_committed(
         assert re.fullmatch(r"\d+\.\d{3} s behind", (await details(servers[0]))["live"])
 
 
-async def test_with_redis_nobody_waits_for_the_poll(database_url: str, redis_url: str) -> None:
+async def test_with_redis_viewers_do_not_wait_for_the_poll(
+    database_url: str, redis_url: str
+) -> None:
     now = now_ms()
     async with two_servers(database_url, redis_url) as servers, viewing(servers[0]) as viewer:
         picture = await viewer.subscribe("m")
@@ -96,7 +98,7 @@ async def test_redis_that_hangs_or_dies_and_comes_back_costs_no_sample(
     assert picture.gaps == []
 
 
-async def test_what_redis_does_not_deliver_comes_from_the_journal(
+async def test_entries_lost_by_redis_come_from_the_journal(
     database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = iter([False, True, True, False, False, True] * 20)
@@ -116,7 +118,9 @@ async def test_what_redis_does_not_deliver_comes_from_the_journal(
     assert picture.gaps == []
 
 
-async def test_the_log_says_once_why_redis_is_of_no_use(database_url: str, redis_url: str) -> None:
+async def test_the_log_reports_once_why_redis_cannot_be_used(
+    database_url: str, redis_url: str
+) -> None:
     wrong = re.sub(r":[^:@]+@", ":wrong@", redis_url)
     with capture_logs() as lines:
         async with live_server(database_url, redis_url=wrong) as url, viewing(url) as viewer:
@@ -131,7 +135,7 @@ async def test_the_log_says_once_why_redis_is_of_no_use(database_url: str, redis
     assert "password" in lost["reason"]
 
 
-async def test_nonsense_on_the_bus_is_counted_and_forgotten(
+async def test_invalid_messages_on_the_bus_are_counted_and_ignored(
     database_url: str, redis_url: str
 ) -> None:
     async with two_servers(database_url, redis_url) as servers, viewing(servers[0]) as viewer:

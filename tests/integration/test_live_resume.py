@@ -48,7 +48,7 @@ async def resumed(viewer: Viewing, seen: Picture) -> Picture:
     return await viewer.subscribe("m", resume=seen.cursor)
 
 
-async def test_another_server_goes_on_where_the_first_was_left(
+async def test_another_server_continues_where_the_first_stopped(
     server: str, seen: Picture, database_url: str
 ) -> None:
     now = now_ms()
@@ -78,7 +78,9 @@ async def test_a_restart_of_the_server_loses_nothing(database_url: str) -> None:
     assert (again.snapshots, again.gaps) == (0, [])
 
 
-async def test_who_has_missed_nothing_is_sent_nothing_again(server: str, seen: Picture) -> None:
+async def test_a_viewer_that_missed_nothing_is_sent_nothing_again(
+    server: str, seen: Picture
+) -> None:
     async with viewing(server) as viewer:
         again = await resumed(viewer, seen)
     assert [frame["type"] for frame in viewer.frames] == ["subscribed", "update"]
@@ -99,7 +101,7 @@ async def test_a_journal_that_was_always_empty_has_lost_nothing(database_url: st
     assert (again.gaps, also.gaps, also.values()) == ([], [], [0])
 
 
-async def test_what_the_journal_does_not_have_any_more_is_a_gap(
+async def test_resuming_beyond_the_journal_is_a_gap(
     server: str, seen: Picture, database_url: str
 ) -> None:
     now = now_ms()
@@ -136,7 +138,7 @@ async def test_more_than_a_viewer_can_be_sent_is_a_gap(
 
 
 @pytest.mark.usefixtures("seen")
-async def test_what_was_lost_while_looking_is_a_gap_for_everybody(
+async def test_entries_lost_while_catching_up_are_a_gap_for_every_viewer(
     server: str, database: Database
 ) -> None:
     now = now_ms()
@@ -153,7 +155,7 @@ async def test_what_was_lost_while_looking_is_a_gap_for_everybody(
         assert picture.values() == [4, 5]
 
 
-async def test_what_arrived_first_and_was_committed_last_replaces_nothing(
+async def test_an_earlier_arrival_committed_later_replaces_nothing(
     server: str, database: Database
 ) -> None:
     """Neither for who was there before both commits, nor for who came between them."""
@@ -173,9 +175,7 @@ async def test_what_arrived_first_and_was_committed_last_replaces_nothing(
         await between.until(lambda: seen_between.values() == [2, 3])
 
 
-async def test_going_on_puts_nothing_in_the_place_of_what_arrived_later(
-    server: str, database: Database
-) -> None:
+async def test_resuming_never_replaces_a_later_arrival(server: str, database: Database) -> None:
     """A cursor may be behind one writer and ahead of another."""
     now = now_ms()
     ids = await store(database, {named("m"): [(now * 1000, 0.0), (now * 1000 + 1000, 1.0)]})
@@ -223,7 +223,7 @@ async def under_way(
 
 
 @pytest.mark.usefixtures("seen")
-async def test_a_mailbox_that_runs_over_is_a_gap_and_a_snapshot(
+async def test_a_mailbox_that_overflows_causes_a_gap_and_a_snapshot(
     server: str, database: Database
 ) -> None:
     now = now_ms()

@@ -54,7 +54,7 @@ async def until(picture: Picture, answer: Response, number: int) -> None:
                 return
 
 
-async def test_a_server_that_stops_tells_viewers_to_come_back(database_url: str) -> None:
+async def test_a_stopping_server_closes_viewers_with_a_restart_code(database_url: str) -> None:
     async with AsyncExitStack() as server:
         url = await server.enter_async_context(live_server(database_url))
         async with viewing(url) as viewer:
@@ -104,7 +104,7 @@ async def test_events_carry_the_same_frames(database_url: str) -> None:
             assert (await anext(frames))["type"] == "heartbeat"
 
 
-async def test_the_id_of_the_last_event_is_where_it_goes_on(database_url: str) -> None:
+async def test_the_stream_resumes_after_the_last_event_id(database_url: str) -> None:
     now = now_ms()
     async with live_server(database_url) as url, live_server(database_url) as other:
         await push(url, "m", [(now, 0)])
@@ -141,7 +141,7 @@ async def test_events_end_at_once_when_the_server_stops(database_url: str) -> No
         ({}, {}, "invalid_input"),
     ],
 )
-async def test_a_bad_question_is_a_problem_and_no_stream(
+async def test_an_invalid_request_gets_a_problem_instead_of_a_stream(
     database_url: str, params: dict[str, str], headers: dict[str, str], code: str
 ) -> None:
     async with live_server(database_url) as url, AsyncClient(base_url=url) as client:

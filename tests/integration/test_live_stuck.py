@@ -46,7 +46,9 @@ def deaf_socket(url: str) -> socket.socket:
 
 
 @pytest.mark.timeout(180)
-async def test_it_is_cut_off_in_time_and_costs_the_others_nothing(database_url: str) -> None:
+async def test_a_stuck_viewer_is_disconnected_in_time_without_affecting_others(
+    database_url: str,
+) -> None:
     async with live_server(database_url) as url, viewing(url) as healthy:
         picture = await healthy.subscribe("m")
         address = url.replace("http", "ws", 1) + "/v1/live"
@@ -77,7 +79,7 @@ async def test_it_is_cut_off_in_time_and_costs_the_others_nothing(database_url: 
     sys.platform != "linux" or os.geteuid() != 0,
     reason="NOT TESTED: only root on Linux can leave without a word",
 )
-async def test_one_that_disappears_without_a_word_is_noticed(
+async def test_a_connection_that_disappears_silently_is_noticed(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(viewer_module, "HEARTBEAT_S", 0.5)

@@ -46,7 +46,7 @@ OURS = [
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
-async def test_what_comes_from_elsewhere_is_forbidden_and_told_why(
+async def test_requests_from_other_machines_are_forbidden_with_a_reason(
     shared_client: AsyncClient, headers: dict[str, str]
 ) -> None:
     for method, path in ROUTES:
@@ -59,13 +59,13 @@ async def test_what_comes_from_elsewhere_is_forbidden_and_told_why(
 
 
 @pytest.mark.parametrize("headers", OURS, ids=str)
-async def test_what_comes_from_this_machine_is_answered(
+async def test_requests_from_this_machine_are_answered(
     shared_client: AsyncClient, headers: dict[str, str]
 ) -> None:
     assert (await shared_client.get("/livez", headers=headers)).status_code == 200
 
 
-async def test_who_says_that_it_is_open_has_it_open(shared_database_url: str) -> None:
+async def test_an_explicitly_open_server_is_open(shared_database_url: str) -> None:
     async with (
         serving(shared_database_url, auth="off-and-i-know-it-is-open") as url,
         AsyncClient(base_url=url) as client,

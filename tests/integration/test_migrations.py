@@ -156,7 +156,7 @@ def test_a_newer_schema_is_refused_with_what_to_do(database_url: str) -> None:
         assert refused.stderr.count("\n") == 1
 
 
-def test_a_schema_that_never_was_is_refused_with_those_there_are(database_url: str) -> None:
+def test_an_unknown_schema_is_refused_with_a_list_of_known_ones(database_url: str) -> None:
     refused = infrawatch("migrate", "--to", "12", url=database_url)
 
     assert refused.returncode == 1
@@ -179,7 +179,7 @@ async def test_files_that_an_upgrade_replaces_beneath_a_server_do_not_make_it_un
         assert (await client.get("/readyz")).status_code == 200
 
 
-async def test_an_index_is_built_while_samples_come_in_whoever_waits_for_the_migration(
+async def test_an_index_is_built_while_samples_arrive_and_processes_wait_to_migrate(
     database_url: str, tmp_path: Path
 ) -> None:
     await _fill(database_url)

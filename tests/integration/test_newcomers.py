@@ -79,7 +79,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
-async def test_a_mistake_is_told_with_what_to_do_about_it(
+async def test_a_mistake_is_reported_with_what_to_do_about_it(
     client: AsyncClient, mistake: Mistake
 ) -> None:
     answer = await client.request(

@@ -87,7 +87,7 @@ async def ask(client: AsyncClient, token: str) -> Response:
 
 
 @pytest.mark.usefixtures("provider")
-async def test_somebody_signs_in_at_the_provider(visitor: AsyncClient) -> None:
+async def test_a_user_signs_in_at_the_provider(visitor: AsyncClient) -> None:
     assert (await visitor.get("/v1/session")).json()["ways"]["oidc"] == "Example"
 
     back = await visitor.get(await go(visitor))
@@ -128,7 +128,7 @@ async def test_the_way_to_the_provider_is_bound_to_the_browser(visitor: AsyncCli
         ({"iss": "https://evil.example.com"}, "refused"),
     ],
 )
-async def test_whom_the_provider_does_not_vouch_for_is_not_let_in(
+async def test_a_user_unknown_to_the_provider_is_not_admitted(
     visitor: AsyncClient, provider: Provider, claims: dict[str, Any], problem: str
 ) -> None:
     provider.claims |= claims
@@ -140,7 +140,7 @@ async def test_whom_the_provider_does_not_vouch_for_is_not_let_in(
 
 
 @pytest.mark.usefixtures("provider")
-async def test_a_code_is_good_once_and_an_answer_of_another_issuer_for_nothing(
+async def test_a_code_is_valid_once_and_a_response_of_another_issuer_is_not(
     visitor: AsyncClient,
 ) -> None:
     callback = await go(visitor)
@@ -162,7 +162,7 @@ async def test_a_code_is_good_once_and_an_answer_of_another_issuer_for_nothing(
     ]
 
 
-async def test_programs_bring_tokens(visitor: AsyncClient, provider: Provider) -> None:
+async def test_programs_authenticate_with_tokens(visitor: AsyncClient, provider: Provider) -> None:
     staff = await ask(visitor, provider.token())
     nobody = await ask(visitor, provider.token(realm_access={"roles": []}))
     ops = await visitor.get(
@@ -263,7 +263,7 @@ async def test_keys_are_asked_for_again_when_one_is_new_but_once_a_minute_at_mos
     assert (await ask(visitor, provider.token(key_id="new"))).status_code == 200
 
 
-async def test_what_was_verified_is_good_until_it_expires(
+async def test_a_verified_token_is_valid_until_it_expires(
     visitor: AsyncClient, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("infrawatch.access.login.tokens.LEEWAY", timedelta(0))
@@ -317,6 +317,6 @@ async def test_without_a_provider_there_is_no_way_to_one(shared_database_url: st
         {"oidc_roles": "staff=root"},
     ],
 )
-async def test_settings_that_would_let_anybody_in_are_refused(wrong: dict[str, Any]) -> None:
+async def test_settings_that_would_admit_anyone_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Settings(_env_file=None, **wrong)

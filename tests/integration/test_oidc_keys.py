@@ -98,7 +98,7 @@ async def test_keys_outlast_an_answer_without_any(
     assert await status(client, provider.token()) == 200
 
 
-async def test_a_key_that_names_no_algorithm_is_for_all_of_its_type(
+async def test_a_key_without_an_algorithm_verifies_all_algorithms_of_its_type(
     client: AsyncClient, provider: Provider
 ) -> None:
     provider.instead["/jwks"] = JSONResponse({"keys": [published(provider)]})
@@ -114,7 +114,7 @@ async def test_a_key_that_names_no_algorithm_is_for_all_of_its_type(
     assert await status(client, provider.token(algorithm="PS256")) == 200
 
 
-async def test_two_keys_of_one_id_are_told_apart_by_their_types(
+async def test_two_keys_with_one_id_are_distinguished_by_type(
     client: AsyncClient, provider: Provider
 ) -> None:
     other = generate_private_key(SECP256R1())
@@ -139,7 +139,7 @@ async def test_a_key_that_is_not_for_verifying_is_none(
     assert await status(client, provider.token()) == 200
 
 
-async def test_those_who_wait_for_a_provider_that_hangs_wait_once(
+async def test_requests_waiting_for_a_hanging_provider_wait_once(
     client: AsyncClient, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -177,9 +177,7 @@ async def test_a_tenant_is_a_name_and_nothing_else(
     assert "INFRAWATCH_OIDC_TENANT_CLAIM" in answer.json()["detail"]
 
 
-async def test_nobody_has_the_role_of_whoever_has_none(
-    client: AsyncClient, provider: Provider
-) -> None:
+async def test_a_missing_role_claim_grants_no_role(client: AsyncClient, provider: Provider) -> None:
     answer = await client.get("/v1/session", headers=bearing(provider.token(groups=None)))
 
     assert answer.json()["user"]["scopes"] == []

@@ -98,7 +98,7 @@ DEEP = told(b"[" * 200_000)
         ("/token", endless(0)),
     ],
 )
-async def test_nonsense_lets_nobody_in_and_breaks_nothing(
+async def test_invalid_credentials_are_refused_and_break_nothing(
     visitor: AsyncClient, provider: Provider, path: str, said: ASGIApp
 ) -> None:
     provider.instead[path] = said
@@ -151,7 +151,7 @@ async def test_a_key_that_cannot_be_used_does_not_spoil_the_others(
     assert (await ask(visitor, provider)).status_code == 200
 
 
-async def test_while_keys_cannot_be_had_tokens_are_for_later_and_the_provider_is_left_alone(
+async def test_unverifiable_tokens_are_retryable_and_the_provider_is_not_asked_again(
     visitor: AsyncClient, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []

@@ -73,7 +73,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
         assert resolve(document, {"$ref": reference})
 
 
-def test_nothing_of_the_framework_is_left_in_it(document: dict[str, Any]) -> None:
+def test_no_description_of_the_framework_remains(document: dict[str, Any]) -> None:
     assert "ValidationError" not in json.dumps(document)
 
 
@@ -104,7 +104,7 @@ def test_the_examples_of_a_batch_are_accepted_when_pasted(
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/v1/keys"), ("PUT", "/v1/limits")])
-def test_the_examples_of_what_administrators_send_are_accepted_when_pasted(
+def test_the_examples_of_administrative_requests_are_accepted_when_pasted(
     url: str, document: dict[str, Any], method: str, path: str
 ) -> None:
     body = document["paths"][path][method.lower()]["requestBody"]["content"]["application/json"]

@@ -74,7 +74,7 @@ def status(answer: Response) -> tuple[int, str]:
 
 
 @BOTH
-async def test_what_is_sent_is_stored_and_the_answer_is_empty(
+async def test_samples_are_stored_and_the_answer_is_empty(
     shared_client: AsyncClient, shared_database: Database, content_type: str
 ) -> None:
     name = f"orders.{content_type[-4:]}"
@@ -135,7 +135,7 @@ async def test_bodies_may_be_compressed(
 
 
 @BOTH
-async def test_good_data_points_are_stored_and_bad_ones_counted_and_explained(
+async def test_valid_data_points_are_stored_and_invalid_ones_counted_and_explained(
     shared_client: AsyncClient, shared_database: Database, content_type: str
 ) -> None:
     now_ns = time_ns()
@@ -165,7 +165,7 @@ async def test_good_data_points_are_stored_and_bad_ones_counted_and_explained(
 
 
 @BOTH
-async def test_attributes_without_room_are_a_warning_every_time(
+async def test_attributes_left_out_are_a_warning_every_time(
     shared_client: AsyncClient, shared_database: Database, content_type: str
 ) -> None:
     job = f"roomy-{content_type[-4:]}"
@@ -229,7 +229,7 @@ async def test_exemplars_are_counted_in_our_own_metrics(shared_client: AsyncClie
     ("body", "content_type"),
     [(b"\x0a\x05", PROTOBUF), (b"{", JSON), (b'{"resourceMetrics":1}', JSON)],
 )
-async def test_a_body_nobody_can_read_is_a_bad_request_in_its_own_encoding(
+async def test_an_unreadable_body_is_a_bad_request_in_its_own_encoding(
     shared_client: AsyncClient, body: bytes, content_type: str
 ) -> None:
     answer = await export(shared_client, body, content_type)
@@ -253,7 +253,7 @@ async def test_content_types_otlp_does_not_know_are_refused(
 
 
 @BOTH
-async def test_an_encoding_nobody_reads_is_refused(
+async def test_an_unsupported_encoding_is_refused(
     shared_client: AsyncClient, content_type: str
 ) -> None:
     answer = await export(shared_client, b"x", content_type, {"content-encoding": "snappy"})
@@ -288,7 +288,7 @@ async def test_a_body_is_bounded_after_inflating(
 
 
 @BOTH
-async def test_while_postgresql_is_away_senders_are_told_to_come_back(
+async def test_during_an_outage_of_postgresql_senders_are_told_to_retry(
     shared_database_url: str, content_type: str
 ) -> None:
     sent = request(gauge("away", number(1, time_ns())))
@@ -318,7 +318,7 @@ async def eventually_stored(
 
 
 @pytest.mark.parametrize("signal", ["traces", "logs"])
-async def test_other_signals_are_told_how_to_send_metrics_only(
+async def test_other_signals_are_refused_with_how_to_send_metrics_only(
     shared_client: AsyncClient, signal: str
 ) -> None:
     headers = {"content-type": PROTOBUF}
@@ -329,7 +329,7 @@ async def test_other_signals_are_told_how_to_send_metrics_only(
     assert "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" in answer.json()["detail"]
 
 
-async def test_a_large_request_is_read_beside_others(
+async def test_a_large_request_is_read_while_others_are_served(
     shared_client: AsyncClient, shared_database: Database
 ) -> None:
     now_ns = time_ns()

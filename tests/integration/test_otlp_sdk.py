@@ -106,7 +106,7 @@ async def swallow_commit(proxy: DatabaseProxy, client: AsyncClient) -> None:
 
 @pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
 @pytest.mark.parametrize("fail", [close_road, swallow_commit])
-async def test_a_server_that_says_503_once_loses_and_doubles_nothing(
+async def test_a_server_that_answers_503_once_loses_and_doubles_nothing(
     proxy: DatabaseProxy, database: Database, fail: Any, compression: Compression
 ) -> None:
     async with (

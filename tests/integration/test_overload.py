@@ -20,7 +20,7 @@ UNDER_WAY = "infrawatch_under_way_bytes"
 REFUSED = "infrawatch_overload_refusals_total"
 
 
-async def test_of_a_crowd_some_are_served_and_the_others_told_to_come_back(
+async def test_under_overload_some_are_served_and_the_others_told_to_retry(
     database_url: str, database: Database
 ) -> None:
     start = now_ms() - SENDERS * SAMPLES
@@ -56,7 +56,7 @@ async def test_of_a_crowd_some_are_served_and_the_others_told_to_come_back(
         assert await find_count(client, UNDER_WAY) == 0
 
 
-async def test_a_crowd_whose_bodies_inflate_takes_no_more_memory_than_one_whose_bodies_do_not(
+async def test_many_compressed_bodies_take_no_more_memory_than_plain_ones(
     database_url: str, database: Database
 ) -> None:
     body = json.dumps(batch(series("inflated", [now_ms(), 1]))).encode() + b" " * 12 * MIB

@@ -44,7 +44,7 @@ def routes_of_ours() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_parameter_that_nobody_knows_is_refused_on_every_route_of_ours(
+async def test_an_unknown_parameter_is_refused_on_every_own_route(
     shared_client: AsyncClient,
 ) -> None:
     routes = set(routes_of_ours())
@@ -58,7 +58,7 @@ async def test_a_parameter_that_nobody_knows_is_refused_on_every_route_of_ours(
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_foreign_protocols_say_what_they_like(shared_client: AsyncClient) -> None:
+async def test_foreign_protocols_may_send_any_parameters(shared_client: AsyncClient) -> None:
     for method, path in FOREIGN:
         answer = await shared_client.request(method, path, params={"no_such_thing": "1"})
         assert "no_such_thing" not in answer.text, path
@@ -76,7 +76,7 @@ async def test_foreign_protocols_say_what_they_like(shared_client: AsyncClient) 
     ],
 )
 @pytest.mark.asyncio(loop_scope="module")
-async def test_the_nearest_that_there_are_are_named(
+async def test_the_nearest_names_are_suggested(
     shared_client: AsyncClient, asked: str, parameter: str, detail: str
 ) -> None:
     told = (await shared_client.get(f"/v1/range?match=up&{asked}")).json()
@@ -86,7 +86,7 @@ async def test_the_nearest_that_there_are_are_named(
     assert told["detail"].startswith(f"a parameter does not fit: {parameter}: {detail}")
 
 
-async def test_a_batch_with_a_parameter_that_nobody_knows_is_not_stored(
+async def test_a_batch_with_an_unknown_parameter_is_not_stored(
     client: AsyncClient,
 ) -> None:
     batch = {"series": [{"metric": "up", "samples": [[1, 1]]}]}
@@ -97,7 +97,7 @@ async def test_a_batch_with_a_parameter_that_nobody_knows_is_not_stored(
     assert (await client.get("/v1/series", params={"match": "up"})).json()["series"] == []
 
 
-async def test_who_may_not_ask_is_told_that_first(database_url: str) -> None:
+async def test_missing_permission_is_reported_before_other_errors(database_url: str) -> None:
     async with (
         serving(database_url, auth="required") as url,
         AsyncClient(base_url=url) as client,
@@ -108,7 +108,7 @@ async def test_who_may_not_ask_is_told_that_first(database_url: str) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_what_is_wanted_of_a_socket_is_not_said_in_its_url(shared_server: str) -> None:
+async def test_socket_parameters_are_not_put_in_the_url(shared_server: str) -> None:
     url = shared_server.replace("http", "ws", 1)
 
     with pytest.raises(InvalidStatus) as refused:

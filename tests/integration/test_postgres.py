@@ -54,7 +54,7 @@ async def test_data_port_and_password_survive_a_restart(data_dir: Path) -> None:
         assert execute(second.endpoint.url(), "SELECT answer FROM kept") == "42"
 
 
-async def test_what_alter_system_says_survives_a_restart(data_dir: Path) -> None:
+async def test_settings_of_alter_system_survive_a_restart(data_dir: Path) -> None:
     async with postgres_running(data_dir) as first:
         execute(first.endpoint.url(), "ALTER SYSTEM SET work_mem = '7MB'")
     async with postgres_running(data_dir) as second:
@@ -73,12 +73,12 @@ async def test_a_second_one_on_the_same_directory_is_refused(data_dir: Path) -> 
                 pytest.fail("two of them run")
 
 
-async def test_who_needs_it_beside_a_running_one_gets_that(data_dir: Path) -> None:
+async def test_a_command_uses_a_running_postgresql(data_dir: Path) -> None:
     async with postgres_running(data_dir) as running, postgres_reachable(data_dir) as reached:
         assert reached == running
 
 
-async def test_who_needs_it_alone_gets_one_for_the_time_being(data_dir: Path) -> None:
+async def test_a_command_alone_starts_postgresql_temporarily(data_dir: Path) -> None:
     async with postgres_reachable(data_dir) as reached:
         assert execute(reached.endpoint.url(), "SELECT 1") == "1"
     assert not (reached.home.cluster / "postmaster.pid").exists()
@@ -91,7 +91,7 @@ async def test_a_cluster_of_another_version_is_refused(data_dir: Path) -> None:
             pytest.fail("it runs")
 
 
-async def test_somebody_elses_cluster_is_left_alone(data_dir: Path) -> None:
+async def test_a_cluster_of_another_user_is_left_alone(data_dir: Path) -> None:
     _write(data_dir / "PG_VERSION", "18\n")
     with pytest.raises(CannotStart, match="itself a data directory"):
         async with postgres_running(data_dir):
@@ -118,7 +118,7 @@ async def test_a_lost_password_is_replaced(data_dir: Path) -> None:
         assert execute(second.endpoint.url(), "SELECT 1") == "1"
 
 
-async def test_a_port_that_somebody_took_is_replaced_for_good(data_dir: Path) -> None:
+async def test_a_port_taken_by_another_program_is_replaced_permanently(data_dir: Path) -> None:
     async with postgres_running(data_dir) as first:
         pass
     with socket.create_server(("127.0.0.1", first.endpoint.port)):
@@ -155,7 +155,7 @@ async def test_it_stops_when_we_are_killed_and_the_next_start_recovers(data_dir:
         await eventually(lambda: not postmaster.is_running())
 
 
-async def test_one_that_outlived_its_owner_is_stopped_first(data_dir: Path) -> None:
+async def test_a_postgresql_that_outlived_its_owner_is_stopped_first(data_dir: Path) -> None:
     """As on systems without a parent-death signal."""
     async with postgres_running(data_dir) as owned:
         pass

@@ -55,7 +55,7 @@ async def test_a_child_that_dies_is_started_until_it_lives(
 
 
 @pytest.mark.parametrize(("code", "longest_pause"), [(0, None), (1, timedelta(milliseconds=1))])
-async def test_the_pause_stays_short_for_who_leaves_in_good_order_or_is_wanted_soon(
+async def test_the_pause_is_short_after_an_orderly_exit_or_an_explicit_request(
     code: int, longest_pause: timedelta | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "FIRST_PAUSE", timedelta(milliseconds=1))
@@ -106,7 +106,9 @@ async def test_a_child_is_stopped_when_we_are_cancelled(home: Home) -> None:
     assert start.children[0].returncode == -signal.SIGTERM
 
 
-async def test_who_does_not_listen_is_killed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_that_ignores_sigterm_is_killed(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(processes, "PATIENCE", timedelta(milliseconds=50))
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True)"
     process = await launch(

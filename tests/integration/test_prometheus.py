@@ -31,7 +31,7 @@ remote_write:
 
 
 @pytest.mark.skipif(PROMETHEUS is None, reason="no `prometheus` here: `make peers` installs it")
-async def test_what_prometheus_scrapes_from_us_comes_back_by_remote_write(
+async def test_metrics_scraped_from_us_come_back_by_remote_write(
     server: str, client: AsyncClient, tmp_path: Path
 ) -> None:
     configuration = tmp_path / "prometheus.yml"

@@ -199,14 +199,14 @@ async def test_names_and_values_are_the_same(both: Both) -> None:
         assert sorted(map(key, ours["data"])) == sorted(map(key, theirs["data"])), (path, query)
 
 
-async def test_what_clients_leave_empty_is_not_asked_for(both: Both) -> None:
+async def test_empty_parameters_are_treated_as_absent(both: Both) -> None:
     for asked in ({"metric": "temperature", "limit": ""}, {"metric": "", "limit": ""}):
         for client in both:
             answer = await client.get("/api/v1/metadata", params=asked)
             assert answer.json()["status"] == "success", answer.text
 
 
-async def test_whatever_is_put_together_has_the_same_answer(both: Both) -> None:
+async def test_composed_queries_have_the_same_answer(both: Both) -> None:
     chance = Random(11)
     succeeded = 0
     for _ in range(2_000 if IS_THOROUGH else 150):

@@ -45,7 +45,7 @@ async def test_the_last_sample_of_each_series_comes_with_its_time(
     assert answer.json() == {"series": sorted(shown, key=lambda one: int(str(one["id"])))}
 
 
-async def test_a_series_not_heard_of_for_longer_than_max_age_is_left_out(
+async def test_a_series_without_samples_within_max_age_is_left_out(
     client: AsyncClient, database: Database, now: int
 ) -> None:
     await store(database, {named("up"): [(now - 10 * MINUTE, 1.0)]})
@@ -55,7 +55,7 @@ async def test_a_series_not_heard_of_for_longer_than_max_age_is_left_out(
     assert [one["value"] for one in await latest(client, max_age="11m")] == [1.0]
 
 
-async def test_with_all_it_does_not_matter_how_old_a_sample_is(
+async def test_with_all_samples_of_any_age_are_returned(
     client: AsyncClient, database: Database
 ) -> None:
     await store(database, {named("up"): [(SECOND, 1.0)]})

@@ -104,7 +104,7 @@ async def test_too_many_samples_are_refused_with_what_to_do(
         await eventually_no_read_connection_is_in_use(client)
 
 
-async def test_a_question_of_many_selectors_reads_no_more_than_one_may(
+async def test_a_query_of_many_selectors_has_the_limits_of_one(
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = [((START + n) * SECOND, 1.0) for n in range(400)]
@@ -132,7 +132,7 @@ async def test_a_question_of_many_selectors_reads_no_more_than_one_may(
     assert len(reads) == 3
 
 
-async def test_a_large_question_waits_for_others_no_longer_than_its_deadline(
+async def test_a_large_query_waits_for_others_no_longer_than_its_deadline(
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store(database, {named("up"): [(START * SECOND, 1.0)]})
@@ -147,7 +147,7 @@ async def test_a_large_question_waits_for_others_no_longer_than_its_deadline(
             assert "Retry-After" in answer.headers
 
 
-async def test_a_query_of_many_moments_waits_for_others_however_few_samples_there_are(
+async def test_a_query_at_many_moments_waits_for_others_even_with_few_samples(
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store(database, {named("up"): [(START * SECOND, 1.0)]})
@@ -178,7 +178,7 @@ async def test_too_many_steps_are_refused_with_what_to_do(
         assert (await client.get("/v1/range", params={**SPAN, "step": "40"})).status_code == 200
 
 
-async def test_a_read_that_takes_too_long_is_told_to_come_back(
+async def test_a_read_that_takes_too_long_is_answered_with_retry_after(
     database_url: str, database: Database
 ) -> None:
     await store(database, {named("up"): [(START * SECOND, 1.0)]})
@@ -224,7 +224,7 @@ async def test_a_database_that_falls_silent_costs_a_read_no_more_than_its_deadli
         await eventually_no_read_connection_is_in_use(client)
 
 
-async def test_a_database_that_is_away_is_told_at_once(
+async def test_an_unreachable_database_is_reported_at_once(
     database_url: str, database: Database
 ) -> None:
     await store(database, {named("up"): [(START * SECOND, 1.0)]})
@@ -266,7 +266,7 @@ async def eventually_no_read_connection_is_in_use(client: AsyncClient) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_when_all_connections_are_in_use_that_is_what_is_said(
+async def test_the_error_names_exhausted_connections(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("infrawatch.store.database.CONNECT_TIMEOUT_S", 1.0)
@@ -286,7 +286,7 @@ async def test_an_unknown_path_is_a_problem(client: AsyncClient) -> None:
         assert path in answer.json()["detail"]
 
 
-async def test_whose_proxy_swallows_the_upgrade_is_told(client: AsyncClient) -> None:
+async def test_a_dropped_upgrade_header_is_explained(client: AsyncClient) -> None:
     answer = await client.get("/v1/live")
 
     assert (answer.status_code, answer.json()["code"]) == (426, "upgrade_required")
@@ -303,7 +303,7 @@ async def test_a_method_that_does_not_fit_is_a_problem(client: AsyncClient) -> N
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson", "text/csv"])
-async def test_answers_are_compressed_as_who_asks_can_read_them(
+async def test_answers_are_compressed_as_accept_encoding_allows(
     client: AsyncClient, database: Database, accept: str
 ) -> None:
     await store(database, {named("up"): [((START + n) * SECOND, 0.5) for n in range(3_000)]})

@@ -39,7 +39,7 @@ async def test_every_reference_leads_to_a_schema(document: dict[str, Any]) -> No
     assert referred <= document["components"]["schemas"].keys()
 
 
-async def test_every_read_says_how_it_refuses(document: dict[str, Any]) -> None:
+async def test_every_read_documents_its_refusals(document: dict[str, Any]) -> None:
     for path in READS:
         responses = document["paths"][path.replace("host", "{name}")]["get"]["responses"]
 
@@ -51,7 +51,7 @@ async def test_every_read_says_how_it_refuses(document: dict[str, Any]) -> None:
     assert list(formats) == ["application/json", "application/x-ndjson", "text/csv"]
 
 
-async def test_every_answer_is_of_the_shape_that_is_described(
+async def test_every_answer_has_its_documented_shape(
     client: AsyncClient, database: Database, document: dict[str, Any]
 ) -> None:
     now_us = int(datetime.now(UTC).timestamp() - 60) * 1_000_000
@@ -73,7 +73,7 @@ async def test_every_answer_is_of_the_shape_that_is_described(
         assert reference.rpartition("/")[2] == model.__name__
 
 
-async def test_what_is_offered_to_try_out_is_answered(
+async def test_examples_offered_for_trying_out_are_answered(
     client: AsyncClient, document: dict[str, Any]
 ) -> None:
     tried = 0

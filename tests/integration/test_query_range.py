@@ -166,7 +166,7 @@ async def test_a_counter_that_reports_differences_is_summed(
 
 
 @pytest.mark.parametrize("across", ["sum", "avg", "min", "max", "count"])
-async def test_groups_combine_what_their_series_say(
+async def test_groups_combine_the_values_of_their_series(
     client: AsyncClient, database: Database, across: str
 ) -> None:
     random = np.random.default_rng(23)
@@ -281,7 +281,7 @@ async def test_an_empty_span_has_no_steps(client: AsyncClient, database: Databas
     assert await ask(client, end=START) == []
 
 
-async def test_a_question_that_makes_no_sense_is_refused(client: AsyncClient) -> None:
+async def test_an_inconsistent_query_is_refused(client: AsyncClient) -> None:
     wrong = [
         ({"step": "0"}, "invalid_time"),
         ({"step": "0.0001"}, "invalid_time"),

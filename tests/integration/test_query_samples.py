@@ -156,7 +156,7 @@ async def test_the_same_samples_come_as_csv(client: AsyncClient, database: Datab
         assert row[4] == ("" if value is None else str(value))
 
 
-async def test_the_format_depends_on_accept_and_caches_are_told(client: AsyncClient) -> None:
+async def test_the_format_depends_on_accept_and_vary_is_set(client: AsyncClient) -> None:
     for accept in ("*/*", "text/csv;q=0.5, application/x-ndjson", "text/csv"):
         answer = await ask(client, accept)
 

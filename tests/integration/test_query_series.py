@@ -111,7 +111,7 @@ async def test_paging_works_with_a_regular_expression_too(
     assert second["next_cursor"] is None
 
 
-async def test_a_page_nobody_offered_is_refused(client: AsyncClient) -> None:
+async def test_an_unknown_page_cursor_is_refused(client: AsyncClient) -> None:
     for cursor in ("page2", "-1", "1.5", "9" * 30, "9" * 5_000, "٣", ""):
         answer = await client.get("/v1/series", params={"match": "up", "cursor": cursor})
 
@@ -229,7 +229,7 @@ async def test_a_nul_reaches_no_database(client: AsyncClient) -> None:
         assert (await client.get(path)).status_code == 422
 
 
-async def test_a_client_of_prometheus_is_told_which_one_this_is_like(client: AsyncClient) -> None:
+async def test_a_prometheus_client_gets_the_version_of_the_api(client: AsyncClient) -> None:
     answer = await client.get("/api/v1/status/buildinfo")
     assert answer.json()["status"] == "success"
     assert answer.json()["data"]["version"] == "2.45.0"

@@ -56,7 +56,7 @@ async def neighbours(database: Database) -> None:
 
 
 @pytest.mark.usefixtures("neighbours")
-async def test_no_answer_tells_anything_of_another_tenant(client: AsyncClient) -> None:
+async def test_no_answer_reveals_data_of_another_tenant(client: AsyncClient) -> None:
     for path, parameters in READS:
         answer = await client.get(path, params=parameters)
 

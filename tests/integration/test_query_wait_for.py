@@ -111,7 +111,9 @@ async def test_a_write_that_never_comes_is_waited_for_until_the_deadline(
     assert len(looked) < 15  # many who wait in vain must not keep the database busy
 
 
-async def test_who_waits_holds_no_connection(client: AsyncClient, replica: AsyncClient) -> None:
+async def test_a_waiting_read_holds_no_connection(
+    client: AsyncClient, replica: AsyncClient
+) -> None:
     cursor = beyond(await written(client)).to_text()
     async with asyncio.TaskGroup() as tasks:
         waiting = [
@@ -138,7 +140,7 @@ async def test_a_cursor_of_another_database_is_refused(client: AsyncClient) -> N
         assert "another database" in answer.json()["detail"]
 
 
-async def test_what_is_no_cursor_is_refused(client: AsyncClient) -> None:
+async def test_an_invalid_cursor_is_refused(client: AsyncClient) -> None:
     for cursor in ("", "x", "eyJ9", "W10", "a" * 16_384, "%%%"):
         answer = await client.get("/v1/latest", params={"match": "up", "wait_for": cursor})
 

@@ -111,7 +111,7 @@ def test_pages_link_to_files_that_exist(page: str) -> None:
     assert [path for path in linked if not (ROOT / page).parent.joinpath(path).exists()] == []
 
 
-def test_the_way_of_a_sample_leads_past_functions_that_exist() -> None:
+def test_the_path_of_a_sample_names_functions_that_exist() -> None:
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     named = re.findall(r"`(\w+(?:/\w+)*\.py)`((?: `[\w.]+`,?)+)", page)
     missing = [

@@ -91,7 +91,7 @@ VALUES: Mapping[str, tuple[str | None, ...]] = {
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_no_question_is_an_error_of_ours(
+async def test_no_query_is_an_internal_error(
     database: Database, client: AsyncClient, seed: int
 ) -> None:
     await fill(database)

@@ -68,7 +68,7 @@ async def test_every_route_needs_a_key_but_those_that_are_open(client: AsyncClie
         assert (await client.get(path)).status_code in (200, 404), "404 where it is not built"
 
 
-def test_what_the_document_does_not_show_is_a_page_or_needs_a_key_too() -> None:
+def test_routes_outside_the_document_are_pages_or_need_a_key() -> None:
     app = create_app(Settings(_env_file=None))
     paths = {str(one.path).replace(":path}", "}") for one in iter_route_contexts(app.routes)}
     hidden = paths - app.openapi()["paths"].keys()
@@ -76,7 +76,7 @@ def test_what_the_document_does_not_show_is_a_page_or_needs_a_key_too() -> None:
     assert hidden - PAGES == {"/v1/live", "/assets", "/static/docs"}
 
 
-async def test_wrong_keys_are_slowed_and_a_right_one_from_there_never_is(
+async def test_wrong_keys_are_slowed_down_but_never_a_valid_one(
     client: AsyncClient, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wrong_keys, "ONE_MORE_S", 600.0)  # not one more while this test runs
@@ -105,7 +105,7 @@ async def test_wrong_keys_are_slowed_and_a_right_one_from_there_never_is(
     ("made_up", "site"),
     [("2001:db8::{:x}", "2001:db8::/64"), ("no-address-{}", "127.0.0.1"), ("", "127.0.0.1")],
 )
-async def test_whoever_has_many_addresses_or_makes_them_up_is_counted_and_logged_once(
+async def test_many_or_forged_addresses_of_a_sender_are_counted_and_logged_once(
     database_url: str, monkeypatch: pytest.MonkeyPatch, made_up: str, site: str
 ) -> None:
     monkeypatch.setattr(wrong_keys, "ONE_MORE_S", 600.0)
@@ -134,7 +134,7 @@ async def test_whoever_has_many_addresses_or_makes_them_up_is_counted_and_logged
     assert told == (["127.0.0.1"] if made_up.startswith("no") else [])
 
 
-async def test_all_servers_together_look_at_twenty_wrong_keys_and_passwords_of_an_address(
+async def test_all_servers_together_check_twenty_wrong_keys_of_an_address(
     database: Database, database_url: str, temporary_root: Path
 ) -> None:
     right = await a_key(database_url, "read")
@@ -182,7 +182,7 @@ async def test_refusals_are_counted_by_reason_and_logged_once(
     assert "127.0.0.1" in lines[0]
 
 
-async def test_the_audit_trail_tells_who_did_what(client: AsyncClient, database_url: str) -> None:
+async def test_the_audit_trail_records_who_did_what(client: AsyncClient, database_url: str) -> None:
     admin = bearing(await a_key(database_url, "admin", name="boss"))
     wish = {"name": "web-1", "scopes": ["write"]}
     made = (await client.post("/v1/keys", json=wish, headers=admin)).json()
@@ -203,7 +203,7 @@ async def test_the_audit_trail_tells_who_did_what(client: AsyncClient, database_
     assert rest["next_before"] is None
 
 
-async def test_while_the_database_is_away_keys_stay_good_and_nobody_is_told_never(
+async def test_during_an_outage_of_postgresql_keys_stay_valid_and_errors_retryable(
     database_url: str,
 ) -> None:
     key = bearing(await a_key(database_url, *SCOPES))

@@ -118,7 +118,7 @@ async def test_stale_markers_and_other_nans_are_kept_bit_for_bit(
 
 
 @pytest.mark.parametrize("content_type", [FIRST, SECOND])
-async def test_what_is_bad_is_named_and_what_is_good_is_stored(
+async def test_invalid_items_are_named_and_valid_ones_stored(
     client: AsyncClient, database: Database, content_type: str
 ) -> None:
     now, table = now_ms(), Table()
@@ -151,7 +151,7 @@ async def test_what_is_bad_is_named_and_what_is_good_is_stored(
     assert await find_values(database, "old") == {now * 1_000: 2.0}
 
 
-async def test_of_many_reasons_the_first_ten_are_given(client: AsyncClient) -> None:
+async def test_the_first_ten_of_many_reasons_are_given(client: AsyncClient) -> None:
     body = write_request(*(labels("up", n=str(n)) + sample(1.0, 5) for n in range(25)))
 
     lines = (await write(client, body)).text.splitlines()
@@ -220,7 +220,7 @@ async def test_native_histograms_are_stored_as_classic_ones(
         ({"Content-Encoding": "gzip"}, "snappy"),
     ],
 )
-async def test_what_nobody_here_reads_is_415(
+async def test_unsupported_content_is_415(
     client: AsyncClient, headers: dict[str, str], says: str
 ) -> None:
     answer = await client.post(
@@ -268,9 +268,7 @@ async def test_a_body_is_bounded_before_it_is_inflated(
     assert "INFRAWATCH_MAX_BODY_BYTES" in answers[0].text
 
 
-async def test_what_vmagent_compresses_with_zstd_is_read(
-    client: AsyncClient, database: Database
-) -> None:
+async def test_zstd_bodies_of_vmagent_are_read(client: AsyncClient, database: Database) -> None:
     now = now_ms()
     body = bytes(cramjam.zstd.compress(write_request(labels("up") + sample(1.0, now))))
 
@@ -295,7 +293,7 @@ async def test_a_large_request_is_stored_whole(client: AsyncClient, database: Da
     assert len(await find_stored(database, "up")) == 60_000
 
 
-async def test_while_postgresql_is_away_senders_are_told_to_come_back(database_url: str) -> None:
+async def test_during_an_outage_of_postgresql_senders_are_told_to_retry(database_url: str) -> None:
     async with (
         proxied(database_url) as proxy,
         serving(proxy.url, write_deadline=timedelta(seconds=1)) as url,

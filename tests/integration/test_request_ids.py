@@ -17,7 +17,7 @@ OURS = re.compile(r"[0-9a-f]{16}")
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_every_answer_has_an_id_of_its_own(shared_client: AsyncClient) -> None:
+async def test_every_answer_has_its_own_id(shared_client: AsyncClient) -> None:
     answers = [await push(shared_client, series("m")) for _ in range(3)]
     answers.append(await shared_client.get("/nowhere"))
 
@@ -40,7 +40,7 @@ async def test_an_id_that_could_break_a_log_is_replaced(
     assert OURS.fullmatch(answer.headers["x-request-id"])
 
 
-async def test_a_problem_tells_the_id(shared_client: AsyncClient) -> None:
+async def test_a_problem_has_the_request_id(shared_client: AsyncClient) -> None:
     for answer in (
         await shared_client.get("/v1/nothing"),
         await shared_client.get("/v1/latest"),
@@ -56,7 +56,7 @@ async def test_a_viewer_gets_an_id_too(shared_server: str) -> None:
         assert OURS.fullmatch(viewer.connection.response.headers["x-request-id"])
 
 
-async def test_the_log_has_the_id_of_an_error_of_ours_and_so_has_the_answer() -> None:
+async def test_an_internal_error_has_the_same_id_in_the_log_and_the_answer() -> None:
     app = FastAPI()
 
     @app.get("/")

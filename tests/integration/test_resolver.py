@@ -37,7 +37,7 @@ async def resolve(resolver: Resolver, metrics: Iterable[str], space: Space = SPA
 
 
 @pytest.mark.parametrize("cache_bytes", [1 << 20, 0])
-async def test_requests_that_wait_share_a_transaction_and_get_each_their_own(
+async def test_waiting_requests_share_a_transaction_and_each_gets_its_ids(
     database: Database, database_url: str, cache_bytes: int
 ) -> None:
     one = resolver(database, cache_bytes)
@@ -93,7 +93,7 @@ async def test_series_of_other_tenants_or_formats_stay_apart(database: Database)
     assert ids[2] == [ids[0][0], ids[1][0]]
 
 
-async def test_who_is_cancelled_takes_nobody_along_and_leaves_nothing(
+async def test_a_cancelled_request_affects_no_other_and_leaves_nothing(
     database: Database, database_url: str
 ) -> None:
     one = resolver(database)
@@ -108,7 +108,7 @@ async def test_who_is_cancelled_takes_nobody_along_and_leaves_nothing(
     assert execute(database_url, METRICS) == "b d"
 
 
-async def test_tenants_take_turns_with_another_that_brings_many(database: Database) -> None:
+async def test_tenants_take_turns_with_one_that_creates_many_series(database: Database) -> None:
     one = resolver(database)
     other_tenant = Space((await create_tenant(database, "other", TESTS)).id, "some format")
     flood = asyncio.ensure_future(resolve(one, list(map(str, range(5_000)))))
@@ -131,7 +131,7 @@ WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
 
 
-async def test_who_is_in_the_way_of_a_server_that_creates_in_another_order_tries_again(
+async def test_a_deadlock_with_a_server_of_another_version_is_retried(
     database: Database, database_url: str
 ) -> None:
     """A server of another version has the last and wants the first; we have the first."""

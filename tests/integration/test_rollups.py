@@ -103,7 +103,7 @@ async def test_answers_from_rollups_are_those_of_the_samples(
 
 
 @pytest.mark.parametrize("fn", FUNCTIONS)
-async def test_of_a_span_without_samples_and_of_no_series_there_is_no_answer(
+async def test_a_span_without_samples_and_no_series_have_no_answer(
     database: Database, client: AsyncClient, fn: str
 ) -> None:
     await store(database, {NAMES[0]: [(END_US, 1.0)]})
@@ -113,7 +113,7 @@ async def test_of_a_span_without_samples_and_of_no_series_there_is_no_answer(
 
 
 @pytest.mark.parametrize(("name", "fn_step"), [("5m", "5m"), ("1h", "1h")])
-async def test_the_views_say_the_same_as_the_api(
+async def test_the_views_return_the_same_as_the_api(
     database: Database, client: AsyncClient, name: str, fn_step: str
 ) -> None:
     chance = random.Random(6)
@@ -211,7 +211,7 @@ async def test_a_late_sample_of_one_series_leaves_its_neighbours_in_the_row_alon
         assert list(rolled.scalars()) == [2, 2, 2]
 
 
-async def test_rollups_outlive_the_samples_and_what_comes_too_late_spoils_none(
+async def test_rollups_outlive_the_samples_and_late_samples_do_not_spoil_them(
     database: Database, client: AsyncClient
 ) -> None:
     await store(database, {NAMES[0]: [(START_US + n * 60_000_000, 1.0) for n in range(600)]})
@@ -234,7 +234,7 @@ OF_MINUTES: Mapping[str, Callable[[range], float]] = {
 
 
 @pytest.mark.parametrize("fn", FUNCTIONS)
-async def test_beyond_the_samples_any_start_and_any_span_find_the_rollups(
+async def test_beyond_the_samples_any_span_is_answered_from_rollups(
     database: Database, client: AsyncClient, fn: str
 ) -> None:
     at = [START_US + n * 60_000_000 for n in range(2 * 24 * 60)]
@@ -285,7 +285,7 @@ async def test_a_start_back_from_now_lies_where_a_rollup_begins_if_one_can_answe
     assert min(begins) in range(told_ms - begins_ms + 1, told_ms + late_ms + 1)
 
 
-async def test_each_resolution_has_a_retention_of_its_own(database: Database) -> None:
+async def test_each_resolution_has_its_own_retention(database: Database) -> None:
     old = from_us(END_US - 200 * DAY_US).date()
     async with database.writing() as connection:
         for parted in ROLLUPS.values():

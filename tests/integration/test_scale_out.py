@@ -63,7 +63,7 @@ async def _server(database_url: str, redis_url: str) -> AsyncGenerator[ServingPr
 
 
 @pytest.mark.skipif(NGINX is None, reason=ABSENT)
-async def test_two_servers_are_as_one_until_the_last_is_killed(service: Service) -> None:
+async def test_two_servers_behave_as_one_until_the_last_is_killed(service: Service) -> None:
     start = now_ms() - 1_000
     await _what_one_has_taken_both_answer(service, start)
     await _an_id_comes_through(service)

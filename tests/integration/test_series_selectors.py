@@ -82,7 +82,7 @@ def to_text(selector: Selector) -> str:
 @example(selector=Selector((Matcher("x", Operator.MATCHES, "a|b"),)))
 @example(selector=Selector((Matcher("x", Operator.NOT_EQUAL, ""),)))
 @settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_what_postgresql_selects_is_what_the_selector_accepts(
+async def test_postgresql_selects_exactly_what_the_selector_accepts(
     database: Database, selector: Selector
 ) -> None:
     async with database.reading() as connection:
@@ -184,7 +184,7 @@ async def test_a_page_holds_nobody_elses_series(database: Database, database_url
     assert len(page) == 800
 
 
-async def test_series_that_are_known_are_found_like_others_by_those_whose_they_are(
+async def test_cached_series_are_found_like_others_by_their_own_tenant(
     database: Database, database_url: str
 ) -> None:
     execute(database_url, "INSERT INTO tenants (id, name) VALUES (7, 'theirs')")
@@ -246,12 +246,12 @@ async def test_matchers_select_as_they_do_in_prometheus(
         *('{"up"', "up{host='\\ud800'}", "\ufffe", "🙂", '"up"', "(" * 5000, "up" * 5000),
     ],
 )
-def test_what_is_no_selector_is_refused_with_a_reason(match: str) -> None:
+def test_an_invalid_selector_is_refused_with_a_reason(match: str) -> None:
     with pytest.raises(InvalidSelector, match=r"\w+"):
         parse_selector(match)
 
 
-async def test_every_route_refuses_what_is_no_selector(client: AsyncClient) -> None:
+async def test_every_route_refuses_an_invalid_selector(client: AsyncClient) -> None:
     for path in ("series", "samples", "latest", "range", "labels", "labels/host/values"):
         answer = await client.get(f"/v1/{path}", params={"match": "sum(up)"})
 

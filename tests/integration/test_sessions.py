@@ -69,7 +69,7 @@ async def until_refused(client: AsyncClient) -> None:
         assert answer.status_code == 200
 
 
-async def test_somebody_signs_in_with_the_password_is_somebody_and_signs_out(
+async def test_a_user_signs_in_with_the_password_and_signs_out(
     visitor: AsyncClient,
 ) -> None:
     before = (await visitor.get("/v1/session")).json()
@@ -97,7 +97,7 @@ async def test_somebody_signs_in_with_the_password_is_somebody_and_signs_out(
     assert again.status_code == 401
 
 
-async def test_the_cookie_is_for_us_alone_and_behind_tls_for_nothing_else(
+async def test_the_cookie_is_restricted_to_this_site_and_to_tls_if_used(
     visitor: AsyncClient, url: str
 ) -> None:
     answer = await sign_in(visitor)
@@ -144,7 +144,7 @@ async def test_only_a_digest_is_stored(visitor: AsyncClient, shared_database_url
         ({"Origin": "http://{host}"}, 201),
     ],
 )
-async def test_a_page_from_elsewhere_changes_nothing_with_the_cookie(
+async def test_a_page_of_another_origin_changes_nothing_with_the_cookie(
     visitor: AsyncClient, headers: dict[str, str | None], status: int
 ) -> None:
     await sign_in(visitor)
@@ -198,7 +198,7 @@ async def test_nobody_signs_in_with_nothing_or_something_wrong(visitor: AsyncCli
     assert (await sign_in(visitor)).status_code == 201
 
 
-async def test_a_cookie_that_is_none_of_ours_is_nobody(visitor: AsyncClient) -> None:
+async def test_an_unknown_cookie_identifies_nobody(visitor: AsyncClient) -> None:
     await sign_in(visitor)
     right = visitor.cookies[COOKIE]
     visitor.cookies.clear()
@@ -218,7 +218,7 @@ async def test_a_cookie_that_is_none_of_ours_is_nobody(visitor: AsyncClient) -> 
     assert private.status_code == 401
 
 
-async def test_whoever_guesses_is_slowed_and_not_told_by_the_right_one(
+async def test_guesses_are_slowed_down_even_with_the_right_password(
     shared_database_url: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "password"
@@ -285,7 +285,7 @@ async def test_live_views_are_opened_with_a_ticket_and_end_with_the_session(
     assert viewer.close_code == 4401
 
 
-async def test_whoever_runs_the_server_sees_who_is_signed_in_and_signs_them_out(
+async def test_operators_list_sessions_and_end_them(
     visitor: AsyncClient, shared_database_url: str
 ) -> None:
     await sign_in(visitor)

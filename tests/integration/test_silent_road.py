@@ -52,7 +52,7 @@ async def read_together(client: AsyncClient) -> list[int]:
     return [answer.status_code for answer in await asyncio.gather(*asked)]
 
 
-async def test_readers_do_without_connections_that_are_dead_without_a_word(
+async def test_readers_discard_connections_that_died_silently(
     proxy: DatabaseProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "UNPROVEN_S", 0)
@@ -65,7 +65,7 @@ async def test_readers_do_without_connections_that_are_dead_without_a_word(
         assert await read_together(client) == [200] * READERS
 
 
-async def test_after_a_restart_of_postgresql_no_reader_is_told_to_come_back(
+async def test_after_a_restart_of_postgresql_no_read_fails(
     database_url: str,
 ) -> None:
     async with patient(database_url) as client:

@@ -21,7 +21,7 @@ async def counted(database: Database) -> int:
         return int(row[0])
 
 
-async def test_what_is_committed_meanwhile_is_not_seen(database_url: str) -> None:
+async def test_commits_after_the_snapshot_are_not_seen(database_url: str) -> None:
     async with Database.open(database_url, read_pool_size=1) as database:
         async with database.reading() as connection:
             [before] = await COUNT.fetch(connection, {"name": "nobody"})
@@ -34,7 +34,7 @@ async def test_what_is_committed_meanwhile_is_not_seen(database_url: str) -> Non
         assert await counted(database) == before[0] + 1
 
 
-async def test_a_read_that_fails_leaves_a_connection_that_reads_on(database_url: str) -> None:
+async def test_a_failed_read_leaves_a_usable_connection(database_url: str) -> None:
     async with Database.open(database_url, read_pool_size=1) as database:
         with pytest.raises(Exception, match="division by zero"):
             async with database.reading() as connection:
@@ -53,7 +53,7 @@ async def test_a_read_that_is_given_up_leaves_no_snapshot_behind(database_url: s
         assert await counted(database) == 2
 
 
-async def test_a_transaction_that_was_left_open_is_nobody_elses(database_url: str) -> None:
+async def test_a_transaction_left_open_is_not_handed_to_another_caller(database_url: str) -> None:
     async with Database.open(database_url, read_pool_size=1) as database:
         async with database.reading() as connection:
             driver = to_driver(connection)
@@ -72,7 +72,7 @@ async def test_nothing_can_be_written(database_url: str) -> None:
         assert await counted(database) == 1
 
 
-async def test_a_full_disk_is_told_in_words(database_url: str) -> None:
+async def test_a_full_disk_is_explained(database_url: str) -> None:
     said = "DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$"
     async with Database.open(database_url, read_pool_size=1) as database:
         with pytest.raises(StoreRefusal, match=r"its disk is full; .* \(SQLSTATE 53100\)"):

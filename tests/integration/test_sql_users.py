@@ -166,7 +166,7 @@ def test_an_sql_user_may_use_nothing_else(filled_url: str, user_url: str) -> Non
         ),
     ],
 )
-def test_nothing_of_another_tenant_is_told(user_url: str, statement: str) -> None:
+def test_sql_users_see_no_data_of_another_tenant(user_url: str, statement: str) -> None:
     found = attempt(user_url, statement)
 
     told = (found.stdout + found.stderr).replace(statement, "")
@@ -175,9 +175,7 @@ def test_nothing_of_another_tenant_is_told(user_url: str, statement: str) -> Non
     assert "division by zero" not in told
 
 
-def test_ids_of_others_can_be_guessed_and_are_good_for_nothing(
-    filled_url: str, user_url: str
-) -> None:
+def test_guessed_ids_of_another_tenant_give_no_access(filled_url: str, user_url: str) -> None:
     of = "SELECT array_agg(id) FROM (SELECT id FROM series WHERE metric = '{}' LIMIT 20) s"
     theirs, ours = [execute(filled_url, of.format(metric)) for metric in (THEIRS, OURS)]
 
@@ -226,7 +224,7 @@ async def test_sql_users_are_listed_and_recorded(filled_url: str, user_url: str,
             await create_sql_user(database, "x", "no", Actor("tests"))
 
 
-async def test_a_user_that_may_not_create_roles_is_told_what_it_lacks(filled_url: str) -> None:
+async def test_a_user_without_createrole_is_told_what_it_lacks(filled_url: str) -> None:
     role = f"poor_{uuid.uuid4().hex[:12]}"
     execute(filled_url, f"CREATE ROLE {role} LOGIN PASSWORD 'p'")
     execute(filled_url, f"GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}")

@@ -178,7 +178,7 @@ def test_a_condition_on_names_reaches_the_indexes(
     assert plan[0]["Actual Rows"] > 0
 
 
-def test_of_one_series_only_its_shard_is_read(many_series: str) -> None:
+def test_reading_one_series_reads_only_its_shard(many_series: str) -> None:
     found = explained(many_series, """samples WHERE labels @> '{"place": "p1207"}'""")
 
     assert found[0]["Actual Rows"] == 180

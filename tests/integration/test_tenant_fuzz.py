@@ -204,7 +204,7 @@ async def test_answers_are_the_same_whether_or_not_another_tenant_has_data(world
     assert not any(status >= 500 for status in statuses)
 
 
-async def test_what_a_tenant_deletes_is_its_own(worlds: Worlds) -> None:
+async def test_a_tenant_deletes_only_its_own_data(worlds: Worlds) -> None:
     for wanted in (*worlds.theirs[:4], *NAMES):
         for path, query in ((f"/v1/keys/{wanted}", {}), ("/v1/limits", {"key_id": wanted})):
             full, empty = [await asked(one, "DELETE", path, query) for one in worlds.both]
@@ -223,7 +223,7 @@ async def test_frames_are_the_same_whether_or_not_another_tenant_has_data(worlds
         assert_tells_nothing(full, worlds, matches)
 
 
-async def test_writes_are_answered_the_same_and_change_nothing_of_another_tenant(
+async def test_writes_are_answered_alike_and_change_no_data_of_another_tenant(
     worlds: Worlds,
 ) -> None:
     """Its series are called the same, its values are others; some bodies are damaged."""

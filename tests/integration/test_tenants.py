@@ -90,7 +90,7 @@ async def ask(client: AsyncClient, asker: Tenant, question: Question) -> tuple[i
         return answer.status_code, content
 
 
-async def test_no_route_tells_anything_of_another_tenant(
+async def test_no_route_reveals_data_of_another_tenant(
     client: AsyncClient, database_url: str
 ) -> None:
     ours = await tenant(database_url, HARMLESS, 1)
@@ -116,7 +116,7 @@ def all_failed(answers: Answers, path: str) -> bool:
     return all(status >= 400 for one, (status, _) in answers.items() if one.path == path)
 
 
-async def test_no_frame_tells_anything_of_another_tenant(
+async def test_no_frame_reveals_data_of_another_tenant(
     client: AsyncClient, database_url: str
 ) -> None:
     ours, theirs = [await tenant(database_url, HARMLESS, 1), await tenant(database_url, SECRET, 2)]
@@ -161,7 +161,7 @@ async def test_administrators_reach_no_keys_of_another_tenant(
     assert seen == [{HARMLESS}, {HARMLESS, SECRET, "default"}]
 
 
-async def test_metrics_tell_of_all_tenants_so_only_the_default_one_sees_them(
+async def test_metrics_cover_all_tenants_so_only_the_default_one_may_read_them(
     client: AsyncClient, database_url: str
 ) -> None:
     ours = await tenant(database_url, HARMLESS, 1)

@@ -122,12 +122,12 @@ async def test_a_trace_leads_from_the_request_to_its_statements(
     assert not receiver.trace_of("unimportant")
 
 
-def test_without_being_asked_nothing_of_it_is_loaded() -> None:
+def test_tracing_is_not_loaded_unless_enabled() -> None:
     loaded = subprocess.check_output([sys.executable, "-c", UNASKED], text=True)
     assert loaded == "[]\n"
 
 
-def test_where_it_is_not_installed_a_sentence_says_how_to(database_url: str) -> None:
+def test_tracing_without_its_package_is_explained(database_url: str) -> None:
     refused = subprocess.run(
         [sys.executable, "-c", WITHOUT, "serve", "--port", "0"],
         env=os.environ

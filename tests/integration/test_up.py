@@ -16,7 +16,7 @@ from conftest import execute
 from told_server import eventually
 
 
-async def test_up_brings_a_server_a_database_and_metrics_of_this_machine(data_dir: Path) -> None:
+async def test_up_starts_a_server_a_database_and_an_agent_for_this_machine(data_dir: Path) -> None:
     async with up(data_dir) as running:
         assert f"{running.url}/docs" in running.said
         assert f"Data      {data_dir}" in running.said
@@ -72,7 +72,7 @@ def test_a_busy_port_is_one_sentence_that_names_the_option(data_dir: Path) -> No
     assert not data_dir.exists()
 
 
-async def test_two_run_side_by_side_but_not_on_the_same_data(data_dir: Path) -> None:
+async def test_two_servers_run_side_by_side_but_not_on_the_same_data(data_dir: Path) -> None:
     async with up(data_dir / "a", "--no-agent") as a, up(data_dir / "b", "--no-agent") as b:
         assert a.url != b.url
         for running in (a, b):
@@ -84,7 +84,7 @@ async def test_two_run_side_by_side_but_not_on_the_same_data(data_dir: Path) -> 
     assert "--data-dir" in refused.stderr
 
 
-async def test_commands_work_beside_a_running_server(data_dir: Path) -> None:
+async def test_commands_work_while_a_server_runs(data_dir: Path) -> None:
     async with up(data_dir, "--no-agent") as running:
         migrated = infrawatch("migrate", "--data-dir", data_dir)
         assert migrated.returncode == 0, migrated.stderr
@@ -104,7 +104,7 @@ def test_migrate_needs_no_running_server(data_dir: Path) -> None:
 @pytest.mark.parametrize(
     "command", [("database-url",), ("compact", "--all"), ("keys", "list"), ("sql-users", "list")]
 )
-def test_a_command_before_the_first_start_says_what_to_do(
+def test_a_command_before_the_first_start_explains_what_to_do(
     command: Sequence[str], data_dir: Path
 ) -> None:
     refused = infrawatch(*command, "--data-dir", data_dir)
@@ -113,20 +113,20 @@ def test_a_command_before_the_first_start_says_what_to_do(
     assert not data_dir.exists()
 
 
-async def test_serve_serves_a_database_that_somebody_else_runs(database_url: str) -> None:
+async def test_serve_uses_an_external_database(database_url: str) -> None:
     arguments = ("serve", "--port", "0")
     async with started(arguments, r"InfraWatch serves \S+", url=database_url) as running:
         assert await _is_ready(running.said.split()[-1])
 
 
 @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("compact",), ("keys", "list")])
-def test_a_command_wants_a_migrated_database(command: Sequence[str], postgres: str) -> None:
+def test_a_command_requires_a_migrated_database(command: Sequence[str], postgres: str) -> None:
     refused = infrawatch(*command, url=postgres)
     assert refused.returncode == 1
     assert "infrawatch migrate" in refused.stderr
 
 
-def test_serve_wants_a_database() -> None:
+def test_serve_requires_a_database() -> None:
     refused = infrawatch("serve", "--port", 0)
     assert refused.returncode == 1
     assert "needs INFRAWATCH_DATABASE_URL" in refused.stderr

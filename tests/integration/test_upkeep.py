@@ -30,7 +30,7 @@ def upkeep(database: Database) -> Scheduler:
     )
 
 
-async def test_a_writer_that_was_silent_for_long_goes_on_under_another_number(
+async def test_a_writer_removed_for_silence_continues_under_another_number(
     client: AsyncClient, database: Database, upkeep: Scheduler
 ) -> None:
     at = now_ms()
@@ -42,7 +42,7 @@ async def test_a_writer_that_was_silent_for_long_goes_on_under_another_number(
     assert list((await find_values(database, "m")).values()) == [1, 2]
 
 
-async def test_days_are_there_before_they_begin_and_gone_when_retention_has_passed_them(
+async def test_partitions_exist_before_their_day_and_are_dropped_after_retention(
     database: Database, upkeep: Scheduler
 ) -> None:
     today = datetime.now(UTC).date()

@@ -29,7 +29,7 @@ async def test_without_the_password_it_answers_nothing(data_dir: Path) -> None:
         assert url.partition("@")[0].rpartition(":")[2] not in _command_line()
 
 
-async def test_it_is_gone_after_the_block(data_dir: Path) -> None:
+async def test_valkey_stops_after_the_block(data_dir: Path) -> None:
     async with valkey_running(data_dir):
         process = _valkey()
         with pytest.raises(HomeInUse):

@@ -15,7 +15,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-async def test_the_page_is_asked_for_each_time_and_may_load_only_what_is_ours(
+async def test_the_page_is_revalidated_each_time_and_loads_only_own_files(
     page: Path, client: AsyncClient
 ) -> None:
     (page / "index.html").write_text("<!doctype html>")
@@ -28,7 +28,7 @@ async def test_the_page_is_asked_for_each_time_and_may_load_only_what_is_ours(
     assert "frame-ancestors 'none'" in policy
 
 
-async def test_what_the_page_loads_may_be_kept_for_ever(page: Path, client: AsyncClient) -> None:
+async def test_files_of_the_page_may_be_cached_for_ever(page: Path, client: AsyncClient) -> None:
     (page / "assets").mkdir()
     (page / "assets" / "index-1a2b.js").write_text("1")
     answer = await client.get("/assets/index-1a2b.js")
@@ -38,7 +38,7 @@ async def test_what_the_page_loads_may_be_kept_for_ever(page: Path, client: Asyn
 
 
 @pytest.mark.usefixtures("page")
-async def test_a_page_that_was_not_built_says_how_to(client: AsyncClient) -> None:
+async def test_a_page_that_was_not_built_explains_how_to_build_it(client: AsyncClient) -> None:
     answer = await client.get("/")
     assert answer.status_code == 404
     assert "make setup" in answer.text

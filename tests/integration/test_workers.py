@@ -82,7 +82,7 @@ async def test_they_share_the_port_the_samples_and_what_they_count(
         await until(all_are_counted)
 
 
-async def test_one_that_dies_is_started_again_and_nobody_is_turned_away(
+async def test_a_worker_that_dies_is_restarted_without_refusing_requests(
     database_url: str, tmp_path: Path
 ) -> None:
     now = now_ms()
@@ -120,7 +120,7 @@ async def test_sighup_replaces_them_and_what_they_counted_stays(
         await eventually(are_gauges_gone)
 
 
-async def test_sigterm_drains_all_of_them(database_url: str, tmp_path: Path) -> None:
+async def test_sigterm_drains_all_workers(database_url: str, tmp_path: Path) -> None:
     async with service(database_url, tmp_path) as running:
         assert files_in(tmp_path)
         workers = running.workers()

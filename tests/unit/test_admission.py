@@ -40,7 +40,7 @@ def fill(in_flight: InFlight) -> None:
         in_flight.receive(ONE, MIB // 2, 0)
 
 
-def test_requests_are_refused_while_too_many_bytes_are_under_way(in_flight: InFlight) -> None:
+def test_requests_are_refused_while_too_many_bytes_are_in_flight(in_flight: InFlight) -> None:
     assert not is_refused(in_flight)
 
     fill(in_flight)
@@ -50,7 +50,7 @@ def test_requests_are_refused_while_too_many_bytes_are_under_way(in_flight: InFl
     assert not is_refused(in_flight)
 
 
-def test_one_large_body_turns_nobody_else_away(in_flight: InFlight) -> None:
+def test_one_large_body_gets_no_other_refused(in_flight: InFlight) -> None:
     own = 0
     in_flight.limit_bytes = MIB  # the least there is
     for _ in range(MOST // MIB):
@@ -63,7 +63,7 @@ def test_one_large_body_turns_nobody_else_away(in_flight: InFlight) -> None:
     assert is_refused(in_flight), "what it counted for is forgotten with it, and not more"
 
 
-def test_what_one_sends_turns_no_other_away(in_flight: InFlight) -> None:
+def test_one_sender_does_not_get_others_refused(in_flight: InFlight) -> None:
     fill(in_flight)
 
     assert is_refused(in_flight, ONE)
@@ -74,7 +74,7 @@ def test_what_one_sends_turns_no_other_away(in_flight: InFlight) -> None:
     assert not is_refused(in_flight, OTHER)
 
 
-def test_what_one_sends_leaves_others_their_share_of_memory(in_flight: InFlight) -> None:
+def test_one_sender_leaves_others_their_share_of_memory(in_flight: InFlight) -> None:
     in_flight.receive(ONE, MOST, 0)
     for receive in (in_flight.receive, in_flight.hold):
         receive(OTHER, MOST // 4, 0)
@@ -83,7 +83,7 @@ def test_what_one_sends_leaves_others_their_share_of_memory(in_flight: InFlight)
             receive(OTHER, 1, 0)
 
 
-def test_one_body_may_be_larger_than_the_bound_but_not_many(in_flight: InFlight) -> None:
+def test_one_body_may_exceed_the_limit_but_not_many(in_flight: InFlight) -> None:
     in_flight.receive(ONE, MOST, 0)
     in_flight.receive(ONE, MIB, MOST)
 
@@ -93,9 +93,7 @@ def test_one_body_may_be_larger_than_the_bound_but_not_many(in_flight: InFlight)
     assert in_flight.bytes == MOST + MIB, "what was refused is not counted"
 
 
-def test_while_answers_are_late_fewer_may_be_under_way(
-    in_flight: InFlight, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_late_answers_lower_the_limit(in_flight: InFlight, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 0.0
     monkeypatch.setattr(admission, "monotonic", lambda: clock)
     before = in_flight.limit_bytes
@@ -111,7 +109,7 @@ def test_while_answers_are_late_fewer_may_be_under_way(
     assert limits[-1] == MIB, "something has to tell when it is better"
 
 
-def test_when_it_is_needed_and_answers_are_prompt_more_may_be_under_way(
+def test_prompt_answers_raise_the_limit_when_needed(
     in_flight: InFlight,
 ) -> None:
     before = in_flight.limit_bytes
@@ -150,7 +148,7 @@ async def ask(in_flight: InFlight, app: object, pieces: list[bytes]) -> list[Mes
     return answered
 
 
-async def test_bytes_are_under_way_until_the_request_is_answered(in_flight: InFlight) -> None:
+async def test_bytes_are_in_flight_until_the_request_is_answered(in_flight: InFlight) -> None:
     seen = []
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,7 +175,7 @@ async def test_a_request_that_fails_is_forgotten_too(in_flight: InFlight) -> Non
     assert in_flight.bytes == 0
 
 
-async def test_what_is_refused_is_not_read(in_flight: InFlight) -> None:
+async def test_a_refused_body_is_not_read(in_flight: InFlight) -> None:
     async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
         pytest.fail("it was let through")
 
@@ -189,7 +187,7 @@ async def test_what_is_refused_is_not_read(in_flight: InFlight) -> None:
     assert int(dict(start["headers"])[b"retry-after"]) > 0
 
 
-async def test_what_is_held_beside_a_body_counts_for_the_others(in_flight: InFlight) -> None:
+async def test_memory_held_for_a_body_counts_for_other_requests(in_flight: InFlight) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         scope[HOLD](2 * MOST)  # alone, it may

@@ -17,7 +17,7 @@ LOAD = gauge("node_load1", "1m load average.")
 FREE = gauge("node_filesystem_free_bytes", "Free space.", "mountpoint")
 
 
-def test_a_batch_says_everything_once_and_then_only_what_changes() -> None:
+def test_a_batch_has_all_metadata_once_and_then_only_changes() -> None:
     encoder = Encoder({"instance": "web-1", "job": "node"})
     labels = {"instance": "web-1", "job": "node", "mountpoint": "/"}
     described = {"type": "gauge", "unit": "bytes", "help": "Free space."}
@@ -39,7 +39,7 @@ def test_units_are_those_that_names_end_with() -> None:
     assert LOAD.unit is None
 
 
-def test_what_no_label_may_hold_is_replaced() -> None:
+def test_characters_that_labels_may_not_contain_are_replaced() -> None:
     undecodable = os.fsdecode(b"/mnt/\xff")
     [series] = encoded(Encoder({"instance": "a\0b"}), Reading(FREE, 1, (undecodable + "x" * 5000,)))
 
@@ -48,7 +48,7 @@ def test_what_no_label_may_hold_is_replaced() -> None:
     assert len(series["labels"]["mountpoint"]) == 4096
 
 
-def test_of_two_readings_of_one_series_the_first_stays() -> None:
+def test_the_first_of_two_readings_of_a_series_stays() -> None:
     one, other = os.fsdecode(b"/\xfe"), os.fsdecode(b"/\xff")
     series = encoded(Encoder({}), Reading(FREE, 1, (one,)), Reading(FREE, 2, (other,)))
     assert [one["samples"] for one in series] == [[[0, 1.0]]]
@@ -98,7 +98,7 @@ def test_merging_keeps_every_sample_in_order(batches: list[dict[str, float]]) ->
     assert whole.samples == sum(map(len, batches))
 
 
-def test_halves_are_the_whole_and_one_series_has_none() -> None:
+def test_halves_make_up_the_whole_and_a_single_series_has_none() -> None:
     [body] = Encoder({}).encode([Reading(FREE, n, (str(n),)) for n in range(5)], time_ms=0)
     parts = halves(body.json_gzip)
 

@@ -245,7 +245,7 @@ def test_filesystems_are_those_of_the_host_byte_for_byte(tmp_path: Path) -> None
     assert ("node_filesystem_size_bytes", *refused) not in read
 
 
-def test_a_mount_that_does_not_answer_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_mount_that_does_not_answer_delays_nothing(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "1/mountinfo").write_bytes(MOUNTS.encode("latin-1"))
     server_is_back, asked = Event(), []

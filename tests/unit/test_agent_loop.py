@@ -20,7 +20,7 @@ from infrawatch.errors import CannotStart, InvalidInput
 INTERVAL = timedelta(milliseconds=100)
 
 
-async def test_every_series_says_where_it_comes_from(tmp_path: Path) -> None:
+async def test_every_series_names_its_origin(tmp_path: Path) -> None:
     labels = {"env": "test", "job": "mine"}
     async with told_server() as server, running(server, tmp_path, labels=labels):
         await eventually(lambda: len(server.accepted) >= 3)
@@ -31,7 +31,7 @@ async def test_every_series_says_where_it_comes_from(tmp_path: Path) -> None:
         assert series["labels"]["env"] == "test"
 
 
-async def test_the_agent_says_how_it_is(tmp_path: Path) -> None:
+async def test_the_agent_reports_its_own_state(tmp_path: Path) -> None:
     async with told_server() as server, running(server, tmp_path):
         await eventually(lambda: len(server.accepted) >= 3)
 
@@ -139,13 +139,13 @@ def test_options_that_cannot_be_are_named(
         (["--key-file", "/nowhere/key"], "/nowhere/key"),
     ],
 )
-def test_the_command_says_which_option_is_wrong(arguments: list[str], said: str) -> None:
+def test_the_command_names_the_invalid_option(arguments: list[str], said: str) -> None:
     outcome = CliRunner().invoke(app, ["agent", *arguments])
     assert outcome.exit_code == 2
     assert said in outcome.output
 
 
-def test_the_command_names_what_a_setting_cannot_be() -> None:
+def test_the_command_names_an_invalid_setting() -> None:
     outcome = CliRunner().invoke(app, ["agent", "--interval", "often"])
     assert isinstance(outcome.exception, CannotStart)
     assert "INFRAWATCH_INTERVAL" in str(outcome.exception)

@@ -15,7 +15,7 @@ MEMORY = "namedprocess_namegroup_memory_bytes"
 NUMBER = "namedprocess_namegroup_num_procs"
 
 
-def test_processes_of_a_name_are_told_of_together(tmp_path: Path) -> None:
+def test_processes_of_one_name_are_reported_together(tmp_path: Path) -> None:
     write(tmp_path, 10, "postgres", pages=(500, 300))
     write(tmp_path, 11, "postgres", pages=(400, 350), threads=3)
     write(tmp_path, 12, "cat) (S 1", pages=(10, 0))
@@ -60,7 +60,7 @@ def test_threads_of_the_kernel_are_one_program(tmp_path: Path) -> None:
     assert read[NUMBER, "kernel"] == 3
 
 
-def test_only_so_many_programs_are_told_of_and_those_that_use_most(tmp_path: Path) -> None:
+def test_only_the_programs_that_use_most_are_reported(tmp_path: Path) -> None:
     processes = Processes(tmp_path)
     told: set[str] = set()
     for turn in range(6):

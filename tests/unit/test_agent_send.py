@@ -40,9 +40,7 @@ async def server() -> AsyncGenerator[ToldServer, None]:
         yield server
 
 
-async def test_what_is_spooled_arrives_and_leaves_the_spool(
-    spool: Spool, server: ToldServer
-) -> None:
+async def test_spooled_batches_arrive_and_leave_the_spool(spool: Spool, server: ToldServer) -> None:
     async with sending(spool, server.url) as sender:
         await spool_and_wake(spool, sender, batch(1))
         await eventually(lambda: spool.usage.batches == 0)
@@ -100,7 +98,7 @@ async def test_a_batch_that_is_refused_for_good_is_never_sent_again(
     assert spool.lost_samples[Loss("refused", "no_way")] == 3
 
 
-async def test_what_says_nothing_of_its_reason_counts_by_its_status(
+async def test_a_refusal_without_a_code_is_counted_by_status(
     spool: Spool, server: ToldServer
 ) -> None:
     server.answers = [Response("404 page not found", 404)]
@@ -157,9 +155,7 @@ async def test_a_batch_that_is_too_large_is_sent_in_parts(spool: Spool, server: 
     assert not spool.lost_samples
 
 
-async def test_merging_stops_growing_where_a_server_says_too_large(
-    spool: Spool, server: ToldServer
-) -> None:
+async def test_merged_batches_stop_growing_at_413(spool: Spool, server: ToldServer) -> None:
     server.rule = lambda _, sent: problem(413) if count_samples(sent) > 10 else None
     spool.add(batch(at) for at in range(1, 101))
     async with sending(spool, server.url) as sender:
@@ -181,7 +177,7 @@ async def test_a_single_series_that_is_too_large_is_refused(
     assert spool.lost_samples == {Loss("refused", "body_too_large"): 1}
 
 
-async def test_a_bad_batch_takes_no_other_with_it(spool: Spool, server: ToldServer) -> None:
+async def test_a_bad_batch_does_not_fail_other_batches(spool: Spool, server: ToldServer) -> None:
     server.rule = lambda _, sent: (
         problem(422, code="bad")
         if any(time == 13 for series in sent["series"] for time, _ in series["samples"])
@@ -238,7 +234,7 @@ async def test_only_a_receipt_is_an_acknowledgement(
     assert len(server.accepted) == 1
 
 
-async def test_a_server_that_is_away_loses_nothing(spool: Spool) -> None:
+async def test_an_outage_of_the_server_loses_nothing(spool: Spool) -> None:
     async with told_server() as gone:
         port = int(gone.url.rpartition(":")[2])
     async with sending(spool, gone.url) as sender:

@@ -30,7 +30,7 @@ sys.stdin.read()
 """
 
 
-def test_batches_come_back_oldest_first_and_the_newest_is_always_among_them(
+def test_batches_are_taken_oldest_first_and_always_include_the_newest(
     tmp_path: Path,
 ) -> None:
     spool = opened(tmp_path)
@@ -47,7 +47,7 @@ def test_an_empty_spool_has_nothing_to_send(tmp_path: Path) -> None:
     assert opened(tmp_path).next_batches(10, most_samples=100) == []
 
 
-def test_settled_batches_are_gone(tmp_path: Path) -> None:
+def test_settled_batches_are_removed(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     spool.add(body(number) for number in range(5))
     spool.settle(spool.next_batches(3, most_samples=100), refused={})
@@ -81,7 +81,7 @@ def test_everything_is_there_after_kill_9(tmp_path: Path) -> None:
     assert spool.lost_samples == {Loss("refused", "too_old"): 3}
 
 
-def test_the_oldest_make_room_and_are_counted_for_good(tmp_path: Path) -> None:
+def test_the_oldest_batches_make_room_and_are_counted_permanently(tmp_path: Path) -> None:
     spool = opened(tmp_path, limit_bytes=1000)
     spool.add(Body(7, b"%03d" % number * 100) for number in range(10))
 
@@ -103,7 +103,7 @@ def test_settling_a_batch_that_was_dropped_meanwhile_removes_no_other(tmp_path: 
     assert spool.usage == Usage(1, 1, 100)
 
 
-def test_a_second_agent_is_told_to_use_another_directory(tmp_path: Path) -> None:
+def test_a_second_agent_is_refused_and_pointed_to_another_directory(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     with pytest.raises(CannotStart, match="--spool-dir"):
         opened(tmp_path)
@@ -149,7 +149,7 @@ def test_a_full_disk_leaves_the_newest_batches_to_be_sent_from_memory(tmp_path: 
     assert bodies(spool.next_batches(99, most_samples=999)) == [b"0"]
 
 
-def test_losses_while_the_disk_was_full_are_recorded_once_it_is_not(tmp_path: Path) -> None:
+def test_losses_during_a_full_disk_are_recorded_afterwards(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     fill_up(spool)
     spool.add(Body(1, bytes(5000)) for _ in range(20))

@@ -240,7 +240,7 @@ def test_a_flat_series_deviates_by_exactly_nothing() -> None:
     assert value_of(Function.STDDEV, [0.1] * 99) == 0.0
 
 
-def test_a_deviation_survives_beside_a_large_mean() -> None:
+def test_a_small_deviation_from_a_large_mean_is_exact() -> None:
     samples = [1e9 + small for small in (4.0, 7.0, 13.0, 16.0)]
 
     assert value_of(Function.STDDEV, samples) == pytest.approx(math.sqrt(22.5), rel=1e-12)

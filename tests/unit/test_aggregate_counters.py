@@ -152,13 +152,13 @@ def test_a_counter_that_restarted_has_gained_its_new_value() -> None:
 
 
 @pytest.mark.parametrize("function", COUNTERS)
-def test_a_first_sample_alone_has_gained_nothing_that_anyone_knows(function: Function) -> None:
+def test_a_single_first_sample_has_no_known_gain(function: Function) -> None:
     table = answered(function, {1: {10: 90.0, 60: 95.0}, 2: {60: 5.0}}, step=50)
 
     assert table.empty.tolist() == [[True, False], [True, True]]
 
 
-def test_a_counter_does_not_go_on_from_the_series_before_it() -> None:
+def test_a_counter_does_not_continue_from_the_previous_series() -> None:
     table = answered(Function.INCREASE, {1: {10: 5.0, 20: 6.0}, 2: {15: 50.0, 25: 70.0}}, step=100)
 
     assert table.values.tolist() == [[1.0], [20.0]]

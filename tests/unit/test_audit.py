@@ -33,7 +33,7 @@ UNKNOWN = {"name": "ours", "skip_reason": "not found"}
         (None, "TypeError: something broke", 1, "something broke"),
     ],
 )
-def test_what_pip_audit_says_is_judged(
+def test_findings_of_pip_audit_are_judged(
     dependencies: list[dict[str, Any]] | None,
     errors: str,
     code: int,

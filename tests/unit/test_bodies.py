@@ -120,7 +120,7 @@ async def test_several_members_are_one_body(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["compress", "gzip, gzip", "snappy", "base64", "x" * 5_000])
-async def test_an_encoding_nobody_reads_is_named(encoding: str) -> None:
+async def test_an_unsupported_encoding_is_named(encoding: str) -> None:
     with pytest.raises(UnsupportedContent, match="use gzip, zstd, deflate or br") as refused:
         await read_body(request(b"", encoding=encoding), max_bytes=1_000)
     assert len(str(refused.value)) < 300
@@ -151,7 +151,7 @@ async def test_a_body_that_breaks_off_is_malformed() -> None:
 
 @EVERY_ENCODING
 @pytest.mark.parametrize("off_loop_bytes", [0, 1 << 20])
-async def test_what_a_body_inflates_to_is_counted_from_before_until_the_end(
+async def test_inflated_bytes_are_counted_from_start_to_end(
     encoding: str,
     compress: Callable[[bytes], bytes],
     off_loop_bytes: int,
@@ -168,7 +168,7 @@ async def test_what_a_body_inflates_to_is_counted_from_before_until_the_end(
 
 
 @EVERY_ENCODING
-async def test_what_a_small_body_inflates_to_decides_on_where_that_is_done(
+async def test_the_inflated_size_decides_where_a_small_body_is_inflated(
     encoding: str, compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "_INFLATED_OFF_LOOP_BYTES", 64 * 1024)
@@ -188,7 +188,7 @@ async def test_what_a_small_body_inflates_to_decides_on_where_that_is_done(
 
 
 @EVERY_ENCODING
-async def test_a_body_there_is_no_room_for_is_not_inflated(
+async def test_a_body_without_room_in_memory_is_not_inflated(
     encoding: str, compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_more: int) -> None:
@@ -200,7 +200,7 @@ async def test_a_body_there_is_no_room_for_is_not_inflated(
         await read_body(request(compress(PLAIN), encoding=encoding, hold=refuse), max_bytes=10_000)
 
 
-async def test_a_block_of_snappy_is_counted_as_what_it_says() -> None:
+async def test_a_snappy_block_counts_with_its_stated_size() -> None:
     held: list[int] = []
     sent = request(bytes(cramjam.snappy.compress_raw(PLAIN)), hold=held.append)
 

@@ -7,7 +7,7 @@ def of(ids: range) -> dict[int, Series]:
     return {n: Series(n, "up", {"n": str(n)}) for n in ids}
 
 
-def test_what_is_kept_is_found_by_its_id() -> None:
+def test_cached_series_are_found_by_id() -> None:
     known = SeriesCatalog()
 
     known.keep(of(range(10)), 100)
@@ -17,7 +17,7 @@ def test_what_is_kept_is_found_by_its_id() -> None:
     assert list(known.find([7, 3])) == [7, 3]
 
 
-def test_there_is_never_more_than_fits() -> None:
+def test_the_cache_stays_within_its_bound() -> None:
     known = SeriesCatalog(max_bytes=100_000)
 
     for first in range(0, 10_000, 50):

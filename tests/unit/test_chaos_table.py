@@ -20,7 +20,7 @@ def test_the_page_has_a_row_for_each_scenario_and_nothing_is_missing() -> None:
     }
 
 
-def test_a_row_tells_what_is_missing_and_how_long_it_took() -> None:
+def test_a_row_has_what_is_missing_and_the_duration() -> None:
     found = Found(missing=1, doubled=2)
     outcome = Outcome(3, acknowledged=1_234, errors_500=4, found=found, recoveries_s=[0.5, 1, 9])
 

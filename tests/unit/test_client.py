@@ -24,7 +24,7 @@ async def server() -> AsyncGenerator[ToldServer, None]:
         yield server
 
 
-async def test_a_push_says_what_it_knows_to_the_microsecond(server: ToldServer) -> None:
+async def test_a_push_keeps_times_to_the_microsecond(server: ToldServer) -> None:
     series = Series("t_celsius", {"room": "a"}, [Sample(NOON, 21.5), (NOON, 22)], unit="celsius")
     async with Client(server.url, key="iw_key") as client:
         receipt = await client.push([series])
@@ -47,7 +47,7 @@ async def test_a_push_says_what_it_knows_to_the_microsecond(server: ToldServer) 
     assert server.requests[0].headers["authorization"] == "Bearer iw_key"
 
 
-async def test_a_refusal_says_what_the_server_said(server: ToldServer) -> None:
+async def test_a_refusal_repeats_the_detail_of_the_server(server: ToldServer) -> None:
     server.answers = [problem(422, code="batch_rejected")]
     async with Client(server.url) as client:
         with pytest.raises(RequestRefused, match="told to say 422") as refused:
@@ -131,7 +131,7 @@ async def test_a_time_without_a_zone_is_not_sent(server: ToldServer) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://x", "http://", "http://[::1"])
-def test_what_is_no_url_is_said_to_be_none(url: str) -> None:
+def test_an_invalid_url_is_reported_as_such(url: str) -> None:
     with pytest.raises(InvalidInput, match="URL"):
         Client(url)
 

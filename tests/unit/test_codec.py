@@ -47,7 +47,7 @@ def test_every_sample_comes_back_bit_for_bit(columns: Columns) -> None:
 
 
 @given(arbitrary_columns())
-def test_a_chunk_lies_within_one_window_of_one_series_and_says_where(columns: Columns) -> None:
+def test_a_chunk_lies_within_one_window_of_one_series(columns: Columns) -> None:
     chunks = encode(columns)
     last = np.cumsum(chunks.counts) - 1
     first = last - chunks.counts + 1
@@ -98,7 +98,7 @@ def test_a_window_too_full_for_one_chunk_is_cut_into_equal_ones() -> None:
     assert same_bits(decode(chunks), columns)
 
 
-def test_what_never_changes_or_always_by_as_much_takes_no_array() -> None:
+def test_constant_and_linear_values_take_no_array() -> None:
     constant = one_series(np.full(MAX_SAMPLES, 21.5))
     line = one_series(np.arange(MAX_SAMPLES) * 0.25)
     assert bytes_in_arrays(encode(constant)) == bytes_in_arrays(encode(line)) == 0

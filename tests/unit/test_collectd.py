@@ -41,13 +41,13 @@ def found(*records: Any) -> list[tuple[SeriesName, int, float]]:
     return [(name, time, value) for name, time, value in rows if isinstance(name, SeriesName)]
 
 
-def test_one_value_is_named_by_its_type_and_keeps_its_source_as_a_label() -> None:
+def test_a_single_value_is_named_by_its_type_with_its_source_as_a_label() -> None:
     labels = {"host": "web-1", "plugin": "memory", "dsname": "value"}
 
     assert found(record()) == [(SeriesName.of("memory.used", labels), 1790000000123, 0.5)]
 
 
-def test_several_values_are_told_apart_by_their_names() -> None:
+def test_several_values_are_distinguished_by_their_names() -> None:
     both = record(
         values=[1, 2.5],
         dstypes=["derive", "derive"],
@@ -96,7 +96,7 @@ def test_a_value_collectd_did_not_get_is_no_sample() -> None:
     assert [(name.metric, value) for name, _, value in found(halves)] == [("memory.used.b", 2.0)]
 
 
-def test_notifications_are_passed_over() -> None:
+def test_notifications_are_skipped() -> None:
     notification = {"host": "h", "severity": "OKAY", "message": "all is well", "time": 1.0}
 
     assert told(decode(json.dumps([notification, record()]).encode())).wrong == []
@@ -136,7 +136,7 @@ def test_the_type_of_a_source_is_that_of_its_metric(source: str, metadata: Metad
         ({"plugin": "p" * 4097}, "/1/values/0", "too_long"),
     ],
 )
-def test_a_wrong_record_is_refused_alone_and_says_where(
+def test_an_invalid_record_is_refused_alone_with_its_position(
     change: Record, pointer: str, code: str
 ) -> None:
     decoded = decode(json.dumps([record(), record(**change), record()]).encode())
@@ -146,13 +146,13 @@ def test_a_wrong_record_is_refused_alone_and_says_where(
 
 
 @pytest.mark.parametrize("body", [b"NaN", b"1e999"])
-def test_what_is_not_finite_is_refused(body: bytes) -> None:
+def test_a_value_that_is_not_finite_is_refused(body: bytes) -> None:
     text = json.dumps([record()]).encode().replace(b"0.5", body)
 
     assert told(decode(text)).wrong == [(0, "/0/values/0", "not_finite")]
 
 
-def test_a_record_that_lacks_something_says_what() -> None:
+def test_a_record_that_lacks_a_field_is_refused_with_its_name() -> None:
     incomplete = record()
     del incomplete["host"]
 
@@ -187,7 +187,7 @@ json_values = st.recursive(
         max_size=3,
     )
 )
-def test_no_array_breaks_it_and_every_record_is_heard_of(records: list[Any]) -> None:
+def test_no_array_breaks_the_decoder_and_every_record_gets_a_verdict(records: list[Any]) -> None:
     result = told(decode(json.dumps(records).encode()))
 
     values = sum(

@@ -23,7 +23,7 @@ def limits(**settings: object) -> ConnectionLimits:
         ("", ""),
     ],
 )
-def test_what_is_one_sender_is_counted_together(addresses: tuple[str, str]) -> None:
+def test_addresses_of_one_sender_are_counted_together(addresses: tuple[str, str]) -> None:
     one = limits()
 
     assert [one.admit(BaseTransport(), address) for address in addresses] == [None, "address"]
@@ -50,7 +50,7 @@ def test_zero_is_any_number() -> None:
     assert {one.admit(BaseTransport(), "10.0.0.1") for _ in range(10_000)} == {None}
 
 
-def test_what_was_released_twice_or_never_admitted_is_not_counted() -> None:
+def test_releases_without_an_admission_are_not_counted() -> None:
     one, admitted, refused = limits(), BaseTransport(), BaseTransport()
 
     assert one.admit(admitted, "10.0.0.1") is None

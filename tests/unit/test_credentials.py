@@ -38,26 +38,26 @@ def test_a_key_has_256_random_bits_and_is_stored_as_its_sha_256() -> None:
 
 
 @given(st.text())
-def test_whatever_is_no_key_is_none(text: str) -> None:
+def test_a_credential_that_is_no_key_is_ignored(text: str) -> None:
     assert ApiKey.find(text) is None
     assert ApiKey.find(f"iw_{text}") is None
 
 
 @given(st.text(st.characters(max_codepoint=255)))
-def test_whatever_is_sent_is_a_credential_and_never_an_error(said: str) -> None:
+def test_any_header_is_a_credential_and_never_an_error(said: str) -> None:
     for scheme in ("", "Bearer ", "Token ", "Basic ", "Negotiate "):
         assert isinstance(find_credential(connection(authorization=scheme + said)), str)
     assert find_credential(connection(x_api_key=said)) == said.strip()
 
 
 @given(st.text(NOT_A_COLON), st.text(st.characters(exclude_categories=["Cs"])))
-def test_basic_brings_its_password_whoever_the_user_is(user: str, password: str) -> None:
+def test_basic_authentication_uses_the_password_and_any_user(user: str, password: str) -> None:
     said = base64.b64encode(f"{user}:{password}".encode()).decode()
 
     assert find_credential(connection(authorization=f"Basic {said}")) == password
 
 
-def test_a_request_that_brings_nothing_has_no_credential() -> None:
+def test_a_request_without_headers_has_no_credential() -> None:
     assert find_credential(connection()) is None
     assert find_credential(connection(query="u=a&p=iw_b_c")) is None
     assert find_credential(connection("/write", "u=a")) is None

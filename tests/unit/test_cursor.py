@@ -62,7 +62,7 @@ def encoded(wire: object) -> str:
         "A" * 100_000,
     ],
 )
-def test_what_we_did_not_make_is_refused(text: str) -> None:
+def test_a_cursor_of_other_origin_is_refused(text: str) -> None:
     with pytest.raises(InvalidCursor, match="pass on what an answer gave you"):
         Cursor.from_text(text)
 

@@ -217,7 +217,7 @@ def test_nginx_takes_its_configuration(upstream: str, tmp_path: Path) -> None:
     assert tested.returncode == 0, tested.stderr
 
 
-def test_nginx_answers_in_our_words_when_no_server_does() -> None:
+def test_nginx_answers_with_our_problem_when_no_server_does() -> None:
     text = (DEPLOY / "nginx" / "infrawatch.conf").read_text("utf-8")
     said = re.search(r"return 503 '(.*)';", text)
     assert said is not None

@@ -33,7 +33,7 @@ def test_a_duration_is_read(text: str, expected: timedelta) -> None:
 @pytest.mark.parametrize(
     "text", ["", " ", "-5m", "+5m", "5 m", "5M", "m", "1.5h", "5m ", "5mm", "1e3", "inf", "nan"]
 )
-def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
+def test_an_invalid_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="such as 90s"):
         parse_duration(text)
 

@@ -63,7 +63,7 @@ def test_the_binaries_are_those_of_postgresql_18() -> None:
     assert '#define PG_MAJORVERSION "18"' in header.read_text("ascii")
 
 
-def test_binaries_that_a_stranger_cannot_reach_are_copied_once(tmp_path: Path) -> None:
+def test_binaries_that_the_account_cannot_reach_are_copied_once(tmp_path: Path) -> None:
     binaries = _hidden_binaries(tmp_path)
     refuge = tmp_path / "refuge"
     refuge.mkdir()
@@ -94,7 +94,7 @@ def test_an_ordinary_path_is_used_as_it_is(tmp_path: Path) -> None:
         assert safe == binaries
 
 
-def test_port_and_password_are_kept_for_our_eyes_only(home: Home) -> None:
+def test_port_and_password_are_readable_by_the_owner_only(home: Home) -> None:
     endpoint = Endpoint.choose()
     endpoint.keep(home)
 
@@ -109,7 +109,9 @@ def test_without_a_first_start_there_is_no_endpoint(home: Home) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"port": "x", "password": ""}', "\xff"])
-def test_a_damaged_endpoint_says_what_to_do(home: Home, content: str) -> None:
+def test_a_damaged_endpoint_file_is_an_error_that_explains_what_to_do(
+    home: Home, content: str
+) -> None:
     (home.path / "postgres.json").write_text(content, encoding="latin-1")
     with pytest.raises(CannotStart, match="Delete it"):
         Endpoint.find(home)
@@ -139,7 +141,7 @@ def test_acknowledged_means_on_disk() -> None:
     assert {"fsync = on", "synchronous_commit = on", "full_page_writes = on"} <= set(settings)
 
 
-def test_a_home_is_held_by_one_at_a_time(home: Home) -> None:
+def test_a_home_directory_is_locked_by_one_process_at_a_time(home: Home) -> None:
     holder = rf"process {os.getpid()}.*--data-dir"
     with home.locked(), pytest.raises(HomeInUse, match=holder), home.locked():
         pytest.fail("two hold it")
@@ -155,7 +157,7 @@ def test_a_home_that_cannot_be_made_names_the_option(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file", "file/home"])
-def test_a_file_in_the_place_of_a_home_is_told(temporary_root: Path, name: str) -> None:
+def test_a_file_in_place_of_the_home_directory_is_reported(temporary_root: Path, name: str) -> None:
     (temporary_root / "file").touch()
     with (
         pytest.raises(CannotStart, match="--data-dir"),
@@ -165,7 +167,7 @@ def test_a_file_in_the_place_of_a_home_is_told(temporary_root: Path, name: str) 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: needs root, to have no access to lose")
-def test_what_strangers_cannot_reach_has_its_home_elsewhere(temporary_root: Path) -> None:
+def test_a_directory_the_account_cannot_reach_has_its_home_elsewhere(temporary_root: Path) -> None:
     closed = temporary_root / "somebody's home"
     closed.mkdir(mode=0o700)
 
@@ -177,13 +179,13 @@ def test_what_strangers_cannot_reach_has_its_home_elsewhere(temporary_root: Path
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
-def test_the_launcher_leaves_if_its_parent_is_gone_already() -> None:
+def test_the_launcher_exits_if_its_parent_is_already_dead() -> None:
     said = _launch(parent=1, command=[sys.executable, "-c", "print('started')"])
     assert "is gone" in said
     assert "started" not in said
 
 
-def test_the_launcher_says_what_it_cannot_run() -> None:
+def test_the_launcher_reports_a_command_that_cannot_run() -> None:
     assert "cannot run /nowhere" in _launch(parent=os.getpid(), command=["/nowhere"])
 
 

@@ -135,5 +135,5 @@ def test_a_group_has_no_id_and_an_empty_step_no_value() -> None:
         ("image/png, ,;q=1,/", "application/json"),
     ],
 )
-def test_who_asks_says_which_format_is_wanted_most(accept: str, answered: str) -> None:
+def test_accept_determines_the_preferred_format(accept: str, answered: str) -> None:
     assert wanted_format(accept) == answered

@@ -35,7 +35,7 @@ ROUTES = {
         ("/v1/samples", b"partial=true&partial=true", None),
     ],
 )
-def test_a_query_says_the_same_every_time(path: str, query: bytes, said: Arguments | None) -> None:
+def test_a_query_is_deterministic(path: str, query: bytes, said: Arguments | None) -> None:
     route = ROUTES[path]
     assert isinstance(route, IngestRoute)
 
@@ -50,7 +50,7 @@ def test_a_query_says_the_same_every_time(path: str, query: bytes, said: Argumen
         *("/v1/collectd", "/v1/exposition", "/api/v1/import"),
     ],
 )
-def test_every_format_is_led_the_short_way(path: str) -> None:
+def test_every_format_has_its_fast_path(path: str) -> None:
     route = ROUTES[path]
 
     assert isinstance(route, IngestRoute)

@@ -122,7 +122,7 @@ def test_times_are_milliseconds_and_else_now() -> None:
         ("# TYPE up meter", "unknown_value", "one of counter, gauge"),
     ],
 )
-def test_a_wrong_line_is_refused_alone_and_says_why(
+def test_an_invalid_line_is_refused_alone_with_a_reason(
     line: bytes | str, code: str, detail: str
 ) -> None:
     wrong = line if isinstance(line, bytes) else line.encode()
@@ -165,7 +165,7 @@ def test_long_or_odd_help_becomes_one_that_can_be_stored() -> None:
     assert metadata["m"].help == ("ab\ufffd" + "c" * 2000)[:1024]
 
 
-def test_extra_labels_go_on_every_series_and_replace_its_own() -> None:
+def test_extra_labels_apply_to_every_series_and_replace_its_own() -> None:
     body = 'up{job="a"} 1\n{"up",x="y"} 1'
 
     assert names(body, job="backup", instance="db-1") == [
@@ -175,7 +175,7 @@ def test_extra_labels_go_on_every_series_and_replace_its_own() -> None:
     assert read("up 1", **{"a\n": "b"}).wrong == [(1, "line 1", "invalid_label_name")]
 
 
-def test_keys_tell_extra_labels_apart() -> None:
+def test_extra_labels_are_part_of_the_keys() -> None:
     keys = {
         decode(b"up 1", NOW_MS, labels).keys[0]
         for labels in ({}, {"a": "b"}, {"a": "c"}, {"a": "b", "c": "d"})
@@ -208,7 +208,7 @@ def test_a_grouping_that_is_none_is_refused(path: str) -> None:
         read_grouping(path)
 
 
-def test_what_prometheus_own_client_writes_is_read_as_its_own_parser_reads_it() -> None:
+def test_output_of_the_prometheus_client_is_read_as_by_its_own_parser() -> None:
     registry = CollectorRegistry()
     Counter("requests", "All.\nOf them", ["path"], registry=registry).labels('a"\\\n').inc(3)
     Gauge("temperature_celsius", "Now", registry=registry).set(-math.inf)

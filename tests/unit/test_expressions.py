@@ -23,12 +23,12 @@ class Clock:
 
 
 @pytest.mark.parametrize("expression", [HEAVY, ".*a.{900}", "(a?){1000}", "((a*)?){700}"])
-def test_a_look_that_takes_long_by_itself_is_refused(expression: str) -> None:
+def test_a_single_slow_match_is_refused(expression: str) -> None:
     with pytest.raises(QueryTooBroad, match="takes too long"):
         Looker(expression).fullmatch("a" * 4_096)
 
 
-def test_looks_that_take_long_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matches_that_are_slow_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expressions, "thread_time", Clock(by_s=0.01))
     looker = Looker("web-.*")
 
@@ -38,7 +38,7 @@ def test_looks_that_take_long_together_are_refused(monkeypatch: pytest.MonkeyPat
         [looker.fullmatch(f"web-{n}") for n in range(100)]
 
 
-def test_any_number_of_usual_looks_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_number_of_ordinary_matches_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expressions, "thread_time", Clock(by_s=0.000_005))
     looker = Looker(ADDRESSES)
 
@@ -57,6 +57,6 @@ def test_a_selector_is_bounded_as_its_expressions_are(operator: str) -> None:
         accepts("up", {"long": "a" * 4_096})
 
 
-def test_what_is_no_expression_is_told() -> None:
+def test_an_invalid_expression_is_explained() -> None:
     with pytest.raises(InvalidSelector, match="bad regular expression"):
         compiled("(")

@@ -156,7 +156,7 @@ def test_a_field_that_cannot_be_stored_is_refused_alone_and_by_name(text: str, c
         ("m v=" + "x" * 30, "found 'xxxxxxxxxxxxxxxxxxxx…'"),
     ],
 )
-def test_a_line_that_is_none_is_refused_with_its_column(line: str, detail: str) -> None:
+def test_an_invalid_line_is_refused_with_its_column(line: str, detail: str) -> None:
     decoded = read(f"good v=1 5\n{line}\ngood v=2 6\n")
 
     [verdict] = verdicts(decoded)
@@ -213,7 +213,7 @@ def test_a_name_that_cannot_be_stored_has_the_code_it_has_everywhere(
         assert codes(b"good v=1" + time + b"\n" + encoded + time) == [(2, code)]
 
 
-def test_comments_and_empty_lines_are_passed_over_but_counted() -> None:
+def test_comments_and_empty_lines_are_skipped_but_counted() -> None:
     body = "# a comment\n\n  \t\n  # another v=1 5\n  m v=1 5\nbad\n\r\n#"
 
     assert rows(read(body)) == [("m_v", {}, 5, 1.0)]
@@ -228,7 +228,7 @@ def test_a_body_without_lines_holds_nothing_and_no_error(body: str) -> None:
 
 
 @pytest.mark.parametrize("nothing", ["\n", "\r\n", " \t\n", "#\n", '\n# =, " \\ \n'])
-def test_however_many_lines_hold_nothing_they_are_passed_over_together(
+def test_any_number_of_empty_lines_is_skipped_together(
     monkeypatch: pytest.MonkeyPatch, nothing: str
 ) -> None:
     looked_at: list[int] = []
@@ -259,7 +259,7 @@ def test_lines_may_end_in_several_ways(end: str) -> None:
     assert codes(body) == [(3, "string_field")]
 
 
-def test_a_string_may_hold_what_would_end_a_line_or_a_field() -> None:
+def test_a_string_may_contain_line_and_field_separators() -> None:
     body = 'm s="a\nb v=1 5\n, c=\\"x\\"",v=1 7\nbad\nm v=2 8'
 
     assert [(time, value) for _, _, time, value in rows(read(body))] == [(7, 1.0), (8, 2.0)]
@@ -292,7 +292,7 @@ def test_lines_without_a_time_get_the_servers_floored_to_the_unit() -> None:
         (0, 0),
     ],
 )
-def test_without_a_unit_the_magnitude_of_each_time_tells_it(time: int, expected_ns: int) -> None:
+def test_without_a_unit_each_time_is_read_by_its_magnitude(time: int, expected_ns: int) -> None:
     both = rows(read(f"m v=1 {time}\nm v=2 7", None))
 
     assert [row[2] for row in both] == [expected_ns, 7 * S]
@@ -323,12 +323,12 @@ def test_equal_neighbours_become_one_series_and_keep_their_lines() -> None:
     assert [decoded.locate(n, s)[0] for n, s in ((0, 0), (0, 1), (1, 0), (2, 0))] == [1, 2, 3, 4]
 
 
-def test_times_of_whole_microseconds_are_given_as_such() -> None:
+def test_times_of_whole_microseconds_are_passed_as_microseconds() -> None:
     assert read("m v=1 1790000000000001000").unit_ns == 1000
     assert read("m v=1 1790000000000001001").unit_ns == 1
 
 
-def test_of_many_errors_all_are_counted() -> None:
+def test_all_of_many_errors_are_counted() -> None:
     decoded = read("bad\n" * 1000 + "m v=1 5\n")
 
     assert decoded.verdicts.total == decoded.verdicts.rejected_samples == 1000

@@ -164,7 +164,7 @@ FIELD_LINES = st.builds(
 
 @given(st.lists(FIELD_LINES, min_size=1, max_size=4))
 @settings(max_examples=600)
-def test_fields_that_are_read_together_are_those_that_are_read_one_by_one(lines: list[str]) -> None:
+def test_fields_read_together_equal_fields_read_one_by_one(lines: list[str]) -> None:
     body = "\n".join(lines).encode()
     together = decode_fields(body, 1, unknown)
 
@@ -174,7 +174,7 @@ def test_fields_that_are_read_together_are_those_that_are_read_one_by_one(lines:
         assert list(together.verdicts) == list(one_by_one.verdicts)
 
 
-def test_what_telegraf_sends_is_read_together_in_any_order_with_or_without_strings() -> None:
+def test_bodies_of_telegraf_are_read_together_in_any_order_with_or_without_strings() -> None:
     lines = [
         "cpu,cpu=cpu0,host=a usage_user=1.25,usage_idle=98.5,n=8i 1790000000000000000",
         'system,host=a uptime_format="10 days, 3:04" 1790000000000000000',
@@ -207,7 +207,7 @@ def test_what_telegraf_sends_is_read_together_in_any_order_with_or_without_strin
     ),
     st.sampled_from(["\n", "\r\n"]),
 )
-def test_what_is_written_by_the_rules_is_read_back(
+def test_valid_names_are_read_back(
     points: list[tuple[str, dict[str, str], dict[str, float], int]], end: str
 ) -> None:
     body = end.join(_to_line(*point) for point in points)

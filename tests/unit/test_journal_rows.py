@@ -105,7 +105,7 @@ def test_rows_without_odd_doubles_have_them_as_bits_alone() -> None:
     assert [row.odd for row in found] == [None, [infinite], None, [infinite, one]]
 
 
-def test_what_is_too_much_for_a_page_is_cut_into_rows_that_know_their_place() -> None:
+def test_a_group_larger_than_a_page_is_cut_into_rows_with_positions() -> None:
     samples = [(64 + shard, n, n) for n in range(2 * ROW_SAMPLES + 7) for shard in (0, 5)]
 
     found = list(rows(samples))
@@ -119,7 +119,7 @@ def test_what_is_too_much_for_a_page_is_cut_into_rows_that_know_their_place() ->
 
 
 @given(RUNS)
-def test_samples_as_far_apart_are_told_in_runs_and_come_back_in_order(
+def test_evenly_spaced_samples_are_stored_as_runs_and_restored_in_order(
     runs: list[tuple[int, int, int, int]],
 ) -> None:
     samples = [
@@ -150,7 +150,7 @@ def test_a_series_with_a_sample_missing_takes_little_more_than_its_values() -> N
 
 
 @given(st.lists(BITS))
-def test_what_was_written_as_elements_is_read_as_elements(bits: list[int]) -> None:
+def test_array_elements_are_read_as_they_were_written(bits: list[int]) -> None:
     sent = copy.to_elements(np.array(bits, np.int64)).tobytes()
 
     assert copy.from_joined_elements(sent).tolist() == bits

@@ -89,5 +89,5 @@ def test_places_spread_over_the_shards() -> None:
 
 
 @given(st.integers(0, SHARDS - 1), st.integers(0, 2**57 - 1))
-def test_an_id_tells_its_shard(shard: int, number: int) -> None:
+def test_an_id_contains_its_shard(shard: int, number: int) -> None:
     assert shard_of((number << 6) | shard) == shard

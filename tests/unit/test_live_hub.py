@@ -86,7 +86,7 @@ async def test_each_topic_gets_its_part() -> None:
         assert told(first) == [(1, 10, 1.0), (1, 20, 3.0)]
 
 
-async def test_a_tenant_never_gets_what_another_has_stored() -> None:
+async def test_a_tenant_never_gets_data_of_another() -> None:
     hub = hub_of(Stored({1: (1, "a"), 2: (2, "a")}))
     with hub.joined(key("a", 1), "lossless") as (own, first), hub.joined(key("a", 2), "lossless"):
         hub.learn(own, [])
@@ -95,7 +95,7 @@ async def test_a_tenant_never_gets_what_another_has_stored() -> None:
         assert [series.id for series in own.series] == [1]
 
 
-async def test_what_comes_before_the_snapshot_is_known_is_kept_until_then() -> None:
+async def test_entries_that_arrive_before_the_snapshot_are_kept_until_then() -> None:
     hub = hub_of(Stored({1: (1, "a")}), {}, 1)
     with hub.joined(key("a"), "lossless") as (topic, mailbox):
         await hub.apply(entry(1, 1, (1, 10, 1.0)))
@@ -113,7 +113,7 @@ async def test_a_series_created_after_the_snapshot_was_taken_but_before_it_is_kn
         assert told(mailbox) == [(1, 10, 1.0), (1, 20, 2.0)]
 
 
-async def test_more_than_fits_while_a_snapshot_is_read_is_lost_and_said(
+async def test_entries_beyond_the_limit_during_a_snapshot_are_reported_as_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(topics, "MAX_MISSED_SAMPLES", 1)
@@ -124,7 +124,7 @@ async def test_more_than_fits_while_a_snapshot_is_read_is_lost_and_said(
         assert mailbox.restart() == "slow_viewer"
 
 
-async def test_what_many_viewers_of_many_topics_want_is_encoded_once(
+async def test_samples_for_many_topics_are_encoded_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     encoded: list[object] = []
@@ -160,7 +160,7 @@ async def test_series_are_looked_up_once() -> None:
     assert stored.asked == [[1, 3]]
 
 
-async def test_what_a_tenant_follows_is_bounded_and_no_other_tenants_is() -> None:
+async def test_the_series_that_one_tenant_follows_are_bounded() -> None:
     hub = hub_of(Stored({}))
     many = [Series(one, "a", {}) for one in range(600)]
     with hub.joined(key("a"), "lossless") as (first, _):
@@ -177,7 +177,7 @@ async def test_what_a_tenant_follows_is_bounded_and_no_other_tenants_is() -> Non
         hub.learn(second, many)
 
 
-async def test_many_topics_look_at_new_series_while_others_have_their_turn(
+async def test_matching_new_series_against_many_topics_yields_to_other_tasks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(hubs, "_LONGEST_HOLD_S", 0)
@@ -199,7 +199,7 @@ async def test_many_topics_look_at_new_series_while_others_have_their_turn(
     assert turns >= 50
 
 
-async def test_the_last_to_leave_takes_the_topic_along() -> None:
+async def test_the_last_viewer_to_leave_removes_the_topic() -> None:
     hub = hub_of(Stored({}))
     with hub.joined(key("a"), "lossless") as (one, _):
         with hub.joined(key("a"), "lossless") as (same, _):
@@ -219,7 +219,7 @@ async def test_the_position_names_the_writers_of_the_replay_window_only() -> Non
     assert hub.position().seqs == {3: 1}
 
 
-async def test_when_the_server_stops_every_mailbox_says_so() -> None:
+async def test_a_stopping_server_closes_every_mailbox() -> None:
     hub = hub_of(Stored({}))
     with hub.joined(key("a"), "lossless") as (_, mailbox):
         hub.close()
@@ -231,7 +231,7 @@ SAMPLES = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 3), st.floats(0, 
 
 
 @given(st.lists(st.sets(st.integers(1, 6)), max_size=6), SAMPLES)
-def test_the_index_gives_every_topic_exactly_what_it_wants(
+def test_the_index_gives_every_topic_exactly_its_samples(
     wanted: list[set[int]], samples: list[Told]
 ) -> None:
     every = []
@@ -260,7 +260,7 @@ def test_in_whatever_order_entries_come_the_last_arrival_wins(
 
 
 @given(st.lists(st.tuples(SAMPLES, st.booleans()), max_size=6))
-def test_who_knows_a_part_is_told_what_it_needs_to_know_all(
+def test_a_viewer_with_a_part_gets_the_rest(
     told_parts: list[tuple[list[Told], bool]],
 ) -> None:
     parts = [columns(*samples) for samples, _ in told_parts]
@@ -280,7 +280,7 @@ def merge(parts: Iterable[Columns]) -> dict[tuple[int, int], float]:
     }
 
 
-def test_what_arrived_long_ago_is_forgotten() -> None:
+def test_old_arrivals_are_forgotten() -> None:
     recent = Recent()
     recent.add(entry(1, 1, (1, 10, 1.0), at_us=START_US))
     recent.add(entry(1, 2, (1, 20, 1.0), at_us=START_US + RECENT_US + 1))

@@ -43,7 +43,7 @@ def update(seq: int, columns: Columns, writer: int = 1) -> Update:
     return Update({writer: seq}, OwnPart(columns), Position(EPOCH, 1_000 * seq, {writer: seq}))
 
 
-async def test_what_is_put_is_taken_in_order() -> None:
+async def test_updates_are_taken_in_the_order_they_were_put() -> None:
     mailbox = Mailbox("lossless")
     one, two = update(1, samples(1)), update(2, samples(2))
     mailbox.put(one)
@@ -55,7 +55,7 @@ async def test_what_is_put_is_taken_in_order() -> None:
         await asyncio.wait_for(mailbox.wait(), 0.01)
 
 
-def test_what_waits_long_keeps_nothing_of_others_in_memory() -> None:
+def test_old_updates_keep_no_samples_of_other_topics_in_memory() -> None:
     mailbox = Mailbox("lossless")
     batch = EntrySamples(Columns.joined([samples(1, series_id=1), samples(2, 3, series_id=2)]))
     updates = [
@@ -108,7 +108,7 @@ def test_latest_has_the_newest_of_each_series_and_the_number_of_the_others() -> 
     assert only.reached == {1: 3}
 
 
-async def test_a_closed_mailbox_wakes_who_waits_for_ever_after() -> None:
+async def test_a_closed_mailbox_always_wakes_waiters() -> None:
     mailbox = Mailbox("lossless")
     mailbox.put(update(1, samples(1)))
     mailbox.close()
@@ -126,7 +126,7 @@ def test_an_update_is_within_a_snapshot_that_has_all_of_it() -> None:
     assert not both.is_within({1: 3})
 
 
-def test_what_a_snapshot_has_is_left_out_until_something_comes_that_it_has_not() -> None:
+def test_updates_contained_in_a_snapshot_are_left_out_up_to_the_first_new_one() -> None:
     topic = Topic(TopicKey(1, parse_selector("m")))
     frame_builder = _FrameBuilder("a", topic)
     seqs = {1: 6, 2: 5}
@@ -138,7 +138,7 @@ def test_what_a_snapshot_has_is_left_out_until_something_comes_that_it_has_not()
     assert SERVER_FRAME.validate_json(frame).samples == {"1": [(0, 1.0)]}  # type: ignore[union-attr]
 
 
-def test_folding_counts_what_was_left_out_before() -> None:
+def test_folding_adds_to_earlier_counts_of_samples_left_out() -> None:
     first = folded([update(1, samples(1, 2, 3))])
     assert (first.part.columns.values.tolist(), first.coalesced) == ([3], 2)
     again = folded([first, update(2, samples(4, from_us=5000))])
@@ -167,7 +167,7 @@ def test_few_samples_are_encoded_like_many(told: list[tuple[int, int, float]]) -
     assert encode_samples(few) == encode_samples(many)
 
 
-def test_a_frame_of_shared_parts_is_what_its_model_would_give() -> None:
+def test_a_frame_of_shared_parts_equals_the_output_of_its_model() -> None:
     one = update(1, samples(1, 2))
     text = f'{{"type":"update","id":"a","cursor":"{one.position.text}","samples":{one.part.json}}}'
     frame = SERVER_FRAME.validate_json(text)
@@ -189,6 +189,6 @@ def test_an_entry_survives_the_bus_bit_for_bit() -> None:
     "message",
     [b"", b"x" * 31, b"\xff" * 32, b"\xff" * 56, pack(Entry(1, 1, 1, samples(1)))[:-1], "text", 7],
 )
-def test_what_is_no_entry_is_refused(message: object) -> None:
+def test_a_message_that_is_no_entry_is_refused(message: object) -> None:
     with pytest.raises(ValueError, match="entry"):
         unpack(message)

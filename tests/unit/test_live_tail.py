@@ -79,7 +79,7 @@ async def test_without_viewers_nothing_is_read_and_nothing_kept() -> None:
     assert tail.lag_s() == 0
 
 
-async def test_when_the_last_viewer_has_left_it_stops() -> None:
+async def test_the_hub_stops_after_the_last_viewer() -> None:
     database = Away()
     hub, tail = hub_and_tail(database)
     hub.start(Start(WriterPositions({}, 1), [], np.empty(0, np.int64), []))
@@ -100,7 +100,7 @@ async def test_lag_grows_while_the_database_cannot_be_asked() -> None:
         running.cancel()
 
 
-async def test_a_heartbeat_says_how_long_ago_the_database_was_asked_and_answered() -> None:
+async def test_a_heartbeat_has_the_time_since_the_database_last_answered() -> None:
     hub, _ = hub_and_tail(Away())
     hub.note_applied(1, asyncio.get_running_loop().time() - 7)
     assert from_json(heartbeat_frame(hub))["age_ms"] >= 7_000

@@ -52,7 +52,7 @@ asyncio.run(forget(ValueError("of ours")))
 """
 
 
-def test_a_future_that_asyncpg_forgets_is_no_news_but_one_of_ours_is() -> None:
+def test_a_future_that_asyncpg_forgets_is_not_logged_but_ours_are() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", FORGETTING], capture_output=True, text=True, check=True
     )

@@ -127,12 +127,14 @@ def read_told(read: Read, body: bytes, *, on_loop: bool) -> object:
 
 
 @pytest.mark.parametrize(("read", "body"), USUAL.values(), ids=USUAL.keys())
-def test_what_agents_send_is_read_on_the_event_loop_as_off_it(read: Read, body: bytes) -> None:
+def test_bodies_of_agents_decode_the_same_on_and_off_the_event_loop(
+    read: Read, body: bytes
+) -> None:
     assert read_told(read, body, on_loop=True) == read_told(read, body, on_loop=False)
 
 
 @pytest.mark.parametrize(("read", "body"), COSTLY.values(), ids=COSTLY.keys())
-def test_what_costs_much_is_not_read_on_the_event_loop(read: Read, body: bytes) -> None:
+def test_expensive_bodies_are_not_read_on_the_event_loop(read: Read, body: bytes) -> None:
     with pytest.raises(BlocksLoop):
         read(body, on_loop=True)
 

@@ -22,7 +22,7 @@ class Clock:
         self.now_s += seconds
 
 
-async def test_a_piece_is_followed_by_a_rest_that_is_longer(
+async def test_a_piece_of_work_is_followed_by_a_longer_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock, batch = Clock(monkeypatch), LowPriority(asyncio.Lock())
@@ -32,7 +32,7 @@ async def test_a_piece_is_followed_by_a_rest_that_is_longer(
     assert clock.rests_s == pytest.approx([RESTS * 0.001, RESTS * 0.002, LONGEST_REST_S])
 
 
-async def test_a_batch_rests_only_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_pauses_of_a_batch_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, batch = Clock(monkeypatch), LowPriority(asyncio.Lock())
     for _ in range(1_000):
         async with batch.piece():

@@ -15,9 +15,7 @@ TEXTS = st.text(
 
 
 @given(TEXTS, st.dictionaries(TEXTS, TEXTS, max_size=3))
-def test_a_text_with_anything_but_what_may_be_there_is_found(
-    metric: str, labels: dict[str, str]
-) -> None:
+def test_disallowed_characters_in_a_text_are_found(metric: str, labels: dict[str, str]) -> None:
     kept = {name: value for name, value in labels.items() if value}
     names = [metric, *kept]
     is_good = (

@@ -33,7 +33,7 @@ def decoded(keys: Sequence[str], asked: list[int], samples: int = 2) -> Decoded:
     )
 
 
-def test_only_what_is_not_known_is_read_and_each_once() -> None:
+def test_only_unknown_series_are_read_and_each_once() -> None:
     asked: list[int] = []
     batch = decoded(["up", "load", "up", "known", "load"], asked)
 
@@ -49,7 +49,7 @@ def test_only_what_is_not_known_is_read_and_each_once() -> None:
     assert not batch.verdicts
 
 
-def test_each_series_that_is_wrong_is_told_so() -> None:
+def test_each_invalid_series_gets_a_verdict() -> None:
     asked: list[int] = []
     batch = decoded(["bad", "up", "bad"], asked)
 
@@ -59,7 +59,7 @@ def test_each_series_that_is_wrong_is_told_so() -> None:
     assert [one.index for one in batch.verdicts] == [0, 2]
 
 
-def test_beyond_the_bound_new_series_are_refused_by_name_and_others_go_on() -> None:
+def test_beyond_the_limit_new_series_are_refused_by_name_and_others_stored() -> None:
     asked: list[int] = []
     keys = [f"m{number}" for number in range(MAX_NEW_SERIES + 200)]
     batch = decoded([*keys, "m0", "known"], asked)

@@ -77,7 +77,7 @@ def encoded_line(series: object) -> bytes:
 
 
 @pytest.mark.parametrize(("change", "pointer", "code"), WRONG)
-def test_what_is_wrong_is_named_where_it_stands(
+def test_errors_are_reported_at_their_position(
     change: dict[str, Any], pointer: str, code: str
 ) -> None:
     wrong = {**GOOD, **change}
@@ -141,7 +141,7 @@ def test_a_document_of_another_shape_is_refused(body: bytes, pointer: str, code:
         b'{"series":[{"metric":"a","samples":[[01,1]]}]}',
     ],
 )
-def test_what_is_not_json_is_malformed(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBody):
         decode_json(body, "ms", nothing_known)
 
@@ -162,14 +162,14 @@ def test_one_bad_sample_costs_only_itself() -> None:
 
 
 @pytest.mark.parametrize("sample", [[], [1]])
-def test_what_a_sample_lacks_is_said(sample: list[int]) -> None:
+def test_an_incomplete_sample_is_refused_with_what_is_missing(sample: list[int]) -> None:
     verdict = verdicts_on(encoded({**GOOD, "samples": [[1, 1], sample]}))[0]
 
     assert (verdict.locator, verdict.code) == ("/series/0/samples/1", "missing_field")
     assert "[time, value]" in verdict.detail
 
 
-def test_everything_wrong_with_a_series_is_named_at_once() -> None:
+def test_all_errors_of_a_series_are_reported_at_once() -> None:
     wrong = {"metric": "9", "labels": {"8": 7, "b": 1}, "samples": [[1, "x"], [2, 2]], "y": 0}
 
     found = {verdict.locator: verdict.samples for verdict in verdicts_on(encoded(wrong))}
@@ -183,7 +183,7 @@ def test_everything_wrong_with_a_series_is_named_at_once() -> None:
     }
 
 
-def test_of_a_flood_of_errors_all_are_counted_and_a_hundred_kept() -> None:
+def test_all_errors_of_a_flood_are_counted_and_a_hundred_kept() -> None:
     series = [{**GOOD, "samples": [["x", "y"]] * 5, "labels": {"a": 1}}] * MAX_BATCH_SERIES
 
     decoded = decode_json(encoded(*series), "ms", nothing_known)
@@ -219,7 +219,7 @@ def test_a_batch_may_be_as_large_as_promised(*, lines: bool, series: int, sample
         b"[" + b"0," * 3_000_000 + b"0]",
     ],
 )
-def test_too_large_is_said_of_a_bad_batch_too(body: bytes) -> None:
+def test_a_bad_batch_can_be_too_large_as_well(body: bytes) -> None:
     with pytest.raises(BatchTooLarge, match="send it in parts"):
         decode_json(body, "ms", nothing_known)
 
@@ -288,7 +288,7 @@ MAYBE_SERIES = st.fixed_dictionaries(
 
 @given(st.lists(MAYBE_SERIES | JSON, max_size=3))
 @settings(max_examples=300)
-def test_every_way_of_reading_a_batch_says_the_same(series: list[Any]) -> None:
+def test_all_decoders_of_a_batch_agree(series: list[Any]) -> None:
     body = json.dumps({"series": series}).encode()
 
     quickly = told_or_refused(body, carefully=False)

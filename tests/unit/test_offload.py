@@ -36,7 +36,7 @@ class Gates:
         return threading.get_ident()
 
 
-async def test_one_of_a_tenant_works_so_many_wait_and_the_next_is_told_to_come_back() -> None:
+async def test_a_tenant_runs_one_job_some_wait_and_further_ones_are_refused() -> None:
     offload, gates = Offload(nobody), Gates()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
         works = [tasks.create_task(offload.run(1, gates.work)) for _ in range(1 + MOST_WAITING)]
@@ -50,7 +50,7 @@ async def test_one_of_a_tenant_works_so_many_wait_and_the_next_is_told_to_come_b
     assert threading.get_ident() not in {work.result() for work in works}
 
 
-async def test_what_one_tenant_sends_keeps_no_other_waiting() -> None:
+async def test_one_tenant_keeps_no_other_waiting() -> None:
     offload, flood, others = Offload(nobody), Gates(), Gates()
     others.let_go.set()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
@@ -62,7 +62,7 @@ async def test_what_one_tenant_sends_keeps_no_other_waiting() -> None:
         flood.let_go.set()
 
 
-async def test_no_more_work_than_there_are_threads_whoever_sends_it() -> None:
+async def test_no_more_work_runs_than_there_are_threads() -> None:
     offload, gates = Offload(nobody), Gates()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
         for tenant_id in range(3 * THREADS):
@@ -73,7 +73,7 @@ async def test_no_more_work_than_there_are_threads_whoever_sends_it() -> None:
     assert gates.most == THREADS
 
 
-async def test_work_that_nobody_waits_for_any_more_still_keeps_its_thread() -> None:
+async def test_abandoned_work_keeps_its_thread_until_it_ends() -> None:
     offload, gates = Offload(nobody), Gates()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
         works = [tasks.create_task(offload.run(one, gates.work)) for one in range(THREADS)]
@@ -94,7 +94,7 @@ async def test_work_that_nobody_waits_for_any_more_still_keeps_its_thread() -> N
     assert gates.most == THREADS
 
 
-async def test_only_what_takes_long_is_read_apart() -> None:
+async def test_only_long_bodies_are_read_in_a_thread() -> None:
     def where(body: bytes, *, on_loop: bool = False) -> int:
         check_budget(on_loop=on_loop, is_long=len(body) > 3)
         return threading.get_ident()
@@ -105,7 +105,7 @@ async def test_only_what_takes_long_is_read_apart() -> None:
     assert await offload.read(1, where, b"abcd") != threading.get_ident()
 
 
-async def test_what_is_wrong_with_a_body_is_told_wherever_it_is_read() -> None:
+async def test_errors_in_a_body_are_the_same_wherever_it_is_read() -> None:
     def refuse(body: bytes, *, on_loop: bool = False) -> None:
         check_budget(on_loop=on_loop, is_long=len(body) > 3)
         raise MalformedBody("no body at all")
@@ -115,7 +115,7 @@ async def test_what_is_wrong_with_a_body_is_told_wherever_it_is_read() -> None:
             await Offload(nobody).read(1, refuse, body)
 
 
-async def test_what_a_flooded_tenant_sends_is_read_apart_sooner_and_then_rests() -> None:
+async def test_bodies_of_a_flooded_tenant_are_read_in_threads_with_pauses() -> None:
     offload = Offload(lambda tenant_id: tenant_id == 1)
     here = threading.get_ident()
 

@@ -107,7 +107,7 @@ def test_a_resource_that_has_only_a_name_has_no_target_info(
     assert rows(read(request(gauge("a", number(1)), resource=resource))) == [("a", labels, 1.0)]
 
 
-def test_attributes_that_target_info_has_no_room_for_are_left_out_and_named() -> None:
+def test_attributes_beyond_the_size_of_target_info_are_left_out_and_named() -> None:
     many = {f"k{n:02}": "v" for n in range(80)}
     odd = {"process.command_line": "x" * 5_000, "///": "v", "job": "other", "n" * 300: "v"}
 
@@ -216,7 +216,7 @@ def test_a_data_point_that_cannot_be_stored_is_refused_with_the_reason(
     assert refusals(read(request(metric))) == expected
 
 
-def test_a_refusal_says_which_metric_and_where_it_stood() -> None:
+def test_a_refusal_names_the_metric_and_its_position() -> None:
     metrics = read(request(gauge("good", number(1)), counter("bad.one", number(1), number(None))))
 
     name = metrics.name_of(2)
@@ -251,7 +251,7 @@ def test_text_that_is_not_utf_8_costs_only_what_it_names(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"\x0a", b"\x0a\x05abc", b"{}", b"\xff" * 100])
-def test_what_is_no_protobuf_is_refused_as_a_whole(body: bytes) -> None:
+def test_a_body_that_is_not_protobuf_is_refused_as_a_whole(body: bytes) -> None:
     with pytest.raises(MalformedBody, match="ExportMetricsServiceRequest"):
         decode(body, nothing_known)
 

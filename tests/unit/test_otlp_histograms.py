@@ -130,7 +130,7 @@ def test_bounds_are_the_same_series_from_request_to_request() -> None:
     assert len(set(again.keys)) == 4
 
 
-def test_metadata_are_told_only_with_new_series() -> None:
+def test_metadata_is_decoded_only_with_new_series() -> None:
     learnt = Learnt(decode)
     sent = request(histogram("h", buckets([1], []))).SerializeToString()
 
@@ -189,7 +189,7 @@ def test_bounds_stay_within_what_a_double_holds(
     "fields",
     [{"scale": -12}, {"zero_threshold": -1.0}, {"zero_threshold": math.nan}],
 )
-def test_an_exponential_histogram_nobody_could_read_is_refused(fields: dict[str, Any]) -> None:
+def test_an_invalid_exponential_histogram_is_refused(fields: dict[str, Any]) -> None:
     metrics = read(request(exponential(count=0, **fields)))
 
     assert refusals(metrics) == [(0, "out_of_range")]
@@ -199,7 +199,7 @@ SIDES = st.tuples(st.integers(-30, 30), st.lists(st.integers(0, 3), max_size=30)
 
 
 @given(st.integers(-4, 20), SIDES, SIDES, st.integers(0, 3))
-def test_every_bound_counts_the_observations_that_are_at_most_that(
+def test_every_bucket_counts_the_observations_up_to_its_bound(
     scale: int, positive: tuple[int, list[int]], negative: tuple[int, list[int]], zeros: int
 ) -> None:
     def middles(offset: int, counts: list[int]) -> list[float]:

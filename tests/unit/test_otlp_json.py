@@ -117,7 +117,7 @@ def test_a_double_is_a_number_or_written_as_a_string(value: object, expected: fl
     assert read_point(with_point(asDouble=value)).as_double == expected
 
 
-def test_what_is_no_number_is_a_string() -> None:
+def test_nan_is_written_as_a_string() -> None:
     assert math.isnan(read_point(with_point(asDouble="NaN")).as_double)
 
 
@@ -185,7 +185,9 @@ def test_exemplars_are_counted_however_their_ids_are_written(exemplar: object) -
         (b'{"resourceMetrics": [{"scopeMetrics": [{"schemaUrl": "\\ud800"}]}]}', "JSON"),
     ],
 )  # fmt: skip
-def test_what_the_rules_do_not_allow_is_refused_with_its_place(body: bytes, place: str) -> None:
+def test_a_document_that_breaks_the_mapping_is_refused_with_its_position(
+    body: bytes, place: str
+) -> None:
     with pytest.raises(MalformedBody, match=place):
         to_protobuf(body)
 

@@ -63,7 +63,7 @@ def is_left_out(path: str) -> bool:
     return left_out
 
 
-def test_what_the_image_copies_is_there() -> None:
+def test_files_that_the_image_copies_exist() -> None:
     copied = [rest.split() for rest in said("COPY") if not rest.startswith("--from")]
 
     assert len(copied) > 3
@@ -73,7 +73,7 @@ def test_what_the_image_copies_is_there() -> None:
             assert not is_left_out(source), source
 
 
-def test_what_only_this_machine_needs_is_left_out_of_the_image() -> None:
+def test_files_needed_only_on_this_machine_are_left_out_of_the_image() -> None:
     for path in (".env", ".git", ".venv", "tests", "dashboard/node_modules", ".infrawatch"):
         assert is_left_out(path), path
     assert is_left_out("src/infrawatch/store/__pycache__")
@@ -109,7 +109,7 @@ def test_the_image_does_not_run_as_root() -> None:
 
 
 @pytest.mark.parametrize("name", ["ENTRYPOINT", "CMD", "HEALTHCHECK"])
-def test_what_the_image_starts_is_started_without_a_shell(name: str) -> None:
+def test_the_image_starts_its_command_without_a_shell(name: str) -> None:
     [rest] = said(name, stage=LAST_STAGE)
 
     command = json.loads(rest.rpartition("CMD ")[2])
@@ -117,7 +117,7 @@ def test_what_the_image_starts_is_started_without_a_shell(name: str) -> None:
     assert all(isinstance(word, str) for word in command)
 
 
-def test_the_image_is_healthy_when_the_server_says_so() -> None:
+def test_the_image_is_healthy_when_the_server_is_ready() -> None:
     assert said("HEALTHCHECK")[0].endswith('CMD ["infrawatch", "healthcheck"]')
 
 
@@ -137,7 +137,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name for name, one in SERVICES.items() if one["image"] == "infrawatch"}
 
 
-def test_compose_is_what_its_specification_says() -> None:
+def test_compose_follows_its_specification() -> None:
     compose = PyOptions(apply_merge=True).from_yaml(COMPOSE_TEXT)
     compose.validate()
     assert set(compose.service_names()) == set(SERVICES)
@@ -154,7 +154,7 @@ def test_compose_starts_everything_there_is() -> None:
     assert SERVICES["api"]["deploy"]["replicas"] == 2
 
 
-def test_compose_lets_nobody_write_where_no_volume_is() -> None:
+def test_compose_is_read_only_outside_volumes() -> None:
     for name in (*OURS, "nginx"):
         assert SERVICES[name]["read_only"], name
         assert SERVICES[name]["cap_drop"] == ["ALL"], name

@@ -53,7 +53,7 @@ def test_blocks_are_all_there_is_in_the_span_and_the_latest_of_it(*, backwards: 
     assert backwards or max(map(len, blocks)) < BLOCK_SAMPLES + 100 * ROUNDS
 
 
-def test_what_only_arrived_lately_is_one_block() -> None:
+def test_recent_samples_are_one_block() -> None:
     late = recent(50)
 
     [block] = PackedSamples(SPAN, [encode(Columns.empty())], late, len(late)).blocks()

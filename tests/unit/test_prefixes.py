@@ -85,7 +85,7 @@ def numbers_of(value: float) -> Numbers:
 
 
 @both_formats
-def test_a_body_of_new_series_teaches_and_the_next_is_read_by_its_prefixes(sent: Format) -> None:
+def test_the_prefixes_of_a_body_with_new_series_are_learnt_for_the_next(sent: Format) -> None:
     sender = Sender(sent)
     bodies = [sent.to_body(numbers_of(value)) for value in (0.5, 12.25)]
 
@@ -98,7 +98,7 @@ def test_a_body_of_new_series_teaches_and_the_next_is_read_by_its_prefixes(sent:
 
 
 @both_formats
-def test_of_known_series_the_second_body_of_its_kind_teaches(sent: Format) -> None:
+def test_the_second_body_of_known_series_is_learnt(sent: Format) -> None:
     sender = Sender(sent)
     sender.send(sent.to_body([*numbers_of(0.5), (NOON, 1.0)]))
 

@@ -78,7 +78,7 @@ def select(selector: Selector, told: Told, is_delta: bool) -> Samples:
     return Samples.of([named[number] for number in kept], columns, np.full(len(kept), is_delta))
 
 
-def test_a_counter_that_began_again_has_gained_what_it_reached_and_what_it_had_lost() -> None:
+def test_a_restarted_counter_has_gained_its_value_before_and_after() -> None:
     # 10 + 20 + 5 + 10 within 40 s; the window begins when the counter stood at 0.
     assert by_series('increase(requests{host="a"}[50s])') == {'{"host":"a"}': 45.0}
 
@@ -89,7 +89,7 @@ def test_a_delta_series_gained_what_was_sent() -> None:
     assert by_series("rate(sent[30s])", told, delta=True) == {"{}": 0.3}
 
 
-def test_one_sample_in_a_window_says_nothing_of_a_rate() -> None:
+def test_one_sample_in_a_window_gives_no_rate() -> None:
     assert evaluated("rate(limit[30s])") == []
 
 
@@ -104,7 +104,7 @@ def test_a_series_that_ended_is_not_there_any_more() -> None:
     assert by_series("count_over_time(up[1m])", told) == {"{}": 1.0, '{"a":"b"}': 1.0}
 
 
-def test_a_sample_older_than_five_minutes_stands_for_nothing() -> None:
+def test_a_sample_older_than_five_minutes_does_not_count() -> None:
     assert evaluated("limit", at=40 + 299) != []
     assert evaluated("limit", at=40 + 300) == []
 
@@ -117,7 +117,7 @@ def test_series_go_with_those_that_have_the_same_labels() -> None:
     }
 
 
-def test_two_series_that_would_be_called_the_same_are_an_error() -> None:
+def test_two_series_with_the_same_resulting_labels_are_an_error() -> None:
     with pytest.raises(CannotEvaluate, match="same labels"):
         evaluated('label_replace(requests, "host", "x", "host", ".*")')
     for doubled in (
@@ -154,13 +154,13 @@ def test_a_quantile_lies_between_the_bounds_of_its_bucket() -> None:
     assert math.isnan(by_series('histogram_quantile(0.5, b{le!="+Inf"})', told)["{}"])
 
 
-def test_a_bound_is_one_bound_however_its_sender_writes_it() -> None:
+def test_a_bound_is_the_same_however_its_sender_writes_it() -> None:
     counts = {"1": 10.0, "1.0": 30.0, "+Inf": 40.0}
     told = {f'{{"__name__":"b","le":"{le}"}}': [(40, n)] for le, n in counts.items()}
     assert by_series("histogram_quantile(0.5, b)", told) == {"{}": pytest.approx(0.5)}
 
 
-def test_a_subquery_is_looked_at_on_multiples_of_its_step() -> None:
+def test_a_subquery_is_evaluated_at_multiples_of_its_step() -> None:
     times = QueryTimes(41 * US, 49 * US, 8 * US)
     (one,) = json.loads(
         b"".join(encode(evaluate("count_over_time(limit[20s:10s])", REQUESTS, times)))
@@ -168,7 +168,7 @@ def test_a_subquery_is_looked_at_on_multiples_of_its_step() -> None:
     assert one["values"] == [[41.0, "2"], [49.0, "2"]]
 
 
-def test_a_subquery_that_is_never_looked_at_is_empty() -> None:
+def test_a_subquery_that_is_never_evaluated_is_empty() -> None:
     for inner in ("limit", "limit + requests", "max_over_time(limit[1m:5s])"):
         assert evaluated(f"max_over_time(({inner})[30s:1h])") == []
 
@@ -191,7 +191,7 @@ def test_values_are_written_as_prometheus_writes_them() -> None:
     ]
 
 
-def test_what_takes_too_much_is_refused_before_it_is_begun() -> None:
+def test_expensive_queries_are_refused_before_they_run() -> None:
     times = QueryTimes(0, 10_000 * US, US)
     with pytest.raises(QueryTooBroad, match="longer step"):
         evaluate("requests", REQUESTS, times)
@@ -205,7 +205,7 @@ def test_values_that_are_all_different_are_too_many_to_count() -> None:
         evaluated('count_values("v", x)', told)
 
 
-def test_what_takes_too_long_is_given_up() -> None:
+def test_an_evaluation_that_takes_too_long_is_aborted() -> None:
     times = QueryTimes(0, 0, 0)
     expression = parse_query("vector(1) + 1")
     no_time = replace(LIMITS, deadline=timedelta(seconds=-1))
@@ -216,7 +216,7 @@ def test_what_takes_too_long_is_given_up() -> None:
 @pytest.mark.parametrize(
     "query", ["", "sum(", "x" * 9_000, "(" * 201, "-" * 201 + "x", "x\0", "rate(x)", "1 > 2"]
 )
-def test_what_is_no_query_is_refused_by_name(query: str) -> None:
+def test_an_invalid_query_is_refused(query: str) -> None:
     with pytest.raises(InvalidQuery):
         parse_query(query)
 
@@ -236,12 +236,12 @@ FAR = [
 
 
 @pytest.mark.parametrize("query", FAR)
-def test_what_is_longer_than_time_is_refused(query: str) -> None:
+def test_a_duration_beyond_the_range_of_time_is_refused(query: str) -> None:
     with pytest.raises(InvalidQuery, match="230 years at most"):
         evaluated(query)
 
 
-def test_what_lies_before_and_after_all_time_is_empty() -> None:
+def test_spans_before_and_after_all_samples_are_empty() -> None:
     assert evaluated("limit offset 200y") == []
     assert evaluated("limit offset -200y") == []
     assert evaluated("limit @ 7e9") == []
@@ -277,7 +277,7 @@ PIECES = (
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map(" ".join))
-def test_whatever_is_written_is_answered_or_refused_by_name(query: str) -> None:
+def test_any_expression_is_answered_or_refused_by_name(query: str) -> None:
     with suppress(InvalidInput):
         result = evaluate(query, REQUESTS, QueryTimes(40 * US, 60 * US, 10 * US))
         json.loads(b"".join(encode(result)))
@@ -291,7 +291,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize("query", CALLS)
-def test_a_call_is_answered_or_refused_by_name(query: str) -> None:
+def test_a_function_call_is_evaluated_or_refused_by_name(query: str) -> None:
     try:
         promql_parser.parse(query)
     except ValueError:

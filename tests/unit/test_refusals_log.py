@@ -14,7 +14,7 @@ def coming_from(address: str) -> HTTPConnection:
     return HTTPConnection({"type": "http", "client": (address, 1)})
 
 
-def test_of_an_attack_from_everywhere_no_more_than_so_much_is_logged(
+def test_the_log_of_a_distributed_attack_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     telemetry, now = Telemetry(), 0.0

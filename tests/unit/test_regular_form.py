@@ -92,7 +92,7 @@ def check(body: bytes) -> bool:
 
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
 @given(batch=USUAL_BATCHES)
-def test_what_encoders_write_is_read_by_the_short_cut(
+def test_the_output_of_common_encoders_takes_the_fast_path(
     batch: dict[str, Any], separators: tuple[str, str]
 ) -> None:
     for escaped in (True, False):
@@ -105,7 +105,7 @@ def test_what_encoders_write_is_read_by_the_short_cut(
     st.lists(st.tuples(st.integers(0, 400), st.sampled_from(PIECES)), max_size=4),
 )
 @settings(max_examples=500)
-def test_no_change_to_a_body_makes_the_short_cut_lie(
+def test_no_change_to_a_body_misleads_the_fast_path(
     batch: dict[str, Any], changes: list[tuple[int, str]]
 ) -> None:
     text = json.dumps(batch, separators=(",", ":"))
@@ -116,7 +116,7 @@ def test_no_change_to_a_body_makes_the_short_cut_lie(
 
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
 @settings(max_examples=300)
-def test_no_soup_of_its_own_words_makes_the_short_cut_lie(soup: str) -> None:
+def test_no_mix_of_its_own_tokens_misleads_the_fast_path(soup: str) -> None:
     check(soup.encode())
     check(f'{{"series":[{soup}]}}'.encode())
 
@@ -146,7 +146,7 @@ INSIDES = st.lists(
 @given(st.lists(INSIDES, min_size=1, max_size=4))
 @settings(max_examples=500)
 @example(["[1,1]],[[2,2]", "[1,2", "3,4]"])
-def test_no_brackets_between_series_make_the_short_cut_lie(insides: list[str]) -> None:
+def test_brackets_between_series_never_mislead_the_fast_path(insides: list[str]) -> None:
     series = [f'{{"metric":"m{n}","samples":[{inside}]}}' for n, inside in enumerate(insides)]
     check(f'{{"series":[{",".join(series)}]}}'.encode())
 
@@ -191,7 +191,7 @@ HEADLESS = Pairs([("samples", [[2, 2]])])
 @example(Pairs([("series", [Pairs([("samples", [HEADED]), ("s\\u0061mples", [[2, 2]])])])]))
 @example(Pairs([("series", [Pairs([("metric", HEADED), ("samples", [[2, 2]])])])]))
 @example(Pairs([("x", [HEADED]), ("series", [HEADLESS])]))
-def test_no_tree_with_keys_said_twice_makes_the_short_cut_lie(tree: Any) -> None:
+def test_no_tree_with_duplicate_keys_misleads_the_fast_path(tree: Any) -> None:
     check(written(tree).encode())
     check(written(tree, " ").encode())
 
@@ -227,11 +227,11 @@ def test_no_tree_with_keys_said_twice_makes_the_short_cut_lie(tree: Any) -> None
         ),
     ],
 )
-def test_what_is_wrong_is_left_to_careful_reading(body: bytes) -> None:
+def test_invalid_bodies_are_left_to_the_careful_path(body: bytes) -> None:
     assert regular(body) is None
 
 
-def test_of_names_said_twice_the_last_wins() -> None:
+def test_the_last_of_duplicate_names_wins() -> None:
     body = b'{"series":[{"metric":"a","metric":"b","labels":{"x":"1","x":"2"},"samples":[[1,1]]}]}'
 
     assert check(body)

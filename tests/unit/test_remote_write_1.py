@@ -60,7 +60,7 @@ def test_a_request_is_read_as_the_specification_has_it() -> None:
     assert tell(body).series == [(named("up", a="b"), [(NOON, ONE)])]
 
 
-def test_what_is_left_out_is_zero() -> None:
+def test_omitted_fields_are_zero() -> None:
     body = write_request(
         labels("a") + sample(None, NOON),
         labels("b") + sample(1.0, None),
@@ -109,14 +109,14 @@ def test_labels_may_come_in_any_order_and_around_the_samples() -> None:
     ]
 
 
-def test_of_a_field_that_is_there_twice_the_last_counts() -> None:
+def test_the_last_of_duplicate_fields_counts() -> None:
     twice = double_field(1, 1.0) + number_field(2, 5) + double_field(1, 2.0) + number_field(2, NOON)
     body = write_request(labels("up") + bytes_field(2, twice))
 
     assert tell(body).series == [(named("up"), [(NOON, TWO)])]
 
 
-def test_unknown_fields_are_passed_over() -> None:
+def test_unknown_fields_are_skipped() -> None:
     unknown = number_field(9, 1) + bytes_field(10, b"more") + double_field(11, 1.0)
     body = unknown + write_request(
         labels("up")
@@ -158,7 +158,7 @@ def test_metadata_are_read() -> None:
     }
 
 
-def test_metadata_that_nobody_can_store_are_named_or_made_storable() -> None:
+def test_metadata_that_cannot_be_stored_is_reported_or_made_storable() -> None:
     long = bytes_field(2, b"up") + bytes_field(4, b"\x00\xff" + b"x" * 5_000) + number_field(1, 99)
     told_of = tell(write_request(metadata=[bytes_field(2, b"\x00"), long, b"\xff"]))
 
@@ -211,7 +211,7 @@ def test_names_may_be_any_text() -> None:
     ]
 
 
-def test_a_verdict_says_which_series_and_which_sample() -> None:
+def test_a_verdict_names_the_series_and_the_sample() -> None:
     body = write_request(labels("a") + sample(), labels("b", job='"x"') + sample() + sample(1.0))
 
     assert tell(body).pointers == [
@@ -221,7 +221,7 @@ def test_a_verdict_says_which_series_and_which_sample() -> None:
     ]
 
 
-def test_a_series_that_cannot_be_read_has_a_place_all_the_same() -> None:
+def test_an_unreadable_series_still_counts_as_a_position() -> None:
     broken = labels("up", host="a").replace(b"__name__\x12", b"__name__\x00")
     decoded = decode(write_request(broken + sample(1.0, NOON)), nothing_known)
 
@@ -232,7 +232,7 @@ def test_a_series_that_cannot_be_read_has_a_place_all_the_same() -> None:
 @pytest.mark.parametrize(
     "body", [b"\x0a", b"\xff", b"{}", b"\x0a\x05abc", bytes_field(4, b"") + bytes_field(5, b"x")]
 )
-def test_what_is_no_request_is_refused(body: bytes) -> None:
+def test_a_malformed_request_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedBody):
         decode(body, nothing_known)
 
@@ -253,7 +253,7 @@ def test_a_series_of_absurdly_many_fields_is_refused(field: bytes) -> None:
     assert [code for _, _, code in tell(body).wrong] == ["malformed_series"]
 
 
-def test_what_is_usual_is_never_read_field_by_field() -> None:
+def test_common_requests_are_never_read_field_by_field() -> None:
     """Neither when a series is new nor when it is known: that is what makes it cheap."""
     learnt = Learnt(decode)
     usual = [

@@ -224,12 +224,12 @@ def test_a_bad_series_is_named_and_the_good_ones_are_read(
 
 
 @pytest.mark.parametrize("body", [b"\x0a", b"\xff", b"{}", bytes_field(1, b"\x0a\x00")])
-def test_what_is_no_request_is_refused(body: bytes) -> None:
+def test_a_malformed_request_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedBody):
         decode(body, nothing_known)
 
 
-def test_what_is_usual_is_never_read_field_by_field() -> None:
+def test_common_requests_are_never_read_field_by_field() -> None:
     table = Table()
     usual = [
         sample(1.0, NOON),

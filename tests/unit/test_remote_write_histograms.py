@@ -260,7 +260,7 @@ def test_samples_and_histograms_of_a_series_are_both_read() -> None:
         histogram(-53, number_field(COUNT, 1), buckets(POSITIVE, (-1, 1))),
     ],
 )
-def test_what_is_no_histogram_is_refused_by_name(encoded: bytes) -> None:
+def test_an_invalid_histogram_is_refused_by_name(encoded: bytes) -> None:
     assert refused(encoded) == [("invalid_histogram", "series 0, histogram 0 of h")]
 
 
@@ -277,7 +277,7 @@ def test_a_histogram_whose_series_cannot_be_named_is_refused_once(name: bytes, c
     assert [found for found, _ in refused(histogram(0, total=0.0), name)] == [code]
 
 
-def test_a_request_cannot_make_any_number_of_samples() -> None:
+def test_the_number_of_samples_from_one_request_is_bounded() -> None:
     bounds = doubles_field(16, [float(n) for n in range(8_000)])
     long_name = labels("h", **{f"l{n}": "x" * 4_000 for n in range(5)})
     body = write_request(long_name + bytes_field(4, histogram(-53, bounds, total=0.0)) * 2)

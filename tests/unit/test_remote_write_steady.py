@@ -101,7 +101,7 @@ def without_metadata(batch: Batch) -> Told:
 
 
 @both_versions
-def test_a_body_of_new_series_teaches_and_the_next_is_read_by_its_layout(
+def test_the_layout_of_a_body_with_new_series_is_learnt_for_the_next(
     version: Version,
 ) -> None:
     sender = Sender(version)
@@ -118,7 +118,7 @@ def test_a_body_of_new_series_teaches_and_the_next_is_read_by_its_layout(
 
 
 @both_versions
-def test_of_known_series_the_second_body_of_its_kind_teaches(version: Version) -> None:
+def test_the_second_body_of_known_series_is_learnt(version: Version) -> None:
     sender = Sender(version)
     sender.send(version.body_of([(1.0, NOON)] * 4))
 
@@ -163,7 +163,7 @@ def test_other_texts_in_a_table_of_the_same_length_are_read_anew() -> None:
     assert without_metadata(sender.send(body("b"))) == SECOND.plainly(body("b"))
 
 
-def test_what_a_request_is_told_of_its_metadata_it_is_told_every_time() -> None:
+def test_verdicts_on_metadata_are_repeated_with_every_request() -> None:
     table = Table()
     body = table.request(table.labels("up") + sample(1.0, NOON) + bytes_field(5, b"\x18\x63"))
     sender = Sender(SECOND)
@@ -190,7 +190,7 @@ def test_what_a_request_is_told_of_its_metadata_it_is_told_every_time() -> None:
         (write_request(sample(1.0, NOON) + labels("a")), [labels("a")]),
     ],
 )
-def test_what_is_of_another_form_has_no_layout(body: bytes, keys: list[bytes]) -> None:
+def test_a_body_of_another_form_has_no_layout(body: bytes, keys: list[bytes]) -> None:
     assert make_layout(version1.KIND, body, keys, np.ones(len(keys), np.int64)) is None
 
 

@@ -44,7 +44,7 @@ async def test_a_vital_task_that_ends_by_itself_has_failed() -> None:
     assert asked == [signal.SIGTERM]
 
 
-async def test_a_vital_task_may_end_where_that_was_said() -> None:
+async def test_a_vital_task_may_end_where_that_is_declared() -> None:
     with _asked_to_leave() as asked:
         await vital(_ends(), may_end=True)
     assert not asked

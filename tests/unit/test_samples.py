@@ -31,7 +31,7 @@ def bits(value: float) -> bytes:
 
 
 @given(SAMPLES)
-def test_of_samples_with_one_series_and_time_the_last_arrival_stays(samples: Told) -> None:
+def test_the_last_arrival_of_a_series_and_time_stays(samples: Told) -> None:
     latest = {(series, time): bits(value) for series, time, value in samples}
 
     kept = latest_arrivals(columns(samples))
@@ -43,7 +43,7 @@ def test_of_samples_with_one_series_and_time_the_last_arrival_stays(samples: Tol
 
 
 @given(SAMPLES)
-def test_what_is_sorted_and_unique_stays_as_it_is(samples: Told) -> None:
+def test_sorted_unique_samples_stay_unchanged(samples: Told) -> None:
     once = latest_arrivals(columns(samples))
 
     for before, after in zip(once, latest_arrivals(once), strict=True):
@@ -90,7 +90,7 @@ def test_only_prometheus_own_nan_is_a_stale_marker() -> None:
     st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 50), max_size=60),
     st.sets(st.integers(0, 50), max_size=40),
 )
-def test_what_is_wanted_is_told_from_the_rest(ids: list[int], wanted: set[int]) -> None:
+def test_requested_ids_are_found_among_others(ids: list[int], wanted: set[int]) -> None:
     found = is_among(np.array(ids, np.int64), np.array(sorted(wanted), np.int64))
 
     assert found.tolist() == [series_id in wanted for series_id in ids]

@@ -55,7 +55,7 @@ def test_a_selector_means_what_prometheus_means_by_it(
     assert parse_selector(text).accepts("up", labels) is is_meant
 
 
-def test_selectors_that_ask_the_same_are_equal() -> None:
+def test_equivalent_selectors_are_equal() -> None:
     assert parse_selector('up{a="1",b="2"}') == parse_selector('{b="2", a="1", __name__="up",}')
 
 
@@ -85,7 +85,7 @@ def test_selectors_that_ask_the_same_are_equal() -> None:
         ('{a="b"} # {\n' + "-" * 8_000 + "up # }", "plain selector"),
     ],
 )
-def test_what_is_no_selector_is_refused_and_says_why(text: str, hint: str) -> None:
+def test_an_invalid_selector_is_refused_with_the_reason(text: str, hint: str) -> None:
     started = perf_counter()
 
     with pytest.raises(InvalidSelector, match=hint) as refused:

@@ -32,7 +32,7 @@ def test_tenants_and_formats_do_not_share_keys() -> None:
     assert cache.find(Space(1, "influx"), ["a"]) == [None]
 
 
-def test_what_is_not_used_is_forgotten_at_last() -> None:
+def test_unused_entries_are_evicted_eventually() -> None:
     cache = SeriesCache(64 * KIB)
     [first] = filled(cache, OURS, 0, 1)
 
@@ -41,7 +41,7 @@ def test_what_is_not_used_is_forgotten_at_last() -> None:
     assert cache.find(OURS, [first]) == [None]
 
 
-def test_what_is_used_is_kept_however_much_comes_by() -> None:
+def test_used_entries_are_kept_however_many_others_are_added() -> None:
     cache = SeriesCache(64 * KIB)
     used = filled(cache, OURS, 0, 50)
 
@@ -75,7 +75,7 @@ def test_a_sequence_is_found_only_where_every_key_is_the_same() -> None:
     assert cache.find(Space(2, "native"), keys) == [None] * 100
 
 
-def test_a_sequence_stays_what_it_was_whatever_its_sender_does_with_the_list() -> None:
+def test_a_cached_sequence_is_independent_of_the_callers_list() -> None:
     cache = SeriesCache(KIB * KIB)
     keys = filled(cache, OURS, 0, 100)
     cache.find(OURS, keys)

@@ -62,7 +62,7 @@ def test_finer_times_are_floored(time: int, unit_ns: int) -> None:
         assert to_us(np.array([time], np.int64), unit_ns).tolist() == [expected]
 
 
-def test_each_refused_time_is_named_where_it_stood() -> None:
+def test_each_refused_time_is_reported_with_its_position() -> None:
     now = NOW_US // US
     batch = decoded([now, 1, now, now + 10**6, 2], UNITS_NS["s"], counts=[1, 0, 2, 2])
 
@@ -80,7 +80,7 @@ def test_each_refused_time_is_named_where_it_stood() -> None:
     assert "INFRAWATCH_MAX_FUTURE" in details
 
 
-def test_what_was_refused_before_is_not_refused_again() -> None:
+def test_samples_already_refused_get_no_second_verdict() -> None:
     batch = decoded([1, 2, NOW_US // US], UNITS_NS["s"])
     before = np.array([True, False, False])
 
@@ -115,7 +115,7 @@ def test_nothing_before_1970_or_beyond_2200_is_ever_kept(retention: timedelta | 
         (timedelta(days=730), timedelta(days=730), "INFRAWATCH_RETENTION"),
     ],
 )
-def test_however_long_samples_are_kept_there_are_only_so_many_days_to_send(
+def test_the_days_that_can_be_sent_are_bounded_whatever_the_retention(
     retention: timedelta | None, max_past: timedelta, setting: str
 ) -> None:
     bounds = TimeBounds(retention, max_past, MAX_FUTURE, lambda: NOW_US)

@@ -67,7 +67,7 @@ def test_a_time_is_read(text: str, expected: int | None) -> None:
         ("1e9", "RFC 3339"),
     ],
 )
-def test_a_wrong_time_is_refused_and_says_why(text: str, hint: str) -> None:
+def test_an_invalid_time_is_refused_with_a_reason(text: str, hint: str) -> None:
     with pytest.raises(InvalidTime, match=hint):
         parse_time(text, now=NOW)
 

@@ -95,7 +95,7 @@ def test_a_verdict_points_into_its_line() -> None:
     assert told_of.pointers == ["line 3, /timestamps/0", "line 3, /timestamps/1"]
 
 
-def test_what_is_too_much_for_one_commit_is_refused() -> None:
+def test_a_request_too_large_for_one_commit_is_refused() -> None:
     too_many = {**UP, "values": [1] * 1_000_001, "timestamps": [1] * 1_000_001}
 
     for body in (b"\n" * 100_001, json.dumps(too_many).encode()):

@@ -37,7 +37,7 @@ def test_it_shows_the_last_sample_of_each_series() -> None:
     assert ("7" in a, "0.75" in b) == (True, True)
 
 
-def test_it_says_that_a_series_ended_and_that_samples_were_missed() -> None:
+def test_ended_series_and_missed_samples_are_shown() -> None:
     picture = Picture("m")
     picture.apply(update({}, (1, None))._replace(gap="slow_viewer"))
     assert "ended" in shown(picture)

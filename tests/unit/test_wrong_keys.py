@@ -18,7 +18,7 @@ async def tries(wrong_keys: WrongKeys, address: str, times: int = 100) -> int:
     return [await wrong_keys.add(site_of(address)) for _ in range(times)].count(None)
 
 
-async def test_so_many_are_looked_at_and_then_one_now_and_then() -> None:
+async def test_only_some_wrong_keys_are_checked_and_then_one_at_a_time() -> None:
     clock = Clock()
     wrong_keys = WrongKeys(Rates(None), "wrong_keys", clock)
 
