@@ -17,8 +17,13 @@ import { ago, formatted } from "./units";
 const ASK_EVERY_MS = 30_000;
 const FIND_EVERY_MS = 15_000;
 
-export function HostView({ route }: { route: Route }) {
-  const [, label = "instance", name = ""] = route.path;
+interface PlaceProps {
+  label: string;
+  name: string;
+  route: Route;
+}
+
+export function HostView({ label, name, route }: PlaceProps) {
   const place = equal(label, name);
   const [wanted, setWanted] = useState("");
   const series = useSeries(place);
@@ -31,7 +36,7 @@ export function HostView({ route }: { route: Route }) {
       <header class="view host">
         <div>
           <h1 id="title">{name}</h1>
-          <Facts series={series.value} place={place} />
+          {(series.value || !series.problem) && <Facts series={series.value} place={place} />}
         </div>
         <SpanPicker span={span} onSpan={onSpan} />
       </header>
@@ -54,14 +59,8 @@ export function HostView({ route }: { route: Route }) {
   );
 }
 
-interface GlanceProps {
-  label: string;
-  name: string;
-  route: Route;
-}
-
 /** A host at a glance, for where it is alone on the page. */
-export function Glance({ label, name, route }: GlanceProps) {
+export function Glance({ label, name, route }: PlaceProps) {
   const place = equal(label, name);
   const series = useSeries(place);
   if (series.value === null) return null;

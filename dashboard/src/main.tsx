@@ -10,7 +10,7 @@ import { Ingest } from "./ingest";
 import { type Link, type LinkState, live } from "./live";
 import { Overview } from "./overview";
 import { Notice } from "./parts";
-import { linkTo, type Route, useRoute } from "./route";
+import { hostOf, linkTo, type Route, useRoute } from "./route";
 import { askWhoIAm, isSignedOut, signOut, useSession } from "./session";
 import { SignIn } from "./signin";
 import { switchTheme, theme, watchTheme } from "./theme";
@@ -39,7 +39,7 @@ function Page({ session }: { session: Session }) {
   const route = useRoute();
   const [at = ""] = route.path;
   useEffect(() => {
-    const name = at === "host" ? route.path[2] : VIEWS.find((view) => (view.path[0] ?? "") === at)?.name;
+    const name = hostOf(route)?.name ?? VIEWS.find((view) => (view.path[0] ?? "") === at)?.name;
     document.title = name && at ? `${name} – InfraWatch` : "InfraWatch";
     window.scrollTo(0, 0);
   }, [route.path.join("/")]);
@@ -74,12 +74,12 @@ function skip(event: Event): void {
 }
 
 function Current({ route }: { route: Route }) {
+  const host = hostOf(route);
+  if (host !== null) return <HostView key={route.path.join("/")} {...host} route={route} />;
   switch (route.path[0] ?? "") {
     case "":
     case "sign-in": // where one came back to from elsewhere
       return <Overview route={route} />;
-    case "host":
-      return <HostView key={route.path.join("/")} route={route} />;
     case "explore":
       return <Explore route={route} />;
     case "ingest":

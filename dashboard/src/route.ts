@@ -17,6 +17,12 @@ export function linkTo(path: readonly string[], query: Record<string, string> = 
   return `#/${path.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
 }
 
+/** The host that the address names, `#/host/instance/web-1` or `#/host/web-1`; null if it names none. */
+export function hostOf({ path: [view, first, second] }: Route): { label: string; name: string } | null {
+  if (view !== "host" || first === undefined) return null;
+  return second === undefined ? { label: "instance", name: first } : { label: first, name: second };
+}
+
 /** Change the address; `replace` leaves no step for the back button. */
 export function go(link: string, how: "push" | "replace" = "push"): void {
   if (link === location.hash) return;

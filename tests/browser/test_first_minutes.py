@@ -67,6 +67,20 @@ async def test_charts_of_a_new_host_begin_with_its_first_sample(
         await expect(page.get_by_role("button", name="2m", exact=True)).to_be_visible()
 
 
+async def test_a_host_is_found_by_its_name_alone_and_a_wrong_one_leads_back(
+    browser: Browser, fresh: Fresh
+) -> None:
+    await send(fresh.client, *host("short", times=_lately(seconds=30)))
+    async with page_of(browser, fresh.url) as page:
+        await page.goto("/#/host/short")
+        await expect(page.get_by_role("heading", name="short", exact=True)).to_be_visible()
+        await expect(page.get_by_text("2 cores")).to_be_visible()
+        await page.goto("/#/host/shrt")
+        await expect(page.get_by_text("Nothing here has instance=shrt")).to_be_visible()
+        await page.goto("/#/host")
+        await expect(page.get_by_text("There is no such view.")).to_be_visible()
+
+
 async def test_findings_are_shown_above_the_charts(browser: Browser, fresh: Fresh) -> None:
     times = _lately(seconds=120)
     await send(fresh.client, *host("full", disk=0.97, memory=0.9, busy=0.5, times=times))
