@@ -214,6 +214,7 @@ def _access(settings: Settings, telemetry: Telemetry) -> AbstractAsyncContextMan
             are_metrics_open=settings.metrics == "open",
             session_idle=settings.session_idle,
             session_life=settings.session_life,
+            write_deadline=settings.write_deadline,
             password_file=settings.admin_password_file,
             redis_url=_redis_url(settings),
             oidc=_oidc(settings),

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
 from infrawatch.access.limits.limiter import Limiter
 from infrawatch.access.limits.rates import Rates
-from infrawatch.access.limits.viewers import Viewers
+from infrawatch.access.limits.shared import Shared
 from infrawatch.access.principal import DEFAULT_TENANT_ID, Principal
 from infrawatch.ingest import intake as intake_module
 from infrawatch.ingest.bounds import TimeBounds
@@ -38,7 +39,8 @@ async def intake(database: Database) -> AsyncIterator[Intake]:
         on_committed=lambda _entry: None,
     )
     bounds = TimeBounds(None, timedelta(days=1), timedelta(minutes=1), now_us)
-    rules = Rules(bounds, Limiter(database, Rates(None), Viewers(None)), DEADLINE)
+    limiter = Limiter(database, Rates(None), Shared(None, uuid4()), DEADLINE)
+    rules = Rules(bounds, limiter, DEADLINE)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(writer.run())
         yield Intake(database, writer, SeriesCache(1 << 20), telemetry, rules=rules)

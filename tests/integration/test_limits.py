@@ -1,60 +1,30 @@
 """Limits: how much a tenant or a key may do, and what they hear who do more."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-from httpx import AsyncClient, Response
+from httpx import AsyncClient
 from integration.conftest import serving
 from keys import TESTS, a_key, bearing
-from pushing import batch, now_ms, series
+from limiting import distinct, limited
+from pushing import now_ms, push, series
 from viewing import viewing
 from websockets.exceptions import InvalidStatus
 
 from infrawatch.access.keys.credentials import ApiKey
-from infrawatch.access.limits.changes import put_limits
 from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES
 from infrawatch.access.tenants import create_tenant
 from infrawatch.embedded.valkey import valkey_running
-from infrawatch.ingest.series import naming
-from infrawatch.ingest.series import quota as series_quota
 from infrawatch.store.accounts.limits import Holder, Limits
 from infrawatch.store.database import Database
-
-TENANT = Holder(DEFAULT_TENANT_ID)
 
 
 @pytest.fixture
 async def key(database_url: str) -> str:
     return await a_key(database_url, *SCOPES)
-
-
-@asynccontextmanager
-async def limited(
-    database_url: str, key: str, limits: Limits, holder: Holder = TENANT, **settings: Any
-) -> AsyncGenerator[AsyncClient, None]:
-    """A server that knows of these limits, and a client with a key."""
-    async with Database.open(database_url) as database:
-        await put_limits(database, holder, limits, TESTS)
-    async with (
-        serving(database_url, auth="required", **settings) as url,
-        AsyncClient(base_url=url, timeout=30, headers=bearing(key)) as client,
-    ):
-        yield client
-
-
-async def push(client: AsyncClient, *all_series: object, **parameters: str) -> Response:
-    return await client.post("/v1/samples", json=batch(*all_series), params=parameters)
-
-
-def distinct(label: str, start: int, stop: int) -> list[object]:
-    return [
-        series("requests", [now_ms(), 1], labels={"host": "a", label: f"v{n}"})
-        for n in range(start, stop)
-    ]
 
 
 async def test_too_many_requests_are_answered_with_retry_after(database_url: str, key: str) -> None:
@@ -109,67 +79,6 @@ async def test_a_limit_of_a_key_applies_to_that_key_only(database_url: str, key:
 
         assert unlimited.status_code == 200
         assert "ratelimit" not in unlimited.headers
-
-
-async def test_at_the_limit_known_series_flow_on_and_new_ones_are_refused(
-    database_url: str, key: str
-) -> None:
-    async with limited(database_url, key, Limits(active_series=10)) as client:
-        assert (await push(client, *distinct("path", 0, 8))).status_code == 200
-
-        mixed = await push(client, *distinct("path", 4, 14), partial="true")
-        known = await push(client, *distinct("path", 0, 10))
-        new = await push(client, *distinct("path", 20, 23))
-
-        assert mixed.status_code == 207
-        assert (mixed.json()["accepted"], mixed.json()["rejected"]) == (6, 4)
-        assert [one["pointer"] for one in mixed.json()["errors"]] == [
-            f"/series/{n}/samples/0/0" for n in range(6, 10)
-        ]
-        assert known.status_code == 200
-        assert new.status_code == 422
-        refused = new.json()["errors"][0]
-        assert refused["code"] == "too_many_series"
-        assert "10 active series" in refused["detail"]
-        assert "label path differs most (3 values)" in refused["detail"]
-        assert len((await client.get("/v1/series", params={"match": "requests"})).json()["series"])
-
-
-@pytest.mark.parametrize("was_refused", [False, True])
-async def test_known_series_are_found_among_many(
-    database_url: str, key: str, monkeypatch: pytest.MonkeyPatch, *, was_refused: bool
-) -> None:
-    """Also where names are read and looked up unhurriedly, since some were refused before."""
-    monkeypatch.setattr(series_quota, "_AT_ONCE", 7)
-    monkeypatch.setattr(naming, "_PART", 3)
-    async with limited(database_url, key, Limits(active_series=20)) as client:
-        known = distinct("path", 0, 20)
-        assert (await push(client, *known)).status_code == 200
-
-    async with limited(database_url, key, Limits(active_series=20)) as client:  # with no cache yet
-        if was_refused:
-            assert (await push(client, *distinct("path", 40, 41))).status_code == 422
-        mixed = [one for pair in zip(known, distinct("path", 20, 40), strict=True) for one in pair]
-        answer = await push(client, *mixed, partial="true")
-
-    assert answer.status_code == 207
-    assert (answer.json()["accepted"], answer.json()["rejected"]) == (20, 20)
-    assert [one["pointer"] for one in answer.json()["errors"]] == [
-        f"/series/{n}/samples/0/0" for n in range(1, 40, 2)
-    ]
-
-
-async def test_inactive_series_make_room(
-    database_url: str, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(series_quota, "COUNT_SOON_S", 0.0)
-    async with limited(database_url, key, Limits(active_series=5)) as client:
-        assert (await push(client, *distinct("path", 0, 5))).status_code == 200
-        assert (await push(client, *distinct("path", 5, 6))).status_code == 422
-        async with Database.open(database_url) as database, database.writing() as connection:
-            await connection.exec_driver_sql("TRUNCATE journal")
-
-        assert (await push(client, *distinct("path", 5, 6))).status_code == 200
 
 
 async def test_the_data_that_one_query_may_read_is_limited(database_url: str, key: str) -> None:

@@ -75,10 +75,11 @@ async def test_names_are_looked_up_alone_before_postgresql_has_counted_the_serie
         ids = await SeriesRepository(connection, 1).resolve(names)
 
     async with database.writing() as connection:
-        found = await SeriesRepository(connection, 1).find(names[:250])
+        wanted = {name.fingerprint(): name for name in names[:250]}
+        found = await SeriesRepository(connection, 1).find(wanted)
         looked_at = (await connection.execute(LOOKED_AT)).scalar_one()
 
-    assert found == ids[:250]
+    assert found == dict(zip(wanted, ids, strict=False))
     assert looked_at == 250
 
 

@@ -12,7 +12,7 @@ from infrawatch.access.keys.keyring import KeyRing
 from infrawatch.access.keys.wrong_keys import WrongKeys
 from infrawatch.access.limits.limiter import Limiter
 from infrawatch.access.limits.rates import Rates
-from infrawatch.access.limits.viewers import Viewers
+from infrawatch.access.limits.shared import Shared
 from infrawatch.access.login.issuer import Issuer, OidcOptions
 from infrawatch.access.login.passwords import AdminPassword
 from infrawatch.access.login.sessions import Sessions
@@ -20,6 +20,7 @@ from infrawatch.access.login.tickets import Tickets
 from infrawatch.access.login.tokens import Tokens
 from infrawatch.access.requests.refusals import Refusals
 from infrawatch.store.database import Database
+from infrawatch.store.installation import get_epoch
 from infrawatch.telemetry import Telemetry
 
 DEADLINE = timedelta(seconds=5)
@@ -28,12 +29,16 @@ DEADLINE = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessOptions:
-    """The password in `password_file`, if given, replaces the one in PostgreSQL."""
+    """The password in `password_file`, if given, replaces the one in PostgreSQL.
+
+    `write_deadline` is that of a batch.
+    """
 
     is_required: bool
     are_metrics_open: bool
     session_idle: timedelta
     session_life: timedelta
+    write_deadline: timedelta
     password_file: Path | None = None
     redis_url: str | None = None
     oidc: OidcOptions | None = None
@@ -51,9 +56,10 @@ class Access:
         telemetry: Telemetry,
         options: AccessOptions,
         issuer: Issuer | None,
+        shared: Shared,
     ) -> None:
         key_ring = KeyRing(database)
-        rates = Rates(options.redis_url)
+        rates = Rates(options.redis_url, shared.key("rates"))
         self.database = database
         self.tickets = Tickets(database)
         self.password = AdminPassword(
@@ -72,13 +78,9 @@ class Access:
         )
         self.is_required = options.is_required
         self.refusals = Refusals(telemetry)
-        self.limiter = Limiter(database, rates, Viewers(options.redis_url))
-        self.gate = Gate(
-            ways if options.is_required else (Open(),),
-            self.refusals,
-            self.limiter,
-            WrongKeys(rates, "wrong_keys"),
-        )
+        self.limiter = Limiter(database, rates, shared, options.write_deadline)
+        asked = ways if options.is_required else (Open(),)
+        self.gate = Gate(asked, self.refusals, self.limiter, WrongKeys(rates, "wrong_keys"))
         self.are_metrics_open = options.are_metrics_open
         self.runs: Sequence[Callable[[], Coroutine[object, object, None]]] = (
             *self.limiter.runs,
@@ -102,6 +104,9 @@ class Access:
             ) as database,
             nullcontext() if options.oidc is None else Issuer.open(options.oidc) as issuer,
         ):
-            access = cls(database, telemetry, options, issuer)
-            await access.limiter.cache.read()  # limits apply to the first request, too
-            yield access
+            async with database.reading() as connection:
+                epoch = await get_epoch(connection)
+            async with Shared.open(options.redis_url, epoch) as shared:
+                access = cls(database, telemetry, options, issuer, shared)
+                await access.limiter.cache.read()  # limits apply to the first request, too
+                yield access

@@ -91,7 +91,7 @@ class Intake:
         self._bounds = rules.bounds
         self._limiter = rules.limiter
         self._deadline_s = rules.deadline.total_seconds()
-        self._series_quota = SeriesQuota(database)
+        self._series_quota = SeriesQuota(database, rules.limiter.active_series)
         self._resolver = Resolver(database, cache, telemetry)
         self.offload = Offload(self._series_quota.is_flooded)
         self._known_metadata: dict[tuple[int, str], int] = {}  # hashes, because texts may be long

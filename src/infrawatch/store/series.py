@@ -66,18 +66,22 @@ class SeriesRepository:
         """
         marks = [name.fingerprint() for name in names]
         wanted = dict(zip(marks, names, strict=True))
-        known = await self._find(wanted)
+        known = await self.find(wanted)
         if missing := _without(wanted, known):
             known |= await self._create(missing)
             if theirs := _without(missing, known):  # created concurrently by another process
-                known |= await self._find(theirs)
+                known |= await self.find(theirs)
         return [known[mark] for mark in marks]
 
-    async def find(self, names: Sequence[SeriesName]) -> list[int | None]:
-        """Return the id of each name, in order; None if it is not stored."""
-        marks = [name.fingerprint() for name in names]
-        known = await self._find(dict(zip(marks, names, strict=True)))
-        return [known.get(mark) for mark in marks]
+    async def find(self, wanted: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
+        """Return the ids of those names that are stored, by fingerprint as they are given."""
+        rows = await to_driver(self._connection).fetch(
+            _FIND,
+            self._tenant_id,
+            [name.shard() for name in wanted.values()],
+            list(map(bytes.hex, wanted)),
+        )
+        return {mark.bytes: series_id for mark, series_id in rows}
 
     async def count_active(self, *, at_least: int) -> int:
         """Return how many series have samples in open windows, about the last two hours.
@@ -151,15 +155,6 @@ class SeriesRepository:
             wanted["label"] = label
         rows = await self._connection.execute(statement, wanted)
         return {value: count for value, count in rows}  # noqa: C416  # dict() cannot type rows
-
-    async def _find(self, wanted: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
-        rows = await to_driver(self._connection).fetch(
-            _FIND,
-            self._tenant_id,
-            [name.shard() for name in wanted.values()],
-            list(map(bytes.hex, wanted)),
-        )
-        return {mark.bytes: series_id for mark, series_id in rows}
 
     async def _create(self, missing: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
         """Create series; return the ids of those that another process did not create first."""

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infrawatch.access.limits.active_series import ActiveSeries
 from infrawatch.access.limits.cache import LimitsCache
 from infrawatch.access.limits.rates import WINDOW_S, Policy, Rates, Usage
+from infrawatch.access.limits.shared import Shared
 from infrawatch.access.limits.viewers import Viewers
 from infrawatch.access.principal import Principal
 from infrawatch.errors import BatchTooLarge, LimitExceeded
@@ -34,13 +36,17 @@ UNLIMITED = Budget()
 class Limiter:
     """One instance per process. Without limits in the database, nothing is limited."""
 
-    def __init__(self, database: Database, rates: Rates, viewers: Viewers) -> None:
+    def __init__(
+        self, database: Database, rates: Rates, shared: Shared, write_deadline: timedelta
+    ) -> None:
         self.cache = LimitsCache(database)
+        self.active_series = ActiveSeries(shared, write_deadline)
         self._rates = rates
-        self._viewers = viewers
+        self._viewers = Viewers(shared)
         self.runs: Sequence[Callable[[], Coroutine[object, object, None]]] = (
             self.cache.run,
-            viewers.run,
+            self._viewers.run,
+            self.active_series.run,
         )
 
     async def admit_request(self, principal: Principal) -> None:

@@ -47,9 +47,9 @@ class Usage(NamedTuple):
 class Rates:
     """Counters of rates; one instance per process."""
 
-    def __init__(self, redis_url: str | None) -> None:
+    def __init__(self, redis_url: str | None, key_prefix: str = "infrawatch:limits") -> None:
         self._here = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._shared = None if redis_url is None else _in_redis(redis_url)
+        self._shared = None if redis_url is None else _in_redis(redis_url, key_prefix)
         self._away_until = 0.0
 
     async def spend(self, policy: Policy, amount: int) -> Usage:
@@ -73,13 +73,13 @@ class Rates:
             return None
 
 
-def _in_redis(url: str) -> SlidingWindowCounterRateLimiter:
+def _in_redis(url: str, key_prefix: str) -> SlidingWindowCounterRateLimiter:
     return SlidingWindowCounterRateLimiter(
         RedisStorage(
             f"async+{'redis+' if url.startswith('unix:') else ''}{url}",
             wrap_exceptions=True,
             implementation="redispy",
-            key_prefix="infrawatch:limits",
+            key_prefix=key_prefix,
             socket_timeout=DEADLINE_S,
             socket_connect_timeout=DEADLINE_S,
         )

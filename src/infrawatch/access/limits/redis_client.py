@@ -8,7 +8,7 @@ TIMEOUT_S = 0.25
 """redis-py's own defaults let a hung server block a command for a minute."""
 
 
-def redis_client(url: str) -> Redis:
+def redis_client(url: str, *, timeout_s: float = TIMEOUT_S) -> Redis:
     """Return a client that connects on first use, and is closed as a context manager.
 
     Raises:
@@ -16,7 +16,7 @@ def redis_client(url: str) -> Redis:
     """
     return Redis.from_url(
         url,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 1),
     )

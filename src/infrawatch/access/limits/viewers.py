@@ -5,23 +5,14 @@ dies expire soon.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from secrets import token_hex
-from time import monotonic
 
-import structlog
-from redis.exceptions import RedisError
-
-from infrawatch.access.limits.rates import DEADLINE_S, PAUSE_S
-from infrawatch.access.limits.redis_client import redis_client
-
-log = structlog.get_logger()
+from infrawatch.access.limits.shared import Shared
 
 LEASE_S = 30
 RENEW_EVERY_S = 10.0
-
-_KEY = "infrawatch:live_connections:"
 
 # Redis' own clock is used, so that servers need not agree on the time.
 _NOW = """
@@ -48,10 +39,9 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 class Viewers:
     """One instance per process. A holder is a tenant or a key, by name."""
 
-    def __init__(self, redis_url: str | None) -> None:
-        self._redis_url = redis_url
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
         self._leases: dict[str, set[str]] = {}
-        self._away_until = 0.0
 
     @asynccontextmanager
     async def counted(self, holder: str, most: int) -> AsyncGenerator[bool, None]:
@@ -82,15 +72,8 @@ class Viewers:
             for holder, leases in list(self._leases.items()):
                 await self._ask(_RENEW, holder, LEASE_S, *leases)
 
-    async def _ask(self, script: str, holder: str, *arguments: str | int) -> object:
+    async def _ask(self, script: str, holder: str, *arguments: str | int) -> object | None:
         """Return the result of a script; None without Redis, and while it is unreachable."""
-        if self._redis_url is None or monotonic() < self._away_until:
-            return None
-        try:
-            async with asyncio.timeout(DEADLINE_S), redis_client(self._redis_url) as redis:
-                values: Sequence[str] = [str(one) for one in arguments]
-                return await redis.eval(script, 1, _KEY + holder, *values)
-        except (RedisError, OSError) as error:  # TimeoutError is one
-            self._away_until = monotonic() + PAUSE_S
-            log.warning("viewers_counted_here", error=type(error).__name__, for_s=PAUSE_S)
-            return None
+        return await self._shared.run(
+            script, [self._shared.key("live_connections", holder)], *arguments
+        )

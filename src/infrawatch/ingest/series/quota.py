@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, nullcontext
 from time import monotonic
 from typing import NamedTuple
 
+from infrawatch.access.limits.active_series import ActiveSeries
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.scheduling.low_priority import LowPriority
 from infrawatch.ingest.series.naming import Names
@@ -19,10 +20,6 @@ from infrawatch.store.series import SeriesRepository
 _AT_ONCE = 250
 """Names per look-up, which blocks the event loop for about two milliseconds."""
 
-COUNT_AGAIN_S = 60.0
-COUNT_SOON_S = 5.0
-"""Maximum age of a count while there is room, and when there is none: series become inactive."""
-
 CALM_AFTER_S = 60.0
 """How long after a refusal a tenant counts as flooded; senders retry sooner than that."""
 
@@ -31,21 +28,18 @@ _LOOKED_AT = 1_000
 
 TOO_MANY_SERIES = "too_many_series"
 
+Fingerprints = Mapping[SeriesName, bytes]
+"""Names and their fingerprints."""
 
-class _Count:
-    """The number of a tenant's series when last counted, plus those granted since."""
+
+class _Flood:
+    """When a tenant was last refused new series, and whose turn it is since."""
 
     def __init__(self) -> None:
-        self.series = 0
-        self.counted_at = -COUNT_AGAIN_S
-        self.counting = asyncio.Lock()
         self.refused_at = -CALM_AFTER_S
         self.turn = asyncio.Lock()
 
-    def is_older_than(self, age_s: float) -> bool:
-        return monotonic() - self.counted_at >= age_s
-
-    def is_flooded(self) -> bool:
+    def is_on(self) -> bool:
         return monotonic() - self.refused_at < CALM_AFTER_S
 
 
@@ -60,31 +54,29 @@ class UnknownSeries(NamedTuple):
 class SeriesQuota:
     """Admits stored series, and new ones up to the tenant's limit.
 
-    A server learns of series granted by other servers only when it counts again, and a count is up
-    to a minute old: until then, each of several servers may grant all the room it knows of.
-
     If a tenant was refused new series recently, its names are read and looked up at low priority,
     one batch at a time, taking turns with other such tenants, because most are refused again.
     Refused series are counted but not kept, because all that a batch holds is freed at once.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, active_series: ActiveSeries) -> None:
         self._database = database
-        self._counts: defaultdict[int, _Count] = defaultdict(_Count)
+        self._active_series = active_series
+        self._floods: defaultdict[int, _Flood] = defaultdict(_Flood)
         self._turn = asyncio.Lock()
 
     def is_flooded(self, tenant_id: int) -> bool:
         """Whether a tenant was refused new series recently."""
-        return tenant_id in self._counts and self._counts[tenant_id].is_flooded()
+        return tenant_id in self._floods and self._floods[tenant_id].is_on()
 
     @asynccontextmanager
     async def turn(self, tenant_id: int) -> AsyncGenerator[LowPriority | None, None]:
         """Wait for the turn to read the names of a batch; yields None for full speed."""
-        count = self._counts[tenant_id]
-        if not count.is_flooded():
+        flood = self._floods[tenant_id]
+        if not flood.is_on():
             yield None
             return
-        async with count.turn:
+        async with flood.turn:
             yield LowPriority(self._turn)
 
     async def keep_within(
@@ -100,35 +92,29 @@ class SeriesQuota:
             async with low_priority.piece() if low_priority else nullcontext():
                 new = await self._find_new(unknown.tenant_id, part)
                 unseen = new_series.find_unseen(new)
-                new_series.admit(unseen, await self._grant(unknown.tenant_id, len(unseen), most))
+                granted = await self._grant(unknown.tenant_id, unseen, most)
+                new_series.admit(unseen, granted)
                 kept |= new_series.without_refused(part, new)
         if new_series.refuse(most):
-            self._counts[unknown.tenant_id].refused_at = monotonic()
+            self._floods[unknown.tenant_id].refused_at = monotonic()
         return kept
 
-    async def _find_new(
-        self, tenant_id: int, part: Mapping[int, SeriesName]
-    ) -> Mapping[SeriesName, None]:
+    async def _find_new(self, tenant_id: int, part: Mapping[int, SeriesName]) -> Fingerprints:
         """Return the names that are not stored, in order."""
-        names = list(dict.fromkeys(part.values()))
+        names = {name.fingerprint(): name for name in dict.fromkeys(part.values())}
         async with self._database.reading() as connection:
-            found = await SeriesRepository(connection, tenant_id).find(names)
-        return dict.fromkeys(n for n, known in zip(names, found, strict=True) if known is None)
+            stored = await SeriesRepository(connection, tenant_id).find(names)
+        return {name: key for key, name in names.items() if key not in stored}
 
-    async def _grant(self, tenant_id: int, wanted: int, most: int) -> int:
-        if not wanted:
-            return 0
-        count = self._counts[tenant_id]
-        async with count.counting:
-            has_room = count.series + wanted <= most
-            if count.is_older_than(COUNT_AGAIN_S if has_room else COUNT_SOON_S):
-                async with self._database.reading() as connection:
-                    series = SeriesRepository(connection, tenant_id)
-                    count.series = await series.count_active(at_least=most - wanted)
-                count.counted_at = monotonic()
-            granted = max(0, min(wanted, most - count.series))
-            count.series += granted
-        return granted
+    async def _grant(self, tenant_id: int, unseen: Fingerprints, most: int) -> Sequence[bool]:
+        async def count_stored(enough: int) -> int:
+            async with self._database.reading() as connection:
+                series = SeriesRepository(connection, tenant_id)
+                return await series.count_active(at_least=enough)
+
+        if not unseen:
+            return ()
+        return await self._active_series.grant(tenant_id, list(unseen.values()), most, count_stored)
 
 
 async def _next_part(parts: Iterator[Names], low_priority: LowPriority | None) -> Names:
@@ -153,14 +139,14 @@ class _NewSeries:
         self._shown: list[int] = []
         self._others = self._others_samples = 0
 
-    def find_unseen(self, new: Mapping[SeriesName, None]) -> Sequence[SeriesName]:
+    def find_unseen(self, new: Fingerprints) -> Fingerprints:
         """Return the names of a part that were in no earlier part."""
-        return [name for name in new if hash(name) not in self._is_admitted]
+        return {name: one for name, one in new.items() if hash(name) not in self._is_admitted}
 
-    def admit(self, unseen: Sequence[SeriesName], granted: int) -> None:
-        """Admit the first `granted` names."""
-        for number, name in enumerate(unseen):
-            self._is_admitted[hash(name)] = number < granted
+    def admit(self, unseen: Fingerprints, granted: Sequence[bool]) -> None:
+        """Admit the names that were granted."""
+        for name, is_granted in zip(unseen, granted, strict=True):
+            self._is_admitted[hash(name)] = is_granted
             if len(self._is_admitted) <= _LOOKED_AT:
                 self._values[METRIC_LABEL].add(name.metric)
                 for label, value in name.labels:
