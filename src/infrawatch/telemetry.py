@@ -108,6 +108,12 @@ class _Ingest:
             ("format",),
             registry=registry,
         )
+        self.metadata_refused = Counter(
+            "infrawatch_metadata_refused",
+            "Metrics whose type, unit and help were not stored: their tenant has as many metrics "
+            "with metadata as it may have active series (`infrawatch limits`).",
+            registry=registry,
+        )
         self.series_resolved = Counter(
             "infrawatch_series_resolved",
             "Series looked up or created in the database, because the cache did not know them.",

@@ -10,7 +10,7 @@ from httpx import AsyncClient
 from integration.conftest import serving
 from keys import TESTS, a_key, bearing
 from limiting import distinct, limited
-from pushing import now_ms, push, series
+from pushing import find_count, now_ms, push, series
 from viewing import viewing
 from websockets.exceptions import InvalidStatus
 
@@ -20,6 +20,8 @@ from infrawatch.access.tenants import create_tenant
 from infrawatch.embedded.valkey import valkey_running
 from infrawatch.store.accounts.limits import Holder, Limits
 from infrawatch.store.database import Database
+
+REFUSED_METADATA = "infrawatch_metadata_refused_total"
 
 
 @pytest.fixture
@@ -79,6 +81,30 @@ async def test_a_limit_of_a_key_applies_to_that_key_only(database_url: str, key:
 
         assert unlimited.status_code == 200
         assert "ratelimit" not in unlimited.headers
+
+
+async def test_as_many_metrics_have_metadata_as_series_may_be_active(
+    database_url: str, key: str
+) -> None:
+    """What has metadata is updated on, and samples are stored with and without it."""
+
+    def described(metrics: str, unit: str) -> list[object]:
+        return [series(metric, unit=unit, type="gauge") for metric in metrics]
+
+    async with limited(database_url, key, Limits(active_series=4)) as client:
+
+        async def units() -> dict[str, str]:
+            found = (await client.get("/v1/metadata")).json()["metadata"]
+            return {metric: one["unit"] for metric, one in found.items()}
+
+        assert (await push(client, *described("bd", "B"))).status_code == 200
+        assert await find_count(client, REFUSED_METADATA) == 0
+        await push(client, *described("abcdef", "s"), partial="true")
+        assert await units() == dict.fromkeys("abcd", "s")
+        assert await find_count(client, REFUSED_METADATA) == 2
+        answer = await push(client, *described("dcba", "m"))
+        assert (answer.status_code, answer.json()["accepted"]) == (200, 4)
+        assert await units() == dict.fromkeys("abcd", "m")
 
 
 async def test_the_data_that_one_query_may_read_is_limited(database_url: str, key: str) -> None:

@@ -148,7 +148,7 @@ class Intake:
         await self._limiter.admit_samples(principal, accepted)
         with self._writer.room_for(accepted):
             # Before the series are cached: decoders skip the metadata of keys in the cache.
-            await self._store_metadata(space.tenant_id, decoded.metadata)
+            await self._store_metadata(principal, decoded.metadata)
             if accepted == 0:  # Prometheus sends metadata in separate requests
                 return Outcome(0, verdicts, None, kept)
             await self._create(space, names, decoded.keys, ids)
@@ -214,8 +214,9 @@ class Intake:
         for number in names:
             ids[number] = resolved[keys[number]]
 
-    async def _store_metadata(self, tenant_id: int, metadata: Mapping[str, Metadata]) -> None:
-        known = self._known_metadata
+    async def _store_metadata(self, principal: Principal, metadata: Mapping[str, Metadata]) -> None:
+        """Store what has changed; at most as many metrics have metadata as series may be active."""
+        known, tenant_id = self._known_metadata, principal.tenant_id
         changed = {
             metric: one
             for metric, one in metadata.items()
@@ -223,8 +224,12 @@ class Intake:
         }
         if not changed:
             return
+        most = self._limiter.max_series(principal)
         async with self._database.writing() as connection:
-            await MetadataRepository(connection, tenant_id).put(changed)
+            stored = await MetadataRepository(connection, tenant_id).put(changed, most=most)
+        if stored < len(changed):  # asked for again when it is sent again: the limit may be raised
+            self._telemetry.metadata_refused.inc(len(changed) - stored)
+            return
         if len(known) > _METADATA_REMEMBERED:
             known.clear()
         known |= {(tenant_id, metric): hash(one) for metric, one in changed.items()}

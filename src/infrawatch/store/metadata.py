@@ -11,11 +11,22 @@ from infrawatch.store.statements import Statement
 _PART = 1_000
 """Metrics per statement: building its parameters takes two milliseconds."""
 
-# Sorted by metric, so that two batches with the same metrics cannot deadlock.
+# In one order, so that two batches with the same metrics cannot deadlock. The count is evaluated
+# only for tenants with a limit; it reads the index of the primary key.
 _PUT = text("""
 INSERT INTO metric_metadata (tenant_id, metric, type, unit, help, temporality)
-SELECT :tenant, new.* FROM unnest(CAST(:metrics AS text[]), CAST(:types AS text[]),
-    CAST(:units AS text[]), CAST(:helps AS text[]), CAST(:temporalities AS text[])) AS new
+SELECT :tenant, metric, type, unit, help, temporality FROM (
+    SELECT new.*, stored.metric IS NULL AS is_new,
+        count(*) FILTER (WHERE stored.metric IS NULL) OVER (ORDER BY new.metric) AS place
+    FROM unnest(CAST(:metrics AS text[]), CAST(:types AS text[]), CAST(:units AS text[]),
+        CAST(:helps AS text[]), CAST(:temporalities AS text[]))
+        AS new (metric, type, unit, help, temporality)
+    LEFT JOIN metric_metadata AS stored
+        ON stored.tenant_id = :tenant AND stored.metric = new.metric
+) AS given
+WHERE CAST(:most AS bigint) IS NULL OR NOT is_new
+    OR place <= :most - (SELECT count(*) FROM metric_metadata WHERE tenant_id = :tenant)
+ORDER BY metric COLLATE "C"
 ON CONFLICT (tenant_id, metric) DO UPDATE
 SET type = excluded.type, unit = excluded.unit, help = excluded.help,
     temporality = excluded.temporality
@@ -45,16 +56,21 @@ class MetadataRepository:
         self._connection = connection
         self._tenant_id = tenant_id
 
-    async def put(self, metadata: Mapping[str, Metadata]) -> None:
-        """Store the metadata of each metric, replacing earlier metadata."""
-        metrics = sorted(metadata)
+    async def put(self, metadata: Mapping[str, Metadata], *, most: int | None = None) -> int:
+        """Store the metadata of each metric, replacing earlier metadata; return of how many.
+
+        If `most` metrics have metadata already, that of others is left out. Concurrent transactions
+        do not see each other's, so together they may exceed that by what each stores.
+        """
+        metrics, stored = sorted(metadata), 0
         for start in range(0, len(metrics), _PART):
             part = metrics[start : start + _PART]
-            await self._put({metric: metadata[metric] for metric in part})
+            stored += await self._put({metric: metadata[metric] for metric in part}, most)
+        return stored
 
-    async def _put(self, metadata: Mapping[str, Metadata]) -> None:
+    async def _put(self, metadata: Mapping[str, Metadata], most: int | None) -> int:
         types, units, helps, temporalities = zip(*metadata.values(), strict=True)
-        await self._connection.execute(
+        put = await self._connection.execute(
             _PUT,
             {
                 "tenant": self._tenant_id,
@@ -63,8 +79,10 @@ class MetadataRepository:
                 "units": list(units),
                 "helps": list(helps),
                 "temporalities": list(temporalities),
+                "most": most,
             },
         )
+        return put.rowcount
 
     async def list(
         self, metrics: list[str] | None = None, *, limit: int | None = None
