@@ -1,5 +1,6 @@
 /** Any question: chart and table, and the same question as URL, curl and SQL. */
 
+import { useEffect, useState } from "preact/hooks";
 import { ACROSS, type Across, type Fn, FUNCTIONS } from "./aggregate";
 import { api, pathOf } from "./api";
 import { Chart, nameIn, plainLabels } from "./chart";
@@ -52,8 +53,7 @@ export function Explore({ route }: { route: Route }) {
   const metrics = meant.value ?? [];
   const known = metadata.value?.metadata ?? {};
   const fn = view.fn || (metrics.length > 0 && metrics.every((one) => isCounter(one, known)) ? "rate" : "avg");
-  const asked = parseDuration(view.step);
-  const stepMs = asked && view.span.lengthMs / asked <= MOST_STEPS ? asked : stepFor(view.span.lengthMs);
+  const stepMs = stepOf(view);
   const question: Question | null = view.match
     ? { match: view.match, fn, by: view.by, ...(view.across ? { across: view.across } : view.by.length ? { across: "sum" } : {}) }
     : null;
@@ -71,14 +71,8 @@ export function Explore({ route }: { route: Route }) {
       <form class="question" onSubmit={(event) => event.preventDefault()}>
         <SelectorField value={view.match} onChange={(match) => match !== view.match && change({ match })} problem={picture.status === "failed" ? picture.problem : null} />
         <Choice name="Function" value={view.fn} options={FUNCTIONS} empty={`auto (${fn})`} onChange={(to) => change({ fn: to })} />
-        <label class="field">
-          Step
-          <input value={view.step} placeholder={`auto (${durationText(stepMs)})`} aria-invalid={view.step !== "" && asked === null} onChange={(event) => change({ step: event.currentTarget.value.trim() })} />
-        </label>
-        <label class="field">
-          Group by
-          <input value={view.by.join(",")} placeholder="no label" list="labels" onChange={(event) => change({ by: event.currentTarget.value.split(",").map((name) => name.trim()).filter(Boolean) })} />
-        </label>
+        <StepField view={view} onChange={(step) => change({ step })} />
+        <TextField name="Group by" value={view.by.join(",")} placeholder="no label" list="labels" onChange={(text) => change({ by: text.split(",").map((name) => name.trim()).filter(Boolean) })} />
         <datalist id="labels">
           {labels.value?.labels.filter((one) => one.name !== "__name__").map((one) => <option key={one.name} value={one.name} />)}
         </datalist>
@@ -168,6 +162,41 @@ function Table({ picture, unit, isRate }: { picture: Picture; unit: Unit; isRate
       </table>
       {picture.lines.length > MOST_ROWS && <p class="hint">The first {MOST_ROWS} of {picture.lines.length} series.</p>}
     </div>
+  );
+}
+
+/** The step asked for, or one that fits where it is none or would be too many. */
+function stepOf({ step, span }: View): number {
+  const asked = parseDuration(step);
+  return asked && span.lengthMs / asked <= MOST_STEPS ? asked : stepFor(span.lengthMs);
+}
+
+function StepField({ view, onChange }: { view: View; onChange(step: string): void }) {
+  const [asked, used] = [parseDuration(view.step), stepOf(view)];
+  const wrong = asked ? "Too short for this time" : "Not a step like 30s";
+  const problem = view.step !== "" && asked !== used ? `${wrong}: it is ${durationText(used)}` : undefined;
+  return <TextField name="Step" value={view.step} placeholder={`auto (${durationText(used)})`} problem={problem} onChange={onChange} />;
+}
+
+interface TextFieldProps {
+  name: string;
+  value: string;
+  placeholder: string;
+  list?: string;
+  problem?: string | undefined;
+  onChange(text: string): void;
+}
+
+/** Keeps what is being typed: whatever arrives live draws the view again, with the old value. */
+function TextField({ name, value, problem, onChange, ...others }: TextFieldProps) {
+  const [draft, setDraft] = useState(value);
+  useEffect(() => setDraft(value), [value]);
+  return (
+    <label class="field">
+      {name}
+      <input type="text" {...others} value={draft} aria-invalid={problem !== undefined} onInput={(event) => setDraft(event.currentTarget.value)} onChange={(event) => onChange(event.currentTarget.value.trim())} />
+      {problem !== undefined && <span class="problem" role="alert">{problem}</span>}
+    </label>
   );
 }
 

@@ -133,6 +133,36 @@ async def test_a_link_restores_the_query(browser: Browser, server: str) -> None:
         await expect(page.locator(".table tbody tr").first).to_contain_text("25.6 GiB")
 
 
+async def test_what_is_being_typed_stays_when_samples_arrive(
+    browser: Browser, server: str, client: AsyncClient
+) -> None:
+    async with page_of(browser, server) as page:
+        await page.goto("/#/explore?match=typed&step=30s&time=15m")
+        step, labels = page.get_by_label("Step"), page.get_by_label("Group by")
+        await expect(step).to_have_value("30s")
+        for field, text in ((step, "45"), (labels, "inst")):
+            await field.fill(text)
+            await send(client, series("typed", [[now_ms(), 7.0]], instance=text))
+            await expect(page.locator(".table tbody")).to_contain_text(text)
+            await expect(field).to_have_value(text)
+
+
+async def test_a_step_that_cannot_be_used_is_told_with_the_one_that_is(
+    browser: Browser, server: str
+) -> None:
+    async with page_of(browser, server) as page:
+        await page.goto("/#/explore?match=node_load1&step=1ms&time=15m")
+        told = page.get_by_role("alert")
+        await expect(told).to_have_text("Too short for this time: it is 5s")
+        step = page.get_by_label("Step")
+        await step.fill("soon")
+        await step.press("Enter")
+        await expect(told).to_have_text("Not a step like 30s: it is 5s")
+        await step.fill("30s")
+        await step.press("Enter")
+        await expect(told).to_have_count(0)
+
+
 @pytest.mark.parametrize("fn", ["avg", "rate", "increase", "p90", "last"])
 async def test_url_and_sql_answer_the_same(
     browser: Browser, server: str, client: AsyncClient, shared_database_url: str, fn: str
