@@ -13,7 +13,7 @@ from pushing import find_count, push, series
 from serving_process import serving_process
 from stored import named, store
 
-from infrawatch.query import encoding
+from infrawatch.query import encoding, streaming
 from infrawatch.query.grouping import Ranges
 from infrawatch.query.promql import router as promql
 from infrawatch.query.streaming import Pieces
@@ -83,3 +83,27 @@ async def test_a_client_that_reads_too_slowly_is_disconnected_while_others_are_s
             await slow.reader.readexactly(1)
             assert (await push(client, series("healthy"))).status_code == 200
         assert await find_count(client, cut) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "listed"),
+    [
+        ("/v1/series?match=up&limit=10000", "series"),
+        ("/v1/latest?match=up&max_age=all", "series"),
+        ("/v1/labels/host/values", "values"),
+        ("/api/v1/series?match[]=up", "data"),
+    ],
+)
+async def test_long_lists_are_sent_in_pieces_and_short_ones_at_once(
+    client: AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch, path: str, listed: str
+) -> None:
+    """A stream has no length that could be told before; its pieces are made off the event loop."""
+    await store_series(database)
+    short = await client.get(path)
+    monkeypatch.setattr(streaming, "_AT_ONCE", HOSTS - 1)
+    long = await client.get(path)
+
+    assert "content-length" in short.headers
+    assert "content-length" not in long.headers
+    assert long.json() == short.json()
+    assert len(long.json()[listed]) == HOSTS

@@ -90,7 +90,7 @@ def _blocks(columns: Columns, precision: str) -> Iterator[Block]:
 
 def _series_object(group: Group, samples: Iterable[bytes]) -> Iterator[bytes]:
     yield _head(group) + b',"samples":['
-    yield from _with_commas(samples)
+    yield from with_commas(samples)
     yield b"]}"
 
 
@@ -113,7 +113,8 @@ def _in_envelope(objects: Iterator[Iterator[bytes]]) -> Iterator[bytes]:
     yield b"]}"
 
 
-def _with_commas(parts: Iterable[bytes]) -> Iterator[bytes]:
+def with_commas(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same parts with commas between them."""
     for place, part in enumerate(parts):
         yield b"," + part if place else part
 

@@ -1,11 +1,9 @@
 """Read endpoints under /v1: series, labels, metadata and samples as JSON, NDJSON or CSV."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
-from pydantic_core import to_json
 
 from infrawatch.access.access import Access
 from infrawatch.access.needs import READ, MayRead
@@ -21,8 +19,7 @@ from infrawatch.model.timerange import (
     parse_range,
     parse_step,
 )
-from infrawatch.model.wire import NS_PER_US, US_PER, to_wire_times, to_wire_values
-from infrawatch.query import encoding, schemas
+from infrawatch.query import encoding, listing, schemas
 from infrawatch.query.across import Across
 from infrawatch.query.formats import FORMATS, wanted_format
 from infrawatch.query.functions import Function
@@ -31,13 +28,10 @@ from infrawatch.query.plan import Reader
 from infrawatch.query.ranges import RangeQuery
 from infrawatch.query.rolled import from_whole_bucket
 from infrawatch.query.steps import Steps
-from infrawatch.query.streaming import Pieces, PiecesResponse
+from infrawatch.query.streaming import SERIES_WEIGHT, to_response
 
 MAX_PAGE_SERIES = 10_000
 MAX_VALUES = 100_000
-
-_AT_ONCE, _SERIES_WEIGHT = 20_000, 10
-"""Values sent at once, a series counting as ten: a few milliseconds and half a megabyte of JSON."""
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -99,7 +93,7 @@ End = Annotated[str, Query(description="As `start`; exclusive.")]
 Times = Annotated[Precision, Query(description="Unit of the times in the answer.")]
 
 
-@router.get("/series")
+@router.get("/series", response_model=None, responses={200: {"model": schemas.SeriesPage}})
 async def list_series(
     reader: TheReader,
     context: TheContext,
@@ -107,55 +101,45 @@ async def list_series(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SERIES)] = 1_000,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     precision: Times = "ms",
-) -> schemas.SeriesPage:
+) -> Response:
     """Series with the times of their first and last sample, paginated."""
     after = _page_start(cursor)
     found = await reader.series(context, selector, limit=limit + 1, after=after)
     page = found[:limit]
-    return schemas.SeriesPage(
-        series=[
-            schemas.SeriesOut(
-                id=str(one.id),
-                metric=one.metric,
-                labels=dict(one.labels),
-                first_time=_wire_time(first_us, precision),
-                last_time=_wire_time(last_us, precision),
-            )
-            for one, first_us, last_us in page
-        ],
-        next_cursor=str(page[-1].series.id) if len(found) > limit else None,
-    )
+    next_cursor = str(page[-1].series.id) if len(found) > limit else None
+    pieces = listing.list_extents(page, precision, next_cursor)
+    return to_response(pieces, SERIES_WEIGHT * len(page))
 
 
-@router.get("/labels")
-async def list_labels(
-    reader: TheReader, context: TheContext, selector: MaybeSelector
-) -> schemas.LabelNames:
+@router.get("/labels", response_model=None, responses={200: {"model": schemas.LabelNames}})
+async def list_labels(reader: TheReader, context: TheContext, selector: MaybeSelector) -> Response:
     """Label names, including `__name__`, with the number of series that have each."""
     names = await reader.label_names(context, selector)
-    return schemas.LabelNames(
-        labels=[schemas.LabelName(name=name, series=count) for name, count in names.items()]
-    )
+    rows = ({"name": name, "series": count} for name, count in names.items())
+    return to_response(listing.list_rows(b'{"labels":[', rows, b"]}"), len(names))
 
 
-@router.get("/labels/{name:path}/values", responses={404: _NO_SUCH_LABEL})
+@router.get(
+    "/labels/{name:path}/values",
+    response_model=None,
+    responses={200: {"model": schemas.LabelValues}, 404: _NO_SUCH_LABEL},
+)
 async def list_label_values(
     reader: TheReader,
     context: TheContext,
     name: Annotated[str, Path(max_length=200, examples=["instance"])],
     selector: MaybeSelector,
     limit: Annotated[int, Query(ge=1, le=MAX_VALUES)] = 10_000,
-) -> schemas.LabelValues:
+) -> Response:
     """Sorted values of a label with the number of series of each; `__name__` lists metrics."""
     if "\0" in name:
         raise InvalidInput("no label name holds a NUL character")
     values = await reader.label_values(context, name, selector, limit=limit)
-    return schemas.LabelValues(
-        values=[schemas.LabelValue(value=value, series=n) for value, n in values.items()]
-    )
+    rows = ({"value": value, "series": count} for value, count in values.items())
+    return to_response(listing.list_rows(b'{"values":[', rows, b"]}"), len(values))
 
 
-@router.get("/metadata", response_model=schemas.MetadataOut)
+@router.get("/metadata", response_model=None, responses={200: {"model": schemas.MetadataOut}})
 async def list_metadata(
     reader: TheReader,
     context: TheContext,
@@ -163,34 +147,23 @@ async def list_metadata(
 ) -> Response:
     """Type, unit, help text and temporality of the metrics whose senders supplied metadata."""
     found = await reader.metadata(context, metric)
-    answer = {"metadata": {name: metadata._asdict() for name, metadata in found.items()}}
-    return Response(await asyncio.to_thread(to_json, answer), media_type="application/json")
+    members = ((name, metadata._asdict()) for name, metadata in found.items())
+    pieces = listing.list_members(b'{"metadata":{', members, b"}}")
+    return to_response(pieces, SERIES_WEIGHT * len(found))
 
 
-@router.get("/latest")
+@router.get("/latest", response_model=None, responses={200: {"model": schemas.Latest}})
 async def read_latest(
     reader: TheReader,
     context: TheContext,
     selector: TheSelector,
     max_age: Annotated[str, Query(description="A duration, or `all`.")] = "5m",
     precision: Times = "ms",
-) -> schemas.Latest:
+) -> Response:
     """The last sample of each series; series that ended with a stale marker are left out."""
     found = await reader.latest(context, selector, since_us=_since(max_age))
-    rows = zip(
-        map(found.series.__getitem__, found.columns.series_ids.tolist()),
-        to_wire_times(found.columns.times_us, precision),
-        to_wire_values(found.columns.values),
-        strict=True,
-    )
-    return schemas.Latest(
-        series=[
-            schemas.LatestSample(
-                id=str(one.id), metric=one.metric, labels=dict(one.labels), time=time, value=value
-            )
-            for one, time, value in rows
-        ]
-    )
+    pieces = listing.list_latest(found, precision)
+    return to_response(pieces, SERIES_WEIGHT * len(found.columns))
 
 
 @router.get(
@@ -220,8 +193,8 @@ async def read_samples(  # noqa: PLR0913, PLR0917  # each is a parameter of the 
     media_type = wanted_format(request.headers.get("accept", ""))
     found = await reader.samples(context, selector, span)
     pieces = FORMATS[media_type](found, precision)
-    numbers = found.samples + _SERIES_WEIGHT * len(found.series)
-    answer = _to_response(pieces, numbers, media_type)
+    numbers = found.samples + SERIES_WEIGHT * len(found.series)
+    answer = to_response(pieces, numbers, media_type)
     answer.headers["Vary"] = "Accept"
     return answer
 
@@ -259,15 +232,8 @@ async def read_range(  # noqa: PLR0913, PLR0917  # each is a parameter of the AP
     )
     ranges = await reader.range(context, query)
     pieces = encoding.encode_ranges(ranges, precision)
-    numbers = ranges.table.values.size + _SERIES_WEIGHT * len(ranges.table.values)
-    return _to_response(pieces, numbers, "application/json")
-
-
-def _to_response(pieces: Pieces, numbers: int, media_type: str) -> Response:
-    """Send a small answer at once; a stream makes each of its pieces in another thread."""
-    if numbers <= _AT_ONCE:
-        return Response(b"".join(pieces), media_type=media_type)
-    return PiecesResponse(pieces, media_type)
+    numbers = ranges.table.values.size + SERIES_WEIGHT * len(ranges.table.values)
+    return to_response(pieces, numbers)
 
 
 def _page_start(cursor: str | None) -> int:
@@ -290,9 +256,3 @@ def _since(max_age: str) -> int:
     if age_us == 0:
         raise InvalidTime("max_age: nothing is that young; say how long ago a sample may be")
     return max(now_us() - age_us, 0)
-
-
-def _wire_time(time_us: int | None, precision: Precision) -> int | None:
-    if time_us is None:
-        return None
-    return time_us * NS_PER_US if precision == "ns" else time_us // US_PER[precision]

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import version
+from itertools import islice
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Path, Query
@@ -23,6 +24,7 @@ from infrawatch.model.timerange import (
     parse_step,
     parse_time,
 )
+from infrawatch.query import listing
 from infrawatch.query.encoding import in_pieces
 from infrawatch.query.limits import QueryContext
 from infrawatch.query.plan import MAX_STEPS, Reader
@@ -34,13 +36,15 @@ from infrawatch.query.promql.moments import LOOKBACK_US, QueryTimes
 from infrawatch.query.promql.parsing import parse_query
 from infrawatch.query.results import SeriesExtent
 from infrawatch.query.router import MAX_VALUES, TheContext, TheReader
-from infrawatch.query.streaming import PiecesResponse
+from infrawatch.query.streaming import SERIES_WEIGHT, PiecesResponse, to_response
 
 _ESCAPED = re.compile(r"_(?:(_)|([0-9a-fA-F]{1,6})_)")
 """An escaped character in a name that begins with U__."""
 
 _LIKE = "2.45.0"
 """The Prometheus version whose API this is: clients decide by it which features to use."""
+
+_DATA = b'{"status":"success","data":['
 
 _QueryParameters = schemas.InstantParameters | schemas.RangeParameters
 
@@ -87,18 +91,18 @@ async def query_range_by_form(
     return await _range(reader, context, parameters)
 
 
-@router.get("/series")
+@router.get("/series", response_model=None, responses={200: {"model": schemas.SeriesAnswer}})
 async def list_series(
     reader: TheReader, context: TheContext, parameters: Annotated[schemas.SeriesParameters, Query()]
-) -> schemas.SeriesAnswer:
+) -> Response:
     """The labels of series that have samples in a span."""
     return await _series(reader, context, parameters)
 
 
-@router.post("/series")
+@router.post("/series", response_model=None, responses={200: {"model": schemas.SeriesAnswer}})
 async def list_series_by_form(
     reader: TheReader, context: TheContext, parameters: Annotated[schemas.SeriesParameters, Form()]
-) -> schemas.SeriesAnswer:
+) -> Response:
     """The same as GET, with the parameters as a form."""
     return await _series(reader, context, parameters)
 
@@ -138,21 +142,21 @@ async def list_label_values(
     return schemas.NamesAnswer(data=sorted(found)[:most])
 
 
-@router.get("/metadata")
+@router.get("/metadata", response_model=None, responses={200: {"model": schemas.MetadataAnswer}})
 async def list_metadata(
     reader: TheReader,
     context: TheContext,
     metric: Annotated[str | None, Query(max_length=1_024, pattern=r"^[^\x00]*$")] = None,
     limit: schemas.Limit = 0,
-) -> schemas.MetadataAnswer:
+) -> Response:
     """Type, unit and help text of the metrics whose senders supplied metadata."""
     found = sorted((await reader.metadata(context, metric or None)).items())
-    return schemas.MetadataAnswer(
-        data={
-            name: [schemas.MetricDescription(type=one.type, help=one.help, unit=one.unit)]
-            for name, one in found[: limit or None]
-        }
+    members = (
+        (name, [{"type": one.type, "help": one.help, "unit": one.unit}])
+        for name, one in found[: limit or None]
     )
+    pieces = listing.list_members(b'{"status":"success","data":{', members, b"}}")
+    return to_response(pieces, SERIES_WEIGHT * len(found))
 
 
 @router.get("/format_query")
@@ -227,7 +231,7 @@ def _lookback_us(parameters: _QueryParameters) -> int:
 
 async def _series(
     reader: Reader, context: QueryContext, parameters: schemas.SeriesParameters
-) -> schemas.SeriesAnswer:
+) -> Response:
     span = _span(parameters.start, parameters.end)
     most = reader.limits_of(context).series
     found: dict[int, dict[str, str]] = {}
@@ -239,7 +243,8 @@ async def _series(
         raise QueryTooBroad(
             f"that means more than {most} series: add a label, or ask for a `limit`"
         )
-    return schemas.SeriesAnswer(data=list(found.values())[: parameters.limit or most])
+    rows = islice(found.values(), parameters.limit or most)
+    return to_response(listing.list_rows(_DATA, rows, b"]}"), SERIES_WEIGHT * len(found))
 
 
 async def _labels(
