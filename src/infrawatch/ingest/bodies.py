@@ -98,7 +98,8 @@ async def read_raw_body(request: Request, *, max_bytes: int) -> bytes:
             total += len(piece)
             if total > max_bytes:
                 raise _too_large(max_bytes)
-            pieces.append(piece)
+            if piece:  # the last one is empty: joining it to another would copy the whole body
+                pieces.append(piece)
     except ClientDisconnect:
         raise MalformedBody("the body broke off before its end: send it again") from None
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -16,9 +16,14 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.decoding.numbers import windows
 from infrawatch.ingest.protocols.remote_write.batch import Batch, ToPairs, to_known_batch
-from infrawatch.ingest.protocols.remote_write.fields import FORMS, Fields, Wire, to_time
+from infrawatch.ingest.protocols.remote_write.fields import (
+    FORMS,
+    Fields,
+    Form,
+    Wire,
+    to_time,
+)
 from infrawatch.ingest.protocols.remote_write.messages import parse
 from infrawatch.ingest.protocols.remote_write.samples import Samples
 from infrawatch.ingest.series.cache import Space
@@ -144,13 +149,12 @@ def make_layout(kind: Kind, body: bytes, keys: Sequence[bytes], ids: Int64s) -> 
     has_value = np.zeros(len(at), np.bool_)
     octets, mask = np.frombuffer(body, np.uint8), np.full(len(body), 0xFF, np.uint8)
     for form in FORMS:
-        which = np.flatnonzero(lengths == form.length)
-        if not which.size:
+        is_form = lengths == form.length
+        if not is_form.any():
             continue
-        shared, loose = form.pattern()
-        if (windows(octets, form.length)[at[which]] & loose != shared).any():
+        which = slice(None) if is_form.all() else np.flatnonzero(is_form)  # slices cost nothing
+        if not _loosen(mask, octets, at[which], form):
             return None
-        windows(mask, form.length)[at[which]] = loose
         times_at[which] = at[which] + form.time
         values_at[which] = at[which] + (form.value or 0)
         has_value[which] = form.value is not None
@@ -164,6 +168,19 @@ def make_layout(kind: Kind, body: bytes, keys: Sequence[bytes], ids: Int64s) -> 
         values_at=values_at,
         has_value=has_value,
     )
+
+
+def _loosen(mask: NDArray[np.uint8], octets: NDArray[np.uint8], at: Positions, form: Form) -> bool:
+    """Exclude the numbers of samples from a mask; false if some sample is not of this form."""
+    shared, loose = form.pattern()
+    found = _pieces(octets, form.length)[at].view(np.uint8)
+    _pieces(mask, form.length)[at] = loose.view(f"V{form.length}")
+    return bool((found & np.tile(loose, len(at)) == np.tile(shared, len(at))).all())
+
+
+def _pieces(octets: NDArray[np.uint8], length: int) -> NDArray[np.void]:
+    """View bytes as pieces: the `length` bytes from each position."""
+    return np.ndarray((len(octets) - length + 1,), f"V{length}", octets, strides=(1,))
 
 
 def _find_series(kind: Kind, body: bytes, sizes: Positions) -> Positions | None:
