@@ -227,8 +227,8 @@ def _oidc(settings: Settings) -> OidcOptions | None:
         return None
     if settings.oidc_client_id is None:
         raise CannotStart("INFRAWATCH_OIDC_ISSUER needs INFRAWATCH_OIDC_CLIENT_ID beside it.")
-    said = {one.name: getattr(settings, f"oidc_{one.name}") for one in fields(OidcOptions)}
-    return OidcOptions(**said)
+    values = {one.name: getattr(settings, f"oidc_{one.name}") for one in fields(OidcOptions)}
+    return OidcOptions(**values)
 
 
 def _database(settings: Settings) -> AbstractAsyncContextManager[Database]:

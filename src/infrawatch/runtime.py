@@ -36,18 +36,18 @@ def settle() -> None:
     sys.setswitchinterval(SWITCH_S)
 
 
-def allow_open_files(wanted: int) -> int:
+def allow_open_files(needed: int) -> int:
     """Raise this process's limit of open files as far as permitted; return the limit in effect.
 
     Most systems default to 1,024, for the sake of programs that use select() and its bitmaps.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        more = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         with suppress(ValueError):  # macOS has a further limit that it does not report
             resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
             soft = more
-    return wanted if soft == resource.RLIM_INFINITY else soft
+    return needed if soft == resource.RLIM_INFINITY else soft
 
 
 async def vital(work: Coroutine[object, object, None], *, may_end: bool = False) -> None:

@@ -174,7 +174,7 @@ def test_a_directory_the_account_cannot_reach_has_its_home_elsewhere(temporary_r
     home = Home.resolve(closed / "checkout" / ".infrawatch")
 
     assert home.path.parent == Path("/var/lib/infrawatch")
-    assert home.asked == closed / "checkout" / ".infrawatch"
+    assert home.requested == closed / "checkout" / ".infrawatch"
     assert home.path != Home.resolve(closed / "another" / ".infrawatch").path
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 

@@ -39,12 +39,12 @@ async def _refuse_undeclared(connection: HTTPConnection) -> None:
     """
     if not connection.scope["query_string"]:
         return
-    asked = Counter(name for name, _ in connection.query_params.multi_items())
+    sent = Counter(name for name, _ in connection.query_params.multi_items())
     dependants = list(_flattened(connection.scope["route"].dependant))
     declared = {one.alias for dependant in dependants for one in dependant.query_params}
-    undeclared = [name for name in asked if name not in declared]
+    undeclared = [name for name in sent if name not in declared]
     wrong = [_undeclared(name, declared) for name in undeclared[:_MOST_TOLD]]
-    wrong += [_repeated(name) for name in declared if asked[name] > 1]
+    wrong += [_repeated(name) for name in declared if sent[name] > 1]
     if not wrong:
         return
     for call in dict.fromkeys(one.call for one in dependants):

@@ -10,11 +10,11 @@ class OncePerMinute:
     """Called with a key, returns True at most once a minute for that key."""
 
     def __init__(self) -> None:
-        self._said: dict[Hashable, float] = {}
+        self._logged_at: dict[Hashable, float] = {}
 
     def __call__(self, what: Hashable) -> bool:
         now = monotonic()
-        if now - self._said.get(what, -_PAUSE_S) < _PAUSE_S:
+        if now - self._logged_at.get(what, -_PAUSE_S) < _PAUSE_S:
             return False
-        self._said[what] = now
+        self._logged_at[what] = now
         return True

@@ -74,7 +74,7 @@ async def _find_key_file(
         return None
     if agent.key_file is not None:
         return agent.key_file
-    path = home.asked / "agent.key"
+    path = home.requested / "agent.key"
     spec = KeySpec(DEFAULT_TENANT_ID, f"agent of {socket.gethostname()}"[:100], ("write",))
     async with Database.open(url, write_pool_size=1) as database:
         await keep_key_file(database, path, spec, calling_user())
@@ -90,7 +90,7 @@ def _agent_options(
         key_file=key_file,
         interval=agent.interval,
         labels=agent.labels,
-        spool_dir=agent.spool_dir if is_chosen else home.asked / "spool",
+        spool_dir=agent.spool_dir if is_chosen else home.requested / "spool",
         spool_bytes=agent.spool_bytes,
     )
 
@@ -103,15 +103,13 @@ def _say_what_is_where(address: str, postgres: Postgres, agent: AgentSettings | 
         f"  Docs      {address}/docs",
         f"  Data      {home.path}",
         f"  Database  {postgres.endpoint.public_url}; with its password:",
-        f"            {_command('database-url', '--data-dir', home.asked)}",
+        f"            {_command('database-url', '--data-dir', home.requested)}",
         f"  Agent     {_describe(agent)}",
     ]
-    if home.path != home.asked:
+    if home.path != home.requested:
         assert home.account is not None
-        note = (
-            f"            (the user {home.account.name}, who runs it, may not enter {home.asked})"
-        )
-        lines.insert(4, note)
+        reason = f"(the user {home.account.name}, who runs it, may not enter {home.requested})"
+        lines.insert(4, f"            {reason}")
     _say("\n".join([*lines, "Ctrl-C stops all of it."]))
 
 

@@ -68,7 +68,7 @@ log_parameter_max_length = 0
 log_parameter_max_length_on_error = 0
 """
 
-_WHO_MAY_CONNECT = f"""\
+_HBA = f"""\
 # Written by InfraWatch at every start.
 host all         all {LOOPBACK}/32 scram-sha-256
 host replication all {LOOPBACK}/32 scram-sha-256
@@ -82,10 +82,10 @@ def write_configuration(home: Home) -> list[str]:
     root must not follow names.
     """
     settings = home.path / "postgresql.conf"
-    who_may_connect = home.path / "pg_hba.conf"
+    hba_file = home.path / "pg_hba.conf"
     _write(settings, render_settings(_memory_bytes(), os.cpu_count() or 1, home.logs.name))
-    _write(who_may_connect, _WHO_MAY_CONNECT)
-    return ["-c", f"config_file={settings}", "-c", f"hba_file={who_may_connect}"]
+    _write(hba_file, _HBA)
+    return ["-c", f"config_file={settings}", "-c", f"hba_file={hba_file}"]
 
 
 def render_settings(memory_bytes: int, cores: int, log_directory: str) -> str:

@@ -26,7 +26,7 @@ class Home:
     path: Path
     account: Account | None
     """The account the server runs as; None for that of this process."""
-    asked: Path
+    requested: Path
     """The data directory the user named; it differs from `path` if `account` cannot reach it."""
 
     @classmethod
@@ -40,23 +40,23 @@ class Home:
         Raises:
             CannotStart: a file is in its place.
         """
-        asked = data_dir.expanduser().resolve()
+        requested = data_dir.expanduser().resolve()
         if os.geteuid() != 0:
-            return cls(asked, None, asked)
-        cluster = asked / "postgres"
+            return cls(requested, None, requested)
+        cluster = requested / "postgres"
         if cluster.is_dir() and cluster.stat().st_uid != 0:
-            return cls(asked, Account.owning(cluster), asked)
+            return cls(requested, Account.owning(cluster), requested)
         account = Account.unprivileged()
-        above = next(one for one in (asked, *asked.parents) if one.exists())
+        above = next(one for one in (requested, *requested.parents) if one.exists())
         if not above.is_dir():
             raise CannotStart(
-                f"The data directory {asked} cannot be made: {above} is a file. "
+                f"The data directory {requested} cannot be made: {above} is a file. "
                 "Choose another with --data-dir."
             )
         if account.may_reach(above):
-            return cls(asked, account, asked)
-        name = hashlib.sha256(os.fsencode(asked)).hexdigest()[:12]
-        return cls(REFUGE / name, account, asked)
+            return cls(requested, account, requested)
+        name = hashlib.sha256(os.fsencode(requested)).hexdigest()[:12]
+        return cls(REFUGE / name, account, requested)
 
     @property
     def cluster(self) -> Path:

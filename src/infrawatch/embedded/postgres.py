@@ -23,7 +23,7 @@ from infrawatch.errors import CannotStart
 # Fast: sessions are closed and a checkpoint is written. Immediate: the next start recovers.
 _STOP_SIGNALS = (SIGINT, SIGQUIT)
 _SLOW_START = timedelta(seconds=5)
-_SOMEONE_ELSES_START = timedelta(seconds=60)
+_OTHER_START = timedelta(seconds=60)
 _POLL_S = 0.01
 
 log = structlog.get_logger()
@@ -74,7 +74,7 @@ async def postgres_reachable(data_dir: Path) -> AsyncGenerator[Postgres]:
         try:
             postgres = await stack.enter_async_context(postgres_running(data_dir))
         except HomeInUse:
-            postgres = await _someone_elses(Home.resolve(data_dir))
+            postgres = await _other_process_postgres(Home.resolve(data_dir))
         yield postgres
 
 
@@ -101,7 +101,7 @@ def _command(home: Home, binaries: Binaries, endpoint: Endpoint) -> list[str | P
 
 
 async def _start(home: Home, command: list[str | Path]) -> Process:
-    with _first_words(home).open("wb") as output:
+    with _start_log(home).open("wb") as output:
         process = await launch(home, command, death_signal=SIGINT, output=output.fileno())
     return await become_ready(process, _until_ready(home, process), _STOP_SIGNALS)
 
@@ -111,15 +111,15 @@ async def _until_ready(home: Home, process: Process) -> None:
     patience = monotonic() + _SLOW_START.total_seconds()
     while not _is_ready(home, process.pid):
         if process.returncode is not None:
-            raise CannotStart(f"PostgreSQL stopped while it was starting:\n{_last_words(home)}")
+            raise CannotStart(f"PostgreSQL stopped while it was starting:\n{_log_tail(home)}")
         if monotonic() > patience:
             log.info("still_starting", name="postgres", reason="it replays what a crash left")
             patience = float("inf")
         await asyncio.sleep(_POLL_S)
 
 
-async def _someone_elses(home: Home) -> Postgres:
-    deadline = monotonic() + _SOMEONE_ELSES_START.total_seconds()
+async def _other_process_postgres(home: Home) -> Postgres:
+    deadline = monotonic() + _OTHER_START.total_seconds()
     while monotonic() < deadline:
         endpoint = Endpoint.find(home)
         if endpoint is not None and _is_ready(home):
@@ -141,14 +141,14 @@ def _is_ready(home: Home, pid: int | None = None) -> bool:
     return is_ready and pid in (None, int(lines[0]))
 
 
-def _first_words(home: Home) -> Path:
+def _start_log(home: Home) -> Path:
     """The server's output until its log collector runs."""
     return home.path / "postgres-start.log"
 
 
-def _last_words(home: Home) -> str:
-    said = _first_words(home)
-    if "logging collector" in said.read_text(encoding="utf-8", errors="replace"):
-        said = max(home.logs.glob("*.log"), key=lambda one: one.stat().st_mtime, default=said)
-    lines = said.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join([*lines[-10:], f"(from {said})"])
+def _log_tail(home: Home) -> str:
+    path = _start_log(home)
+    if "logging collector" in path.read_text(encoding="utf-8", errors="replace"):
+        path = max(home.logs.glob("*.log"), key=lambda one: one.stat().st_mtime, default=path)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join([*lines[-10:], f"(from {path})"])

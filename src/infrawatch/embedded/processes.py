@@ -68,8 +68,8 @@ async def run(home: Home, command: Sequence[str | Path], *, text: str = "") -> N
         await stop(process, (SIGKILL,))
         raise
     if process.returncode:
-        said = output.decode(errors="replace").strip()[-2000:]
-        raise CannotStart(f"{Path(command[0]).name} failed:\n{said}")
+        tail = output.decode(errors="replace").strip()[-2000:]
+        raise CannotStart(f"{Path(command[0]).name} failed:\n{tail}")
 
 
 async def become_ready(

@@ -205,8 +205,8 @@ def _to_decoded(items: Sequence[_Item], verdicts: Verdicts, precision: str) -> D
 def _to_metadata(all_series: Iterable[Mapping[str, Any]]) -> Mapping[str, Metadata]:
     """Collect the metadata of metrics, except those with invalid names, which are refused later."""
     return {
-        metric: said
-        for metric, said in to_metadata(all_series).items()
+        metric: one
+        for metric, one in to_metadata(all_series).items()
         if not _find_errors(schemas.METRIC, metric)
     }
 

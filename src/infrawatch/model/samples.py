@@ -118,16 +118,16 @@ def series_bounds(series_ids: Int64s) -> NDArray[np.intp]:
     return np.concatenate(([0], starts, [len(series_ids)])).astype(np.intp)
 
 
-def is_among(series_ids: Int64s, wanted: Int64s) -> NDArray[np.bool_]:
-    """Where a column holds one of the wanted ids, which are in ascending order."""
-    if len(wanted) <= _COMPARED:
-        is_wanted = np.zeros(len(series_ids), np.bool_)
-        for series_id in wanted:
-            is_wanted |= series_ids == series_id
-        return is_wanted
-    places = np.searchsorted(wanted, series_ids)
-    places[places == len(wanted)] = 0
-    return np.equal(wanted[places], series_ids)
+def is_among(series_ids: Int64s, ids: Int64s) -> NDArray[np.bool_]:
+    """Where a column holds one of `ids`, which are in ascending order."""
+    if len(ids) <= _COMPARED:
+        is_found = np.zeros(len(series_ids), np.bool_)
+        for series_id in ids:
+            is_found |= series_ids == series_id
+        return is_found
+    places = np.searchsorted(ids, series_ids)
+    places[places == len(ids)] = 0
+    return np.equal(ids[places], series_ids)
 
 
 def is_stale(values: Float64s) -> NDArray[np.bool_]:

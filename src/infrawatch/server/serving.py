@@ -78,7 +78,7 @@ async def serving(app: FastAPI, listener: socket.socket, settings: Settings) -> 
     Raises:
         CannotStart: the application did not start or failed, or OpenTelemetry is not installed.
     """
-    trace_if_asked(app, settings)
+    trace_if_configured(app, settings)
     server = _Server(_configuration(app, settings))
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(server.serve([listener]))
@@ -120,9 +120,9 @@ class _Server(uvicorn.Server):
 
 def _fitting(settings: Settings) -> Settings:
     """Return the settings with `max_connections` lowered to fit the limit of open files."""
-    wanted = settings.max_connections + _OTHER_FILES
-    allowed = allow_open_files(wanted)
-    if allowed >= wanted:
+    needed = settings.max_connections + _OTHER_FILES
+    allowed = allow_open_files(needed)
+    if allowed >= needed:
         return settings
     most = max(1, allowed - _OTHER_FILES)
     log.warning("fewer_connections", most=most, open_files=allowed)
@@ -149,7 +149,7 @@ def _configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-def trace_if_asked(app: FastAPI, settings: Settings) -> None:
+def trace_if_configured(app: FastAPI, settings: Settings) -> None:
     """Send traces of an app to INFRAWATCH_TRACES_URL; without it, nothing is imported.
 
     Raises:

@@ -53,7 +53,7 @@ async def working(settings: Settings) -> AsyncGenerator[str]:
             keeping = [tasks.create_task(worker.keep()) for worker in workers]
             for worker in workers:
                 await worker.ready.wait()
-            replacing = tasks.create_task(_replace_when_asked(workers))
+            replacing = tasks.create_task(_replace_on_sighup(workers))
             try:
                 yield local_url(host, port)
             finally:
@@ -61,12 +61,12 @@ async def working(settings: Settings) -> AsyncGenerator[str]:
                     task.cancel()
 
 
-async def _replace_when_asked(workers: "Sequence[_Worker]") -> None:
-    asked = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(SIGHUP, asked.set)
+async def _replace_on_sighup(workers: "Sequence[_Worker]") -> None:
+    requested = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(SIGHUP, requested.set)
     while True:
-        await asked.wait()
-        asked.clear()
+        await requested.wait()
+        requested.clear()
         for worker in workers:
             try:
                 await worker.replace()
@@ -78,9 +78,9 @@ async def _replace_when_asked(workers: "Sequence[_Worker]") -> None:
 class _Worker:
     """A listener, and one process after another that serves it."""
 
-    def __init__(self, listener: socket.socket, asked_host: str, metrics: str) -> None:
+    def __init__(self, listener: socket.socket, configured_host: str, metrics: str) -> None:
         self._listener = listener
-        self._host = asked_host
+        self._host = configured_host
         self._metrics = metrics
         self._process: Process | None = None
         self._keeper = Keeper("worker", self._start, (SIGTERM,), longest_pause=LONGEST_PAUSE)
@@ -133,10 +133,10 @@ async def _until_ready(process: Process) -> None:
     assert process.stdout is not None
     try:
         async with asyncio.timeout(READY_WITHIN_S):
-            said = await process.stdout.readline()
+            line = await process.stdout.readline()
     except TimeoutError:
         raise CannotStart(
             f"A worker was not ready after {READY_WITHIN_S:g} s; the log says why."
         ) from None
-    if not said:
+    if not line:
         raise CannotStart("A worker did not start; the log says why.")

@@ -149,9 +149,9 @@ class CompactionRepository:
             async with self._connection.begin_nested() as savepoint:
                 await self._connection.execute(_WAIT_FOR_WRITERS)
                 await savepoint.rollback()  # releases the writers at once
-        wanted = {"shards": list(shards), "cut": latest, "most": most_samples}
+        parameters = {"shards": list(shards), "cut": latest, "most": most_samples}
         earlier: datetime | None = (
-            await self._connection.execute(_EARLIER_CUT, wanted)
+            await self._connection.execute(_EARLIER_CUT, parameters)
         ).scalar_one()
         return Cut(earlier or latest, clock, begun_s)
 

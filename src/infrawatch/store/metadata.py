@@ -88,6 +88,6 @@ class MetadataRepository:
         self, metrics: list[str] | None = None, *, limit: int | None = None
     ) -> dict[str, Metadata]:
         """Return metadata by metric, sorted, of these metrics or of all; omit those without any."""
-        wanted = {"tenant": self._tenant_id, "metrics": metrics, "limit": limit}
-        rows = await _LIST.fetch(self._connection, wanted)
+        parameters = {"tenant": self._tenant_id, "metrics": metrics, "limit": limit}
+        rows = await _LIST.fetch(self._connection, parameters)
         return {metric: Metadata(*rest) for metric, *rest in rows}

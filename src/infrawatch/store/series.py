@@ -22,15 +22,15 @@ from infrawatch.store.selection.conditions import split
 from infrawatch.store.selection.requested_ids import BLOCK_BITS
 from infrawatch.store.selection.statements import NAMED, PAGE, ids_of, named_of, next_of, to_series
 
-# One index descent per wanted series; (tenant, shard, fingerprint) is unique. In a plain join
+# One index descent per requested series; (tenant, shard, fingerprint) is unique. In a plain join
 # PostgreSQL hashes all series of the tenant until it has analyzed the table, about a minute after a
 # fleet has started sending (docs/decisions/0011).
 _FIND = """
-SELECT wanted.fingerprint, s.id
-FROM unnest(CAST($2 AS smallint[]), CAST($3 AS uuid[])) AS wanted (shard, fingerprint)
+SELECT requested.fingerprint, s.id
+FROM unnest(CAST($2 AS smallint[]), CAST($3 AS uuid[])) AS requested (shard, fingerprint)
 CROSS JOIN LATERAL (
-    SELECT id FROM series WHERE tenant_id = $1 AND shard = wanted.shard
-        AND fingerprint = wanted.fingerprint OFFSET 0
+    SELECT id FROM series WHERE tenant_id = $1 AND shard = requested.shard
+        AND fingerprint = requested.fingerprint OFFSET 0
 ) AS s
 """
 
@@ -51,11 +51,11 @@ class SeriesRepository:
     """The series of one tenant."""
 
     def __init__(
-        self, connection: AsyncConnection, tenant_id: int, known: SeriesCatalog | None = None
+        self, connection: AsyncConnection, tenant_id: int, catalog: SeriesCatalog | None = None
     ) -> None:
         self._connection = connection
         self._tenant_id = tenant_id
-        self._known = SeriesCatalog() if known is None else known
+        self._catalog = SeriesCatalog() if catalog is None else catalog
 
     async def resolve(self, names: Sequence[SeriesName]) -> list[int]:
         """Return the id of each name, in order; create missing series.
@@ -64,50 +64,49 @@ class SeriesRepository:
         a transaction has begun. Processes that create the same series concurrently all get the
         same ids.
         """
-        marks = [name.fingerprint() for name in names]
-        wanted = dict(zip(marks, names, strict=True))
-        known = await self.find(wanted)
-        if missing := _without(wanted, known):
-            known |= await self._create(missing)
-            if theirs := _without(missing, known):  # created concurrently by another process
-                known |= await self.find(theirs)
-        return [known[mark] for mark in marks]
+        fingerprints = [name.fingerprint() for name in names]
+        by_fingerprint = dict(zip(fingerprints, names, strict=True))
+        ids = await self.find(by_fingerprint)
+        if missing := _without(by_fingerprint, ids):
+            ids |= await self._create(missing)
+            if theirs := _without(missing, ids):  # created concurrently by another process
+                ids |= await self.find(theirs)
+        return [ids[fingerprint] for fingerprint in fingerprints]
 
-    async def find(self, wanted: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
-        """Return the ids of those names that are stored, by fingerprint as they are given."""
+    async def find(self, names: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
+        """Return the ids of the names that are stored; names and ids are by fingerprint."""
         rows = await to_driver(self._connection).fetch(
             _FIND,
             self._tenant_id,
-            [name.shard() for name in wanted.values()],
-            list(map(bytes.hex, wanted)),
+            [name.shard() for name in names.values()],
+            list(map(bytes.hex, names)),
         )
-        return {mark.bytes: series_id for mark, series_id in rows}
+        return {fingerprint.bytes: series_id for fingerprint, series_id in rows}
 
     async def count_active(self, *, at_least: int) -> int:
         """Return how many series have samples in open windows, about the last two hours.
 
         The query is slow, so if the tenant has fewer than `at_least` series, all are counted.
         """
-        wanted = {"tenant": self._tenant_id}
-        stored = int((await self._connection.execute(_COUNT, wanted)).scalar_one())
+        parameters = {"tenant": self._tenant_id}
+        stored = int((await self._connection.execute(_COUNT, parameters)).scalar_one())
         if stored < at_least:
             return stored
-        return int((await self._connection.execute(_COUNT_ACTIVE, wanted)).scalar_one())
+        return int((await self._connection.execute(_COUNT_ACTIVE, parameters)).scalar_one())
 
     async def select(self, selector: Selector, *, limit: int, after: int = 0) -> list[Series]:
         """Return at most `limit` series that match a selector and have ids above `after`, by id."""
         conditions, parameters, rest = split(selector)
-        wanted = {"tenant": self._tenant_id, "after": after, **parameters}
+        parameters |= {"tenant": self._tenant_id, "after": after, "limit": limit}
         if not rest.matchers:
-            asked = wanted | {"limit": limit}
-            [[sent]] = await ids_of(conditions).fetch(self._connection, asked)
+            [[sent]] = await ids_of(conditions).fetch(self._connection, parameters)
             return await self._name(from_joined_elements(sent or b""))
         found: list[Series] = []
         statement = named_of(conditions)
         accepts = to_predicate(rest)
-        async with aclosing(statement.stream(self._connection, wanted, at_once=1)) as pages:
+        async with aclosing(statement.stream(self._connection, parameters, at_once=1)) as pages:
             async for page in pages:
-                found += await asyncio.to_thread(_meant, page, accepts)
+                found += await asyncio.to_thread(_matching, page, accepts)
                 if len(found) >= limit:
                     break
         return found[:limit]
@@ -116,31 +115,32 @@ class SeriesRepository:
         """Return the same as `select`; cheaper if a good part of all series matches."""
         conditions, parameters, rest = split(selector)
         statement, accepts = next_of(conditions), to_predicate(rest)
-        wanted = {"tenant": self._tenant_id, "after": after, "size": _PROBED, **parameters}
         found: list[Series] = []
+        most = _PROBED
         while True:
-            [(last, size, *page)] = await statement.fetch(self._connection, wanted)
-            hits = await asyncio.to_thread(_meant, page, accepts)
+            parameters |= {"tenant": self._tenant_id, "after": after, "size": most}
+            [(last, size, *page)] = await statement.fetch(self._connection, parameters)
+            hits = await asyncio.to_thread(_matching, page, accepts)
             found += hits
-            if len(found) >= limit or size < wanted["size"]:
+            if len(found) >= limit or size < most:
                 return found[:limit]
             if len(hits) * _GOOD_PART < size:
                 others = await self.select(selector, limit=limit - len(found), after=last)
                 return found + others
-            wanted |= {"after": last, "size": PAGE}
+            after, most = last, PAGE
 
     async def _name(self, ids: Int64s) -> list[Series]:
         """Return series of this tenant by their ids, in that order; read those not cached."""
-        wanted: list[int] = ids.tolist()
-        series = self._known.find(wanted)
-        missing = [series_id for series_id in wanted if series_id not in series]
+        requested: list[int] = ids.tolist()
+        series = self._catalog.find(requested)
+        missing = [series_id for series_id in requested if series_id not in series]
         if missing:
-            asked = {"ids": to_array_text(np.array(missing))}
-            for page in await NAMED.fetch(self._connection, asked):
+            parameters = {"ids": to_array_text(np.array(missing))}
+            for page in await NAMED.fetch(self._connection, parameters):
                 found = {one.id: one for one in to_series(page)}
-                self._known.keep(found, len(page[-1]))
+                self._catalog.keep(found, len(page[-1]))
                 series |= found
-        return [series[series_id] for series_id in wanted]
+        return [series[series_id] for series_id in requested]
 
     async def count_labels(self) -> dict[str, int]:
         """Return every label name, including `__name__`, with the number of series that have it."""
@@ -150,10 +150,10 @@ class SeriesRepository:
     async def count_values(self, label: str, *, limit: int) -> dict[str, int]:
         """Return at most `limit` values of a label, sorted, with the number of series of each."""
         statement = _COUNT_METRICS if label == METRIC_LABEL else _COUNT_VALUES
-        wanted: dict[str, object] = {"tenant": self._tenant_id, "limit": limit}
+        parameters: dict[str, object] = {"tenant": self._tenant_id, "limit": limit}
         if statement is _COUNT_VALUES:
-            wanted["label"] = label
-        rows = await self._connection.execute(statement, wanted)
+            parameters["label"] = label
+        rows = await self._connection.execute(statement, parameters)
         return {value: count for value, count in rows}  # noqa: C416  # dict() cannot type rows
 
     async def _create(self, missing: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
@@ -163,11 +163,11 @@ class SeriesRepository:
             _CREATE,
             self._tenant_id,
             [name.shard() for _, name in ordered],
-            [mark.hex() for mark, _ in ordered],
+            [fingerprint.hex() for fingerprint, _ in ordered],
             [name.metric for _, name in ordered],
             [to_json(dict(name.labels)).decode() for _, name in ordered],
         )
-        return {mark.bytes: series_id for mark, series_id in rows}
+        return {fingerprint.bytes: series_id for fingerprint, series_id in rows}
 
 
 async def list_all_ids(connection: AsyncConnection) -> Int64s:
@@ -185,17 +185,17 @@ async def find_names(connection: AsyncConnection, ids: Sequence[int]) -> list[tu
 
 def _place_of(new: tuple[bytes, SeriesName]) -> tuple[int, str, bytes]:
     """Sort key that gives series of one place consecutive ids, so that their samples share rows."""
-    mark, name = new
-    return name.shard(), name.place(), mark
+    fingerprint, name = new
+    return name.shard(), name.place(), fingerprint
 
 
 def _without(
-    names: Mapping[bytes, SeriesName], known: Mapping[bytes, int]
+    names: Mapping[bytes, SeriesName], ids: Mapping[bytes, int]
 ) -> dict[bytes, SeriesName]:
-    return {mark: name for mark, name in names.items() if mark not in known}
+    return {fingerprint: name for fingerprint, name in names.items() if fingerprint not in ids}
 
 
-def _meant(page: Sequence[Any], accepts: Predicate) -> list[Series]:
+def _matching(page: Sequence[Any], accepts: Predicate) -> list[Series]:
     return [one for one in to_series(page) if accepts(one.metric, one.labels)]
 
 
@@ -210,7 +210,7 @@ SELECT substr(array_send(array_agg(id ORDER BY id)), 21) FROM series
 
 _NAMES = text("""
 SELECT s.tenant_id, s.id, s.metric, CAST(s.labels AS text) AS labels
-FROM unnest(CAST(:shards AS smallint[]), CAST(:ids AS bigint[])) AS wanted (shard, id)
+FROM unnest(CAST(:shards AS smallint[]), CAST(:ids AS bigint[])) AS requested (shard, id)
 JOIN series s USING (shard, id)
 """)
 

@@ -89,13 +89,13 @@ async def compact(
         locked = await compaction.lock(shards)
         if not locked:
             return Compacted(0, 0)
-        held = [one.shard for one in locked]
-        cut = await compaction.cut(held, most_samples=PASS_SAMPLES)
+        mine = [one.shard for one in locked]
+        cut = await compaction.cut(mine, most_samples=PASS_SAMPLES)
         generation = 1 + max(one.generation for one in locked)
         least_buckets = 1 if everything else fullness.FULL_BUCKETS
         parts = [
             await asyncio.to_thread(_sorted, columns, generation, least_buckets)
-            async for columns in compaction.read(held, cut, at_least=BLOCK_SAMPLES)
+            async for columns in compaction.read(mine, cut, at_least=BLOCK_SAMPLES)
         ]
         if rows := [piece for part in parts for piece in part.rows]:
             await ChunkRepository(connection).append_head(rows)
@@ -104,7 +104,7 @@ async def compact(
             blocks = Blocks.joined([one.blocks for one in full])
             chunks += (await close(connection, blocks, full)).chunks
         series = sum((part.series for part in parts), np.zeros(SHARDS, np.int64))
-        active = {shard: int(series[shard]) for shard in held}
+        active = {shard: int(series[shard]) for shard in mine}
         await compaction.advance(active, cut=cut, generation=generation)
     return Compacted(sum(part.samples for part in parts), chunks)
 

@@ -25,8 +25,8 @@ async def keep_key_file(database: Database, path: Path, spec: KeySpec, actor: Ac
         CannotStart: the file cannot be read or written.
     """
     async with changing_keys(database, actor) as change:
-        held = _read(path)
-        if held is not None and await _is_good(change, held, spec):
+        kept = _read(path)
+        if kept is not None and await _is_valid(change, kept, spec):
             return False
         await _make(change, path, spec)
     return True
@@ -52,9 +52,9 @@ async def find_first_key(database: Database, path: Path | None) -> ApiKey | None
         CannotStart: the file cannot be used; the message says why.
     """
     async with changing_keys(database, _AT_START) as change:
-        held = None if path is None else _read(path)
-        if held is not None:
-            await _adopt(change, held)
+        kept = None if path is None else _read(path)
+        if kept is not None:
+            await _adopt(change, kept)
             return None
         if path is not None:
             await _make(change, path, _FIRST_KEY)
@@ -91,25 +91,25 @@ def _write(path: Path, key: ApiKey) -> None:
         raise CannotStart(f"The key cannot be written to {path}: {error.strerror}.") from None
 
 
-async def _is_good(change: KeyChange, held: ApiKey, spec: KeySpec) -> bool:
-    key = await change.find(held.id)
+async def _is_valid(change: KeyChange, kept: ApiKey, spec: KeySpec) -> bool:
+    key = await change.find(kept.id)
     return (
         key is not None
-        and key.digest == held.digest
+        and key.digest == kept.digest
         and key.is_good
         and (key.tenant_id, key.name, set(key.scopes))
         == (spec.tenant_id, spec.name, set(spec.scopes))
     )
 
 
-async def _adopt(change: KeyChange, held: ApiKey) -> None:
+async def _adopt(change: KeyChange, kept: ApiKey) -> None:
     """Make a supplied key valid, unless it is known and no longer valid."""
-    key = await change.find(held.id)
+    key = await change.find(kept.id)
     if key is None:
-        await change.create(_FIRST_KEY, held)
-    elif key.digest != held.digest or not key.is_good:
+        await change.create(_FIRST_KEY, kept)
+    elif key.digest != kept.digest or not key.is_good:
         raise CannotStart(
-            f"The key {held.id} in INFRAWATCH_ADMIN_KEY_FILE is wrong, revoked or expired: remove "
+            f"The key {kept.id} in INFRAWATCH_ADMIN_KEY_FILE is wrong, revoked or expired: remove "
             "the file to have a new one made, or put another key into it."
         )
 

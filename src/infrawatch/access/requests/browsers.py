@@ -69,13 +69,13 @@ class SecurityHeaders:
             await self._app(scope, receive, send)
             return
         is_private = scope["scheme"] in ("https", "wss")
-        wanted = [*SECURITY_HEADERS, _HSTS] if is_private else SECURITY_HEADERS
+        added = [*SECURITY_HEADERS, _HSTS] if is_private else SECURITY_HEADERS
 
         async def adding_headers(message: Message) -> None:
             if message["type"] in _STARTS:
                 headers = list(message.get("headers", ()))
                 there = {name.lower() for name, _ in headers}
-                headers += [one for one in wanted if one[0] not in there]
+                headers += [one for one in added if one[0] not in there]
                 if not there & _SAYS_HOW_TO_STORE:
                     headers.append(_NO_STORE)
                 message["headers"] = headers

@@ -62,7 +62,7 @@ async def start_oidc_sign_in(request: Request, access: TheAccess) -> RedirectRes
     """
     issuer, _ = _provider(access)
     made = _Secrets(*(secrets.token_urlsafe(32) for _ in range(3)))
-    asked = {
+    parameters = {
         "response_type": "code",
         "client_id": issuer.options.client_id,
         "redirect_uri": _callback(request),
@@ -81,7 +81,7 @@ async def start_oidc_sign_in(request: Request, access: TheAccess) -> RedirectRes
             raise
         return _to_sign_in("away")
     joint = "&" if "?" in where else "?"
-    response = RedirectResponse(f"{where}{joint}{urlencode(asked)}", status_code=303)
+    response = RedirectResponse(f"{where}{joint}{urlencode(parameters)}", status_code=303)
     keep_cookie(response, request, ".".join(made), PATIENCE, COOKIE)
     return response
 

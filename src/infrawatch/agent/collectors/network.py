@@ -36,7 +36,7 @@ _MTU = gauge("node_network_mtu_bytes", "Network device property: mtu_bytes", "de
 _SPEED = gauge("node_network_speed_bytes", "Network device property: speed_bytes", "device")
 _MEGABIT_BYTES = 1_000_000 // 8
 
-_NETSTAT_WANTED = re.compile(
+_NETSTAT_FIELDS = re.compile(
     r"(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(InOctets|OutOctets)|Icmp6?_(InMsgs|OutMsgs)"
     r"|TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts|TCPOFOQueue|TCPRcvQDrop)"
     r"|Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)"
@@ -139,7 +139,7 @@ def _read_sockets(line: str) -> Iterator[Reading]:
 @lru_cache(maxsize=4096)
 def _netstat_family(protocol: str, field: str) -> Family | None:
     key = f"{protocol}_{field}"
-    if not _NETSTAT_WANTED.fullmatch(key):
+    if not _NETSTAT_FIELDS.fullmatch(key):
         return None
     return Family(f"node_netstat_{key}", "unknown", f"Statistic {protocol}{field}.")
 

@@ -80,11 +80,11 @@ class Processes:
         self._ticks_per_s = os.sysconf("SC_CLK_TCK")
         self._before: dict[int, _Process] | None = None
         self._programs: defaultdict[str, _Program] = defaultdict(_Program)
-        self._told: dict[str, None] = {}
+        self._reported: dict[str, None] = {}
         """The names reported last, the most recently ranked at the end."""
 
     def __call__(self) -> Iterator[Reading]:
-        now = self._look()
+        now = self._scan()
         self._count(now)
         yield Reading(_PIDS, len(now.seen))
         yield Reading(_THREADS, now.threads)
@@ -97,7 +97,7 @@ class Processes:
             yield Reading(_MEMORY, program.private_pages * mmap.PAGESIZE, (name, "private"))
             yield Reading(_NUMBER, program.processes, (name,))
 
-    def _look(self) -> _Pass:
+    def _scan(self) -> _Pass:
         now = _Pass()
         for entry in os.scandir(self._proc):
             if not entry.name.isdecimal():
@@ -144,9 +144,9 @@ class Processes:
         by_memory = sorted(self._programs, key=lambda name: -self._programs[name].private_pages)
         ranked = [name for name in by_cpu[:_RANKED] if self._programs[name].used_now_ticks]
         ranked += [name for name in by_memory[:_RANKED] if self._programs[name].private_pages]
-        told = [name for name in self._told if name in self._programs and name not in ranked]
-        self._told = dict.fromkeys([*told, *ranked][-_MOST_PROGRAMS:])
-        return list(self._told)
+        others = [name for name in self._reported if name in self._programs and name not in ranked]
+        self._reported = dict.fromkeys([*others, *ranked][-_MOST_PROGRAMS:])
+        return list(self._reported)
 
 
 def _read(pid: int, directory: str) -> _Process:
