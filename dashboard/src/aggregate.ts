@@ -1,4 +1,4 @@
-/** What /v1/range computes, for samples that arrive live: the same functions, step by step. */
+/** The functions of /v1/range, applied to live samples step by step. */
 
 export const FUNCTIONS = [
   "avg", "min", "max", "sum", "count", "first", "last", "rate", "increase", "p50", "p90", "p95", "p99", "stddev",
@@ -8,7 +8,7 @@ export type Fn = (typeof FUNCTIONS)[number];
 export const ACROSS = ["sum", "avg", "min", "max", "count"] as const;
 export type Across = (typeof ACROSS)[number];
 
-/** The samples of one series within one step, and what a counter gained there. */
+/** The samples of one series within one step, and the gain of a counter in it. */
 export class Cell {
   private readonly values: number[] = [];
   private gained = 0;
@@ -20,7 +20,7 @@ export class Cell {
     this.values.push(value);
     if (!before) return;
     const [beforeMs, beforeValue] = before;
-    // A counter that fell has started again from 0.
+    // A counter that fell has restarted from 0.
     this.gained += value < beforeValue ? value : value - beforeValue;
     if (this.gains++ === 0) this.sinceMs = beforeMs;
     this.untilMs = timeMs;
@@ -52,7 +52,7 @@ export class Cell {
   }
 }
 
-/** Several values as one; there is at least one. */
+/** Combines values into one; there is at least one. */
 export function folded(values: readonly number[], how: Across): number {
   switch (how) {
     case "count":

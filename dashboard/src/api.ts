@@ -1,4 +1,4 @@
-/** Questions to the server over HTTP; the shapes are those of its OpenAPI document. */
+/** HTTP requests to the server, typed by its OpenAPI document. */
 
 import type { components } from "./wire";
 
@@ -11,13 +11,13 @@ export type Session = Schemas["SessionOut"];
 export type Group = Schemas["GroupSamples"];
 export type WireValue = number | string | null;
 
-/** One value of a PromQL query at one moment. */
+/** One value of an instant PromQL query. */
 export interface Instant {
   labels: Labels;
   value: number;
 }
 
-/** What the server said was wrong (RFC 9457), or that it could not be reached. */
+/** The problem that the server returned (RFC 9457), or that it was unreachable. */
 export class Problem extends Error {
   constructor(
     message: string,
@@ -71,23 +71,23 @@ export const api = {
   metrics: async (signal?: AbortSignal): Promise<string> => (await answered("/metrics", signal)).text(),
 };
 
-/** A page of the dashboard has no use for more. */
+/** More than any page of the dashboard shows. */
 const MOST_SERIES = 20_000;
 
-/** The path and query of a question, without parameters that are empty. */
+/** The path and query of a request, without empty parameters. */
 export function pathOf(path: string, parameters: Record<string, string | null | undefined>): string {
   const set = Object.entries(parameters).filter((pair): pair is [string, string] => !!pair[1]);
   return set.length ? `${path}?${new URLSearchParams(set)}` : path;
 }
 
-/** A wire value as a number to draw; what cannot be drawn is null. */
+/** Converts a wire value to a number; null if it cannot be drawn. */
 export function drawable(value: WireValue | undefined): number | null {
   return typeof value === "number" ? value : null;
 }
 
 let clockOffsetMs = 0;
 
-/** The server's time, as far as its `Date` header tells: a viewer's clock may be wrong. */
+/** The server's time according to its `Date` header, because the viewer's clock may be wrong. */
 export const serverNow = (): number => Date.now() + clockOffsetMs;
 
 async function get<T>(
@@ -98,7 +98,7 @@ async function get<T>(
   return (await answered(pathOf(path, parameters), signal)).json() as Promise<T>;
 }
 
-/** Browsers say by themselves whose page asks; the header says it where one does not. */
+/** Marks requests of this page, for browsers that do not send their origin. */
 function changed(method: string, url: string, body?: unknown, key?: string): Promise<Response> {
   const headers: Record<string, string> = { "X-Requested-With": "dashboard" };
   if (key !== undefined) headers["X-API-Key"] = key;
@@ -107,7 +107,7 @@ function changed(method: string, url: string, body?: unknown, key?: string): Pro
   return answered(url, undefined, { method, headers, body: JSON.stringify(body) });
 }
 
-/** The header counts whole seconds, and an answer that took long, as over a laptop's sleep, tells an old time. */
+/** The header has whole seconds, and that of a slow response (a laptop slept) is outdated. */
 function noteServerTime(date: string, askedAt: number): void {
   const tookMs = Date.now() - askedAt;
   if (tookMs < 0 || tookMs > 3_000) return;
@@ -117,7 +117,7 @@ function noteServerTime(date: string, askedAt: number): void {
 
 let tellRefused = (): void => {};
 
-/** Be told when the server does not know who is asking. */
+/** Registers a callback for responses that require signing in. */
 export function whenRefused(told: () => void): void {
   tellRefused = told;
 }
@@ -136,6 +136,6 @@ async function answered(url: string, signal?: AbortSignal, how: RequestInit = {}
   if (response.status === 401) tellRefused();
   const said = (await response.json().catch(() => null)) as { detail?: string; error?: string } | null;
   const detail = said?.detail ?? said?.error ?? `The server answered ${response.status}.`;
-  // What follows is for those who send samples.
+  // The rest of the message is for senders of samples.
   throw new Problem(response.status === 503 ? `${detail.split(";")[0]}. Trying again.` : detail, response.status);
 }

@@ -1,4 +1,4 @@
-/** A chart of a picture: synchronised cursor, zoom by dragging, keys for all of it, a legend in text. */
+/** A chart: synchronised cursor, zoom by dragging or by keys, and a legend as text. */
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
@@ -15,9 +15,9 @@ export interface ChartProps {
   picture: Picture;
   unit: Unit;
   isRate?: boolean;
-  /** Lines on top of each other, as parts of a whole. */
+  /** Lines are stacked, as parts of a whole. */
   isStacked?: boolean;
-  /** Names of lines in the order of their colours; without, the largest come first. */
+  /** Names of lines in the order of their colours; by default, the largest come first. */
   order?: readonly string[];
   height?: number;
   span: Span;
@@ -83,15 +83,15 @@ function onKey(event: KeyboardEvent, span: Span, onSpan: (span: Span) => void): 
   onSpan(go());
 }
 
-/** The largest first. */
+/** Sorts lines, the largest first. */
 function ordered(lines: readonly Line[]): Line[] {
   const weights = new Map(lines.map((line) => [line, line.values.reduce<number>((sum, v) => sum + Math.abs(v ?? 0), 0)]));
-  // By name among equals and near-equals: colours shall not change with every sample.
+  // By name among nearly equal ones, so that colours do not change with every sample.
   const rank = (line: Line) => Math.round(Math.log2((weights.get(line) ?? 0) + 1e-9));
   return [...lines].sort((a, b) => rank(b) - rank(a) || (a.key < b.key ? -1 : 1));
 }
 
-/** As the panel says; of a whole, parts that are nothing all the time are left out. */
+/** In the order of the panel; parts of a whole that are always 0 are left out. */
 function inOrder(lines: readonly Line[], order: readonly string[], isStacked: boolean): Line[] {
   const rank = (line: Line) => colourAt(line, order.length, order);
   const some = lines.filter((line) => !isStacked || line.values.some((value) => value));
@@ -104,7 +104,7 @@ function colourAt(line: Line, number: number, order: readonly string[] | undefin
   return at < 0 ? number : at;
 }
 
-/** Of the step under the cursor, in the viewer's own way to write times. */
+/** The time of the step under the cursor, in the viewer's locale. */
 function momentText(s: number | undefined): string {
   const isToday = new Date().toDateString() === new Date((s ?? 0) * 1000).toDateString();
   const day = isToday ? {} : ({ day: "numeric", month: "short" } as const);
@@ -118,7 +118,7 @@ function lastIndex(lines: readonly Line[]): number {
   return length - 1;
 }
 
-/** Names of lines by what tells them apart. */
+/** Names lines by the labels that distinguish them. */
 export function nameIn(lines: readonly Line[]): (line: Line) => string {
   const values = new Map<string, Set<string>>();
   for (const line of lines)
@@ -135,7 +135,7 @@ export function nameIn(lines: readonly Line[]): (line: Line) => string {
   };
 }
 
-/** Metrics without the words they all begin or end with: `MemFree` of `node_memory_MemFree_bytes`. */
+/** Metrics without their common first and last words: `MemFree` for `node_memory_MemFree_bytes`. */
 function shortened(metrics: readonly string[]): Map<string, string> {
   if (metrics.length < 2) return new Map();
   const words = metrics.map((metric) => metric.split("_"));
@@ -179,7 +179,7 @@ function usePlot(canvas: { current: HTMLDivElement | null }, props: Plotted): vo
   useEffect(() => plot.current?.setData(toData(now.current)), [props.picture]);
 }
 
-/** One row of times, then one row a line; stacked lines are sums with those below them. */
+/** A row of times, then a row per line; stacked lines include the sum of those below. */
 function toData({ picture, lines, isStacked }: Plotted): uPlot.AlignedData {
   if (!isStacked) return [picture.times, ...lines.map((line) => line.values)] as uPlot.AlignedData;
   const sums = new Array<number>(picture.times.length).fill(0);
@@ -229,7 +229,7 @@ function options(width: number, now: { current: Plotted }): uPlot.Options {
   };
 }
 
-/** Dragging with shift moves in time, without it selects what to zoom to. */
+/** Dragging selects a range to zoom to; with shift, it moves in time. */
 function panned(now: { current: Plotted }): uPlot.Cursor.MouseListenerFactory {
   return (plot, _target, handler) => (event) => {
     if (!event.shiftKey) return handler(event);
@@ -239,7 +239,7 @@ function panned(now: { current: Plotted }): uPlot.Cursor.MouseListenerFactory {
   };
 }
 
-/** Where a tick stands, as precisely as ticks are apart. */
+/** Labels of ticks, as precise as the distance between them. */
 function clock(tick: number, step: number): string {
   const date = new Date(tick * 1000);
   const isMidnight = date.getHours() === 0 && date.getMinutes() === 0;
@@ -263,7 +263,7 @@ function scale(low: number | null, high: number | null): [number, number] {
   return from === to ? [0, 1] : [from < 0 ? from * 1.08 : 0, to * 1.08];
 }
 
-/** Samples without a neighbour, of which no line would tell. */
+/** Indexes of samples without a neighbour, which no line would show. */
 function lonely(plot: uPlot, at: number): number[] {
   const told = [...(plot.data[at]?.entries() ?? [])].filter(([, value]) => value !== undefined);
   const isHole = (index: number) => (told[index]?.[1] ?? null) === null;

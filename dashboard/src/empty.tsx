@@ -1,4 +1,4 @@
-/** What to run when there is nothing to see, with this server's address in it. */
+/** Commands that send the first samples, with this server's address. */
 
 import { useState } from "preact/hooks";
 import { Copyable } from "./parts";
@@ -35,7 +35,7 @@ const WAYS: readonly { name: string; text: string; command: string }[] = [
   },
 ];
 
-/** The first thing a viewer of an empty server sees; folded away (`isMore`) once there is data. */
+/** Shown on an empty server; folded (`isMore`) once there is data. */
 export function Welcome({ isMore = false }: { isMore?: boolean }) {
   if (isMore)
     return (

@@ -1,4 +1,4 @@
-/** Any question: chart and table, and the same question as URL, curl and SQL. */
+/** Any query as chart and table, and the same query as URL, curl and SQL. */
 
 import { useEffect, useState } from "preact/hooks";
 import { ACROSS, type Across, type Fn, FUNCTIONS } from "./aggregate";
@@ -17,7 +17,7 @@ import { formatted, isCounter, type Unit, unitOf } from "./units";
 
 interface View {
   match: string;
-  /** Empty: rate of counters, average of all else. */
+  /** Empty: the rate of counters, the average of other metrics. */
   fn: Fn | "";
   step: string;
   by: readonly string[];
@@ -93,7 +93,7 @@ export function Explore({ route }: { route: Route }) {
   );
 }
 
-/** Which metrics a selector means: one, or as many as a pattern fits. */
+/** The metrics that a selector matches: one, or all that fit a pattern. */
 async function metricsOf(match: string, signal: AbortSignal): Promise<string[]> {
   const { values } = await api.labelValues("__name__", match, signal);
   return values.map((one) => one.value);
@@ -134,7 +134,7 @@ const MOST_ROWS = 200;
 function Table({ picture, unit, isRate }: { picture: Picture; unit: Unit; isRate: boolean }) {
   if (picture.lines.length === 0) return null;
   const nameOf = nameIn(picture.lines);
-  // By name: an order by value would change with every sample.
+  // By name, because an order by value would change with every sample.
   const named = [...picture.lines].sort((a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }));
   const rows = named.slice(0, MOST_ROWS).map((line) => {
     const values = line.values.filter((value) => typeof value === "number");

@@ -1,4 +1,4 @@
-/** The server's own metrics: the Prometheus text format, as far as counters and gauges need it. */
+/** Parses the server's own metrics: the part of the Prometheus text format that they use. */
 
 import type { Labels } from "./api";
 
@@ -27,7 +27,7 @@ export function readExposition(text: string): Measured[] {
 export const sumOf = (all: readonly Measured[], name: string): number =>
   all.reduce((sum, one) => (one.name === name ? sum + one.value : sum), 0);
 
-/** Values of a metric, summed by one of its labels. */
+/** The values of a metric, summed by one of its labels. */
 export function sumsBy(all: readonly Measured[], name: string, label: string): Map<string, number> {
   const sums = new Map<string, number>();
   for (const one of all)
@@ -35,7 +35,7 @@ export function sumsBy(all: readonly Measured[], name: string, label: string): M
   return sums;
 }
 
-/** A quantile of what a histogram counted between two readings; null when it counted nothing. */
+/** A quantile of the observations between two readings of a histogram; null if there are none. */
 export function quantileOf(before: readonly Measured[], after: readonly Measured[], name: string, q: number): number | null {
   const earlier = sumsBy(before, `${name}_bucket`, "le");
   const counts = [...sumsBy(after, `${name}_bucket`, "le")]

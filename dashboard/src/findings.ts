@@ -1,4 +1,4 @@
-/** What a host's operator would want to be told at once: limits that are near, waits, losses. */
+/** Findings about a host that need attention: limits that are near, waits, losses. */
 
 import { api, type Labels } from "./api";
 import { NO_REAL_DEVICE, NO_REAL_FILESYSTEM } from "./hosts";
@@ -8,15 +8,15 @@ import { digits, formatted } from "./units";
 export interface Finding {
   text: string;
   isBad: boolean;
-  /** The metric that shows more of it. */
+  /** The metric that shows the details. */
   metric: string;
 }
 
-/** PromQL that has a sample only where there is something to tell; `of` adds the host to a metric. */
+/** PromQL with a result only if there is a finding; `of` adds the host to a metric. */
 interface Check {
   ask: (of: (metric: string, ...more: Matcher[]) => string) => string;
   metric: string;
-  /** From here on it is not only worth a look. */
+  /** From this value on, the finding is critical. */
   bad: number;
   text: (value: number, labels: Labels) => string;
 }
@@ -45,7 +45,7 @@ const IDLE: Matcher = { label: "mode", operator: "=", value: "idle" };
 
 const CHECKS: readonly Check[] = [
   {
-    // By all modes together, not by time: of a young host, the rates are of a part of the span.
+    // Divided by all modes together, not by time: the rates of a new host cover a part of the span.
     ask: (of) => `1 - sum(rate(${of("node_cpu_seconds_total", IDLE)}[2m])) / sum(rate(${of("node_cpu_seconds_total")}[2m])) > 0.85`,
     metric: "node_cpu_seconds_total",
     bad: 0.95,
@@ -112,14 +112,14 @@ const CHECKS: readonly Check[] = [
   counted("infrawatch_agent_dropped_samples_total", "15m", "samples dropped by the agent within 15 min"),
 ];
 
-/** A question has at most 200 parts. */
+/** A query has at most 200 parts. */
 const PACK = 6;
 const NUMBER = "finding";
 
-/** What is worth a look at the host now, the worst first. */
+/** The current findings about a host, the worst first. */
 export async function findFindings(place: Matcher, signal: AbortSignal): Promise<Finding[]> {
   const of = (metric: string, ...more: Matcher[]) => toSelector(metric, [place, ...more]);
-  // The number of a check comes back as a label.
+  // The number of each check is returned as a label.
   const asked = CHECKS.map((check, at) => `label_replace(${check.ask(of)}, "${NUMBER}", "${at}", "", "")`);
   const packs = Array.from({ length: Math.ceil(asked.length / PACK) }, (_, at) => asked.slice(at * PACK, (at + 1) * PACK));
   const answers = await Promise.all(packs.map((pack) => api.query(pack.join(" or "), signal)));

@@ -59,7 +59,7 @@ export function HostView({ label, name, route }: PlaceProps) {
   );
 }
 
-/** A host at a glance, for where it is alone on the page. */
+/** The summary of a host that is alone on the page. */
 export function Glance({ label, name, route }: PlaceProps) {
   const place = equal(label, name);
   const series = useSeries(place);
@@ -83,7 +83,7 @@ function spanOf({ query }: Route, series: readonly Series[] | null): Span {
 
 const spanSetter = (route: Route) => (to: Span) => go(linkTo(route.path, { time: toText(to) }), "replace");
 
-/** One line, however much there is to tell: charts below shall not move. */
+/** Always one line, so that the charts below do not move. */
 function Findings({ place }: { place: Matcher }) {
   const found = useLoaded((signal) => findFindings(place, signal), `${place.label}=${place.value}`, FIND_EVERY_MS);
   if (found.value === null || found.value.length === 0)
@@ -144,7 +144,7 @@ interface EverythingProps extends Omit<PanelsProps, "panels"> {
   place: Matcher;
   metadata: Metadata;
   wanted: string;
-  /** Nothing else is on the page. */
+  /** Whether the page has no known charts, only these. */
   isAll: boolean;
 }
 
@@ -166,7 +166,7 @@ function FamilyPart({ name, isOpen, isOpened, ...rest }: PanelsProps & { name: s
   );
 }
 
-/** A chart that asks for its samples when it comes into sight, and stops when it leaves. */
+/** A chart that queries its samples only while it is in view. */
 function LazyPanel({ panel, span, onSpan }: { panel: Panel; span: Span; onSpan: (span: Span) => void }) {
   const place = useRef<HTMLDivElement>(null);
   const [isSeen, setSeen] = useState(false);

@@ -1,4 +1,4 @@
-/** Hosts: everything that is named by `instance` or `host`, and how it is doing. */
+/** Hosts, identified by the labels `instance` or `host`, and their state. */
 
 import type { Across, Fn } from "./aggregate";
 import { api, type Series, serverNow } from "./api";
@@ -30,12 +30,12 @@ export interface Vitals {
   lastMs: number | null;
 }
 
-/** Longer than any usual interval of sending (node_exporter is scraped every 15 to 60 s). */
+/** Longer than usual intervals between samples (node_exporter is scraped every 15 to 60 s). */
 export const SILENT_AFTER_MS = 90_000;
 
 const SPAN: Span = { lengthMs: 15 * 60_000, endMs: null };
 const STEP_MS = 15_000;
-/** Devices that repeat what others count, or never leave the machine. */
+/** Devices that repeat the traffic of others, or that are local. */
 export const NO_REAL_DEVICE: Matcher = {
   label: "device",
   operator: "!~",
@@ -47,7 +47,7 @@ export const NO_REAL_FILESYSTEM: Matcher = {
   value: "tmpfs|devtmpfs|overlay|squashfs|ramfs|iso9660|erofs|fuse.*|nsfs",
 };
 
-/** Who is there and when they were heard last, by one series that is cheap to ask for. */
+/** All hosts and the times of their last samples, by one series that is cheap to query. */
 export async function findHosts(signal: AbortSignal): Promise<Host[]> {
   const found = await Promise.all(PLACES.map((place) => hostsBy(place, signal)));
   return found.flat();
@@ -68,7 +68,7 @@ async function hostsBy(place: Place, signal: AbortSignal): Promise<Host[]> {
   return values.map((one) => ({ place, name: one.value, series: one.series, lastSeenMs: known.get(one.value) ?? null }));
 }
 
-/** Hosts that send something else than node_exporter's names are asked for one by one. */
+/** Hosts without node_exporter's metrics are queried one by one. */
 const MOST_OTHERS = 50;
 
 function lastSeen(series: readonly Series[], place: Place): Map<string, number | null> {
@@ -80,7 +80,7 @@ function lastSeen(series: readonly Series[], place: Place): Map<string, number |
   return seen;
 }
 
-/** The vitals of all hosts with node_exporter's names, live; nothing is asked unless wanted. */
+/** The vitals of all hosts with node_exporter's metrics, live; no queries unless enabled. */
 export function useVitals(place: Place, isWanted: boolean): { status: Picture["status"]; of: (name: string) => Vitals } {
   const has: Matcher = { label: place, operator: "!=", value: "" };
   const ask = (metric: string, ...more: Matcher[]) => toSelector(metric, [has, ...more]);
@@ -124,7 +124,7 @@ export function useVitals(place: Place, isWanted: boolean): { status: Picture["s
 
 type Filesystems = Record<"size" | "free" | "usable", Picture>;
 
-/** As df counts: what only root may use is neither used nor left. Senders that do not say what is free, leave none to root. */
+/** As in df: space reserved for root is neither used nor free. Without `free`, none is reserved. */
 function fullest({ size, free, usable }: Filesystems, place: Place, name: string): { disk: number | null; diskMount: string } {
   let disk: number | null = null;
   let diskMount = "";
@@ -143,7 +143,7 @@ function fullest({ size, free, usable }: Filesystems, place: Place, name: string
 
 const found = new WeakMap<Picture, Map<string, Line[]>>();
 
-/** The lines of each host, looked for once a picture: there may be hundreds of either. */
+/** The lines of each host, found once per result, because there may be hundreds of both. */
 function linesBy(picture: Picture, place: Place): Map<string, Line[]> {
   const known = found.get(picture);
   if (known) return known;
@@ -163,7 +163,7 @@ function worst(pictures: readonly Picture[]): Picture["status"] {
   return pictures.some((one) => one.status === "loading") ? "loading" : "ready";
 }
 
-/** When a host was heard last, to a step: the end of the newest step that has a value. */
+/** When a host last sent, to a step: the end of the newest step with a value. */
 function lastTime(picture: Picture, line: Picture["lines"][number] | undefined): number | null {
   if (!line) return null;
   for (let at = line.values.length - 1; at >= 0; at--)
@@ -171,12 +171,12 @@ function lastTime(picture: Picture, line: Picture["lines"][number] | undefined):
   return null;
 }
 
-/** How much a host needs somebody to look at it; larger is more. */
+/** How urgently a host needs attention; larger is more urgent. */
 export function trouble(vitals: Vitals, isSilent: boolean): number {
   if (isSilent) return 10;
   const load = vitals.load !== null && vitals.cores ? vitals.load / vitals.cores / 4 : 0;
   const levels = [vitals.cpu, vitals.memory, vitals.disk, load].map((part) => level(part ?? 0));
-  // Only what is nearly full counts: else cards would change places all the time.
+  // Only nearly full resources count, or cards would change places all the time.
   return Math.max(...levels) * 3 + levels.filter((one) => one > 0).length / 2;
 }
 

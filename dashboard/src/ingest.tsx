@@ -1,4 +1,4 @@
-/** How ingest is going: what an operator asks first. */
+/** The state of ingest, for operators. */
 
 import { useEffect, useState } from "preact/hooks";
 import { api, type LatestSample, serverNow } from "./api";
@@ -19,11 +19,11 @@ interface Reading {
 
 const READ_EVERY_MS = 2_000;
 const KEPT = 150;
-/** Rates are over this many readings, since agents send every few seconds. */
+/** Rates cover this many readings, because agents send every few seconds. */
 const OVER = 5;
 const AGENT_METRICS = '{__name__=~"infrawatch_agent_(info|spool_samples|dropped_samples_total|refused_samples_total)"}';
 
-/** What the codes of refused samples mean, for people who did not send them. */
+/** Explanations of the codes of refused samples, for people who did not send them. */
 const REASONS: Record<string, string> = {
   too_old: "older than INFRAWATCH_RETENTION or INFRAWATCH_MAX_PAST",
   too_far_in_future: "further ahead than INFRAWATCH_MAX_FUTURE; is the sender's clock right?",
@@ -70,7 +70,7 @@ export function Ingest() {
 
 const SPAN = { lengthMs: KEPT * READ_EVERY_MS, endMs: null };
 
-/** /metrics, read again and again while the page is seen. */
+/** Polls /metrics while the page is visible. */
 function useReadings(): { readings: Reading[]; problem: string | null } {
   const [readings, setReadings] = useState<Reading[]>([]);
   const read = useLoaded(async (signal) => ({ atMs: Date.now(), all: readExposition(await api.metrics(signal)) }), "metrics", READ_EVERY_MS);
@@ -83,7 +83,7 @@ function useReadings(): { readings: Reading[]; problem: string | null } {
 
 function perSecond(before: Reading, last: Reading, value: (all: readonly Measured[]) => number): number | null {
   const s = (last.atMs - before.atMs) / 1000;
-  // Less than nothing: the server started again in between.
+  // Negative if the server was restarted in between.
   return s > 0 ? Math.max(0, value(last.all) - value(before.all)) / s : null;
 }
 
@@ -96,7 +96,7 @@ function rates(readings: readonly Reading[]): Picture {
     status: shown.length ? "ready" : "loading",
     problem: "",
     stepMs: READ_EVERY_MS,
-    // An empty step far back, so that the chart does not stretch as it fills.
+    // An empty first step, so that the chart does not stretch as it fills.
     times: [(last?.atMs ?? 0) / 1000 - SPAN.lengthMs / 1000, ...shown.map((one) => one.atMs / 1000)],
     lines: shown.length === 0 ? [] : formats.map((format) => ({
       key: format,

@@ -1,4 +1,4 @@
-/** The live side: one WebSocket for the page, subscriptions that resume, and how it is going. */
+/** Live updates: one WebSocket per page, subscriptions that resume, and the connection state. */
 
 import { serverNow } from "./api";
 import { subprotocols } from "./session";
@@ -16,16 +16,16 @@ type Frame =
   | Schemas["Error"]
   | Schemas["Heartbeat"];
 
-/** Somebody who wants the samples of a selector as they are committed. */
+/** A subscriber to the samples of a selector as they are committed. */
 export interface Follower {
   match: string;
-  /** Where a snapshot shall begin; asked each time one is needed. */
+  /** Where a snapshot begins; called each time one is needed. */
   since(): string;
   everyMs: number;
   onSeries(series: SeriesName[]): void;
   onSnapshot(samples: Samples): void;
   onUpdate(samples: Samples): void;
-  /** Something is missing for good in what came over this connection; a snapshot follows. */
+  /** Samples are missing on this connection; a snapshot follows. */
   onGap(): void;
   onProblem(detail: string): void;
 }
@@ -35,7 +35,7 @@ export type LinkState = "connecting" | "live" | "behind" | "stalled" | "filled" 
 export interface Link {
   state: LinkState;
   detail: string;
-  /** For how long it has been so, or nothing has come; said while it lasts. */
+  /** How long this state, or the silence, has lasted; updated meanwhile. */
   lastsMs?: number;
 }
 
@@ -43,19 +43,19 @@ interface Subscription {
   follower: Follower;
   cursor: string | null;
   waitsSince: number | null;
-  /** When its newest sample came; 0 while there is none. */
+  /** When the newest sample arrived; 0 if there is none. */
   sampleAt: number;
 }
 
-/** Heartbeats come every 5 s when nothing else does, so two of them are missing. */
+/** Two heartbeats are missing: an idle server sends one every 5 s. */
 const BEHIND_MS = 11_000;
-/** Then the connection is dead, though nobody said so: a cable that was pulled sends no goodbye. */
+/** The connection is considered dead: a pulled cable does not close it. */
 const DEAD_MS = 16_000;
-/** The server asks its database every second: then that does not answer. */
+/** The database does not answer the server, which asks it every second. */
 const STALLED_MS = 4_000;
-/** Agents send every 5 s, so three times nothing came that should have. */
+/** Three batches are missing: agents send every 5 s. */
 const QUIET_MS = 15_000;
-/** Without a connection for longer than this, what is on the screen is old. */
+/** Without a connection for longer than this, the displayed data is stale. */
 const STALE_MS = 10_000;
 const SNAPSHOT_PATIENCE_MS = 3_000;
 const SHOW_FILLED_MS = 10_000;
@@ -76,7 +76,7 @@ export class LiveClient {
   private retry: number | undefined;
   private turn = 0;
   private lastFrameAt = 0;
-  /** Since when the server's database has not said what was committed; null while it does. */
+  /** Since when the server's database has not reported its commits; null while it does. */
   private stalledSince: number | null = null;
   private downSince: number | null = Date.now();
   private fills: string | null = null;
@@ -89,7 +89,7 @@ export class LiveClient {
     window.addEventListener("offline", () => this.socket?.close());
   }
 
-  /** Connect, and again whenever the connection is lost. */
+  /** Connects, and reconnects whenever the connection is lost. */
   start(): void {
     this.attempts = 0;
     this.downSince = Date.now();
@@ -97,7 +97,7 @@ export class LiveClient {
     void this.connect();
   }
 
-  /** Disconnect, and stay so. */
+  /** Disconnects permanently. */
   stop(): void {
     this.turn++;
     window.clearTimeout(this.retry);
@@ -107,7 +107,7 @@ export class LiveClient {
     socket?.close();
   }
 
-  /** Begin to follow; the returned function ends it. */
+  /** Subscribes; the returned function unsubscribes. */
   follow(follower: Follower): () => void {
     const id = `s${++this.numbers}`;
     const subscription: Subscription = { follower, cursor: null, waitsSince: Date.now(), sampleAt: 0 };
@@ -119,7 +119,7 @@ export class LiveClient {
     };
   }
 
-  /** Be told how the connection is, now and whenever that changes. */
+  /** Calls back with the connection state, now and whenever it changes. */
   watch(watcher: (link: Link) => void): () => void {
     this.watchers.add(watcher);
     watcher(this.link);
@@ -159,7 +159,7 @@ export class LiveClient {
     this.socket = null;
     this.downSince ??= Date.now();
     const longest = Math.min(FIRST_WAIT_MS * 2 ** this.attempts++, LONGEST_WAIT_MS);
-    // Everybody lost the connection at the same moment; they shall not all come back at the same one.
+    // All viewers lose the connection at the same moment and must not reconnect at the same one.
     this.retry = window.setTimeout(() => void this.connect(), longest * (0.5 + Math.random() / 2));
     this.check();
   }
@@ -232,7 +232,7 @@ export class LiveClient {
     }
   }
 
-  /** Samples of a snapshot came when they were taken, those of an update come now. */
+  /** Samples of a snapshot arrived at their own times, those of an update arrive now. */
   private heard(subscription: Subscription, at: number): void {
     this.stalledSince = null;
     subscription.sampleAt = Math.max(subscription.sampleAt, Math.min(at, Date.now()));
@@ -297,7 +297,7 @@ export class LiveClient {
 
 const seconds = (link: Link): number => Math.floor((link.lastsMs ?? 0) / 1000);
 
-/** 0 where there are none. */
+/** 0 if there are none. */
 const newestTime = (samples: Samples): number =>
   Object.values(samples).reduce((newest, pairs) => Math.max(newest, pairs[pairs.length - 1]?.[0] ?? 0), 0);
 

@@ -1,4 +1,4 @@
-/** What is asked once, or now and then, for a view. */
+/** Data that a view requests once or periodically. */
 
 import { useEffect, useState } from "preact/hooks";
 
@@ -7,7 +7,7 @@ export interface Loaded<T> {
   problem: string | null;
 }
 
-/** Ask when `key` changes and again every so often; what was there stays while it is asked again. */
+/** Requests when `key` changes and periodically; earlier data stays until the next response. */
 export function useLoaded<T>(
   ask: (signal: AbortSignal) => Promise<T>,
   key: string,
@@ -40,7 +40,7 @@ export function useLoaded<T>(
   return loaded;
 }
 
-/** The time, anew every so often: for what is said relative to now. */
+/** The current time, updated periodically, for relative times. */
 export function useTicks(everyMs: number): void {
   const [, tick] = useState(0);
   useEffect(() => {

@@ -1,4 +1,4 @@
-/** The page: where to go, how the connection to the server is, and the view in between. */
+/** The page: navigation, the current view, and the connection state. */
 
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
@@ -22,7 +22,7 @@ const VIEWS = [
   { name: "Ingest", path: ["ingest"] },
 ] as const;
 
-/** The page, or the way to it. */
+/** The page, or the sign-in form. */
 function Entrance() {
   const { session, problem } = useSession();
   const isIn = session !== null && !isSignedOut(session);
@@ -67,7 +67,7 @@ function Page({ session }: { session: Session }) {
   );
 }
 
-/** The part of the address after `#` says where one is, so it cannot be a plain anchor. */
+/** The skip link: a plain anchor would change the route, the part of the address after `#`. */
 function skip(event: Event): void {
   event.preventDefault();
   document.getElementById("main")?.focus();
@@ -78,7 +78,7 @@ function Current({ route }: { route: Route }) {
   if (host !== null) return <HostView key={route.path.join("/")} {...host} route={route} />;
   switch (route.path[0] ?? "") {
     case "":
-    case "sign-in": // where one came back to from elsewhere
+    case "sign-in": // after a redirect from the identity provider
       return <Overview route={route} />;
     case "explore":
       return <Explore route={route} />;

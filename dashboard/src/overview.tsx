@@ -1,4 +1,4 @@
-/** Every host as a card, those in trouble first. */
+/** All hosts as cards, those in trouble first. */
 
 import { useRef, useState } from "preact/hooks";
 import { serverNow } from "./api";
@@ -18,10 +18,10 @@ interface Card {
   trouble: number;
 }
 
-/** Who is there changes seldom, but the first host is waited for. */
+/** The list of hosts rarely changes, but the first host is awaited. */
 const askAgainMs = (hosts: readonly Host[] | null): number => (hosts?.length === 0 ? 1_000 : 10_000);
 
-/** With more cards than fit a screen, one looks for a host by its name. */
+/** With more cards than fit on a screen, hosts can be filtered by name. */
 const MANY = 12;
 
 export function Overview({ route }: { route: Route }) {
@@ -30,18 +30,18 @@ export function Overview({ route }: { route: Route }) {
   const has = (place: Place) => !!hosts.value?.some((host) => host.place === place);
   const vitals = { instance: useVitals("instance", has("instance")), host: useVitals("host", has("host")) };
   useTicks(1_000);
-  // While the server cannot be asked nobody knows who is silent: it stays as it was last known.
+  // While the server is unreachable, silence cannot be determined: keep the last state.
   const knownAt = useRef(0);
   if (!hosts.problem) knownAt.current = serverNow();
   if (hosts.value === null) return hosts.problem ? <Notice kind="problem">{hosts.problem}</Notice> : <Skeletons />;
   if (hosts.value.length === 0) return <Welcome />;
-  // Cards are shown when they are complete: sorted by trouble, they would change places.
+  // Cards are shown once complete: sorted by trouble, they would change places.
   if (hosts.value.some((host) => vitals[host.place].status === "loading")) return <Skeletons />;
   const cards = hosts.value.map((host) => toCard(host, vitals[host.place].of(host.name), knownAt.current));
   cards.sort((a, b) => b.trouble - a.trouble || a.host.name.localeCompare(b.host.name));
   const silent = cards.filter((card) => card.isSilent).length;
   const named = cards.filter((card) => card.host.name.toLowerCase().includes(wanted.trim().toLowerCase()));
-  // A page with one card would be empty, and its charts are what one wants to see next anyway.
+  // A single host is shown with its charts instead of a single card.
   const only = hosts.value.length === 1 ? hosts.value[0] : undefined;
   return (
     <section aria-labelledby="title">
@@ -97,7 +97,7 @@ function HostCard({ host, vitals, lastMs, isSilent, isAlone }: Card & { isAlone:
   );
 }
 
-/** From where there is something on; cards beside each other show the same time instead. */
+/** Drops the empty beginning; not for adjacent cards, which show the same time range. */
 function begun(history: Vitals["history"]): Vitals["history"] {
   const first = history.findIndex((value) => typeof value === "number");
   return first < 0 ? history : history.slice(Math.min(first, Math.max(history.length - FEWEST, 0)));

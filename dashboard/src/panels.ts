@@ -1,4 +1,4 @@
-/** Which charts a host's metrics make: the known ones by hand, all others by family. */
+/** The charts of a host's metrics: known ones by hand, all others by family. */
 
 import type { Across, Fn } from "./aggregate";
 import type { Metadata, Series } from "./api";
@@ -15,7 +15,7 @@ export interface Panel {
   isRate: boolean;
   isStacked?: boolean;
   order?: readonly string[];
-  /** What is drawn, where that is not what the server answers. */
+  /** Transforms the result of the query before it is drawn. */
   made?: (lines: readonly Line[]) => Line[];
 }
 
@@ -120,7 +120,7 @@ const KNOWN: readonly Known[] = [
   { title: "Temperatures", metrics: ["node_hwmon_temp_celsius"], fn: "avg", unit: "celsius" },
 ];
 
-/** The charts of a host at a glance, those it has metrics for. */
+/** The main charts of a host, as far as it has the metrics. */
 export function glance(series: readonly Series[], place: Matcher): Panel[] {
   const there = new Set(series.map((one) => one.metric));
   return KNOWN.flatMap((known) => {
@@ -134,7 +134,7 @@ export function glance(series: readonly Series[], place: Matcher): Panel[] {
   });
 }
 
-/** What programs have, what would be given back to them at once, and the rest; all of it where less is known. */
+/** Memory used by programs, reclaimable memory, and the rest; only the total if less is known. */
 function memoryParts(lines: readonly Line[]): Line[] {
   const [total, available, free] = [MEMORY.total, MEMORY.available, MEMORY.free].map((metric) => lines.find((one) => one.metric === metric));
   if (!total || !available) return [...lines];
@@ -154,7 +154,7 @@ function lessThan(value: Line["values"][number], other: Line["values"][number]):
 
 export const oneOf = (metrics: readonly string[]): Matcher => ({ label: "__name__", operator: "=~", value: metrics.join("|") });
 
-/** Everything, one chart a metric, by family; `wanted` keeps those whose name or help has it. */
+/** All metrics, one chart each, by family; `wanted` filters by name and help. */
 export function families(series: readonly Series[], place: Matcher, metadata: Metadata, wanted: string): Family[] {
   const needle = wanted.trim().toLowerCase();
   const found = new Map<string, Panel[]>();
@@ -175,13 +175,13 @@ export function families(series: readonly Series[], place: Matcher, metadata: Me
     else found.set(name, [panel]);
   }
   const all = [...found].map(([name, panels]) => ({ name, panels }));
-  // A family of one is no family.
+  // A metric without relatives is not a family.
   const alone = all.filter((one) => one.panels.length === 1);
   if (alone.length < 2) return all;
   return [...all.filter((one) => one.panels.length > 1), { name: "others", panels: alone.flatMap((one) => one.panels) }];
 }
 
-/** The first words of a name: `node_memory`, `infrawatch_agent`, `http_server`. */
+/** The first word or two of a name: `node_memory`, `infrawatch_agent`, `http_server`. */
 function familyOf(metric: string): string {
   const words = metric.split(/[_.:]/).filter(Boolean);
   return words.slice(0, words.length > 2 ? 2 : 1).join(" ").replace(/\d+$/, "");

@@ -1,10 +1,10 @@
-/** Small parts that several views are made of. */
+/** Small components shared by several views. */
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { durationText, LENGTHS, moved, NOW_15M, scaled, type Span } from "./span";
 
-/** Something to paste, with a button that copies it. */
+/** Text to paste, with a button that copies it. */
 export function Copyable({ text, label }: { text: string; label: string }) {
   const [said, setSaid] = useState("Copy");
   const copy = async () => {
@@ -55,7 +55,7 @@ export function SpanPicker({ span, onSpan }: { span: Span; onSpan: (span: Span) 
   );
 }
 
-/** Who looks at it from elsewhere shall know whose noon this is. */
+/** Times with their zone, for viewers of a link from elsewhere. */
 const WITH_ZONE = {
   ...({ year: "numeric", month: "numeric", day: "numeric" } as const),
   ...({ hour: "numeric", minute: "2-digit", second: "2-digit", timeZoneName: "short" } as const),
@@ -66,7 +66,7 @@ function whenText(span: Span): string {
   return `${new Date(end - span.lengthMs).toLocaleString()} – ${new Date(end).toLocaleString(undefined, WITH_ZONE)}`;
 }
 
-/** How full something is, as a bar with its text; the colour says whether that is much. */
+/** A fill level as a bar with text, coloured by its level. */
 export function Meter({ name, value, text, of }: { name: string; value: number | null; text: string; of?: string }) {
   const level = value === null ? "none" : value >= 0.95 ? "bad" : value >= 0.85 ? "warn" : "good";
   return (
@@ -80,7 +80,7 @@ export function Meter({ name, value, text, of }: { name: string; value: number |
   );
 }
 
-/** A small line without axes; holes in it stay holes. */
+/** A small line chart without axes; gaps stay gaps. */
 export function Sparkline({ values, most, label }: { values: readonly (number | null | undefined)[]; most: number; label: string }) {
   const runs: string[][] = [[]];
   values.forEach((value, at) => {

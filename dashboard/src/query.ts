@@ -1,4 +1,4 @@
-/** A question whose answer goes on: history from /v1/range, what is new from the live side. */
+/** A continuous query: history from /v1/range, new samples from live updates. */
 
 import { useEffect, useState } from "preact/hooks";
 import { type Across, Cell, type Fn, folded } from "./aggregate";
@@ -18,7 +18,7 @@ export interface Line {
   key: string;
   metric: string | null;
   labels: Labels;
-  /** One a step; null is a hole, undefined a step too short to have a sample. */
+  /** One value per step; null is a gap, undefined a step too short to have a sample. */
   values: (number | null | undefined)[];
 }
 
@@ -26,7 +26,7 @@ export interface Picture {
   status: "loading" | "ready" | "failed";
   problem: string;
   stepMs: number;
-  /** Where each step begins, in seconds. */
+  /** The beginning of each step, in seconds. */
   times: number[];
   lines: Line[];
 }
@@ -37,15 +37,15 @@ interface Group {
   byCell: Map<number, number | null>;
 }
 
-/** Rates need the sample before; senders that send less often get their newest rate from history. */
+/** Rates need the previous sample; the newest rate of slower senders comes from history. */
 const TAIL_MARGIN_MS = 60_000;
-/** With longer steps, history is asked again instead: raw samples of so long would be many. */
+/** With longer steps, history is queried again instead, to avoid too many raw samples. */
 const LONGEST_LIVE_STEP_MS = 120_000;
-/** Holes so long are bridged, because senders are slower than the step. */
+/** Gaps up to this are bridged, because senders are slower than the step. */
 const BRIDGED_MS = 25_000;
-/** … and longer ones of lines that have few samples all along, but none as long as this. */
+/** … and longer ones of lines with few samples throughout, up to this. */
 const LONGEST_BRIDGE_MS = 300_000;
-/** How long the samples of a step are kept: other series of its group may still be on their way. */
+/** How long the samples of a step are kept: other series of its group may arrive later. */
 const TAIL_KEPT_MS = 120_000;
 const MANY_LINES = 40;
 const DRAW_MANY_EVERY_MS = 2_500;
@@ -74,7 +74,7 @@ export class LiveQuery {
     private readonly show: (picture: Picture) => void,
   ) {
     this.load();
-    // Time goes on even where nothing arrives.
+    // Time passes even if nothing arrives.
     if (span.endMs === null) this.timer = window.setInterval(() => this.draw(), Math.min(stepMs, 5_000));
   }
 
@@ -172,7 +172,7 @@ export class LiveQuery {
     for (const [id, pairs] of Object.entries(samples))
       for (const [timeMs, value] of pairs) {
         const isKept = this.add(id, timeMs, value, oldest);
-        // Steps gone by are history: a snapshot repeats it, an update changes it.
+        // Past steps are history: a snapshot repeats it, an update changes it.
         if (!isKept && !isSnapshot) this.reload(LATE_RELOAD_MS);
       }
     for (const at of this.touched) this.fold(at);
@@ -184,11 +184,11 @@ export class LiveQuery {
     return Math.max(this.boundary, cellsOf(this.span, this.stepMs).last - Math.ceil(TAIL_KEPT_MS / this.stepMs));
   }
 
-  /** Whether the sample, or one as good, is in the tail now. */
+  /** Whether the tail now contains the sample or an equivalent one. */
   private add(id: string, timeMs: number, value: WireValue, oldest: number): boolean {
     if (typeof value !== "number") return true;
     const before = this.lastSamples.get(id);
-    // Sent again, late, or corrected: the store knows what holds now.
+    // Repeated, late, or corrected: the store has the current value.
     if (before && timeMs <= before[0]) return timeMs === before[0] && value === before[1];
     this.lastSamples.set(id, [timeMs, value]);
     const at = Math.floor(timeMs / this.stepMs);
@@ -202,7 +202,7 @@ export class LiveQuery {
     return true;
   }
 
-  /** Bring a step's samples into its groups. */
+  /** Adds the samples of a step to its groups. */
   private fold(at: number): void {
     const parts = new Map<Group, number[]>();
     for (const [id, cell] of this.tail.get(at) ?? []) {
@@ -235,7 +235,7 @@ export class LiveQuery {
     return group;
   }
 
-  /** Show it soon, once however often it was asked for: many lines take long to draw. */
+  /** Redraws soon, once for several requests, because many lines take long to draw. */
   private draw(): void {
     if (this.drawing !== 0) return;
     const restMs = this.groups.size > MANY_LINES ? DRAW_MANY_EVERY_MS - (performance.now() - this.drawnAt) : 0;
@@ -264,7 +264,7 @@ export class LiveQuery {
 
 }
 
-/** A line without the holes that are there only because its sender is slower than the step. */
+/** A line without the gaps that exist only because its sender is slower than the step. */
 function bridged(values: (number | null)[], stepMs: number): Line["values"] {
   const told = values.flatMap((value, at) => (value === null ? [] : [at]));
   const apart = told.slice(1).map((at, index) => at - (told[index] ?? 0));
@@ -277,14 +277,14 @@ function bridged(values: (number | null)[], stepMs: number): Line["values"] {
   return line;
 }
 
-/** The median; 0 where too few tell what is usual. */
+/** The median; 0 if there are too few values. */
 function usual(steps: readonly number[]): number {
   return steps.length < 3 ? 0 : ([...steps].sort((a, b) => a - b)[Math.floor(steps.length / 2)] ?? 0);
 }
 
 const NOTHING: Picture = { status: "loading", problem: "", stepMs: 5_000, times: [], lines: [] };
 
-/** The answer, anew whenever it changes; null asks nothing. */
+/** The current result; null disables the query. */
 export function useQuery(question: Question | null, span: Span, stepMs: number): Picture {
   const [picture, setPicture] = useState(NOTHING);
   const asked = JSON.stringify([question, span, stepMs]);
@@ -297,7 +297,7 @@ export function useQuery(question: Question | null, span: Span, stepMs: number):
   return picture;
 }
 
-/** The newest value of a line that is not older than `maxAgeMs`. */
+/** The newest value of a line, unless it is older than `maxAgeMs`. */
 export function newest(picture: Picture, line: Line | undefined, maxAgeMs = 60_000): number | null {
   if (!line) return null;
   for (let at = line.values.length - 1; at >= 0; at--) {

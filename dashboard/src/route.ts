@@ -1,4 +1,4 @@
-/** Where the viewer is: the part of the address after `#`, so that a link restores the view. */
+/** The current route: the part of the address after `#`, so that a link restores the view. */
 
 import { useEffect, useState } from "preact/hooks";
 
@@ -23,7 +23,7 @@ export function hostOf({ path: [view, first, second] }: Route): { label: string;
   return second === undefined ? { label: "instance", name: first } : { label: first, name: second };
 }
 
-/** Change the address; `replace` leaves no step for the back button. */
+/** Changes the address; `replace` adds no entry to the history. */
 export function go(link: string, how: "push" | "replace" = "push"): void {
   if (link === location.hash) return;
   if (how === "push") location.hash = link;
@@ -47,6 +47,6 @@ function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    return text; // somebody's own writing
+    return text; // not encoded: typed by hand
   }
 }

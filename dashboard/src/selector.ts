@@ -1,4 +1,4 @@
-/** Selectors: writing them, and reading as much of them as SQL and completion need. */
+/** Selectors: formatting them, and parsing as much as SQL and completion need. */
 
 export interface Matcher {
   label: string;
@@ -12,7 +12,7 @@ export const quoted = (text: string): string =>
 const PLAIN_METRIC = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
 const PLAIN_LABEL = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
 
-/** A selector of a metric (none: any) with matchers. */
+/** Formats a selector of a metric (or of any) with matchers. */
 export function toSelector(metric: string | null, matchers: readonly Matcher[]): string {
   const parts = matchers.map(
     ({ label, operator, value }) => (PLAIN_LABEL.test(label) ? label : quoted(label)) + operator + quoted(value),
@@ -26,7 +26,7 @@ export const equal = (label: string, value: string): Matcher => ({ label, operat
 
 const TOKEN = /\s*(?:([a-zA-Z_:][a-zA-Z0-9_:.]*)|"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|`([^`]*)`|(=~|!~|!=|=)|([{},]))/y;
 
-/** The matchers of a selector, the metric as `__name__`; null when it is not a plain one. */
+/** The matchers of a selector, with the metric as `__name__`; null if it is not a plain one. */
 export function parseSelector(text: string): Matcher[] | null {
   const tokens: { kind: "name" | "text" | "operator" | "mark"; text: string }[] = [];
   TOKEN.lastIndex = 0;
@@ -64,15 +64,15 @@ function unescaped(text: string): string {
 
 export interface Completing {
   kind: "metric" | "label" | "value";
-  /** What stands before the caret of the word being written, and where that begins. */
+  /** The part of the current word before the caret, and where it begins. */
   word: string;
   from: number;
   label: string;
-  /** The selector without the unfinished part, to narrow what is offered. */
+  /** The selector without the unfinished part, to narrow the suggestions. */
   context: string | null;
 }
 
-/** What is being written where the caret is. */
+/** The part of the selector at the caret. */
 export function completing(text: string, caret: number): Completing {
   const before = text.slice(0, caret);
   const brace = before.indexOf("{");

@@ -1,4 +1,4 @@
-/** The field for a selector, which offers metrics, labels and values as they are written. */
+/** The input for a selector, which suggests metrics, labels and values. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api } from "./api";
@@ -99,7 +99,7 @@ export function SelectorField({ value, onChange, problem }: Props) {
   );
 }
 
-/** The text with an offer in it, and where the caret goes. */
+/** The text with a suggestion inserted, and the new caret position. */
 function completed(draft: string, caret: number, asked: Completing, offer: string): { text: string; caret: number } {
   const before = draft.slice(0, asked.from);
   const after = draft.slice(caret);
@@ -117,7 +117,7 @@ function useOffers(asked: Completing | null): Offer[] {
   useEffect(() => {
     if (asked === null || key === known.key) return;
     const aborter = new AbortController();
-    // An unfinished selector is no selector; then nothing is offered.
+    // An unfinished selector is invalid; then nothing is suggested.
     find(asked, aborter.signal).then((offers) => setKnown({ key, offers }), () => undefined);
     return () => aborter.abort();
   }, [key]);

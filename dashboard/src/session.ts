@@ -1,9 +1,9 @@
-/** Who is signed in, and how one can be. */
+/** The current user, and the available ways to sign in. */
 
 import { useEffect, useState } from "preact/hooks";
 import { api, Problem, type Session, whenRefused } from "./api";
 
-/** Null until the server has told; why it does not is `problem`. */
+/** Null until the server has responded; `problem` has the reason if it does not. */
 export interface Known {
   session: Session | null;
   problem: string | null;
@@ -29,12 +29,12 @@ export async function signInWithPassword(password: string): Promise<void> {
   tell(await api.signIn({ password }));
 }
 
-/** The key is sent this once, and kept nowhere. */
+/** The key is sent once and stored nowhere. */
 export async function signInWithKey(key: string): Promise<void> {
   try {
     tell(await api.signIn({}, key));
   } catch (error) {
-    // What the server says of a wrong key is for programs: which header to send it in.
+    // The server's message about a wrong key is for programs: which header to use.
     if (error instanceof Problem && error.status === 401) throw new Error("This key is wrong, was revoked, or has expired.");
     throw error;
   }
@@ -45,7 +45,7 @@ export async function signOut(): Promise<void> {
   await askWhoIAm();
 }
 
-/** What a WebSocket offers: the protocol, and a ticket where one is needed. */
+/** The subprotocols that a WebSocket offers: the protocol, and a ticket if one is needed. */
 export async function subprotocols(): Promise<string[]> {
   if (known.session?.authentication !== "required") return ["infrawatch.v1"];
   return ["infrawatch.v1", `ticket.${(await api.ticket()).ticket}`];

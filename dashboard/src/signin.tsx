@@ -1,4 +1,4 @@
-/** What somebody sees whom the server does not know. */
+/** The sign-in form, for users without a session. */
 
 import { useState } from "preact/hooks";
 import type { Session } from "./api";
@@ -6,7 +6,7 @@ import { Notice } from "./parts";
 import { readRoute } from "./route";
 import { signInWithKey, signInWithPassword } from "./session";
 
-/** Why coming back from the identity provider ended here. */
+/** Why signing in at the identity provider failed. */
 const WENT_WRONG: Record<string, string> = {
   refused: "The identity provider did not let you in.",
   expired: "Signing in took too long, or began in another browser. Try again.",

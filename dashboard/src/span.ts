@@ -1,8 +1,8 @@
-/** The stretch of time on the screen, and the steps it is cut into. */
+/** The displayed time span, and its steps. */
 
 import { serverNow } from "./api";
 
-/** `endMs` null: up to now, and moving with it. */
+/** `endMs` null: until now, moving with the time. */
 export interface Span {
   lengthMs: number;
   endMs: number | null;
@@ -25,7 +25,7 @@ export const LENGTHS: readonly { text: string; name: string; ms: number }[] = [
 export const SHORTEST_MS = MINUTE;
 export const LONGEST_MS = 90 * DAY;
 
-/** About as many steps as a chart has room for. */
+/** About the number of steps that fit a chart. */
 const STEPS_WANTED = 200;
 
 const STEPS_MS = [
@@ -37,7 +37,7 @@ const STEPS_MS = [
 
 export const NOW_15M: Span = { lengthMs: 15 * MINUTE, endMs: null };
 
-/** What is shown before anybody chooses: less where there is less, so that it fills the chart. */
+/** The default span: shorter if there is less data, so that it fills the chart. */
 export function spanSince(firstMs: number): Span {
   const ageMs = serverNow() - firstMs;
   const lengthMs = [2 * MINUTE, 5 * MINUTE].find((length) => ageMs < length);
@@ -50,7 +50,7 @@ export function stepFor(lengthMs: number): number {
   return STEPS_MS.find((step) => step >= Math.max(wanted, lengthMs <= 2 * MINUTE ? 1_000 : 5_000)) ?? DAY;
 }
 
-/** First and last step of a span at this moment, as numbers of steps since the epoch. */
+/** The first and last step of a span now, as numbers of steps since the epoch. */
 export function cellsOf(span: Span, stepMs: number): { first: number; last: number } {
   const end = span.endMs ?? serverNow();
   return { first: Math.floor((end - span.lengthMs) / stepMs) + 1, last: Math.floor((end - 1) / stepMs) };
@@ -61,13 +61,13 @@ export function zoomed(startMs: number, endMs: number): Span {
   return moved({ lengthMs, endMs: (startMs + endMs + lengthMs) / 2 }, 0);
 }
 
-/** The same length, so many of its lengths later; what reaches now goes on with it. */
+/** Moves a span by multiples of its length; one that reaches now keeps moving with the time. */
 export function moved(span: Span, lengths: number): Span {
   const endMs = (span.endMs ?? serverNow()) + lengths * span.lengthMs;
   return { lengthMs: span.lengthMs, endMs: endMs >= serverNow() - 1_000 ? null : Math.round(endMs) };
 }
 
-/** Closer (factor < 1) or further away, around the middle; what ends now still does. */
+/** Zooms in (factor < 1) or out around the middle; a span that ends now still does. */
 export function scaled(span: Span, factor: number): Span {
   const lengthMs = Math.min(Math.max(span.lengthMs * factor, SHORTEST_MS), LONGEST_MS);
   if (span.endMs === null) return { lengthMs, endMs: null };
@@ -86,7 +86,7 @@ export function fromText(text: string | null, otherwise: Span = NOW_15M): Span {
   return { lengthMs: known, endMs: end && Number.isFinite(+end) ? +end : null };
 }
 
-/** A length of time as the API writes it: `90s`, `15m`, `2h`. */
+/** Formats a duration as in the API: `90s`, `15m`, `2h`. */
 export function durationText(ms: number): string {
   for (const [unit, size] of [["d", DAY], ["h", HOUR], ["m", MINUTE]] as const)
     if (ms % size === 0) return `${ms / size}${unit}`;
@@ -95,7 +95,7 @@ export function durationText(ms: number): string {
 
 const UNITS_MS: Record<string, number> = { ms: 1, s: 1000, m: MINUTE, h: HOUR, d: DAY, w: 7 * DAY, y: 365 * DAY };
 
-/** The other way; null when it is no duration. */
+/** Parses a duration; null if it is none. */
 export function parseDuration(text: string): number | null {
   const parts = [...text.trim().matchAll(/(\d+)(ms|s|m|h|d|w|y)/g)];
   if (!parts.length || parts.map((part) => part[0]).join("") !== text.trim()) return null;

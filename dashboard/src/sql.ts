@@ -1,4 +1,4 @@
-/** The question of the Explore view as SQL that answers the same, on the view people have. */
+/** The query of the Explore view as equivalent SQL on the view `samples`. */
 
 import type { Across, Fn } from "./aggregate";
 import type { Matcher } from "./selector";
@@ -51,7 +51,7 @@ export function toSql(asked: SqlQuestion): string {
 
 const PLAIN = "SELECT metric, labels, step, value FROM per_series ORDER BY series_id, step;";
 
-/** What counters gained; one that fell has started again from 0. The sample before the span counts. */
+/** The gains of counters, which restart from 0 when they fall; includes the sample before the span. */
 function gainsOf({ matchers, startMs, endMs }: SqlQuestion): string {
   return `gains AS (
   SELECT metric, labels, series_id, at, lag(at) OVER earlier AS since,
@@ -79,7 +79,7 @@ function where(matchers: readonly Matcher[]): string {
 
 function condition({ label, operator, value }: Matcher): string {
   const isMetric = label === "__name__";
-  // Containment is what the index on labels answers.
+  // Containment can use the index on labels.
   if (operator === "=" && !isMetric && value !== "") return `labels @> ${literal(JSON.stringify({ [label]: value }))}`;
   const column = isMetric ? "metric" : `coalesce(labels ->> ${literal(label)}, '')`;
   const compared = { "=": "=", "!=": "<>", "=~": "~", "!~": "!~" }[operator];

@@ -1,4 +1,4 @@
-/** Light or dark: what the system wants, until the viewer says otherwise. */
+/** Light or dark: the system's preference, until the viewer chooses. */
 
 export type Theme = "light" | "dark";
 
@@ -11,7 +11,7 @@ function chosen(): Theme | null {
     const said = localStorage.getItem(KEY);
     return said === "light" || said === "dark" ? said : null;
   } catch {
-    return null; // storage may be forbidden; then the choice lasts as long as the page
+    return null; // storage may be disabled; then the choice lasts as long as the page
   }
 }
 

@@ -1,15 +1,15 @@
-/** What a metric measures, from its metadata or its name, and how its values are written. */
+/** The unit of a metric, from its metadata or its name, and the format of its values. */
 
 import type { Metadata } from "./api";
 
 export type Unit = "bytes" | "bits" | "seconds" | "time" | "percent" | "ratio" | "celsius" | "rpm" | "none";
 
-/** Counters are shown as rates. A sender that does not say what it sends names counters `…_total`. */
+/** Counters are shown as rates; without metadata, they are recognised by `…_total`. */
 export function isCounter(metric: string, metadata: Metadata): boolean {
   const type = metadata[metric]?.type;
   if (type === "counter") return true;
   if (type && type !== "unknown") return /_(bucket|count|sum)$/.test(metric) && type !== "gauge";
-  // node_exporter cannot tell for these; nearly all of them count.
+  // node_exporter does not know the type of these; nearly all are counters.
   return /_total$|_bucket$|_count$|^node_(vmstat|netstat)_(?!Tcp_CurrEstab|Ip_Forwarding)/.test(metric);
 }
 
@@ -35,7 +35,7 @@ const LAST_DATE_S = 8.64e12;
 const BINARY = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 const DECIMAL = ["", "k", "M", "G", "T", "P"];
 
-/** A value with its unit; a rate is one per second. */
+/** Formats a value with its unit; rates are per second. */
 export function formatted(value: number | null | undefined, unit: Unit, isRate = false): string {
   if (value === null || value === undefined) return "–";
   if (!Number.isFinite(value)) return String(value);
@@ -46,7 +46,7 @@ export function formatted(value: number | null | undefined, unit: Unit, isRate =
     case "bits":
       return `${scaledTo(value, 1000, DECIMAL)}bit${per}`;
     case "seconds":
-      // Seconds per second: how much of the time something was done.
+      // Seconds per second: a share of the time.
       return isRate ? `${digits(value * 100)} %` : seconds(value);
     case "time":
       return isRate || Math.abs(value) > LAST_DATE_S ? `${digits(value)} s${per && "/s"}` : new Date(value * 1000).toLocaleString();
@@ -75,7 +75,7 @@ function seconds(value: number): string {
 }
 
 function scaledTo(value: number, base: number, names: readonly string[]): string {
-  let at = Math.abs(value) >= base ** names.length ? names.length : 0; // no name for so much
+  let at = Math.abs(value) >= base ** names.length ? names.length : 0; // too large for any prefix
   while (Math.abs(value) >= base && at < names.length - 1) {
     value /= base;
     at++;
@@ -84,7 +84,7 @@ function scaledTo(value: number, base: number, names: readonly string[]): string
   return name ? `${digits(value)} ${name}` : digits(value);
 }
 
-/** Three digits that say something. */
+/** Formats up to three significant digits. */
 export function digits(value: number): string {
   const size = Math.abs(value);
   if (size >= 1e6) return value.toExponential(2).replace(/\.?0+e\+?/, "e");
@@ -94,7 +94,7 @@ export function digits(value: number): string {
   return String(Number(value.toPrecision(2)));
 }
 
-/** How long ago, as people say it. */
+/** Formats how long ago something was. */
 export function ago(ms: number): string {
   const s = Math.max(0, Math.round(ms / 1000));
   if (s < 5) return "just now";
