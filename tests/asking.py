@@ -1,4 +1,4 @@
-"""Every question that the OpenAPI document allows, in a tenant's own words."""
+"""Every request that the OpenAPI document allows, with values of a given tenant."""
 
 from collections.abc import Container, Iterator
 from itertools import product
@@ -10,7 +10,7 @@ from protobuf_wire import labels, sample, snappy, write_request
 from infrawatch.model.timerange import now_us
 
 T_MS = now_us() // 1000 - 600_000
-"""All samples are of this moment, so no answer depends on when it is asked for."""
+"""The time of all samples, so that no response depends on the time of its request."""
 
 SECRET = "classified"
 
@@ -39,15 +39,15 @@ PARAMETERS: dict[str, list[str | None]] = {
     "q": ["SHOW DATABASES"],
     "since": ["-1h"],
 }
-"""What to ask for, of every parameter there is; None leaves it out."""
+"""The values to try of each parameter; None omits it."""
 
 LEFT_OUT = {
     *("code", "state", "iss"),
-    *("cursor", "precision", "wait_for", "last-event-id", "before"),
+    *("cursor", "precision", "wait_for", "last-event-id", "before", "timeout"),
     *("partial", "dry_run", "accept_partial", "extra_label"),
     *("db", "rp", "consistency", "org", "orgID", "bucket", "no_sync"),
 }
-"""Those that say nothing of whose data it is."""
+"""Parameters that do not select data, and are omitted."""
 
 NATIVE = """{"series":[
 {"metric":"shared","labels":{"host":"a"},"samples":[[TIME,VALUE]],"help":"MARK"},
@@ -98,7 +98,7 @@ class Question(NamedTuple):
     has_body: bool
 
     def to_request(self, mark: str, value: int) -> dict[str, Any]:
-        """The request of a tenant, given its mark, and its value of what all tenants have."""
+        """Return the arguments of a client's request, with the tenant's mark and value filled in."""
         headers, content = {"Accept": self.accept} | OWN_PAGE, b""
         if self.has_body:
             headers["Content-Type"], content = _body(self.template, mark, value)
@@ -112,7 +112,7 @@ class Question(NamedTuple):
 
 
 def questions(document: dict[str, Any]) -> Iterator[Question]:
-    """All of them; a KeyError names a parameter or a body that nobody has said how to ask."""
+    """Yield all requests; raises KeyError if a parameter or a body has no values here."""
     for template, operations in document["paths"].items():
         for method, operation in operations.items():
             asked = operation.get("parameters", ())

@@ -26,11 +26,11 @@ from infrawatch.embedded.valkey import valkey_running
 UNASKED = """
 import sys
 from infrawatch.app import create_app
-from infrawatch.server.serving import trace_if_asked
+from infrawatch.server.serving import trace_if_configured
 from infrawatch.settings import Settings
 
 settings = Settings(_env_file=None)
-trace_if_asked(create_app(settings), settings)
+trace_if_configured(create_app(settings), settings)
 print([name for name in sys.modules if name.startswith(
     ("infrawatch.tracing", "opentelemetry.exporter", "opentelemetry.instrumentation"))])
 """
