@@ -98,7 +98,7 @@ class Question(NamedTuple):
     has_body: bool
 
     def to_request(self, mark: str, value: int) -> dict[str, Any]:
-        """Return the arguments of a client's request, with the tenant's mark and value filled in."""
+        """Return the arguments of a client's request, for a tenant with this mark and value."""
         headers, content = {"Accept": self.accept} | OWN_PAGE, b""
         if self.has_body:
             headers["Content-Type"], content = _body(self.template, mark, value)
