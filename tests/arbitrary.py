@@ -1,4 +1,4 @@
-"""Samples that nobody would think of, for property tests of what stores them."""
+"""Arbitrary samples, for property tests of encoding and storage."""
 
 from itertools import accumulate
 

@@ -72,7 +72,7 @@ async def rest_of(process: Process) -> str:
 def infrawatch(
     *arguments: object, url: str | None = None, said: str | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; `said` is what it is told on its standard input."""
+    """Run a command to its end; `said` is its standard input."""
     return subprocess.run(
         [sys.executable, "-m", "infrawatch", *map(str, arguments)],
         capture_output=True,

@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def every_frame_is_as_described() -> Iterator[None]:
-    """Whoever receives a frame over a WebSocket, it is held against /asyncapi.json."""
+    """Validate every frame that is received over a WebSocket against /asyncapi.json."""
     receive = ClientConnection.recv
 
     async def receive_checked(connection: ClientConnection, decode: bool | None = None) -> Data:

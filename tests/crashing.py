@@ -184,7 +184,7 @@ def _to_series(host: str, batch: Samples) -> dict[str, object]:
 
 
 async def _succeeding(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Try until nobody says "later" any more: what was killed is about to come back."""
+    """Retry while the server is unavailable: what was killed is restarting."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             with suppress(httpx.TransportError, Unavailable):

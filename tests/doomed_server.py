@@ -17,7 +17,7 @@ COMMITS = int(os.environ["DOOMED_COMMITS"])
 
 
 class _Doomed(GroupWriter):
-    """What is told of commits stands between a commit and its answers."""
+    """Kills the process between a commit and its responses."""
 
     def __init__(self, *args: Any, on_committed: OnCommitted, **options: Any) -> None:
         def die_in_time(entry: Entry) -> None:

@@ -39,7 +39,7 @@ ENCODE: Mapping[str, Callable[[bytes], bytes]] = {
 
 
 class Format(NamedTuple):
-    """`make` writes a body whose one host has this name; `read` reads all there is in a body."""
+    """`make` returns a body with a host of this name; `read` returns all samples of a body."""
 
     name: str
     path: str

@@ -36,7 +36,7 @@ def a_key() -> RSAPrivateKey:
 
 @dataclass
 class Provider:
-    """`claims` are what it says of whoever signs in; `keys` those that it publishes."""
+    """`claims` are those of all who sign in; `keys` those that it publishes."""
 
     issuer: str = ""
     secret_file: Path | None = None

@@ -9,7 +9,7 @@ from infrawatch.model.labels import SeriesName
 
 
 class Learnt:
-    """Knows the keys of series that were told before and had good names."""
+    """Remembers the keys of stored series with valid names."""
 
     def __init__(self, decode: Callable[[bytes, Find], Decoded]) -> None:
         self._decode = decode

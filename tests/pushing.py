@@ -56,6 +56,6 @@ async def find_values(database: Database, metric: str) -> dict[int, float]:
 
 
 async def find_count(client: AsyncClient, name: str) -> float:
-    """What a server's own /metrics says of one metric, given with its labels if it has any."""
+    """The value of one of a server's own metrics; `name` includes its labels, if any."""
     lines = (await client.get("/metrics")).text.splitlines()
     return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")))

@@ -1,4 +1,4 @@
-"""A Redis cluster of real nodes, whose slots can be moved."""
+"""A Redis cluster of real nodes, with slots that can be moved."""
 
 import asyncio
 from asyncio.subprocess import DEVNULL, Process

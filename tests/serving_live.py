@@ -15,7 +15,7 @@ from infrawatch.settings import Settings
 async def live_server(
     database_url: str, *, redis_url: str | None = None, **settings: Any
 ) -> AsyncGenerator[str, None]:
-    """Run a server, on any free port unless told which; gives its base URL."""
+    """Run a server, by default on a free port; yields its base URL."""
     if redis_url is not None:
         settings["redis_url"] = SecretStr(redis_url)
     read = Settings(_env_file=None, database_url=SecretStr(database_url), **{"port": 0, **settings})

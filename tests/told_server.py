@@ -1,4 +1,4 @@
-"""A real HTTP server that records what it is sent and answers as it is told."""
+"""A real HTTP server that records requests and returns scripted responses."""
 
 import asyncio
 import gzip

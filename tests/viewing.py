@@ -1,4 +1,4 @@
-"""A viewer over a real WebSocket, whose every frame is held against /asyncapi.json."""
+"""A viewer over a real WebSocket; validates every frame against /asyncapi.json."""
 
 import asyncio
 import json
@@ -126,7 +126,7 @@ async def viewing(url: str, **options: Any) -> AsyncGenerator[Viewing, None]:
 
 
 async def metric(url: str, name: str) -> float:
-    """What a server says of itself in /metrics."""
+    """The value of one of a server's own metrics; `name` includes its labels, if any."""
     async with AsyncClient(base_url=url, verify=False) as client:
         lines = (await client.get("/metrics")).text.splitlines()
     [line] = [line for line in lines if line.startswith(f"{name} ")]

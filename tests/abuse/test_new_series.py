@@ -70,7 +70,7 @@ def refused_points(answer: Response) -> int:
 
 
 async def send(client: AsyncClient, path: str, content_type: str, body: bytes) -> Response:
-    """Send as a sender does: again when told so, as each time some more series are known."""
+    """Send with retries as senders do: each time, more of the series are stored."""
     while True:
         answer = await client.post(path, content=body, headers={"content-type": content_type})
         if answer.status_code != 503:

@@ -25,7 +25,7 @@ PATIENCE_MS = 30_000
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def guarded(shared_database_url: str) -> AsyncIterator[AsyncClient]:
-    """An agent with a key, of a server that lets nobody in without."""
+    """An agent with a key, of a server that requires one."""
     key = await a_key(shared_database_url, "write", "read")
     async with Database.open(shared_database_url, write_pool_size=1) as database:
         await set_password(database, PASSWORD, TESTS)

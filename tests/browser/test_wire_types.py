@@ -1,4 +1,4 @@
-"""The dashboard speaks of what the server says, not of what it once said."""
+"""The dashboard's types are those of the current OpenAPI document."""
 
 import re
 import shutil

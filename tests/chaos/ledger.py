@@ -96,7 +96,7 @@ class Ledger:
 
 
 async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Try until nobody says "later": a pool may still hold connections to what was killed."""
+    """Retry while the server is unavailable: its pool may still hold killed connections."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             with suppress(Unavailable):

@@ -36,7 +36,7 @@ kill = partial(_end, signal=SIGKILL)
 
 
 async def hold_still(world: World, rounds: int, *, seconds: float) -> Outcome:
-    """SIGSTOP: connections stand, and nobody answers on them."""
+    """SIGSTOP: connections stay open, without responses."""
     async with Server.running(world.url) as server:
         async with sending("still", server.url) as load:
             for _ in range(rounds):
@@ -67,7 +67,7 @@ def _postmaster(world: World) -> psutil.Process:
 
 @contextmanager
 def _stopped(world: World) -> Generator[None, None, None]:
-    """The postmaster first, so that it starts nobody whom we would miss."""
+    """Kill the postmaster first, so that it starts no further processes."""
     postmaster = _postmaster(world)
     postmaster.suspend()
     children = postmaster.children(recursive=True)

@@ -20,7 +20,7 @@ from infrawatch.store.database import Database
 
 
 class _Server(uvicorn.Server):
-    """Tells when it has started, so that nobody has to ask again and again."""
+    """Signals when it has started, so that no polling is needed."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""What docs/operating.md says of backups: each way, and what comes back."""
+"""Every way of docs/operating.md to back up and restore."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What browsers are told: nothing of ours is framed, sniffed, kept, or lent to another page."""
+"""Security headers: no framing, no sniffing, no caching, no access by other origins."""
 
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit

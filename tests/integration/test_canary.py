@@ -38,7 +38,7 @@ TOO_LONG = "x" * 5_000
 
 @dataclass
 class Watched:
-    """A server, and all that it ever said to anybody but the sender of a body."""
+    """A server, with its log and its responses, except those to senders of bodies."""
 
     url: str
     key: str
@@ -155,7 +155,7 @@ async def open_websocket(watched: Watched, key: str) -> None:
 
 
 async def fail(watched: Watched, proxy: DatabaseProxy, database_url: str) -> None:
-    """Take the database away in several ways, and break what nobody expects to be broken."""
+    """Interrupt the database in several ways, and break its schema."""
     known = FORMATS[0]
     headers = {"content-type": known.content_type, **watched.bearing()}
     query = "/v1/latest?match=up"

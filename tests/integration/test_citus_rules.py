@@ -1,4 +1,4 @@
-"""The schema keeps to what Citus asks for, as docs/scaling.md says: from the catalogue."""
+"""The schema fulfils the requirements of Citus (docs/scaling.md), checked in the catalogue."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A clock that is wrong for a while loses nobody anything, and stops nothing for ever."""
+"""A clock that is temporarily wrong loses no samples, and blocks nothing permanently."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta, tzinfo

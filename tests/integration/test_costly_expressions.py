@@ -1,4 +1,4 @@
-"""Regular expressions that would take minutes are refused, and hold up nobody."""
+"""Regular expressions that would take minutes are rejected, and delay no other request."""
 
 from typing import Any
 

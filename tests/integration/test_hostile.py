@@ -1,4 +1,4 @@
-"""What nobody should send: it is answered as documented, and costs hardly any memory."""
+"""Malicious requests are answered as documented, and need hardly any memory."""
 
 import asyncio
 import gzip

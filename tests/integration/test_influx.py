@@ -1,4 +1,4 @@
-"""Line protocol: what its senders are told, and what is in the database then."""
+"""Line protocol: the responses, and what is stored."""
 
 import gzip
 import zlib

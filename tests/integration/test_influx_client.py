@@ -30,7 +30,7 @@ def rows(count: int, first_us: int) -> list[Row]:
 
 
 async def open_when_it_hurt(proxy: DatabaseProxy, client: AsyncClient) -> None:
-    """Mend the road as soon as a sender was told to come back."""
+    """Restore the connection as soon as a sender was told to retry."""
     while 'route="/api/v2/write",status="503"' not in (await client.get("/metrics")).text:
         pass
     proxy.road = Road.OPEN

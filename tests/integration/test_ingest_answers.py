@@ -1,4 +1,4 @@
-"""POST /v1/samples: what a sender is told, whatever it sends."""
+"""POST /v1/samples: the responses to valid and invalid bodies."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""PostgreSQL away, hanging or dying: senders are told to come back, and nothing said is untrue."""
+"""PostgreSQL unreachable, hanging or dying: senders must retry, and no acknowledgement is false."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Last write wins, whoever took it: the database's clock decides, not the times of samples."""
+"""The last write wins on all servers: by the database's clock, not by the times of samples."""
 
 import asyncio
 from collections.abc import AsyncIterator

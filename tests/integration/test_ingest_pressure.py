@@ -1,4 +1,4 @@
-"""More than the database can take, senders that leave, a server that stops: nobody is surprised."""
+"""Overload of the database, disconnecting senders, and a server that shuts down."""
 
 import asyncio
 import json
@@ -191,7 +191,7 @@ async def test_a_server_that_cannot_write_at_all_says_so_and_leaves(database_url
 
 
 async def until_refused(url: str) -> None:
-    """Wait until nobody listens any more."""
+    """Wait until the server has stopped listening."""
     address = urlsplit(url)
     deadline = monotonic() + 10
     with suppress(ConnectionError):

@@ -1,4 +1,4 @@
-"""API keys: who is let in, in every form that senders have, and how the others are told."""
+"""API keys: who is admitted, in every form of credentials, and how others are rejected."""
 
 import base64
 from collections.abc import AsyncIterator, Callable

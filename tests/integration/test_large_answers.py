@@ -24,7 +24,7 @@ START = 1_790_000_000
 HOSTS = 50
 SPAN = {"start": str(START), "end": str(START + 10)}
 RANGE = "/v1/range?" + urlencode({"match": "up", "step": "1ms", "fn": "last", **SPAN})
-"""10,000 steps of each series: ten megabytes, more than a connection holds that nobody reads."""
+"""10,000 steps of each series: ten megabytes, more than the buffers of a connection."""
 
 PROMQL = "/api/v1/query_range?" + urlencode({"query": "up", "step": "0.001", **SPAN})
 WITHIN_S = 60
@@ -97,7 +97,7 @@ async def test_a_client_that_reads_too_slowly_is_disconnected_while_others_are_s
 async def test_long_lists_are_sent_in_pieces_and_short_ones_at_once(
     client: AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch, path: str, listed: str
 ) -> None:
-    """A stream has no length that could be told before; its pieces are made off the event loop."""
+    """A streamed response has no Content-Length, and is encoded outside the event loop."""
     await store_series(database)
     short = await client.get(path)
     monkeypatch.setattr(streaming, "_AT_ONCE", HOSTS - 1)

@@ -1,4 +1,4 @@
-"""Connections that write: the last one is kept at hand, and nobody waits because of that."""
+"""Writing connections: the last one is kept for the next write, without making others wait."""
 
 import pytest
 from sqlalchemy import text

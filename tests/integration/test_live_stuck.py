@@ -1,4 +1,4 @@
-"""A viewer that does not read is cut off, and nobody else notices."""
+"""A viewer that does not read is disconnected, and no other is affected."""
 
 import gc
 import json
@@ -36,7 +36,7 @@ def waiting_samples() -> int:
 
 
 def deaf_socket(url: str) -> socket.socket:
-    """A connection with so little room that whoever sends notices soon that nobody reads."""
+    """A connection with small buffers, so that the server soon notices a stuck reader."""
     parts = urlsplit(url)
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -266,7 +266,7 @@ async def _merge(url: str) -> None:
 
 
 def _content(url: str) -> dict[str, list[str]]:
-    """The rows of every table and view, but for what a merge writes anew."""
+    """The rows of every table and view, except those that a merge rewrites."""
     tables = execute(url, TABLES).split()
     kept = [name for name in tables if not name.startswith(REWRITTEN)]
     return {name: _rows(url, name) for name in (*kept, *VIEWS)}

@@ -1,4 +1,4 @@
-"""A provider that answers nonsense, much of it, or slowly, is away: nobody else notices."""
+"""A provider with invalid, huge or slow responses is unavailable, and affects nothing else."""
 
 import asyncio
 import json

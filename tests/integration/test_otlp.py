@@ -1,4 +1,4 @@
-"""POST /v1/metrics: what an OpenTelemetry sender is told, and what is stored."""
+"""POST /v1/metrics: the responses to OpenTelemetry senders, and what is stored."""
 
 import asyncio
 import gzip

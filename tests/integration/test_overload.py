@@ -1,4 +1,4 @@
-"""More than can be taken: some is, the rest is told to come back, and nothing piles up."""
+"""Overload: some requests succeed, the others must retry, and no queue grows."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""Query parameters that nobody knows: refused on our own routes, else passed over."""
+"""Unknown query parameters: rejected by our own routes, ignored by compatible ones."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The OpenAPI document says of reads what they answer."""
+"""The OpenAPI document describes the responses of queries."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Nothing of another tenant is visible, whatever is asked."""
+"""No query shows data of another tenant."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""The README's examples work when pasted, and what it says of this checkout is true."""
+"""The README's examples work when pasted, and its statements about the checkout are true."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Whatever is asked of whatever is there: an answer or a refusal, and never an error of ours."""
+"""Arbitrary queries of arbitrary data are answered or rejected, without a server error."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""POST /api/v1/write: what Prometheus and vmagent are told, and what is stored."""
+"""POST /api/v1/write: the responses to Prometheus and vmagent, and what is stored."""
 
 from datetime import timedelta
 

@@ -54,7 +54,7 @@ selectors = st.lists(matchers, max_size=4).map(lambda found: Selector(tuple(sort
 
 
 def means(matcher: Matcher, labels: Mapping[str, str]) -> bool:
-    """What Prometheus' documentation says of matchers, as straightforward Python."""
+    """Prometheus' documented matchers, as straightforward Python."""
     value = labels.get(matcher.label, "")
     is_positive = matcher.operator in (Operator.EQUAL, Operator.MATCHES)
     if matcher.operator in (Operator.EQUAL, Operator.NOT_EQUAL):

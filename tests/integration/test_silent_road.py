@@ -27,7 +27,7 @@ READERS = 8
 """As many as the pool has connections."""
 
 NEVER = timedelta(minutes=5)
-"""A deadline that nobody lives to see."""
+"""A deadline that is never reached."""
 
 END_ALL = """
 SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity

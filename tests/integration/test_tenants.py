@@ -22,7 +22,7 @@ from infrawatch.access.principal import SCOPES
 HARMLESS = "alpha"
 
 VOLATILE = {"request_id", "cursor", "ticket", "last_used_at", "live"}
-"""What is new with every answer, and tells of nobody's data."""
+"""Headers and fields that differ in every response, regardless of data."""
 
 NEVER_WELL = {
     "/v1/session/oidc",

@@ -133,7 +133,7 @@ def test_the_limit_stays_within_its_bounds(answers: list[tuple[int, float]]) -> 
 
 
 async def ask(in_flight: InFlight, app: object, pieces: list[bytes]) -> list[Message]:
-    """Send a request of so many pieces; gives what was answered."""
+    """Send a request of these pieces; returns the messages of the response."""
     bodies = iter(pieces)
     answered: list[Message] = []
 

@@ -36,7 +36,7 @@ few_series = st.dictionaries(
 
 
 def columns_of(series: Series) -> Columns:
-    """Sorted, and read-only: nobody may change what it was given."""
+    """Return sorted columns, read-only because inputs must not be changed."""
     samples = [
         (series_id, time, value)
         for series_id, of_series in sorted(series.items())

@@ -1,4 +1,4 @@
-"""The client, against a server that answers as it is told."""
+"""The client, against a server with scripted responses."""
 
 import asyncio
 from collections.abc import AsyncGenerator

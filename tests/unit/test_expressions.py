@@ -12,7 +12,7 @@ ADDRESSES = "|".join(rf"10\.0\.{n // 250}\.{n % 250}:9100" for n in range(400))
 
 
 class Clock:
-    """Processor time that goes on by so much whenever it is asked for."""
+    """A processor clock that advances by `by_s` at every reading."""
 
     def __init__(self, by_s: float) -> None:
         self.now_s, self._by_s = 0.0, by_s

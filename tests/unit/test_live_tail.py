@@ -1,4 +1,4 @@
-"""The tail without viewers: it asks nobody anything and keeps nothing."""
+"""The tail without viewers queries nothing and keeps nothing."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -30,7 +30,7 @@ ENTRY = Entry(1, 1, 1, Columns(np.array([1]), np.array([1]), np.array([1.0])))
 
 
 class Away(Database):
-    """It counts how often it is asked, and never answers."""
+    """Counts connections, and has none."""
 
     def __init__(self) -> None:
         engine = create_engine("postgresql://nowhere")

@@ -13,7 +13,7 @@ from infrawatch.model.labels import SeriesName
 
 
 def decoded(keys: Sequence[str], asked: list[int], samples: int = 2) -> Decoded:
-    """A batch of so many samples a series, which notes what it is asked for."""
+    """A batch with that many samples per series, which records the requested names."""
 
     def name_of(number: int) -> SeriesName | list[Verdict]:
         asked.append(number)

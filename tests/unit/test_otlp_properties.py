@@ -1,4 +1,4 @@
-"""OTLP requests nobody would write: each means what protobuf says it means, or is refused."""
+"""Arbitrary OTLP requests are read as protobuf defines, or rejected."""
 
 import json
 import struct

@@ -53,7 +53,7 @@ def said(name: str, *, stage: int | None = None) -> list[str]:
 
 
 def is_left_out(path: str) -> bool:
-    """What .dockerignore says of a path: the last pattern that fits it or a parent of it wins."""
+    """Whether .dockerignore excludes a path: the last pattern for it or a parent wins."""
     parts = [path, *map(str, PurePosixPath(path).parents)]
     left_out = False
     for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""Bodies whose pieces begin as those of one before: read so, and never otherwise than without."""
+"""Bodies that share prefixes with an earlier one give the same result as without sharing."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple

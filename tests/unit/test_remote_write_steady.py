@@ -96,7 +96,7 @@ def is_by_layout(batch: Batch) -> bool:
 
 
 def without_metadata(batch: Batch) -> Told:
-    """What was stored before is not told again."""
+    """Series that were stored before are not reported again."""
     return told(batch.decoded)._replace(metadata={})
 
 

@@ -1,4 +1,4 @@
-"""Whoever tries many keys waits; nobody else does, and memory is bounded."""
+"""Clients that try many keys must wait, others need not, and memory is bounded."""
 
 from infrawatch.access.keys.wrong_keys import AT_ONCE, MAX_SITES, ONE_MORE_S, WrongKeys
 from infrawatch.access.limits.rates import Rates
@@ -14,7 +14,7 @@ class Clock:
 
 
 async def tries(wrong_keys: WrongKeys, address: str, times: int = 100) -> int:
-    """How many of so many wrong keys at once are looked at."""
+    """How many of several concurrent wrong keys are checked."""
     return [await wrong_keys.add(site_of(address)) for _ in range(times)].count(None)
 
 
