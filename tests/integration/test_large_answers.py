@@ -3,7 +3,9 @@
 import asyncio
 import inspect
 from collections.abc import Iterator
+from datetime import timedelta
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import pytest
 from dawdling import connection
@@ -13,8 +15,13 @@ from pushing import find_count, push, series
 from serving_process import serving_process
 from stored import named, store
 
-from infrawatch.query import encoding, streaming
+from infrawatch.access.principal import DEFAULT_TENANT_ID
+from infrawatch.model.selector import parse_selector
+from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange
+from infrawatch.query import encoding, plan, streaming
 from infrawatch.query.grouping import Ranges
+from infrawatch.query.limits import QueryContext, ReadLimits
+from infrawatch.query.plan import Reader
 from infrawatch.query.promql import router as promql
 from infrawatch.query.streaming import Pieces
 from infrawatch.store.database import Database
@@ -107,3 +114,37 @@ async def test_long_lists_are_sent_in_pieces_and_short_ones_at_once(
     assert "content-length" not in long.headers
     assert long.json() == short.json()
     assert len(long.json()[listed]) == HOSTS
+
+
+async def test_few_queries_hold_many_samples_at_once_and_those_with_few_do_not_wait(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "_MUCH_SAMPLES", 1)
+    await store_series(database)
+    await store(database, {named("one"): [(START * SECOND, 1.0)]})
+    reader = Reader(database, uuid4(), ReadLimits(1_000, 1_000, timedelta(seconds=WITHIN_S)))
+    span = TimeRange(0, FAR_FUTURE_US)
+    inside, most, may_leave = 0, 0, asyncio.Event()
+
+    async def hold(*queries: str) -> int:
+        nonlocal inside, most
+        selectors = [parse_selector(query) for query in queries]
+        context = QueryContext(DEFAULT_TENANT_ID)
+        async with reader.find(context, dict.fromkeys(selectors, span)) as found:
+            inside += 1
+            most = max(most, inside)
+            await may_leave.wait()
+            inside -= 1
+        return sum(len(one.columns) for one in found.values())
+
+    async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
+        held = [tasks.create_task(hold("up", 'up{host!="h0"}')) for _ in range(4)]
+        while inside < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        few = tasks.create_task(hold("one"))
+        while inside < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        may_leave.set()
+
+    assert [task.result() for task in held] == [2 * HOSTS - 1] * 4
+    assert (few.result(), most) == (1, 3)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import chain, repeat
 from typing import TypeVar
@@ -36,6 +36,9 @@ _LARGE_AT_ONCE = 2
 """Large answers computed off the event loop at a time: two keep two processors busy, and samples
 take thirty times as much memory while they are unpacked and sorted."""
 
+_MUCH_SAMPLES = 1_000_000
+"""A query that holds more than these 24 MB of samples is one of _LARGE_AT_ONCE to do so."""
+
 _PAUSES_S = (0.02, 0.04, 0.08, 0.16, 0.32)
 """Pauses between checks of `wait_for`; an acknowledged write is visible after the first at most."""
 
@@ -51,6 +54,7 @@ class Reader:
         self._epoch = epoch
         self._limits = limits
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._holding_much = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._catalog = SeriesCatalog()
 
     async def series(
@@ -122,25 +126,35 @@ class Reader:
         stored = await self._compute(len(stored), stored.settled)
         return SampleStream({one.id: one for one in series}, stored.blocks(), len(stored))
 
+    @asynccontextmanager
     async def find(
         self, context: QueryContext, spans: Mapping[Selector, TimeRange]
-    ) -> Mapping[Selector, SelectedSamples]:
-        """Every sample of several selectors, each within its own span, from one snapshot.
+    ) -> AsyncGenerator[Mapping[Selector, SelectedSamples], None]:
+        """Read every sample of several selectors, each within its own span, from one snapshot.
+
+        They stay in memory during the block, so other queries that need much wait for its end.
 
         Raises:
             QueryTooBroad: more series or samples than one query may read.
+            DeadlineExceeded: reading took too long, or other queries left no room.
         """
         found: dict[Selector, SelectedSamples] = {}
-        total, most = 0, self.limits_of(context).samples
-        async with self._snapshot(context) as snapshot:
-            for selector, span in spans.items():
-                series = await self._select(context, snapshot, selector)
-                stored = await snapshot.samples.fetch([one.id for one in series], span)
-                columns = await self._compute(len(stored), stored.samples)
-                check_total(total := total + len(columns), most)
-                deltas = await _find_deltas(snapshot, series)
-                found[selector] = SelectedSamples({one.id: one for one in series}, columns, deltas)
-        return found
+        total, is_much, limits = 0, False, self.limits_of(context)
+        async with AsyncExitStack() as room:
+            async with self._snapshot(context) as snapshot:
+                for selector, span in spans.items():
+                    series = await self._select(context, snapshot, selector)
+                    stored = await snapshot.samples.fetch([one.id for one in series], span)
+                    if not is_much and total + len(stored) > _MUCH_SAMPLES:
+                        is_much = True
+                        await room.enter_async_context(_entered(self._holding_much, limits))
+                    columns = await self._compute(len(stored), stored.samples)
+                    check_total(total := total + len(columns), limits.samples)
+                    deltas = await _find_deltas(snapshot, series)
+                    found[selector] = SelectedSamples(
+                        {one.id: one for one in series}, columns, deltas
+                    )
+            yield found
 
     def limits_of(self, context: QueryContext) -> ReadLimits:
         """The limits of one query in this context, with the time that is left to it."""
@@ -197,16 +211,8 @@ class Reader:
         """
         if numbers <= _OFF_LOOP_SAMPLES:
             return await asyncio.to_thread(work)
-        limits = limits or self._limits
-        try:
-            async with asyncio.timeout(limits.deadline.total_seconds()):
-                await self._large.acquire()
-        except TimeoutError:
-            raise _too_late("other large queries are not answered", limits) from None
-        try:
+        async with _entered(self._large, limits or self._limits):
             return await asyncio.to_thread(work)
-        finally:
-            self._large.release()
 
     async def _select(
         self, context: QueryContext, snapshot: Snapshot, selector: Selector
@@ -249,6 +255,24 @@ class Reader:
         except TimeoutError:
             what = "there is no answer" if awaited is None else "the write of wait_for is not here"
             raise _too_late(what, limits) from None
+
+
+@asynccontextmanager
+async def _entered(few: asyncio.Semaphore, limits: ReadLimits) -> AsyncGenerator[None, None]:
+    """Run the block as one of a few.
+
+    Raises:
+        DeadlineExceeded: the others left no room until the deadline.
+    """
+    try:
+        async with asyncio.timeout(limits.deadline.total_seconds()):
+            await few.acquire()
+    except TimeoutError:
+        raise _too_late("other large queries are not answered", limits) from None
+    try:
+        yield
+    finally:
+        few.release()
 
 
 def _too_late(what: str, limits: ReadLimits) -> DeadlineExceeded:

@@ -36,13 +36,15 @@ async def run_query(
     ):
         raise InvalidQuery("over a range, a query must be a number or an instant vector")
     needs = find_needs(expression, times)
-    found = await reader.find(context, {selector: need.span for selector, need in needs.items()})
-    values = max(
-        (len(found[selector].series) * need.moments for selector, need in needs.items()), default=0
-    )
-    limits = reader.limits_of(context)
-    evaluate = partial(_evaluated, expression, found, times, limits, is_range=is_range)
-    return await reader.in_thread(values, evaluate, limits)
+    spans = {selector: need.span for selector, need in needs.items()}
+    async with reader.find(context, spans) as found:
+        values = max(
+            (len(found[selector].series) * need.moments for selector, need in needs.items()),
+            default=0,
+        )
+        limits = reader.limits_of(context)
+        evaluate = partial(_evaluated, expression, found, times, limits, is_range=is_range)
+        return await reader.in_thread(values, evaluate, limits)
 
 
 def _evaluated(
