@@ -142,6 +142,7 @@ async def test_by_default_no_page_may_ask(shared_client: AsyncClient) -> None:
         ("http://evil.example.com/{host}", False),
         ("http://{host}@evil.example.com", False),
         ("file://", False),
+        ("http://[::1", False),
     ],
 )
 async def test_a_page_of_another_origin_opens_no_websocket(

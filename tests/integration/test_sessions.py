@@ -138,6 +138,7 @@ async def test_only_a_digest_is_stored(visitor: AsyncClient, shared_database_url
         ({"Origin": "http://{host}@evil.example.com"}, 403),
         ({"Origin": "https://{host}"}, 403),
         ({"Origin": "https://evil.example.com", **OWN_PAGE}, 403),
+        ({"Origin": "http://[::1"}, 403),
         ({"Origin": None}, 403),
         ({"Origin": None, "Referer": "http://{host}/"}, 403),
         ({"Origin": None, **OWN_PAGE}, 201),

@@ -1,10 +1,11 @@
 """The session cookie, and protection of it against cross-site requests."""
 
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
+
+from infrawatch.access.requests.origins import parse_origin
 
 NAME = "infrawatch_session"
 
@@ -58,8 +59,7 @@ def is_from_own_page(connection: HTTPConnection) -> bool:
     if origin is None:
         return OWN_HEADER in connection.headers
     here = (connection.url.scheme, connection.headers.get("host", "").lower())
-    there = urlsplit(origin)
-    return (there.scheme, there.netloc.lower()) == here
+    return parse_origin(origin) == here
 
 
 def _name(connection: HTTPConnection, name: str) -> str:

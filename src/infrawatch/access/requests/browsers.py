@@ -1,7 +1,6 @@
 """Browser security: response headers, CORS, and which pages may open a WebSocket."""
 
 from collections.abc import Collection, Sequence
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -10,6 +9,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infrawatch.access.requests.loopback import LoopbackOnly
+from infrawatch.access.requests.origins import parse_origin
 from infrawatch.access.requests.refusals import Refusals
 from infrawatch.errors import Forbidden
 from infrawatch.problems import to_response
@@ -112,4 +112,5 @@ class KnownPages:
         origin = headers.get("origin")
         if origin is None or origin in self._origins or "*" in self._origins:
             return True
-        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower() != ""
+        _, host = parse_origin(origin)
+        return host == headers.get("host", "").lower() != ""
