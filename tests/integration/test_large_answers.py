@@ -117,12 +117,13 @@ async def test_long_lists_are_sent_in_pieces_and_short_ones_at_once(
 
 
 async def test_few_queries_hold_many_samples_at_once_and_those_with_few_do_not_wait(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Not even for the one connection that there is: those that hold or wait have none."""
     monkeypatch.setattr(plan, "_MUCH_SAMPLES", 1)
     await store_series(database)
     await store(database, {named("one"): [(START * SECOND, 1.0)]})
-    reader = Reader(database, uuid4(), ReadLimits(1_000, 1_000, timedelta(seconds=WITHIN_S)))
+    limits = ReadLimits(1_000, 1_000, timedelta(seconds=WITHIN_S))
     span = TimeRange(0, FAR_FUTURE_US)
     inside, most, may_leave = 0, 0, asyncio.Event()
 
@@ -137,7 +138,12 @@ async def test_few_queries_hold_many_samples_at_once_and_those_with_few_do_not_w
             inside -= 1
         return sum(len(one.columns) for one in found.values())
 
-    async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
+    async with (
+        asyncio.timeout(WITHIN_S),
+        Database.open(database_url, read_pool_size=1) as one_connection,
+        asyncio.TaskGroup() as tasks,
+    ):
+        reader = Reader(one_connection, uuid4(), limits)
         held = [tasks.create_task(hold("up", 'up{host!="h0"}')) for _ in range(4)]
         while inside < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

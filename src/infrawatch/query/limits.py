@@ -1,10 +1,14 @@
 """What a query is run for, and the limits on what it may read."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from time import monotonic
 
 from infrawatch.access.limits.limiter import UNLIMITED, Budget
+from infrawatch.errors import DeadlineExceeded
 from infrawatch.model.cursor import Cursor
 
 
@@ -53,3 +57,26 @@ class ReadLimits:
         if self.timeout is not None:
             return f"the query's timeout ({self.timeout.total_seconds():g} s)"
         return f"INFRAWATCH_READ_DEADLINE ({self.deadline.total_seconds():g} s)"
+
+
+@asynccontextmanager
+async def one_of_few(few: asyncio.Semaphore, limits: ReadLimits) -> AsyncGenerator[None, None]:
+    """Run the block as one of a few.
+
+    Raises:
+        DeadlineExceeded: the others left no room until the deadline.
+    """
+    try:
+        async with asyncio.timeout(limits.deadline.total_seconds()):
+            await few.acquire()
+    except TimeoutError:
+        raise too_late("other large queries are not answered", limits) from None
+    try:
+        yield
+    finally:
+        few.release()
+
+
+def too_late(what: str, limits: ReadLimits) -> DeadlineExceeded:
+    """The error of a query that missed its deadline; `what` says what did not happen in time."""
+    return DeadlineExceeded(f"{what} within {limits.deadline_name}: ask for less, or try again")

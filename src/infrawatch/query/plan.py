@@ -9,13 +9,13 @@ from itertools import chain, repeat
 from typing import TypeVar
 from uuid import UUID
 
-from infrawatch.errors import DeadlineExceeded, InvalidCursor, QueryTooBroad
+from infrawatch.errors import InvalidCursor, QueryTooBroad
 from infrawatch.model.samples import is_stale
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange
 from infrawatch.query.aggregate import lookback_us
 from infrawatch.query.grouping import Ranges
-from infrawatch.query.limits import QueryContext, ReadLimits
+from infrawatch.query.limits import QueryContext, ReadLimits, one_of_few, too_late
 from infrawatch.query.ranges import RangeQuery, from_buckets, from_stored
 from infrawatch.query.results import SampleStream, SelectedSamples, SeriesExtent
 from infrawatch.query.rolled import find_resolution, is_rolled_up
@@ -138,23 +138,41 @@ class Reader:
             QueryTooBroad: more series or samples than one query may read.
             DeadlineExceeded: reading took too long, or other queries left no room.
         """
-        found: dict[Selector, SelectedSamples] = {}
-        total, is_much, limits = 0, False, self.limits_of(context)
         async with AsyncExitStack() as room:
-            async with self._snapshot(context) as snapshot:
-                for selector, span in spans.items():
-                    series = await self._select(context, snapshot, selector)
-                    stored = await snapshot.samples.fetch([one.id for one in series], span)
-                    if not is_much and total + len(stored) > _MUCH_SAMPLES:
-                        is_much = True
-                        await room.enter_async_context(_entered(self._holding_much, limits))
-                    columns = await self._compute(len(stored), stored.samples)
-                    check_total(total := total + len(columns), limits.samples)
-                    deltas = await _find_deltas(snapshot, series)
-                    found[selector] = SelectedSamples(
-                        {one.id: one for one in series}, columns, deltas
-                    )
+            found = await self._find(context, spans, room)
+            if found is None:
+                limits = self.limits_of(context)
+                await room.enter_async_context(one_of_few(self._holding_much, limits))
+                found = await self._find(context, spans, None)
+                assert found is not None
             yield found
+
+    async def _find(
+        self,
+        context: QueryContext,
+        spans: Mapping[Selector, TimeRange],
+        room: AsyncExitStack | None,
+    ) -> Mapping[Selector, SelectedSamples] | None:
+        """Read it all, as `find` does; None if it takes more room than the others leave.
+
+        It is then read again later, because waiting in the snapshot would keep its connection.
+        """
+        found: dict[Selector, SelectedSamples] = {}
+        total, limits = 0, self.limits_of(context)
+        async with self._snapshot(context) as snapshot:
+            for selector, span in spans.items():
+                series = await self._select(context, snapshot, selector)
+                stored = await snapshot.samples.fetch([one.id for one in series], span)
+                if room is not None and total + len(stored) > _MUCH_SAMPLES:
+                    if self._holding_much.locked():
+                        return None
+                    await room.enter_async_context(one_of_few(self._holding_much, limits))
+                    room = None
+                columns = await self._compute(len(stored), stored.samples)
+                check_total(total := total + len(columns), limits.samples)
+                deltas = await _find_deltas(snapshot, series)
+                found[selector] = SelectedSamples({one.id: one for one in series}, columns, deltas)
+        return found
 
     def limits_of(self, context: QueryContext) -> ReadLimits:
         """The limits of one query in this context, with the time that is left to it."""
@@ -211,7 +229,7 @@ class Reader:
         """
         if numbers <= _OFF_LOOP_SAMPLES:
             return await asyncio.to_thread(work)
-        async with _entered(self._large, limits or self._limits):
+        async with one_of_few(self._large, limits or self._limits):
             return await asyncio.to_thread(work)
 
     async def _select(
@@ -254,29 +272,7 @@ class Reader:
                     await asyncio.sleep(pause_s)
         except TimeoutError:
             what = "there is no answer" if awaited is None else "the write of wait_for is not here"
-            raise _too_late(what, limits) from None
-
-
-@asynccontextmanager
-async def _entered(few: asyncio.Semaphore, limits: ReadLimits) -> AsyncGenerator[None, None]:
-    """Run the block as one of a few.
-
-    Raises:
-        DeadlineExceeded: the others left no room until the deadline.
-    """
-    try:
-        async with asyncio.timeout(limits.deadline.total_seconds()):
-            await few.acquire()
-    except TimeoutError:
-        raise _too_late("other large queries are not answered", limits) from None
-    try:
-        yield
-    finally:
-        few.release()
-
-
-def _too_late(what: str, limits: ReadLimits) -> DeadlineExceeded:
-    return DeadlineExceeded(f"{what} within {limits.deadline_name}: ask for less, or try again")
+            raise too_late(what, limits) from None
 
 
 async def _read_buckets(
