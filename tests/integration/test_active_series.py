@@ -29,7 +29,8 @@ from infrawatch.ingest.series import naming
 from infrawatch.ingest.series import quota as series_quota
 from infrawatch.store.accounts.limits import Limits
 
-LIMIT = 1_000
+LIMIT = 300
+LONGEST = timedelta(seconds=30)
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +116,9 @@ async def test_two_servers_flooded_at_once_store_exactly_the_limit(
     async with AsyncExitStack() as redis, AsyncExitStack() as stack:
         url = await redis.enter_async_context(valkey_running(temporary_root / "flood"))
         servers = [
-            await stack.enter_async_context(limited(database_url, key, limits, redis_url=url))
+            await stack.enter_async_context(
+                limited(database_url, key, limits, redis_url=url, write_deadline=LONGEST)
+            )
             for _ in range(2)
         ]
 
@@ -136,8 +139,8 @@ async def test_two_servers_flooded_at_once_store_exactly_the_limit(
 async def flood(servers: Sequence[AsyncClient], label: str) -> Sequence[Response]:
     """Push three times the limit of new series through all servers at the same time."""
     pushes = (
-        push(servers[number % len(servers)], *distinct(label, start, start + 300), partial="1")
-        for number, start in enumerate(range(0, 3 * LIMIT, 300))
+        push(servers[number % len(servers)], *distinct(label, start, start + 100), partial="1")
+        for number, start in enumerate(range(0, 3 * LIMIT, 100))
     )
     return await asyncio.gather(*pushes)
 
