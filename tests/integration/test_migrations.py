@@ -222,7 +222,7 @@ async def _alembic(configuration: Path, url: str) -> int | None:
 
 
 async def _until_it_builds(database: Database) -> None:
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(100):
         while True:
             async with database.reading() as connection:
                 if (await connection.execute(BUILDS)).scalar_one():
