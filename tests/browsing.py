@@ -55,7 +55,10 @@ async def page_of(
     await visitor.add_init_script(_REPORT_VIOLATIONS)
     page = await visitor.new_page()
     complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type == "error" else None,
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("websocket", lambda live: _check_frames(live, complaints))
     yield page

@@ -17,11 +17,11 @@ READY_WITHIN_S = 60
 @dataclass(frozen=True, slots=True)
 class Up:
     process: Process
-    said: str
+    output: str
 
     @property
     def url(self) -> str:
-        match = re.search(r"API +(http://\S+)", self.said)
+        match = re.search(r"API +(http://\S+)", self.output)
         assert match is not None
         return match[1]
 
@@ -46,8 +46,8 @@ async def started(
     )
     try:
         async with asyncio.timeout(READY_WITHIN_S):
-            said = await _read_until(process, re.compile(ready))
-        yield Up(process, said)
+            output = await _read_until(process, re.compile(ready))
+        yield Up(process, output)
     finally:
         if process.returncode is None:
             process.terminate()
@@ -56,12 +56,12 @@ async def started(
 
 async def _read_until(process: Process, ready: re.Pattern[str]) -> str:
     assert process.stdout is not None
-    said = ""
-    while not ready.search(said):
+    output = ""
+    while not ready.search(output):
         line = await process.stdout.readline()
-        assert line, f"it ended, having said:\n{said}"
-        said += line.decode()
-    return said
+        assert line, f"the command ended with this output:\n{output}"
+        output += line.decode()
+    return output
 
 
 async def rest_of(process: Process) -> str:
@@ -70,16 +70,16 @@ async def rest_of(process: Process) -> str:
 
 
 def infrawatch(
-    *arguments: object, url: str | None = None, said: str | None = None, **variables: str
+    *arguments: object, url: str | None = None, stdin: str | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; `said` is its standard input."""
+    """Run a command to its end; `stdin` is its standard input."""
     return subprocess.run(
         [sys.executable, "-m", "infrawatch", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
         timeout=READY_WITHIN_S,
-        input=said,
+        input=stdin,
         env=_environment(url) | variables,
     )
 

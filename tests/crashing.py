@@ -110,7 +110,7 @@ class Victim:
         self.url = address[0].decode().replace("localhost", "127.0.0.1")
 
     async def kill(self) -> None:
-        assert self._process.returncode is None, "it has left by itself"
+        assert self._process.returncode is None, "the process has exited by itself"
         self._process.kill()
         await self._process.wait()
 

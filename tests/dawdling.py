@@ -30,11 +30,11 @@ class Connection(NamedTuple):
 
     async def rest(self) -> bytes:
         """All that comes until the other side hangs up; what it did not read does not matter."""
-        said = b""
+        received = b""
         with suppress(ConnectionError):
             while more := await self.reader.read(65_536):
-                said += more
-        return said
+                received += more
+        return received
 
 
 @asynccontextmanager

@@ -49,7 +49,7 @@ class Provider:
 
     def token(self, *, key_id: str = "one", algorithm: str = "RS256", **claims: Any) -> str:
         """A token for the API; claims that are None are left out."""
-        said = {
+        all_claims = {
             "iss": self.issuer,
             "aud": AUDIENCE,
             "sub": "u-1",
@@ -58,7 +58,7 @@ class Provider:
             **self.claims,
             **claims,
         }
-        kept = {name: value for name, value in said.items() if value is not None}
+        kept = {name: value for name, value in all_claims.items() if value is not None}
         return jwt.encode(kept, self.keys[key_id], algorithm, {"kid": key_id})
 
     def public_pem(self) -> bytes:
@@ -122,15 +122,15 @@ def _app(provider: Provider) -> FastAPI:
 
     @app.post("/token")
     async def token(request: Request) -> Response:
-        said = {name: one[0] for name, one in parse_qs((await request.body()).decode()).items()}
-        asked = provider.codes.pop(said.get("code", ""), None)
-        digest = hashlib.sha256(said.get("code_verifier", "").encode()).digest()
+        form = {name: one[0] for name, one in parse_qs((await request.body()).decode()).items()}
+        asked = provider.codes.pop(form.get("code", ""), None)
+        digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
         is_good = (
             asked is not None
             and challenge == asked["code_challenge"]
-            and said.get("redirect_uri") == asked["redirect_uri"]
-            and (said.get("client_id"), said.get("client_secret")) == (CLIENT, SECRET)
+            and form.get("redirect_uri") == asked["redirect_uri"]
+            and (form.get("client_id"), form.get("client_secret")) == (CLIENT, SECRET)
         )
         if asked is None or not is_good:
             return Response('{"error":"invalid_grant"}', 400, media_type="application/json")

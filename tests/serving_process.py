@@ -42,9 +42,9 @@ async def serving_process(
     )
     try:
         assert process.stdout is not None
-        said = await asyncio.wait_for(process.stdout.readline(), READY_WITHIN_S)
-        match = re.search(r"http://\S+", said.decode())
-        assert match is not None, said
+        line = await asyncio.wait_for(process.stdout.readline(), READY_WITHIN_S)
+        match = re.search(r"http://\S+", line.decode())
+        assert match is not None, line
         yield ServingProcess(match[0].replace("localhost", "127.0.0.1"), process)
     finally:
         if process.returncode is None:

@@ -47,7 +47,9 @@ class Picture:
         told: dict[str, list[tuple[int, Value]]] = frame.get("samples", {})
         for series_id, samples in told.items():
             times = [time for time, _ in samples]
-            assert times == sorted(set(times)), "samples are in order of time, each once"
+            assert times == sorted(set(times)), (
+                "samples must be sorted by time, without repetitions"
+            )
             self.samples |= {(self.names[series_id], time): value for time, value in samples}
 
     def values(self) -> list[Any]:

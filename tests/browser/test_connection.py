@@ -164,7 +164,7 @@ class _Between:
         self._page = page
         server = page.connect_to_server()
         page.on_message(server.send)
-        server.on_message(lambda said: self._tell(json.loads(said)))
+        server.on_message(lambda message: self._tell(json.loads(message)))
 
     def beat(self, silent_ms: int) -> None:
         """Tell now, and from now on, for how long the database has been silent."""

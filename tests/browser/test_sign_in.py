@@ -49,7 +49,7 @@ async def test_a_user_signs_in_sees_samples_and_signs_out(
     # The console of a browser says so itself when an answer is 401.
     async with page_of(browser, str(guarded.base_url), may_complain=True) as page:
         complaints: list[str] = []
-        page.on("console", lambda said: complaints.append(f"{said.type}: {said.text}"))
+        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
         await page.goto("/#/explore?match=water_level&fn=max")
         await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
         assert await serious_violations(page) == []

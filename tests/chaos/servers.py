@@ -29,7 +29,7 @@ class Server:
     def __init__(self, program: Sequence[str], variables: Mapping[str, str]) -> None:
         port = _free_port()
         self._command = (sys.executable, *program, "serve", "--port", str(port))
-        self._said = TemporaryFile("w+b")  # noqa: SIM115  # closed by `running`
+        self._log = TemporaryFile("w+b")  # noqa: SIM115  # closed by `running`
         self.url = f"http://127.0.0.1:{port}"
         self.variables = dict(variables)
         self.process: Process
@@ -47,19 +47,19 @@ class Server:
             yield server
         finally:
             await server.kill()
-            said = server.said()
-            server._said.close()
-        surprise = _SURPRISES.search(said)
-        assert surprise is None, said[surprise.start() - 500 :][:5_000]
+            output = server.output()
+            server._log.close()
+        surprise = _SURPRISES.search(output)
+        assert surprise is None, output[surprise.start() - 500 :][:5_000]
 
     async def start(self) -> None:
         """Return when it says that it serves."""
         self.process = await asyncio.create_subprocess_exec(
-            *self._command, stdout=PIPE, stderr=self._said, env=os.environ | self.variables
+            *self._command, stdout=PIPE, stderr=self._log, env=os.environ | self.variables
         )
         assert self.process.stdout is not None
         line = await asyncio.wait_for(self.process.stdout.readline(), READY_WITHIN_S)
-        assert self.url.rpartition(":")[2].encode() in line, self.said()
+        assert self.url.rpartition(":")[2].encode() in line, self.output()
 
     async def kill(self) -> None:
         """SIGKILL, if it still runs."""
@@ -71,12 +71,12 @@ class Server:
         """SIGTERM; it has to leave in good order."""
         self.process.terminate()
         code = await asyncio.wait_for(self.process.wait(), READY_WITHIN_S)
-        assert code == 0, f"{code}: {self.said()}"
+        assert code == 0, f"{code}: {self.output()}"
 
     async def die(self) -> None:
         """Wait until it has killed itself."""
         code = await asyncio.wait_for(self.process.wait(), READY_WITHIN_S)
-        assert code == -SIGKILL, f"{code}: {self.said()}"
+        assert code == -SIGKILL, f"{code}: {self.output()}"
 
     async def replace_workers(self) -> None:
         """SIGHUP: return when none is there of those that were."""
@@ -86,10 +86,10 @@ class Server:
         are_gone = partial(psutil.wait_procs, before, 0)
         await eventually(lambda: not are_gone()[1], within_s=READY_WITHIN_S)
 
-    def said(self) -> str:
+    def output(self) -> str:
         """What it has logged, all its lives."""
-        self._said.seek(0)
-        return self._said.read().decode(errors="replace")
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
 
 
 def _free_port() -> int:

@@ -42,7 +42,7 @@ class Watched:
 
     url: str
     key: str
-    said: Path
+    log: Path
     answers: list[str] = field(default_factory=list)
 
     async def ask(self, method: str, path: str, **how: object) -> int:
@@ -60,9 +60,9 @@ async def watching(
     directory: Path, variables: Mapping[str, str], key: str
 ) -> AsyncGenerator[Watched]:
     """Two workers that say all they can, at their most talkative."""
-    said = directory / "said"
+    log = directory / "said"
     own = {name: text for name, text in os.environ.items() if not name.startswith("INFRAWATCH_")}
-    with said.open("wb") as output:
+    with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-X", "dev", "-m", "infrawatch", "serve", "--port", "0"),
             stdout=output,
@@ -70,10 +70,10 @@ async def watching(
             env=own | {f"INFRAWATCH_{name}": text for name, text in variables.items()},
         )
     try:
-        await eventually(lambda: b"http://" in said.read_bytes(), within_s=READY_WITHIN_S)
-        found = re.search(r"serves (http://\S+)", said.read_text())
+        await eventually(lambda: b"http://" in log.read_bytes(), within_s=READY_WITHIN_S)
+        found = re.search(r"serves (http://\S+)", log.read_text())
         assert found is not None
-        yield Watched(found[1].replace("localhost", "127.0.0.1"), key, said)
+        yield Watched(found[1].replace("localhost", "127.0.0.1"), key, log)
     finally:
         process.terminate()
         await asyncio.wait_for(process.wait(), READY_WITHIN_S)
@@ -106,14 +106,14 @@ async def test_no_secret_is_ever_disclosed(
         for path in ("/metrics", "/openapi.json", "/asyncapi.json", "/readyz", "/v1/keys"):
             assert await watched.ask("GET", path, headers=watched.bearing()) == 200
         command_lines = all_command_lines()
-    said = watched.said.read_text()
+    log = watched.log.read_text()
 
-    assert "unexpected_error" in said  # it was made to fail, and it did tell
+    assert "unexpected_error" in log  # it was made to fail, and it did tell
     for name, secret in {**secrets, "a wrong key": CANARY * 4}.items():
-        assert secret not in said, name
+        assert secret not in log, name
         assert secret not in "\n".join(watched.answers), name
         assert secret not in command_lines, name
-    for told in (said, *watched.answers[-5:], command_lines):
+    for told in (log, *watched.answers[-5:], command_lines):
         assert BODY_CANARY not in told
 
 

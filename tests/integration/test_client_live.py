@@ -124,9 +124,9 @@ async def test_watch_prints_a_line_for_every_sample(database_url: str) -> None:
             lines.append(line.decode().split())
             await push(url, "m", [(now + number, 1 + number)], instance="a")
         process.terminate()
-        _, complaints = await process.communicate()
+        _, errors = await process.communicate()
     assert [line[1:] for line in lines] == [['m{instance="a"}', "1"], ['m{instance="a"}', "2"]]
-    assert (process.returncode, complaints) == (0, b"")
+    assert (process.returncode, errors) == (0, b"")
 
 
 async def test_watch_reports_errors_in_one_line() -> None:
@@ -136,7 +136,7 @@ async def test_watch_reports_errors_in_one_line() -> None:
         stdout=PIPE,
         stderr=PIPE,
     )
-    said, complaints = await process.communicate()
-    assert (process.returncode, said) == (1, b"")
-    assert complaints.startswith(b"infrawatch: cannot follow http://127.0.0.1:1: ")
-    assert complaints.count(b"\n") == 1
+    output, errors = await process.communicate()
+    assert (process.returncode, output) == (1, b"")
+    assert errors.startswith(b"infrawatch: cannot follow http://127.0.0.1:1: ")
+    assert errors.count(b"\n") == 1

@@ -74,10 +74,10 @@ async def test_samples_arriving_during_a_pass_after_the_clock_was_set_back_are_i
 
     async with asyncio.TaskGroup() as tasks:
 
-        async def while_others_write(self: CompactionRepository, *said: Any, **more: Any) -> None:
+        async def while_others_write(self: CompactionRepository, *args: Any, **kwargs: Any) -> None:
             tasks.create_task(push(client, series("m", [at, 2])))
             await _until_somebody_waits(database)
-            await advance(self, *said, **more)
+            await advance(self, *args, **kwargs)
 
         with monkeypatch.context() as patched:
             patched.setattr(CompactionRepository, "advance", while_others_write)

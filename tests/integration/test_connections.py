@@ -48,8 +48,8 @@ async def client(server: ServingProcess) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-def read_problem(said: bytes) -> tuple[int, dict[str, Any]]:
-    head, _, body = said.partition(b"\r\n\r\n")
+def read_problem(response: bytes) -> tuple[int, dict[str, Any]]:
+    head, _, body = response.partition(b"\r\n\r\n")
     assert b"content-type: application/problem+json" in head.lower()
     assert b"x-content-type-options: nosniff" in head.lower()
     return int(head.split()[1]), json.loads(body)
@@ -62,11 +62,11 @@ async def test_half_open_connections_are_closed_while_others_are_served(
 
     async with asyncio.timeout(WITHIN_S), half_open(server.url, SLOWLORIS) as connections:
         answers = asyncio.gather(*(one.rest() for one in connections))
-        said, took = await push_during(client, answers)
+        response, took = await push_during(client, answers)
 
     assert len(took) > 1
     assert await find_count(client, cut) >= SLOWLORIS / 2
-    for half, answer in zip(HALVES, said[: len(HALVES)], strict=True):
+    for half, answer in zip(HALVES, response[: len(HALVES)], strict=True):
         if half in ("half a body", "half a chunk"):
             status, problem = read_problem(answer)
             assert (status, problem["code"]) == (503, "deadline_exceeded")
@@ -82,11 +82,11 @@ async def test_a_slow_upload_that_goes_on_is_served(server: ServingProcess) -> N
         connection(server.url, head + body[:-2]) as slow,
         connection(server.url, head + body[:-60_000]) as stuck,
     ):
-        said = await stuck.rest()  # by now both are later than the deadline
+        response = await stuck.rest()  # by now both are later than the deadline
         slow.writer.write(body[-2:])
         answer = await slow.rest()
 
-    assert read_problem(said)[0] == 503
+    assert read_problem(response)[0] == 503
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
@@ -174,10 +174,10 @@ async def test_an_upgrade_offer_with_a_body_is_answered_in_http_1(
         if is_cut:
             assert await is_let_in(server, "127.0.0.1")  # so what there is was read
         one.writer.write((head + body)[cut:] + head + body + last)
-        said = await one.rest()
+        response = await one.rest()
 
-    assert said.count(b"HTTP/1.1 200 OK") == 3
-    assert said.count(b'"accepted":1') == 2
+    assert response.count(b"HTTP/1.1 200 OK") == 3
+    assert response.count(b'"accepted":1') == 2
 
 
 async def test_a_trailer_is_no_header(server: ServingProcess) -> None:

@@ -108,7 +108,9 @@ async def test_the_valid_part_of_a_bad_body_is_stored(
     assert (await write(shared_client, path, body)).status_code == 400
 
     good = await find_stored(shared_database, f"{prefix}good_v")
-    assert [value for *_, value in good] == [3.0], "two samples of one moment: the later wins"
+    assert [value for *_, value in good] == [3.0], (
+        "of two samples with the same time, the later wins"
+    )
     assert len(await find_stored(shared_database, f"{prefix}mixed_v")) == 1
     assert await find_stored(shared_database, f"{prefix}mixed_text") == []
 

@@ -68,7 +68,9 @@ async def test_every_pointer_of_a_bad_batch_leads_to_the_invalid_value(
     assert answer.headers["content-type"] == "application/problem+json"
     assert problem["code"] == "batch_rejected"
     assert problem["status"] == 422
-    assert (problem["accepted"], problem["rejected"]) == (0, len(WRONG) - 1), "one had no samples"
+    assert (problem["accepted"], problem["rejected"]) == (0, len(WRONG) - 1), (
+        "one series had no samples"
+    )
     assert problem["errors_left_out"] == 0
     found = {one["pointer"]: one["code"] for one in problem["errors"]}
     assert found == {

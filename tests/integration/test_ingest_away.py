@@ -63,7 +63,7 @@ def assert_later(answer: Response) -> None:
     assert answer.status_code == 503, answer.text
     assert int(answer.headers["retry-after"]) > 0
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.elapsed.total_seconds() < DEADLINE_S + 20, "what hangs is closed first"
+    assert answer.elapsed.total_seconds() < DEADLINE_S + 20, "hanging connections are closed first"
 
 
 @pytest.mark.parametrize("road", [Road.CLOSED, Road.SILENT])
@@ -160,7 +160,7 @@ async def test_a_network_that_drops_packets_during_a_group_keeps_no_sender_waiti
     proxy.is_silent_in_group = True
     assert_later(await push(client, series("halved", [now, 2])))
 
-    assert not proxy.is_silent_in_group, "a group was halved"
+    assert not proxy.is_silent_in_group, "the fault has occurred"
     await pushed_when_it_is_back(client, series("halved", [now, 3]))
     assert await find_values(database, "halved") == {now * 1_000: 3}
 
@@ -178,7 +178,7 @@ async def test_the_deadline_holds_whatever_hangs(
     await pushed_when_it_is_back(client, series("hanging", [now, 2], type="gauge"))
     assert await find_values(database, "hanging") == {now * 1_000: 2}
     known = (await client.get("/v1/metadata")).json()["metadata"]
-    assert known["hanging"]["type"] == "gauge", "metadata survives an answer of 503"
+    assert known["hanging"]["type"] == "gauge", "metadata is stored in spite of the 503"
 
 
 @pytest.mark.parametrize("table", ["writers", "journal"])
@@ -215,7 +215,7 @@ async def test_a_commit_of_unknown_outcome_is_answered_truthfully(
     SELECT count(*) FROM writers JOIN (SELECT writer, max(seq) AS seq FROM journal GROUP BY 1) AS j
     USING (writer) WHERE last_seq <> seq
     """
-    assert execute(database_url, by_writer) == "0", "every commit that counts is in the journal"
+    assert execute(database_url, by_writer) == "0", "the journal has every valid commit"
 
 
 async def meet_fate(
@@ -228,7 +228,7 @@ async def meet_fate(
     proxy.at_commit = fate
     answer = await push(client, series("unknown", [now, 2]))
 
-    assert proxy.at_commit is None, "a group met its fate"
+    assert proxy.at_commit is None, "the fault has occurred"
     if not is_known:
         assert answer.status_code == 503
     else:

@@ -55,7 +55,7 @@ def large(metric: str, count: int) -> dict[str, Any]:
 def assert_overloaded(answer: Response) -> None:
     assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
     assert int(answer.headers["retry-after"]) > 0
-    assert answer.elapsed.total_seconds() < 2, "the deadline is ten"
+    assert answer.elapsed.total_seconds() < 2, "the deadline is ten seconds"
 
 
 @pytest.mark.parametrize("hanging", ["writers", "series"])
@@ -72,7 +72,7 @@ async def test_a_full_backlog_is_refused_at_once(
             assert_overloaded(await push(client, series("known")))
             assert_overloaded(await push(client, series("another")))
             would_do = await push(client, series("known"), dry_run="true")
-            assert would_do.status_code == 200, "what is not stored needs no room"
+            assert would_do.status_code == 200, "a dry run needs no space"
         assert (await waiting).status_code == 200
 
     assert len(await find_values(database, metric)) >= BACKLOG_SAMPLES

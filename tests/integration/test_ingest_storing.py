@@ -218,10 +218,10 @@ async def test_a_series_is_the_same_however_it_is_written(
 
 
 async def test_metadata_is_stored_when_it_is_sent(shared_client: AsyncClient) -> None:
-    said = {"type": "counter", "unit": "s", "help": "How long."}
+    metadata = {"type": "counter", "unit": "s", "help": "How long."}
     gauge = {"type": "gauge", "unit": "", "help": "How high."}
-    await push(shared_client, series("described", **said), series("undescribed"))
-    assert await find_metadata(shared_client, "described") == said
+    await push(shared_client, series("described", **metadata), series("undescribed"))
+    assert await find_metadata(shared_client, "described") == metadata
 
     await push_lines(shared_client, series("described", type="gauge", help="How high."))
     assert await find_metadata(shared_client, "described") == gauge
@@ -230,8 +230,8 @@ async def test_metadata_is_stored_when_it_is_sent(shared_client: AsyncClient) ->
 
 async def find_metadata(client: AsyncClient, metric: str) -> dict[str, str] | None:
     known = (await client.get("/v1/metadata")).json()["metadata"]
-    said = known.get(metric)
-    return said and {name: said[name] for name in ("type", "unit", "help")}
+    metadata = known.get(metric)
+    return metadata and {name: metadata[name] for name in ("type", "unit", "help")}
 
 
 async def test_metadata_of_a_refused_metric_is_ignored(shared_client: AsyncClient) -> None:

@@ -47,7 +47,7 @@ async def test_a_key_is_created_listed_and_revoked_while_a_server_runs(
 ) -> None:
     made = keys(database_url, "create", "--name", "agent 1", "--scope", "write", "--expires", "90d")
     key = made.stdout.strip()
-    assert KEY.fullmatch(key), "stdout is the key alone"
+    assert KEY.fullmatch(key), "stdout is only the key"
     key_id = key.split("_")[1]
     assert (await push(client, series("up"))).status_code == 401
     client.headers.update(bearing(key))
@@ -98,7 +98,7 @@ async def test_a_key_in_a_file_is_made_once(database: Database, tmp_path: Path) 
 
     await revoke_key(database, key.split("_")[1], TESTS)
 
-    assert await keep_key_file(database, file, spec, TESTS), "one that was revoked is replaced"
+    assert await keep_key_file(database, file, spec, TESTS), "a revoked key is replaced"
     assert file.read_text().strip() != key
 
 
@@ -158,20 +158,20 @@ async def test_the_first_start_that_needs_keys_prints_one_once(
 ) -> None:
     arguments = ("serve", "--host", "0.0.0.0", "--port", "0", "--workers", "2")
     async with started(arguments, r"InfraWatch serves \S+", url=database_url) as first:
-        [key] = KEY.findall(first.said)
-        async with AsyncClient(base_url=first.said.split()[-1], headers=bearing(key)) as client:
+        [key] = KEY.findall(first.output)
+        async with AsyncClient(base_url=first.output.split()[-1], headers=bearing(key)) as client:
             assert (await push(client, series("up"))).status_code == 200
             assert (await client.get("/v1/labels")).status_code == 200
             assert (await client.get("/v1/keys")).status_code == 200
             assert (await client.get("/v1/labels", headers=bearing("no"))).status_code == 401
         for _ in range(10):  # each on a connection of its own, so that both workers are asked
-            async with AsyncClient(base_url=first.said.split()[-1]) as client:
+            async with AsyncClient(base_url=first.output.split()[-1]) as client:
                 answer = await client.get("/v1/labels", headers={"Host": "localhost"})
                 assert answer.status_code == 401
 
-    assert await find_first_key(database, None) is None, "it was told"
+    assert await find_first_key(database, None) is None, "the key was already printed"
     await revoke_key(database, key.split("_")[1], TESTS)
-    assert await find_first_key(database, None) is None, "nobody gets in by a restart"
+    assert await find_first_key(database, None) is None, "a restart offers no new first key"
 
 
 async def test_the_first_key_comes_from_a_file_or_goes_into_it(
@@ -203,7 +203,7 @@ async def test_the_first_key_comes_from_a_file_or_goes_into_it(
 async def test_up_beyond_loopback_gives_its_agent_a_key(temporary_root: Path) -> None:
     data_dir = temporary_root / "open"
     async with up(data_dir, "--host", "0.0.0.0") as running:
-        [key] = KEY.findall(running.said)
+        [key] = KEY.findall(running.output)
         async with AsyncClient(base_url=running.url, headers=bearing(key)) as client:
 
             async def has_come() -> bool:

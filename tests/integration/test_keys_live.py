@@ -156,4 +156,4 @@ async def test_a_viewer_is_disconnected_when_its_key_is_revoked(
     assert events[0] == "event: subscribed"
     assert events[-2] == "event: error"
     assert json.loads(events[-1].removeprefix("data: "))["problem"]["status"] == 401
-    assert await status_of(second, OURS, unused) == 401, "a ticket dies with its key"
+    assert await status_of(second, OURS, unused) == 401, "tickets of a revoked key are invalid"

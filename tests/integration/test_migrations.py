@@ -79,11 +79,11 @@ async def test_servers_that_start_together_migrate_once(empty_url: str) -> None:
         for _ in range(3)
     ]
 
-    said = await asyncio.gather(*(process.communicate() for process in processes))
+    outputs = await asyncio.gather(*(process.communicate() for process in processes))
 
     # CREATE TABLE fails the second time, so a migration that ran twice would show.
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert {out for out, _ in said} == {
+    assert {out for out, _ in outputs} == {
         f"The database is at schema {newest_revision()}.\n".encode()
     }
     assert execute(empty_url, "SELECT count(*) FROM installation") == "1"
@@ -97,7 +97,7 @@ async def test_every_revision_can_be_undone_and_done_again_without_loss(database
     await _fill(database_url)
     before = _content(database_url)
     empty = [name for name, rows in before.items() if not rows]
-    assert empty == [], "fill these too, or nothing shows that a downgrade keeps what is in them"
+    assert empty == [], "fill these, too: downgrades must keep their rows"
 
     for revision in reversed(revisions()[:-1]):
         await move_to(database_url, revision)

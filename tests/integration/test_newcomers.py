@@ -86,4 +86,4 @@ async def test_a_mistake_is_reported_with_what_to_do_about_it(
         mistake.method, mistake.path, content=mistake.body, headers=mistake.headers
     )
     assert answer.status_code == mistake.status
-    assert [said for said in mistake.says if said not in answer.text] == [], answer.text
+    assert [part for part in mistake.says if part not in answer.text] == [], answer.text

@@ -202,9 +202,9 @@ def _of_a_key_nobody_has(provider: Provider) -> str:
 
 def _tampered(provider: Provider) -> str:
     head, _, signature = provider.token().split(".")
-    said = jwt.decode(provider.token(), options={"verify_signature": False})
-    said["realm_access"] = {"roles": ["ops"]}
-    claims = base64.urlsafe_b64encode(json.dumps(said).encode()).rstrip(b"=").decode()
+    changed = jwt.decode(provider.token(), options={"verify_signature": False})
+    changed["realm_access"] = {"roles": ["ops"]}
+    claims = base64.urlsafe_b64encode(json.dumps(changed).encode()).rstrip(b"=").decode()
     return f"{head}.{claims}.{signature}"
 
 

@@ -85,14 +85,14 @@ async def test_a_withdrawn_key_is_forgotten(client: AsyncClient, provider: Provi
     assert await status(client, provider.token(key_id="two")) == 200
 
 
-@pytest.mark.parametrize("said", [{"error": "try later"}, {"keys": []}, {"keys": [{"kty": "x"}]}])
+@pytest.mark.parametrize("keys", [{"error": "try later"}, {"keys": []}, {"keys": [{"kty": "x"}]}])
 async def test_keys_outlast_an_answer_without_any(
-    client: AsyncClient, provider: Provider, said: dict[str, object]
+    client: AsyncClient, provider: Provider, keys: dict[str, object]
 ) -> None:
     assert await status(client, provider.token()) == 200
     of_no_key = Provider(issuer=provider.issuer, keys={"two": a_key()}).token(key_id="two")
 
-    provider.instead["/jwks"] = JSONResponse(said)
+    provider.instead["/jwks"] = JSONResponse(keys)
 
     assert await status(client, of_no_key) == 503
     assert await status(client, provider.token()) == 200

@@ -53,8 +53,8 @@ async def visitor(shared_database_url: str, provider: Provider) -> AsyncIterator
         yield client
 
 
-def told(said: object) -> ASGIApp:
-    return Response(said if isinstance(said, bytes) else json.dumps(said).encode())
+def told(content: object) -> ASGIApp:
+    return Response(content if isinstance(content, bytes) else json.dumps(content).encode())
 
 
 def endless(pause_s: float) -> ASGIApp:
@@ -87,7 +87,7 @@ DEEP = told(b"[" * 200_000)
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "response"),
     [
         (DISCOVERY, DEEP),
         (DISCOVERY, told([])),
@@ -99,9 +99,9 @@ DEEP = told(b"[" * 200_000)
     ],
 )
 async def test_invalid_credentials_are_refused_and_break_nothing(
-    visitor: AsyncClient, provider: Provider, path: str, said: ASGIApp
+    visitor: AsyncClient, provider: Provider, path: str, response: ASGIApp
 ) -> None:
-    provider.instead[path] = said
+    provider.instead[path] = response
 
     assert await sign_in(visitor) in AWAY
     assert not visitor.cookies.get("infrawatch_session")

@@ -188,8 +188,10 @@ async def test_delta_sums_are_kept_as_they_are_and_rates_add_them_up(
     sent = request(counter("jobs", *points, aggregation_temporality=DELTA))
     assert (await export(shared_client, sent)).content == b""
 
-    [said] = (await shared_client.get("/v1/metadata?metric=jobs_total")).json()["metadata"].values()
-    assert (said["type"], said["temporality"]) == ("counter", "delta")
+    [metadata] = (
+        (await shared_client.get("/v1/metadata?metric=jobs_total")).json()["metadata"].values()
+    )
+    assert (metadata["type"], metadata["temporality"]) == ("counter", "delta")
     span = {"start": f"{now_ns // 10**9 - 10}", "end": f"{now_ns // 10**9}", "step": "10s"}
     answer = await shared_client.get(
         "/v1/range", params={"match": "jobs_total", "fn": "increase", **span}

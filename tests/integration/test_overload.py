@@ -52,7 +52,7 @@ async def test_under_overload_some_are_served_and_the_others_told_to_retry(
         assert server.memory("VmHWM") - before < 200 * MIB
         assert len(await find_values(database, "crowded")) == 1 + statuses[200] * SAMPLES
         assert await find_count(client, REFUSED) == statuses[503]
-        assert (await push(client, series("crowded"))).status_code == 200, "it is over"
+        assert (await push(client, series("crowded"))).status_code == 200, "the overload is over"
         assert await find_count(client, UNDER_WAY) == 0
 
 

@@ -337,8 +337,8 @@ async def test_metadata_of_more_metrics_than_one_may_ask_for_are_refused(
     database_url: str, database: Database
 ) -> None:
     async with database.writing() as connection:
-        said = {f"metric_{n}": Metadata("gauge") for n in range(3)}
-        await MetadataRepository(connection, DEFAULT_TENANT_ID).put(said)
+        metadata = {f"metric_{n}": Metadata("gauge") for n in range(3)}
+        await MetadataRepository(connection, DEFAULT_TENANT_ID).put(metadata)
 
     async with asking(database_url, read_max_series=2) as client:
         assert_too_broad(await client.get("/v1/metadata"), "more than 2 metrics", "`metric`")

@@ -65,7 +65,7 @@ async def test_every_route_needs_a_key_but_those_that_are_open(client: AsyncClie
         assert answer.headers["content-type"].partition(";")[0] in told, path
     assert {path for _, path, _ in operations} >= OPEN
     for path in PAGES:
-        assert (await client.get(path)).status_code in (200, 404), "404 where it is not built"
+        assert (await client.get(path)).status_code in (200, 404), "404 if it is not built"
 
 
 def test_routes_outside_the_document_are_pages_or_need_a_key() -> None:
@@ -94,11 +94,13 @@ async def test_wrong_keys_are_slowed_down_but_never_a_valid_one(
     assert set(wrong[:10]) == {401}
     assert wrong[-1] == 429
     assert set(together[1::2]) == {200}
-    assert await ask(fresh) == 200, "nobody knew it when the address was slowed"
+    assert await ask(fresh) == 200, "the key was not known when the address was delayed"
     answer = await client.get("/v1/labels", headers=bearing(ApiKey.generate().text))
     assert answer.json()["code"] == "too_many_wrong_keys"
     assert 1 <= int(answer.headers["retry-after"]) <= 600
-    assert (await client.get("/v1/labels")).status_code == 401, "no key is not a wrong one"
+    assert (await client.get("/v1/labels")).status_code == 401, (
+        "a missing key does not count as a wrong one"
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ async def test_all_servers_together_check_twenty_wrong_keys_of_an_address(
             statuses.append((await client.get("/v1/labels", headers=wrong)).status_code)
             statuses.append((await client.post("/v1/session", json=guess)).status_code)
             let_in = await client.get("/v1/labels", headers=bearing(right))
-            assert let_in.status_code == 200, "a right key is never slowed"
+            assert let_in.status_code == 200, "a valid key is never delayed"
 
     assert set(statuses) == {401, 429}
     # Each by itself, they would look at 40; a slow machine has time for one more now and then.

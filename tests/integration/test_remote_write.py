@@ -164,14 +164,14 @@ async def test_the_first_ten_of_many_reasons_are_given(client: AsyncClient) -> N
 async def test_metadata_are_stored_even_if_nothing_else_is_sent(
     client: AsyncClient, database: Database
 ) -> None:
-    said = bytes_field(2, b"up") + number_field(1, 2) + bytes_field(4, b"Is it?")
+    metadata = bytes_field(2, b"up") + number_field(1, 2) + bytes_field(4, b"Is it?")
     table = Table()
     second = table.request(
         table.labels("size") + sample(1.0, now_ms()) + table.metadata(1, "So big.", "bytes")
     )
 
     answers = [
-        await write(client, write_request(metadata=[said])),
+        await write(client, write_request(metadata=[metadata])),
         await write(client, second, SECOND),
     ]
 

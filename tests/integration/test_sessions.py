@@ -360,8 +360,8 @@ async def test_a_password_in_a_file_counts_instead(
 
 
 async def test_the_command_sets_a_password_and_removes_it(database_url: str) -> None:
-    set_it = infrawatch("password", "set", url=database_url, said=f"{PASSWORD}\n")
-    short = infrawatch("password", "set", url=database_url, said="short\n")
+    set_it = infrawatch("password", "set", url=database_url, stdin=f"{PASSWORD}\n")
+    short = infrawatch("password", "set", url=database_url, stdin="short\n")
     hashed = execute(database_url, "SELECT hash FROM admin_password")
     removed = infrawatch("password", "remove", url=database_url)
     again = infrawatch("password", "remove", url=database_url)

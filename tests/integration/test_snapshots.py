@@ -73,8 +73,8 @@ async def test_nothing_can_be_written(database_url: str) -> None:
 
 
 async def test_a_full_disk_is_explained(database_url: str) -> None:
-    said = "DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$"
+    no_space = "DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$"
     async with Database.open(database_url, read_pool_size=1) as database:
         with pytest.raises(StoreRefusal, match=r"its disk is full; .* \(SQLSTATE 53100\)"):
             async with database.reading() as connection:
-                await connection.exec_driver_sql(said)
+                await connection.exec_driver_sql(no_space)

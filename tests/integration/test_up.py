@@ -18,12 +18,12 @@ from told_server import eventually
 
 async def test_up_starts_a_server_a_database_and_an_agent_for_this_machine(data_dir: Path) -> None:
     async with up(data_dir) as running:
-        assert f"{running.url}/docs" in running.said
-        assert f"Data      {data_dir}" in running.said
+        assert f"{running.url}/docs" in running.output
+        assert f"Data      {data_dir}" in running.output
         assert await _is_ready(running.url)
         url = infrawatch("database-url", "--data-dir", data_dir).stdout.strip()
-        assert url.partition("@")[2] in running.said
-        assert url.partition("@")[0] not in running.said
+        assert url.partition("@")[2] in running.output
+        assert url.partition("@")[0] not in running.output
         await eventually(lambda: execute(url, "SELECT count(*) > 0 FROM samples") == "t")
 
 
@@ -32,10 +32,10 @@ async def test_ctrl_c_stops_everything_in_order(data_dir: Path) -> None:
         children = psutil.Process(running.process.pid).children(recursive=True)
         assert "postgres" in {child.name() for child in children}
         running.process.send_signal(signal.SIGINT)
-        said = await rest_of(running.process)
+        output = await rest_of(running.process)
 
     assert running.process.returncode == 0
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     _, alive = psutil.wait_procs(children, timeout=5)
     assert alive == []
     log = _read_log(data_dir)
@@ -116,7 +116,7 @@ def test_a_command_before_the_first_start_explains_what_to_do(
 async def test_serve_uses_an_external_database(database_url: str) -> None:
     arguments = ("serve", "--port", "0")
     async with started(arguments, r"InfraWatch serves \S+", url=database_url) as running:
-        assert await _is_ready(running.said.split()[-1])
+        assert await _is_ready(running.output.split()[-1])
 
 
 @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("compact",), ("keys", "list")])
@@ -170,8 +170,8 @@ def test_openapi_is_printed_without_a_server() -> None:
 
 
 def test_help_names_every_command() -> None:
-    said = infrawatch("--help").stdout
-    listed = set(re.findall(r"^\W ([a-z][a-z-]+) ", said, re.MULTILINE))
+    output = infrawatch("--help").stdout
+    listed = set(re.findall(r"^\W ([a-z][a-z-]+) ", output, re.MULTILINE))
     single = {"up", "serve", "migrate", "agent", "watch", "compact", "database-url", "openapi"}
     groups = {"keys", "tenants", "limits", "password", "sessions", "sql-users"}
     assert listed == single | groups | {"healthcheck", "doctor"}

@@ -41,8 +41,8 @@ async def service(database_url: str, tmp: Path, port: int = 0) -> AsyncGenerator
     )
     try:
         assert process.stdout is not None
-        said = await asyncio.wait_for(process.stdout.readline(), READY_WITHIN_S)
-        match = re.search(r"http://\S+", said.decode())
+        line = await asyncio.wait_for(process.stdout.readline(), READY_WITHIN_S)
+        match = re.search(r"http://\S+", line.decode())
         assert match is not None
         yield Service(process, match[0].replace("localhost", "127.0.0.1"))
     finally:

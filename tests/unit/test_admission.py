@@ -60,7 +60,7 @@ def test_one_large_body_gets_no_other_refused(in_flight: InFlight) -> None:
     assert not is_refused(in_flight)
     in_flight.leave(ONE, own)
     fill(in_flight)
-    assert is_refused(in_flight), "what it counted for is forgotten with it, and not more"
+    assert is_refused(in_flight), "a sender that leaves frees only its own bytes"
 
 
 def test_one_sender_does_not_get_others_refused(in_flight: InFlight) -> None:
@@ -69,7 +69,7 @@ def test_one_sender_does_not_get_others_refused(in_flight: InFlight) -> None:
     assert is_refused(in_flight, ONE)
     assert not is_refused(in_flight, OTHER)
     in_flight.receive(OTHER, in_flight.limit_bytes // 2, 0)
-    assert is_refused(in_flight, OTHER), "it has its half now"
+    assert is_refused(in_flight, OTHER), "it uses its half now"
     in_flight.leave(OTHER, in_flight.limit_bytes // 2)
     assert not is_refused(in_flight, OTHER)
 
@@ -90,7 +90,7 @@ def test_one_body_may_exceed_the_limit_but_not_many(in_flight: InFlight) -> None
     with pytest.raises(Overloaded):
         in_flight.receive(ONE, 1, 0)
 
-    assert in_flight.bytes == MOST + MIB, "what was refused is not counted"
+    assert in_flight.bytes == MOST + MIB, "rejected ones are not counted"
 
 
 def test_late_answers_lower_the_limit(in_flight: InFlight, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_late_answers_lower_the_limit(in_flight: InFlight, monkeypatch: pytest.M
 
     assert limits[0] == before // 2
     assert limits == sorted(limits, reverse=True)
-    assert limits[-1] == MIB, "something has to tell when it is better"
+    assert limits[-1] == MIB, "a minimum remains, to notice the recovery"
 
 
 def test_prompt_answers_raise_the_limit_when_needed(
@@ -114,7 +114,7 @@ def test_prompt_answers_raise_the_limit_when_needed(
 ) -> None:
     before = in_flight.limit_bytes
     in_flight.answer(MIB, 0.1)
-    assert in_flight.limit_bytes == before, "nobody knows how many would be answered promptly"
+    assert in_flight.limit_bytes == before, "the limit was not reached"
 
     in_flight.receive(ONE, MOST, 0)
     for _ in range(1_000):

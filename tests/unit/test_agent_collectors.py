@@ -114,7 +114,7 @@ def test_disks_leave_out_partitions_and_loops(tmp_path: Path) -> None:
     assert read["node_disk_written_bytes_total", "vda"] == 16 * 512
     assert read["node_disk_io_now", "vda"] == 18
     assert read["node_disk_io_time_weighted_seconds_total", "vda"] == 2
-    assert len(read) == 11, "a kernel before 4.18 tells eleven columns"
+    assert len(read) == 11, "kernels before 4.18 have eleven columns"
 
 
 def test_network_devices_count_both_ways(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_mount_that_does_not_answer_delays_nothing(tmp_path: Path) -> None:
         assert read["node_filesystem_device_error", *stuck] == 1
         assert ("node_filesystem_size_bytes", "/dev/vda", "/", "ext4", "") in read
         assert ("node_filesystem_size_bytes", "none", "/run/lock", "tmpfs", "") in read
-    assert asked.count(b"/mnt/big disk") == 1, "asked once, and left alone until it answers"
+    assert asked.count(b"/mnt/big disk") == 1, "requested once until it responds"
 
     server_is_back.set()
     for thread in filesystems._stuck.values():
@@ -296,7 +296,7 @@ def test_this_machine_is_read_without_a_failure() -> None:
 
     failed = [name for name, value in read.items() if "success" in name[0] and not value]
     assert not failed
-    assert len(read) == len(readings), "no series twice"
+    assert len(read) == len(readings), "no series is repeated"
     families = {reading.family.metric for reading in readings}
     assert sum(family.startswith("node_") for family in families) >= 40
     assert families >= {

@@ -58,7 +58,7 @@ async def test_samples_are_a_step_apart(tmp_path: Path) -> None:
     )
     span = timedelta(milliseconds=times[-1] - times[0])
     most = span / INTERVAL + 2  # the first may have been late, and the last not
-    assert len(times) <= most, "passes that are late are left out, not hurried after"
+    assert len(times) <= most, "missed passes are skipped"
 
 
 async def test_a_stopped_agent_leaves_no_task_and_frees_its_spool(tmp_path: Path) -> None:
@@ -133,16 +133,16 @@ def test_options_that_cannot_be_are_named(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["--label", "novalue"], "novalue"),
         (["--key-file", "/nowhere/key"], "/nowhere/key"),
     ],
 )
-def test_the_command_names_the_invalid_option(arguments: list[str], said: str) -> None:
+def test_the_command_names_the_invalid_option(arguments: list[str], expected: str) -> None:
     outcome = CliRunner().invoke(app, ["agent", *arguments])
     assert outcome.exit_code == 2
-    assert said in outcome.output
+    assert expected in outcome.output
 
 
 def test_the_command_names_an_invalid_setting() -> None:

@@ -42,7 +42,7 @@ def test_seconds_are_those_since_the_agent_started_and_survive_a_process(tmp_pat
 
     shutil.rmtree(tmp_path / "11")
     write(tmp_path, 12, "worker", user_s=4, start=99)
-    assert values(processes)[CPU, "worker", "user"] == 9, "a pid is used again by another process"
+    assert values(processes)[CPU, "worker", "user"] == 9, "the pid was reused by another process"
 
 
 def test_threads_of_the_kernel_are_one_program(tmp_path: Path) -> None:
@@ -89,15 +89,15 @@ def write(
     *,
     parent: int = 1,
     pages: tuple[int, int] = (20, 5),
-    **said: int,
+    **fields: int,
 ) -> None:
     """The line of a process; `pages` are those it has in memory, and those of them it shares."""
     words = ["0"] * 50
     words[0], words[1] = "S", str(parent)
-    words[11] = str(said.get("user_s", 0) * TICKS_PER_S)
-    words[12] = str(said.get("system_s", 0) * TICKS_PER_S)
-    words[17] = str(said.get("threads", 1))
-    words[19] = str(said.get("start", 1))
+    words[11] = str(fields.get("user_s", 0) * TICKS_PER_S)
+    words[12] = str(fields.get("system_s", 0) * TICKS_PER_S)
+    words[17] = str(fields.get("threads", 1))
+    words[19] = str(fields.get("start", 1))
     folder = proc / str(pid)
     folder.mkdir(exist_ok=True)
     (folder / "stat").write_text(f"{pid} ({name}) {' '.join(words)}\n")

@@ -63,7 +63,7 @@ async def test_a_backlog_is_merged_and_the_newest_batch_goes_first(
 
     arrived = [series["samples"] for request in server.accepted for series in request["series"]]
     assert arrived[0] == [[200, 200.0]]
-    assert all(samples[-1][0] >= 195 for samples in arrived[:2]), "live is never behind"
+    assert all(samples[-1][0] >= 195 for samples in arrived[:2]), "live updates are never behind"
     assert sorted(at for samples in arrived for at, _ in samples) == list(range(1, 201))
     assert len(server.batches) < 10
 

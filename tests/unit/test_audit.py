@@ -23,7 +23,7 @@ UNKNOWN = {"name": "ours", "skip_reason": "not found"}
 
 
 @pytest.mark.parametrize(
-    ("dependencies", "errors", "code", "said"),
+    ("dependencies", "errors", "code", "expected"),
     [
         ([GOOD, UNKNOWN], "", 0, "1 packages have no known weakness"),
         ([GOOD, UNKNOWN], "", 0, "nothing is known of ours: these were not audited"),
@@ -37,11 +37,11 @@ def test_findings_of_pip_audit_are_judged(
     dependencies: list[dict[str, Any]] | None,
     errors: str,
     code: int,
-    said: str,
+    expected: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     report = "" if dependencies is None else json.dumps({"dependencies": dependencies})
 
     assert audit.judge(report, errors) == code
     told = capsys.readouterr()
-    assert said in told.out + told.err
+    assert expected in told.out + told.err

@@ -163,7 +163,7 @@ async def test_inflated_bytes_are_counted_from_start_to_end(
 
     assert await read_body(sent, max_bytes=10_000) == PLAIN
 
-    assert held[0] >= len(compress(PLAIN)), "a buffer, as large as may be needed"
+    assert held[0] >= len(compress(PLAIN)), "a buffer of the largest size needed"
     assert sum(held) == len(PLAIN)
 
 

@@ -44,17 +44,17 @@ def test_a_credential_that_is_no_key_is_ignored(text: str) -> None:
 
 
 @given(st.text(st.characters(max_codepoint=255)))
-def test_any_header_is_a_credential_and_never_an_error(said: str) -> None:
+def test_any_header_is_a_credential_and_never_an_error(header: str) -> None:
     for scheme in ("", "Bearer ", "Token ", "Basic ", "Negotiate "):
-        assert isinstance(find_credential(connection(authorization=scheme + said)), str)
-    assert find_credential(connection(x_api_key=said)) == said.strip()
+        assert isinstance(find_credential(connection(authorization=scheme + header)), str)
+    assert find_credential(connection(x_api_key=header)) == header.strip()
 
 
 @given(st.text(NOT_A_COLON), st.text(st.characters(exclude_categories=["Cs"])))
 def test_basic_authentication_uses_the_password_and_any_user(user: str, password: str) -> None:
-    said = base64.b64encode(f"{user}:{password}".encode()).decode()
+    header = base64.b64encode(f"{user}:{password}".encode()).decode()
 
-    assert find_credential(connection(authorization=f"Basic {said}")) == password
+    assert find_credential(connection(authorization=f"Basic {header}")) == password
 
 
 def test_a_request_without_headers_has_no_credential() -> None:

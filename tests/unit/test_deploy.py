@@ -219,7 +219,7 @@ def test_nginx_takes_its_configuration(upstream: str, tmp_path: Path) -> None:
 
 def test_nginx_answers_with_our_problem_when_no_server_does() -> None:
     text = (DEPLOY / "nginx" / "infrawatch.conf").read_text("utf-8")
-    said = re.search(r"return 503 '(.*)';", text)
-    assert said is not None
-    problem = json.loads(said[1])
+    found = re.search(r"return 503 '(.*)';", text)
+    assert found is not None
+    problem = json.loads(found[1])
     assert (problem["status"], problem["code"]) == (503, "unavailable")

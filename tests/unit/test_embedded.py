@@ -180,9 +180,9 @@ def test_a_directory_the_account_cannot_reach_has_its_home_elsewhere(temporary_r
 
 
 def test_the_launcher_exits_if_its_parent_is_already_dead() -> None:
-    said = _launch(parent=1, command=[sys.executable, "-c", "print('started')"])
-    assert "is gone" in said
-    assert "started" not in said
+    output = _launch(parent=1, command=[sys.executable, "-c", "print('started')"])
+    assert "is gone" in output
+    assert "started" not in output
 
 
 def test_the_launcher_reports_a_command_that_cannot_run() -> None:

@@ -45,7 +45,7 @@ def to_packed(told: Mapping[int, tuple[str, Samples]]) -> SampleStream:
 
 
 def to_wire(found: SampleStream) -> list[dict[str, object]]:
-    """What is to come out, said as plainly as can be."""
+    """The expected result, computed in the simplest way."""
     series: dict[int, dict[str, object]] = {}
     samples: dict[int, list[list[object]]] = {}
     [columns] = found.blocks

@@ -20,7 +20,7 @@ ROUTES = {
 
 
 @pytest.mark.parametrize(
-    ("path", "query", "said"),
+    ("path", "query", "expected"),
     [
         ("/write", b"", {}),
         ("/write", b"db=telegraf", {"precision": "ns"}),
@@ -35,11 +35,11 @@ ROUTES = {
         ("/v1/samples", b"partial=true&partial=true", None),
     ],
 )
-def test_a_query_is_deterministic(path: str, query: bytes, said: Arguments | None) -> None:
+def test_a_query_is_deterministic(path: str, query: bytes, expected: Arguments | None) -> None:
     route = ROUTES[path]
     assert isinstance(route, IngestRoute)
 
-    assert [route.find_arguments(query) for _ in range(2)] == [said] * 2
+    assert [route.find_arguments(query) for _ in range(2)] == [expected] * 2
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,9 @@ def test_a_group_is_one_row_a_shard_in_order_of_arrival(
     for row in found:
         _, times, _ = row.columns
         assert (row.first, row.samples) == (0, len(times))
-        assert list(zip(*row.columns, strict=True)) == expected[row.shard], "bits and order survive"
+        assert list(zip(*row.columns, strict=True)) == expected[row.shard], (
+            "bits and order are preserved"
+        )
         assert row.span == (min(times), max(times))
 
 

@@ -240,8 +240,8 @@ def test_no_lines_are_no_batch(body: bytes) -> None:
 
 
 def test_metadata_is_taken_of_metrics_that_can_be_stored() -> None:
-    said = {"type": "counter", "unit": "s", "help": "How long."}
-    body = encoded({**GOOD, **said}, {**GOOD, **said, "metric": "9" * 5_000}, GOOD)
+    metadata = {"type": "counter", "unit": "s", "help": "How long."}
+    body = encoded({**GOOD, **metadata}, {**GOOD, **metadata, "metric": "9" * 5_000}, GOOD)
 
     for decoded in (decode_json(body, "ms", nothing_known), decoded_carefully(body)):
         assert decoded.metadata == {"up": Metadata("counter", "s", "How long.")}

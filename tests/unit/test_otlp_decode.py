@@ -188,7 +188,7 @@ def test_exemplars_are_counted_and_change_nothing() -> None:
 
     assert metrics.exemplars == 6
     assert rows(metrics)[:2] == rows(plain)
-    assert metrics.keys[:2] == plain.keys, "they are the same series as without"
+    assert metrics.keys[:2] == plain.keys, "the series are the same as without"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ DOCKERFILE = list(read_dockerfile())
 LAST_STAGE = DOCKERFILE[-1].stage
 
 
-def said(name: str, *, stage: int | None = None) -> list[str]:
+def instructions(name: str, *, stage: int | None = None) -> list[str]:
     return [one.rest for one in DOCKERFILE if one.name == name and stage in (None, one.stage)]
 
 
@@ -64,7 +64,7 @@ def is_left_out(path: str) -> bool:
 
 
 def test_files_that_the_image_copies_exist() -> None:
-    copied = [rest.split() for rest in said("COPY") if not rest.startswith("--from")]
+    copied = [rest.split() for rest in instructions("COPY") if not rest.startswith("--from")]
 
     assert len(copied) > 3
     for *sources, _ in copied:
@@ -81,17 +81,17 @@ def test_files_needed_only_on_this_machine_are_left_out_of_the_image() -> None:
 
 
 def test_the_image_has_the_scripts_that_a_checkout_has() -> None:
-    [copying] = [rest for rest in said("RUN", stage=0) if " cp " in rest]
+    [copying] = [rest for rest in instructions("RUN", stage=0) if " cp " in rest]
 
     assert re.findall(r"\S+\.(?:js|css|png)", copying) == list(SETUP["PAGE_FILES"])
 
 
 def test_the_image_is_installed_by_the_poetry_that_a_checkout_is() -> None:
-    assert f"pip install --no-cache-dir {' '.join(SETUP['POETRY'])}" in said("RUN")
+    assert f"pip install --no-cache-dir {' '.join(SETUP['POETRY'])}" in instructions("RUN")
 
 
 def test_the_image_has_one_python_and_it_is_one_we_run_on() -> None:
-    pythons = {base.split()[0] for base in said("FROM") if base.startswith("python:")}
+    pythons = {base.split()[0] for base in instructions("FROM") if base.startswith("python:")}
 
     [python] = pythons
     match = re.fullmatch(r"python:3\.(\d+)-slim", python)
@@ -102,15 +102,15 @@ def test_the_image_has_one_python_and_it_is_one_we_run_on() -> None:
 def test_the_image_does_not_run_as_root() -> None:
     last = [one.name for one in DOCKERFILE if one.stage == LAST_STAGE]
 
-    [user] = said("USER", stage=LAST_STAGE)
+    [user] = instructions("USER", stage=LAST_STAGE)
     assert int(user) > 0  # Kubernetes cannot know whether a name is root's
     assert "RUN" not in last[last.index("USER") :]
-    assert any(f"useradd --uid {user} --create-home" in rest for rest in said("RUN"))
+    assert any(f"useradd --uid {user} --create-home" in rest for rest in instructions("RUN"))
 
 
 @pytest.mark.parametrize("name", ["ENTRYPOINT", "CMD", "HEALTHCHECK"])
 def test_the_image_starts_its_command_without_a_shell(name: str) -> None:
-    [rest] = said(name, stage=LAST_STAGE)
+    [rest] = instructions(name, stage=LAST_STAGE)
 
     command = json.loads(rest.rpartition("CMD ")[2])
     assert command
@@ -118,11 +118,11 @@ def test_the_image_starts_its_command_without_a_shell(name: str) -> None:
 
 
 def test_the_image_is_healthy_when_the_server_is_ready() -> None:
-    assert said("HEALTHCHECK")[0].endswith('CMD ["infrawatch", "healthcheck"]')
+    assert instructions("HEALTHCHECK")[0].endswith('CMD ["infrawatch", "healthcheck"]')
 
 
 def test_the_image_sets_variables_that_exist() -> None:
-    names = re.findall(r"\bINFRAWATCH_\w+", " ".join(said("ENV")))
+    names = re.findall(r"\bINFRAWATCH_\w+", " ".join(instructions("ENV")))
 
     assert len(names) > 1
     assert VARIABLES.issuperset(names)
@@ -187,7 +187,7 @@ def test_the_agents_key_is_where_init_has_put_it() -> None:
     for name in ("init", "agent"):
         mounts = [mount.split(":")[:2] for mount in SERVICES[name]["volumes"]]
         assert ["keys", str(PurePosixPath(key).parent)] in mounts
-    assert str(PurePosixPath(key).parent) in " ".join(said("RUN", stage=LAST_STAGE))
+    assert str(PurePosixPath(key).parent) in " ".join(instructions("RUN", stage=LAST_STAGE))
 
 
 def test_compose_waits_for_what_a_service_needs() -> None:
@@ -218,5 +218,5 @@ def test_the_command_works_wherever_the_checkout_is(tmp_path: Path) -> None:
 
     SETUP["write_command"](programs)
 
-    said = subprocess.check_output([programs / "infrawatch", "watch", 'a{b="c d"}'], text=True)
-    assert said == '-m|infrawatch|watch|a{b="c d"}|'
+    output = subprocess.check_output([programs / "infrawatch", "watch", 'a{b="c d"}'], text=True)
+    assert output == '-m|infrawatch|watch|a{b="c d"}|'

@@ -21,10 +21,10 @@ SAID = st.sampled_from([{}, {"type": "gauge"}, {"unit": "s", "help": 'a "{"metri
 def batches(times: st.SearchStrategy[int]) -> st.SearchStrategy[dict[str, Any]]:
     samples = st.lists(st.tuples(times, NUMBERS).map(list), min_size=1, max_size=4)
     series = st.builds(
-        lambda metric, labels, said, samples: {
+        lambda metric, labels, metadata, samples: {
             "metric": metric,
             "labels": labels,
-            **said,
+            **metadata,
             "samples": samples,
         },
         st.sampled_from(["a", "up", "node:load1"]),
@@ -82,7 +82,7 @@ def regular(body: bytes) -> object:
 
 
 def check(body: bytes) -> bool:
-    """Whether the short cut was taken; if so it must have said the truth."""
+    """Whether the fast path was taken; if so, its result must be correct."""
     short = regular(body)
     if short is None:
         return False

@@ -144,13 +144,13 @@ def test_a_series_without_samples_is_no_series() -> None:
 
 
 def test_metadata_are_read() -> None:
-    said = (
+    metadata = (
         bytes_field(2, b"up")
         + number_field(1, 1)
         + bytes_field(4, b"Is it?")
         + bytes_field(5, b"s")
     )
-    body = write_request(metadata=[said, bytes_field(2, b"size") + number_field(1, 4)])
+    body = write_request(metadata=[metadata, bytes_field(2, b"size") + number_field(1, 4)])
 
     assert tell(body).metadata == {
         "up": Metadata("counter", "s", "Is it?"),

@@ -311,8 +311,8 @@ def all_series(draw: DrawFn) -> bytes:
         references.pop()
     first = packed_field(1, references)
     then = draw(st.lists(sample_fields(), max_size=4))
-    said = bytes_field(5, number_field(1, 2) + number_field(3, 4))
-    last = draw(st.sampled_from((b"", said)))
+    metadata = bytes_field(5, number_field(1, 2) + number_field(3, 4))
+    last = draw(st.sampled_from((b"", metadata)))
     if draw(st.booleans()):
         return b"".join([first, *then, last])
     more = draw(st.lists(st.sampled_from(UNKNOWN), max_size=2))

@@ -40,7 +40,9 @@ async def test_addresses_are_apart_but_those_of_one_ipv6_network_are_not() -> No
     assert await tries(wrong_keys, "2001:db8::1") == AT_ONCE
     assert await tries(wrong_keys, "2001:db8::ffff:2") == 0
     assert await tries(wrong_keys, "2001:db8:0:1::1") == AT_ONCE
-    assert await tries(wrong_keys, "::ffff:192.0.2.1") == 0, "the same, as a dual socket has it"
+    assert await tries(wrong_keys, "::ffff:192.0.2.1") == 0, (
+        "the same address on a dual-stack socket"
+    )
     assert await tries(wrong_keys, "fe80::1%eth0") == AT_ONCE
 
 
