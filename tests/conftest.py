@@ -138,7 +138,7 @@ def shared_database_url(postgres: str, template: str) -> Iterator[str]:
 
 
 def execute(url: str, statement: str) -> str:
-    """Run a statement with psql, as somebody beside us would; gives its bare answer."""
+    """Run a statement with psql, as another program would; returns its plain output."""
     psql = find_binaries().program("psql")
     return subprocess.check_output(
         [psql, url, "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-Atc", statement], text=True

@@ -65,7 +65,7 @@ async def half_open(url: str, count: int) -> AsyncGenerator[Sequence[Connection]
 
 
 async def push_during(client: AsyncClient, work: Awaitable[T]) -> tuple[T, list[float]]:
-    """Push one batch after the other while something goes on; tells how long each took, sorted.
+    """Push one batch after the other during another operation; returns their durations, sorted.
 
     Raises:
         AssertionError: a batch was not stored.

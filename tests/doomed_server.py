@@ -1,4 +1,4 @@
-"""`infrawatch serve` that dies as by kill -9 after a commit, before anybody is answered.
+"""`infrawatch serve` that is killed after a commit, before any response.
 
 It lives for DOOMED_COMMITS commits. A program of its own, because it is there to be killed.
 """

@@ -113,7 +113,7 @@ def read_names(decoded: Decoded, ids: Sequence[int | None]) -> Names:
 
 
 def read_whole(decoded: Decoded) -> None:
-    """Ask a batch everything that can be asked of it."""
+    """Call every method of a batch."""
     assert len(decoded.keys) == len(decoded.counts)
     assert len(decoded.times) == len(decoded.values) == int(decoded.counts.sum())
     assert decoded.times.dtype == np.int64

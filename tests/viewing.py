@@ -57,7 +57,7 @@ class Picture:
 
 
 class Viewing:
-    """One connection; `pictures` by subscription grow while somebody waits for frames."""
+    """One connection; `pictures` by subscription grow while waiting for frames."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -138,7 +138,7 @@ async def metric(url: str, name: str) -> float:
 async def until(
     condition: Callable[[], Awaitable[object]], *, within_s: float = DEADLINE_S
 ) -> None:
-    """Wait until a condition that has to be asked for holds."""
+    """Wait until an asynchronous condition holds."""
     async with asyncio.timeout(within_s):
         while not await condition():  # noqa: ASYNC110  # what is waited for knows no events
             await asyncio.sleep(0.02)

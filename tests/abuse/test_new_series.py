@@ -1,4 +1,4 @@
-"""A request that names far more series than anybody has is bounded, and others hardly notice."""
+"""A request with far too many series is limited, and others are hardly affected."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What somebody sees who has just started it: one host, little history, and what stands out."""
+"""The first minutes after installation: one host, little history, and findings."""
 
 import re
 from collections.abc import AsyncIterator, Sequence

@@ -1,4 +1,4 @@
-"""Signing in: what somebody sees whom the server does not know, and that all works afterwards."""
+"""Signing in: the form for users without a session, and that all pages work afterwards."""
 
 import re
 from collections.abc import AsyncIterator

@@ -264,7 +264,7 @@ class Storm:
                     self.outcome.done["compact"] += 1
 
     async def _compact_all(self, after_s: float) -> None:
-        """Once, as somebody at a terminal does: the journal is emptied, too."""
+        """Once, as from a terminal: the journal is emptied, too."""
         await asyncio.sleep(after_s)
         process = await _infrawatch("compact", "--all", environment=self._environment)
         try:

@@ -47,7 +47,7 @@ async def hold_still(world: World, rounds: int, *, seconds: float) -> Outcome:
 
 
 async def fill_the_disk(world: World, rounds: int) -> Outcome:
-    """A small disk of its own, on which nothing is left until somebody makes room."""
+    """A small disk of its own, which is full until space is freed."""
     if os.geteuid() != 0:
         pytest.skip("NOT TESTED: a full disk; mounting a small one needs root")
     directory = world.directory.parent / "small-disk"

@@ -46,7 +46,7 @@ async def lose_answers(world: World, rounds: int) -> Outcome:
 
 
 async def stop_under_load(world: World, rounds: int) -> Outcome:
-    """SIGTERM: what is under way is answered, and the next server goes on."""
+    """SIGTERM: running requests are answered, and the next server takes over."""
     async with Server.running(world.url) as server:
         async with sending("stopped", server.url) as load:
             for _ in range(rounds):

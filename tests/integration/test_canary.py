@@ -193,7 +193,7 @@ def password_of(url: str) -> str:
 
 
 def all_command_lines() -> str:
-    """What anybody on this machine sees with `ps`; but of psql, which only tests start."""
+    """The output of `ps` for all users, except psql, which only tests start."""
     processes = psutil.process_iter(["name", "cmdline"])
     lines = [" ".join(one.info["cmdline"] or ()) for one in processes if one.info["name"] != "psql"]
     assert any("infrawatch serve" in line for line in lines)

@@ -1,4 +1,4 @@
-"""What PostgreSQL begins with long after it was sent is not stored: somebody may have gone on."""
+"""A write that PostgreSQL begins long after it was sent is not stored: it may have been retried."""
 
 import asyncio
 from collections.abc import Awaitable

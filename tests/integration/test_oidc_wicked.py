@@ -37,7 +37,7 @@ async def provider(shared_provider: Provider) -> AsyncIterator[Provider]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def visitor(shared_database_url: str, provider: Provider) -> AsyncIterator[AsyncClient]:
-    """A browser before a server that has not asked the provider anything yet."""
+    """A browser, and a server that has not contacted the provider yet."""
     async with (
         serving(
             shared_database_url,

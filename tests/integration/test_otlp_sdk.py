@@ -89,7 +89,7 @@ async def is_told_to_come_back(client: AsyncClient) -> bool:
 
 
 async def close_road(proxy: DatabaseProxy, client: AsyncClient) -> None:
-    """Nothing can be stored until a sender was told so."""
+    """Nothing can be stored until a sender has received a refusal."""
     proxy.close()
     while not await is_told_to_come_back(client):
         pass
@@ -97,7 +97,7 @@ async def close_road(proxy: DatabaseProxy, client: AsyncClient) -> None:
 
 
 async def swallow_commit(proxy: DatabaseProxy, client: AsyncClient) -> None:
-    """All is stored, but the server does not learn of it, so the sender is told to come back."""
+    """All is stored, but the server does not know it, so the sender must retry."""
     proxy.at_commit = AtCommit.SWALLOW_ANSWER  # before the sender can have committed
     while not await is_told_to_come_back(client):
         proxy.at_commit = AtCommit.SWALLOW_ANSWER  # others commit too

@@ -25,7 +25,7 @@ def home(temporary_root: Path) -> Home:
 
 
 class _Start:
-    """Starts children, unless it was told to fail."""
+    """Starts children; the first `failures` starts fail."""
 
     def __init__(self, home: Home) -> None:
         self._home = home

@@ -1,4 +1,4 @@
-"""Budgets and deadlines of reads: a clear 422 or 503, and everybody else goes on."""
+"""Budgets and deadlines of queries: a clear 422 or 503, without effect on others."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

@@ -158,7 +158,7 @@ PARAMETERS = {
     "limit": ["0", "1", "2", "5", "1000", "100000"],
     "precision": ["ms", "ns", "s"],
 }
-"""Times are the same whenever the two are asked; of other parameters any name or id is tried."""
+"""Fixed times, so that both give the same response; other parameters take any name or id."""
 
 
 QUERIES = ["{}", "count({})", "sum by (who) ({})", "topk(2, {})", "{} or on() {}", "absent({})"]
@@ -273,7 +273,7 @@ async def test_a_cursor_of_another_tenant_shows_only_ones_own(worlds: Worlds) ->
 
 
 def a_write(chance: Random, possible: Sequence[Question]) -> dict[str, Any]:
-    """Somebody's own samples, called like anybody's."""
+    """An arbitrary request that writes, with names of this tenant or of others."""
     mark = chance.choice([SECRET, OURS, "third"])
     request = chance.choice(possible).to_request(mark, chance.randrange(100))
     request["params"] |= {

@@ -9,7 +9,7 @@ from infrawatch.ingest.scheduling.low_priority import LONGEST_REST_S, PATIENCE_S
 
 
 class Clock:
-    """Time that passes when somebody works or sleeps."""
+    """A clock that advances with work and sleep."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 0.0

@@ -340,7 +340,7 @@ def all_series(draw: DrawFn) -> bytes:
 
 
 def read_plainly(series: bytes) -> tuple[SeriesName, list[tuple[int, bytes]]] | None:
-    """What a series says to somebody who reads it field by field."""
+    """A series, read field by field."""
     fields = list(read_fields(series))
     pairs = [_read_label(field) for field in fields if field.number == 1]
     name = read_name(pairs)

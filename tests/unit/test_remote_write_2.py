@@ -326,7 +326,7 @@ def request(series: Sequence[bytes], symbols: Sequence[bytes] = SYMBOLS) -> byte
 
 
 def read_plainly(series: bytes) -> tuple[SeriesName, list[tuple[int, bytes]]] | None:
-    """What a series says to somebody who reads it field by field."""
+    """A series, read field by field."""
     fields = list(read_fields(series))
     references = [
         reference

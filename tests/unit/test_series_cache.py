@@ -1,4 +1,4 @@
-"""The series cache: bounded, keeps what is in use, and never answers for somebody else."""
+"""The series cache: bounded, keeps what is in use, and never mixes tenants or formats."""
 
 from sys import getsizeof
 
