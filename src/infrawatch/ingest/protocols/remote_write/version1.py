@@ -182,15 +182,16 @@ def to_pairs(key: bytes) -> Pairs:
     """Read the labels that a key stands for."""
     labels: Sequence[bytes] = parse(LABELS, key).labels
     return [
-        _to_pair(one) if len(one) <= _MAX_SHARED_BYTES else _to_pair.__wrapped__(one)
-        for one in labels
+        _to_shared_pair(one) if len(one) <= _MAX_SHARED_BYTES else _to_pair(one) for one in labels
     ]
 
 
-@lru_cache(maxsize=_SHARED_LABELS)
 def _to_pair(label: bytes) -> tuple[str, str]:
     message = parse(LABEL, label)
     return to_text(message.name), to_text(message.value)
+
+
+_to_shared_pair = lru_cache(maxsize=_SHARED_LABELS)(_to_pair)
 
 
 def _read_metadata(messages: Iterable[bytes], verdicts: Verdicts) -> dict[str, Metadata]:
