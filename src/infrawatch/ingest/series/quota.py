@@ -10,10 +10,10 @@ from typing import NamedTuple
 from infrawatch.access.limits.active_series import ActiveSeries
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.scheduling.low_priority import LowPriority
+from infrawatch.ingest.series.label_growth import LabelGrowth
 from infrawatch.ingest.series.naming import Names
 from infrawatch.ingest.verdicts import MAX_SHOWN, Verdict
 from infrawatch.model.labels import SeriesName
-from infrawatch.model.selector import METRIC_LABEL
 from infrawatch.store.database import Database
 from infrawatch.store.series import SeriesRepository
 
@@ -24,7 +24,7 @@ CALM_AFTER_S = 60.0
 """How long after a refusal a tenant counts as flooded; senders retry sooner than that."""
 
 _LOOKED_AT = 1_000
-"""Number of new series per batch whose labels are compared; most floods vary a single label."""
+"""Number of new series per batch whose labels are looked at; most floods vary a single label."""
 
 TOO_MANY_SERIES = "too_many_series"
 
@@ -33,9 +33,10 @@ Fingerprints = Mapping[SeriesName, bytes]
 
 
 class _Flood:
-    """When a tenant was last refused new series, and whose turn it is since."""
+    """What grows, when a tenant was last refused new series, and whose turn it is since."""
 
     def __init__(self) -> None:
+        self.growth = LabelGrowth()
         self.refused_at = -CALM_AFTER_S
         self.turn = asyncio.Lock()
 
@@ -87,7 +88,8 @@ class SeriesQuota:
         Raises:
             StoreUnavailable: series cannot be looked up or counted now.
         """
-        new_series, kept = _NewSeries(unknown.decoded), dict[int, SeriesName]()
+        flood, kept = self._floods[unknown.tenant_id], dict[int, SeriesName]()
+        new_series = _NewSeries(unknown.decoded, flood.growth)
         while part := await _next_part(unknown.parts, low_priority):
             async with low_priority.piece() if low_priority else nullcontext():
                 new = await self._find_new(unknown.tenant_id, part)
@@ -96,7 +98,7 @@ class SeriesQuota:
                 new_series.admit(unseen, granted)
                 kept |= new_series.without_refused(part, new)
         if new_series.refuse(most):
-            self._floods[unknown.tenant_id].refused_at = monotonic()
+            flood.refused_at = monotonic()
         return kept
 
     async def _find_new(self, tenant_id: int, part: Mapping[int, SeriesName]) -> Fingerprints:
@@ -132,10 +134,10 @@ async def _next_part(parts: Iterator[Names], low_priority: LowPriority | None) -
 class _NewSeries:
     """The series of a batch that are not stored: admits some, adds verdicts for the others."""
 
-    def __init__(self, decoded: Decoded) -> None:
+    def __init__(self, decoded: Decoded, growth: LabelGrowth) -> None:
         self._decoded = decoded
+        self._growth = growth
         self._is_admitted: dict[int, bool] = {}  # by hash, because freeing names takes long
-        self._values: defaultdict[str, set[str]] = defaultdict(set)
         self._shown: list[int] = []
         self._others = self._others_samples = 0
 
@@ -148,9 +150,7 @@ class _NewSeries:
         for name, is_granted in zip(unseen, granted, strict=True):
             self._is_admitted[hash(name)] = is_granted
             if len(self._is_admitted) <= _LOOKED_AT:
-                self._values[METRIC_LABEL].add(name.metric)
-                for label, value in name.labels:
-                    self._values[label].add(value)
+                self._growth.add(name)
 
     def without_refused(
         self, part: Mapping[int, SeriesName], new: Container[SeriesName]
@@ -183,11 +183,9 @@ class _NewSeries:
 
     def _explained(self, most: int) -> str:
         """Explain the refusal; the label with the most values usually is the cause."""
-        label = max(self._values, key=lambda one: len(self._values[one]))
-        number = len(self._is_admitted)
-        which = f"{number}" if number <= _LOOKED_AT else f"the first {_LOOKED_AT} of {number}"
+        label, values = self._growth.find_largest()
         return (
-            f"the tenant may have {most} active series and has them; of {which} new ones here the "
-            f"label {label} differs most ({len(self._values[label])} values): leave it out, or "
-            "have `infrawatch limits set --active-series` raised"
+            f"the tenant may have {most} active series and has them; of its latest new ones the "
+            f"label {label} differs most ({values} values): leave it out, or have "
+            "`infrawatch limits set --active-series` raised"
         )
