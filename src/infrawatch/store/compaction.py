@@ -50,10 +50,11 @@ _STOP_WRITERS = text("LOCK TABLE writers IN SHARE MODE")
 _EARLIER_CUT = text(f"""
 SELECT min(arrived_at)
 FROM (
-    SELECT j.arrived_at, sum(j.samples) OVER (ORDER BY j.arrived_at) AS total,
+    SELECT j.arrived_at, sum(sum(j.samples)) OVER (ORDER BY j.arrived_at) AS total,
         min(j.arrived_at) OVER () AS first
     {UNCOMPACTED}
     WHERE h.shard = ANY(CAST(:shards AS smallint[])) AND j.arrived_at < :cut
+    GROUP BY j.arrived_at
 ) AS counted
 WHERE total > :most AND arrived_at > first
 """)

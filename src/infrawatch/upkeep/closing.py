@@ -28,7 +28,7 @@ class Compacted(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """The chunks of some windows, and their buckets in the finest resolution."""
+    """The chunks of some windows, and their buckets in the finest resolution, by series."""
 
     chunks: list[Chunks]
     buckets: Buckets
@@ -42,6 +42,12 @@ class Closed(NamedTuple):
             chunks.append(encode(part))
             buckets.append(Buckets.of(part, RESOLUTIONS[-1].bucket_us))
         return cls(chunks, Buckets.joined(buckets))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Closed]") -> Self:
+        """Concatenate the parts, which may hold different windows of the same series."""
+        chunks = [chunks for part in parts for chunks in part.chunks]
+        return cls(chunks, Buckets.joined([part.buckets for part in parts]).by_series())
 
 
 class Arriving(NamedTuple):
@@ -73,8 +79,7 @@ async def close(
     if len(taken.closed) > 0 or len(taken.head.counts) > 0:
         closed = await asyncio.to_thread(_merged, taken, samples)
     else:
-        chunks = [part for one in arriving for part in one.closed.chunks]
-        closed = Closed(chunks, Buckets.joined([one.closed.buckets for one in arriving]))
+        closed = await asyncio.to_thread(Closed.joined, [one.closed for one in arriving])
     days = {start_at.date() for start_at in blocks.starts_at}
     await PartitionRepository(connection).make(CHUNKS, days)
     await ChunkRepository(connection).append(closed.chunks)

@@ -1,5 +1,6 @@
 """The head, which holds samples of open windows, and the chunks of closed ones."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -127,7 +128,7 @@ class ChunkRepository:
 
     async def append(self, parts: Sequence[Chunks]) -> None:
         """Add chunks of closed windows; their days' partitions must exist."""
-        rows = [to_copy(chunks) for chunks in parts]
+        rows = await asyncio.to_thread(lambda: [to_copy(chunks) for chunks in parts])
         await copy.copy_binary(self._connection, "chunks", CHUNK_COLUMNS, rows)
 
     async def vacuum_head(self) -> None:

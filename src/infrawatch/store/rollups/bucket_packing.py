@@ -85,7 +85,7 @@ class _Integers(NamedTuple):
 
 
 def pack_buckets(buckets: Buckets, bucket_us: int) -> PackedBuckets:
-    """Pack buckets that are sorted by (series, time), without losing a bit."""
+    """Pack buckets that come series by series, in order of time, without losing a bit."""
     row_us = ROW_BUCKETS * bucket_us
     runs = buckets.runs_within(row_us)
     counts, scaled, exponents = _to_integers(buckets, runs)

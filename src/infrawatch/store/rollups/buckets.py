@@ -97,7 +97,18 @@ class Buckets(NamedTuple):
     def sorted(cls, parts: "Sequence[Buckets]") -> "Buckets":
         """Merge the parts, which have no bucket in common, sorted by (series, time)."""
         joined = cls.joined(parts)
-        return joined.picked(np.lexsort((joined.times_us, joined.series_ids)))
+        # Mostly, the parts are runs of ascending ids, and each continues the series of the previous
+        # ones: a stable sort by id alone merges them at a tenth of the cost of sorting by both.
+        ordered = joined.picked(np.argsort(joined.series_ids, kind="stable"))
+        is_same_series = ordered.series_ids[1:] == ordered.series_ids[:-1]
+        if (is_same_series & (ordered.times_us[1:] < ordered.times_us[:-1])).any():
+            return joined.picked(np.lexsort((joined.times_us, joined.series_ids)))
+        return ordered
+
+    def by_series(self) -> "Buckets":
+        """Return runs of one series, each in order of time, with all buckets of a series in one."""
+        firsts = self.series_ids[are_first(self.series_ids)]
+        return self if len(np.unique(firsts)) == len(firsts) else Buckets.sorted([self])
 
     def picked(self, which: Positions | Bools) -> "Buckets":
         """Return the buckets at these positions, in that order, or where the mask is true."""

@@ -21,13 +21,13 @@ from infrawatch.store.selection.requested_ids import BLOCK_BITS, REQUESTED_ROWS,
 _SERIES_ROWS_AT_ONCE = 30_000
 """Series times rows read per statement: 20 MB, and at most 700,000 buckets."""
 
-# One index descent per series and row, in the partitions of these months only.
+# One index descent per range of series and row, in the partitions of these months only.
 _TAKE = f"""
 WITH taken AS (
     DELETE FROM {{table}} r USING {REQUESTED_WINDOWS}
-    WHERE r.shard = requested.shard AND r.block = requested.series_id >> {BLOCK_BITS}
+    WHERE r.shard = requested.shard AND r.block = requested.first_id >> {BLOCK_BITS}
         AND r.start_at = requested.at
-        AND r.first_id <= requested.series_id AND r.last_id >= requested.series_id
+        AND r.first_id <= requested.last_id AND r.last_id >= requested.first_id
         AND r.start_at >= :first AND r.start_at < :end
     RETURNING r.*
 )
@@ -67,10 +67,11 @@ class RollupRepository:
         """Remove the rows that hold these windows; return all their buckets, other series' too."""
         rows = Windows.of(*windows, self._resolution.row_us)
         answer = await self._connection.execute(self._statement(_TAKE), rows.to_parameters())
-        return unpack_buckets(from_row(answer.one()), self._resolution.bucket_us)
+        packed = from_row(answer.one())
+        return await asyncio.to_thread(unpack_buckets, packed, self._resolution.bucket_us)
 
     async def append(self, buckets: Buckets) -> None:
-        """Add buckets, sorted by (series, time); their months' partitions must exist."""
+        """Add buckets, series by series in order of time; their months' partitions must exist."""
         rows = await asyncio.to_thread(_packed, buckets, self._resolution.bucket_us)
         await copy.copy_binary(self._connection, self._resolution.table, ROLLUP_COLUMNS, [rows])
 
