@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from time import monotonic
 from typing import Annotated
 
@@ -25,6 +26,9 @@ CHECK_DEADLINE_S = 3.0
 
 REFRESH_S = 1.0
 """Maximum age of this worker's gauges in the /metrics of another worker."""
+
+_LABELS = 1_024
+"""Sets of labels whose metrics are remembered: looking one up takes longer than counting."""
 
 Check = Callable[[], Awaitable[None]]
 """Returns if the check passes; otherwise raises an InfraWatchError with the reason."""
@@ -54,6 +58,7 @@ class Health:
     def refresh(self) -> None:
         """Update the gauges that are sampled rather than counted as events happen."""
         self.telemetry.tasks.set(len(asyncio.all_tasks()))
+        self.telemetry.refresh()
         self._refresh()
 
     async def failures(self) -> dict[str, str]:
@@ -125,7 +130,8 @@ class CountRequests:
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
         self._app = app
-        self._telemetry = telemetry
+        self._requests = lru_cache(_LABELS)(telemetry.requests.labels)
+        self._seconds = lru_cache(_LABELS)(telemetry.request_seconds.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -144,5 +150,5 @@ class CountRequests:
             await self._app(scope, receive, noting_status)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._telemetry.requests.labels(scope["method"], route, status).inc()
-            self._telemetry.request_seconds.labels(route).observe(monotonic() - started)
+            self._requests(scope["method"], route, status).inc()
+            self._seconds(route).observe(monotonic() - started)

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -212,6 +213,16 @@ class Telemetry(_Http, _Connections, _Process, _Pressure, _Ingest, _Commits, _Li
             MultiProcessCollector(self._shown)  # type: ignore[no-untyped-call]
         for part in Telemetry.__bases__:
             part.__init__(self, None if self.is_shared else self._shown)  # type: ignore[misc]  # each declares its own
+        self._sampled: dict[Gauge, Callable[[], float]] = {}
+
+    def sample(self, gauge: Gauge, read: Callable[[], float]) -> None:
+        """Set a gauge only before it is shown: its value changes much more often than that."""
+        self._sampled[gauge] = read
+
+    def refresh(self) -> None:
+        """Set the gauges that are sampled."""
+        for gauge, read in self._sampled.items():
+            gauge.set(read())
 
     def exposition(self) -> bytes:
         """Return the metrics of all processes that share them, in the Prometheus text format."""

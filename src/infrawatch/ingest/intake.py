@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +39,9 @@ _OFF_LOOP_NAMES_BYTES = 128 * 1024
 
 _OFF_LOOP_SAMPLES = 50_000
 """Remembering a body with this many samples takes five milliseconds; larger ones in a thread."""
+
+_FORMATS = 64
+"""More than there are; looking up the counter of one takes longer than counting."""
 
 _METADATA_REMEMBERED = 100_000
 """Maximum number of metrics whose stored metadata is remembered; beyond it, all are forgotten."""
@@ -88,6 +91,7 @@ class Intake:
         self._writer = writer
         self._cache = cache
         self._telemetry = telemetry
+        self._accepted = lru_cache(_FORMATS)(telemetry.accepted.labels)
         self._bounds = rules.bounds
         self._limiter = rules.limiter
         self._deadline_s = rules.deadline.total_seconds()
@@ -125,7 +129,7 @@ class Intake:
         except TimeoutError:
             raise DeadlineExceeded("storing takes too long; send the batch again") from None
         if not options.dry_run:
-            self._telemetry.accepted.labels(format_name).inc(outcome.accepted)
+            self._accepted(format_name).inc(outcome.accepted)
             if decoded.exemplars:
                 self._telemetry.exemplars.labels(format_name).inc(decoded.exemplars)
         for code, samples in outcome.verdicts.samples_by_code.items():
@@ -247,7 +251,7 @@ class Intake:
 
     def _to_columns(self, ids: Int64s, decoded: Decoded, kept: Bools | None) -> Columns:
         columns = Columns(
-            np.repeat(ids, decoded.counts),
+            ids.repeat(decoded.counts),
             to_us(decoded.times, decoded.unit_ns),
             decoded.values,
         )

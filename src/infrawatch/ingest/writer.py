@@ -114,6 +114,7 @@ class GroupWriter:
         self._waiting_samples = 0
         self._state: _WriterState | None = None
         self._failures = 0
+        telemetry.sample(telemetry.backlog_samples, lambda: self._waiting_samples)
 
     @contextmanager
     def room_for(self, samples: int) -> Generator[None, None, None]:
@@ -128,11 +129,11 @@ class GroupWriter:
         # A batch larger than the backlog is admitted if nothing else waits: otherwise it never is.
         if self._waiting_samples and self._waiting_samples + samples > self._backlog_samples:
             raise Overloaded(f"{self._waiting_samples} samples wait already; send again shortly")
-        self._count(samples)
+        self._waiting_samples += samples
         try:
             yield
         finally:
-            self._count(-samples)
+            self._waiting_samples -= samples
 
     async def write(self, tenant_id: int, columns: Columns) -> Commit:
         """Store the whole batch or nothing; call it within `room_for`.
@@ -290,10 +291,6 @@ class GroupWriter:
                 waiting.committed.set_exception(outcome)
                 # Mark it as retrieved, because the caller may be cancelled before it awaits it.
                 waiting.committed.exception()
-
-    def _count(self, samples: int) -> None:
-        self._waiting_samples += samples
-        self._telemetry.backlog_samples.set(self._waiting_samples)
 
 
 def _shutting_down() -> ShuttingDown:

@@ -1,6 +1,5 @@
 """Admission control: excess requests are refused early, so that admitted ones are completed."""
 
-from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 
@@ -57,11 +56,12 @@ class InFlight:
         self.bytes = 0
         self.held_bytes = 0
         self._limited_bytes = 0
-        self._by_sender: Counter[str] = Counter()  # by sender, held bytes included, no zeros
+        self._by_sender: dict[str, int] = {}  # by sender, held bytes included, no zeros
         self.limit_bytes = min(_FIRST_BYTES, most_bytes)
         self._most_bytes = most_bytes
         self._telemetry = telemetry
         self._shrunk_at = -PROMPT_S
+        telemetry.sample(telemetry.under_way_bytes, lambda: self.bytes)
 
     def begin(self, sender: str) -> None:
         """Admit a request of which nothing has been read.
@@ -82,7 +82,8 @@ class InFlight:
         if others >= self._most_bytes and self._has_share(sender, self._most_bytes):
             raise self._refusal()
         self._limited_bytes += min(own + size, _LARGE_BYTES) - min(own, _LARGE_BYTES)
-        self._count(sender, size)
+        self.bytes += size
+        self._add(sender, size)
 
     def hold(self, sender: str, size: int, own: int) -> None:
         """Count memory for a request that uses `own` bytes so far, received and held.
@@ -94,7 +95,8 @@ class InFlight:
         is_full = size > 0 and others >= self._most_bytes
         if is_full and self._has_share(sender, self._most_bytes):
             raise self._refusal()
-        self._hold(sender, size)
+        self.held_bytes += size
+        self._add(sender, size)
 
     def answer(self, size: int, took_s: float) -> None:
         """Adapt the limit to a response to a request of `size` bytes, `took_s` after its last."""
@@ -110,8 +112,9 @@ class InFlight:
     def leave(self, sender: str, size: int, held: int = 0) -> None:
         """Stop counting a request: it has been answered, or its sender has disconnected."""
         self._limited_bytes -= min(size, _LARGE_BYTES)
-        self._hold(sender, -held)
-        self._count(sender, -size)
+        self.bytes -= size
+        self.held_bytes -= held
+        self._add(sender, -size - held)
 
     def _refusal(self) -> Overloaded:
         self._telemetry.overload_refusals.inc()
@@ -122,19 +125,10 @@ class InFlight:
         own = self._by_sender.get(sender, 0)
         return own > 0 and own * len(self._by_sender) >= most_bytes
 
-    def _hold(self, sender: str, size: int) -> None:
-        self.held_bytes += size
-        self._add(sender, size)
-
     def _add(self, sender: str, size: int) -> None:
-        self._by_sender[sender] += size
-        if not self._by_sender[sender]:
-            del self._by_sender[sender]
-
-    def _count(self, sender: str, size: int) -> None:
-        self._add(sender, size)
-        self.bytes += size
-        self._telemetry.under_way_bytes.set(self.bytes)
+        own = self._by_sender.pop(sender, 0) + size
+        if own:
+            self._by_sender[sender] = own
 
 
 class AdmissionControl:
