@@ -26,7 +26,7 @@ class Needs(SecurityBase):
         self._scope = scope
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
-        access: Access = connection.state.access
+        access: Access = connection.scope["state"]["access"]
         return await access.gate.admit(connection, self._scope)
 
 

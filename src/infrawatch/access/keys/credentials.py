@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from starlette.requests import HTTPConnection
 
+from infrawatch.access.requests.headers import find_header
+
 _LETTERS = string.ascii_letters + string.digits
 _SECRET_LETTERS = 43
 """62 letters to the power of 43 are 256 bits."""
@@ -55,12 +57,12 @@ def find_credential(connection: HTTPConnection) -> str | None:
     latter is `Bearer <key>`, `Token <key>` (InfluxDB; also `Token <user>:<key>`), or Basic with
     the key as password.
     """
-    headers = connection.headers
-    if (key := headers.get("x-api-key")) is not None:
+    scope = connection.scope
+    if (key := find_header(scope, b"x-api-key", None)) is not None:
         return key.strip()
-    if (authorization := headers.get("authorization")) is not None:
+    if (authorization := find_header(scope, b"authorization", None)) is not None:
         return _from_authorization(authorization)
-    if connection.scope["path"] in _QUERY_PASSWORD_PATHS:
+    if scope["path"] in _QUERY_PASSWORD_PATHS:
         return connection.query_params.get("p")
     return None
 

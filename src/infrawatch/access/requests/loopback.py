@@ -4,10 +4,10 @@ from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from infrawatch.access.requests.headers import find_header
 from infrawatch.access.requests.refusals import Refusals
 from infrawatch.errors import Forbidden
 from infrawatch.problems import to_response
@@ -40,14 +40,12 @@ class LoopbackOnly:
 
 
 def _foreign(scope: Scope) -> str | None:
-    headers = Headers(scope=scope)
-    if not _is_loopback(f"//{headers.get('host', '')}"):
+    if not _is_loopback("//" + find_header(scope, b"host", "")):
         return "the Host header is not a loopback name"
-    if any(
-        name == b"forwarded" or name.startswith(b"x-forwarded-") for name, _ in scope["headers"]
-    ):
-        return "the request came through a proxy"
-    origin = headers.get("origin")
+    for name, _ in scope["headers"]:
+        if name == b"forwarded" or name.startswith(b"x-forwarded-"):
+            return "the request came through a proxy"
+    origin = find_header(scope, b"origin", None)
     if origin is not None and not _is_loopback(origin):
         return "the Origin header is not a loopback name"
     return None

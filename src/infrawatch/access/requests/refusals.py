@@ -43,4 +43,5 @@ class Refusals:
 
 def origin_of(connection: HTTPConnection) -> str:
     """Return the site a request came from; all Unix socket connections share one."""
-    return site_of(connection.client.host) if connection.client else "local"
+    client = connection.scope.get("client")
+    return site_of(client[0]) if client else "local"

@@ -1,11 +1,16 @@
 """Sites that requests come from: the addresses of one sender count as one."""
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 _BITS_OF_A_SITE = 64
 """The holder of an IPv6 address has its whole /64 network, and can use a new one every time."""
 
+_REMEMBERED = 4_096
+"""Addresses whose sites are remembered, because each sends many requests."""
 
+
+@lru_cache(maxsize=_REMEMBERED)
 def site_of(address: str) -> str:
     """Return the site that an address belongs to: for IPv6, its /64 network.
 
