@@ -72,7 +72,7 @@ def inflated(encoding: str, body: bytes) -> bytes:
     headers = [(b"content-encoding", encoding.encode())]
     request = Request({"type": "http", "headers": headers, HOLD: lambda _more: None}, receive)
     read = bodies.read_snappy_body if encoding == "snappy" else bodies.read_body
-    return asyncio.run(read(request, max_bytes=MOST_BYTES))
+    return bytes(asyncio.run(read(request, max_bytes=MOST_BYTES)))
 
 
 def assert_is_read_or_refused(read: Callable[[bytes], None], body: bytes) -> None:

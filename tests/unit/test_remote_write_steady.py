@@ -76,7 +76,7 @@ class Sender:
         return self._cache.find(self._space, keys)
 
     def send(self, body: bytes) -> Batch:
-        batch = self.steady.read(body)
+        batch = self.steady.read(memoryview(body))  # as inflated from snappy
         if batch is None:
             batch = self._module.decode(body, self.find)
             assert batch is not None
@@ -180,6 +180,7 @@ def test_verdicts_on_metadata_are_repeated_with_every_request() -> None:
         (b"", [b""]),
         (b"\x0a\x80\x00", [b""]),
         (b"\x0a\x92\x00" + sample(1.0, NOON), [b""]),
+        (write_request(sample(None, NOON)), [b""]),
         (write_request(labels("a")), [labels("a")]),
         (write_request(labels("a") + sample(1.0, 5)), [labels("a")]),
         (write_request(labels("a") + sample(None, NOON) + sample(1.0, NOON)), [labels("a")]),
@@ -217,6 +218,26 @@ def test_a_body_that_differs_anywhere_is_read_as_without_a_layout(
 
     if batch is not None:
         assert without_metadata(batch) == version.plainly(bytes(changed))
+
+
+@both_versions
+@given(
+    st.lists(
+        st.tuples(st.none() | st.floats(), st.integers(1 << 35, (1 << 42) - 1)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_a_layout_reads_every_time_and_value(version: Version, numbers: Numbers) -> None:
+    sender = Sender(version)
+    for _ in range(3):
+        sender.send(version.body_of(numbers))
+    batch = sender.steady.read(version.body_of(numbers))
+
+    assert batch is not None
+    assert batch.decoded.times.tolist() == [time for _, time in numbers]
+    values = np.array([value or 0.0 for value, _ in numbers])
+    assert np.array_equal(batch.decoded.values, values, equal_nan=True)
 
 
 @both_versions

@@ -7,6 +7,7 @@ import cramjam
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from infrawatch.access.requests.headers import find_header
 from infrawatch.errors import MalformedBody, TooLarge, UnsupportedContent
 from infrawatch.ingest.scheduling.admission import HOLD, Hold
 
@@ -33,7 +34,7 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
         MalformedBody: it is not valid in its encoding, or is incomplete.
         Overloaded: inflated, it would exceed the memory for requests in flight.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = find_header(request.scope, b"content-encoding", "identity").strip().lower()
     body = await read_raw_body(request, max_bytes=max_bytes)
     if encoding in ("identity", ""):
         return body
@@ -59,8 +60,10 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     raise _too_large(max_bytes)
 
 
-async def read_snappy_body(request: Request, *, max_bytes: int) -> bytes:
+async def read_snappy_body(request: Request, *, max_bytes: int) -> memoryview:
     """Read the request's body, a single snappy block without framing (as in remote write).
+
+    The inflated body is not copied to `bytes`: its size is mostly labels, which are only compared.
 
     Raises:
         TooLarge: it is larger than `max_bytes`, as sent or inflated; nothing was inflated.
@@ -75,8 +78,8 @@ async def read_snappy_body(request: Request, *, max_bytes: int) -> bytes:
         hold: Hold = request.scope[HOLD]
         hold(size)
         if size > _SNAPPY_OFF_LOOP_BYTES:
-            return bytes(await asyncio.to_thread(cramjam.snappy.decompress_raw, body))
-        return bytes(cramjam.snappy.decompress_raw(body))
+            return memoryview(await asyncio.to_thread(cramjam.snappy.decompress_raw, body))
+        return memoryview(cramjam.snappy.decompress_raw(body))
     except cramjam.DecompressionError as error:
         raise MalformedBody(f"the body is not a block of snappy: {error}") from None
 
@@ -88,7 +91,7 @@ async def read_raw_body(request: Request, *, max_bytes: int) -> bytes:
         TooLarge: it is larger than `max_bytes`; the rest was not kept.
         MalformedBody: the sender disconnected before the end.
     """
-    announced = request.headers.get("content-length", "")
+    announced = find_header(request.scope, b"content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
     pieces: list[bytes] = []

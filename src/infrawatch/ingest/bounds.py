@@ -43,8 +43,11 @@ class TimeBounds(NamedTuple):
         earliest_us = max(now_us - past_us, 0)
         latest_us = min(now_us + duration_us(self.max_future), FAR_FUTURE_US - 1)
         # Compare in the sender's unit, because converting an extreme time would overflow.
-        is_old = decoded.times < -(-earliest_us * 1000 // unit_ns)
-        is_future = decoded.times > latest_us * 1000 // unit_ns
+        times = decoded.times
+        earliest, latest = -(-earliest_us * 1000 // unit_ns), latest_us * 1000 // unit_ns
+        if not len(times) or (times.min() >= earliest and times.max() <= latest):
+            return kept  # as nearly always
+        is_old, is_future = times < earliest, times > latest
         if kept is not None:
             is_old, is_future = is_old & kept, is_future & kept
         wrong = is_old | is_future

@@ -63,6 +63,17 @@ _TIME_TAG, _START_TAG = 0x10, 0x18
 _MORE = 0x80
 """Set in every byte of a varint but its last."""
 
+TIME_BYTES = 7
+"""A time's tag and its varint."""
+
+NUMBERS = np.dtype(
+    {"names": ["value", "time"], "formats": ["<u8", "<u8"], "offsets": [1, 8], "itemsize": 16}
+)
+"""The 16 bytes that end with a time: in every form, a value is right before it.
+
+The word `time` begins with the last byte of the value, and has the tag next.
+"""
+
 _HAS_FORM = np.isin(np.arange(512), [form.length for form in FORMS])
 
 
@@ -195,10 +206,16 @@ def _is_time(words: Words, tag: int) -> Bools:
     return is_time
 
 
-def to_time(words: Words) -> Int64s:
-    """Decode the varint of six bytes after the tag: seven bits each, the lowest first."""
-    words = words >> np.uint64(8)
-    time = words & np.uint64(0x7F)
-    for byte in range(1, 6):
-        time |= (words >> np.uint64(byte)) & np.uint64(0x7F << 7 * byte)
+def to_time(words: Words, *, first_byte: int = 1) -> Int64s:
+    """Decode varints of six bytes, which have seven bits each, the lowest first.
+
+    A varint begins at the word's `first_byte`, usually after its tag. First neighbouring bytes are
+    joined to pairs of 14 bits, then the three pairs.
+    """
+    words = words >> np.uint64(8 * first_byte)
+    pairs = words & np.uint64(0x007F_007F_007F)
+    pairs |= words >> np.uint64(1) & np.uint64(0x3F80_3F80_3F80)
+    time = pairs & np.uint64(0x3FFF)
+    time |= pairs >> np.uint64(2) & np.uint64(0x3FFF << 14)
+    time |= pairs >> np.uint64(4) & np.uint64(0x3FFF << 28)
     return time.view(np.int64)

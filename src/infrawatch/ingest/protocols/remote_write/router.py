@@ -4,7 +4,7 @@ Sources: "Prometheus Remote-Write 1.0 specification"; "Prometheus Remote-Write 2
 2.0-rc.4.
 """
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from infrawatch.access.needs import MayWrite
+from infrawatch.access.requests.headers import find_header
 from infrawatch.errors import InfraWatchError, UnsupportedContent
 from infrawatch.ingest.bodies import read_body, read_snappy_body
 from infrawatch.ingest.decoded import Find
@@ -21,7 +22,7 @@ from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.batch import Batch
 from infrawatch.ingest.protocols.remote_write.classic import to_classics
-from infrawatch.ingest.protocols.remote_write.steady import Kind, Steady
+from infrawatch.ingest.protocols.remote_write.steady import Inflated, Kind, Steady
 from infrawatch.ingest.series.cache import Space
 
 _MEDIA_TYPE = "application/x-protobuf"
@@ -110,6 +111,7 @@ async def write(request: Request, principal: MayWrite) -> Response:
     steady = Steady(intake.layouts, Space(principal.tenant_id, version.format), version.kind)
     batch = steady.read(body)
     if batch is None:
+        body = bytes(body)
         read = partial(version.decode, find=find)
         batch = await intake.offload.read(principal.tenant_id, read, body)
         steady.teach(body, batch.decoded)
@@ -128,7 +130,12 @@ async def write(request: Request, principal: MayWrite) -> Response:
 
 def _find_version(request: Request) -> _Version | None:
     """The version that a request declares; 1.0 if it declares none."""
-    kind, *parameters = request.headers.get("content-type", _MEDIA_TYPE).split(";")
+    return _to_version(find_header(request.scope, b"content-type", _MEDIA_TYPE))
+
+
+@lru_cache(maxsize=64)  # there are only a few, but senders may write them as they like
+def _to_version(content_type: str) -> _Version | None:
+    kind, *parameters = content_type.split(";")
     named = {
         name.strip().lower(): value for name, _, value in (one.partition("=") for one in parameters)
     }
@@ -136,12 +143,14 @@ def _find_version(request: Request) -> _Version | None:
     return _VERSIONS.get(named.get("proto", _FIRST).strip(' "')) if is_ours else None
 
 
-async def _read(request: Request) -> bytes:
-    encoding = request.headers.get("content-encoding", "snappy").strip().lower()
+async def _read(request: Request) -> Inflated:
+    encoding = find_header(request.scope, b"content-encoding", "snappy").strip().lower()
     if encoding not in ("snappy", "zstd"):
         raise UnsupportedContent(
             f"Content-Encoding {encoding[:50]!r} is not read here: use snappy (its block format, "
             "without framing) or zstd"
         )
-    read = read_snappy_body if encoding == "snappy" else read_body
-    return await read(request, max_bytes=request.state.max_body_bytes)
+    max_bytes: int = request.scope["state"]["max_body_bytes"]
+    if encoding == "snappy":
+        return await read_snappy_body(request, max_bytes=max_bytes)
+    return await read_body(request, max_bytes=max_bytes)

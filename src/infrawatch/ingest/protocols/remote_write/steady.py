@@ -19,6 +19,8 @@ from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.protocols.remote_write.batch import Batch, ToPairs, to_known_batch
 from infrawatch.ingest.protocols.remote_write.fields import (
     FORMS,
+    NUMBERS,
+    TIME_BYTES,
     Fields,
     Form,
     Wire,
@@ -36,6 +38,9 @@ _MORE = 0x80
 
 _MAX_SIZE_BYTES = 4
 """A size with more bytes is larger than a body."""
+
+Inflated = bytes | memoryview
+"""A body; only its beginning is ever copied."""
 
 MARK_BYTES = 1024
 """More than the labels of nearly any series."""
@@ -60,8 +65,8 @@ class Kind(NamedTuple):
 class Layout:
     """A body without its numbers: its bits are `constant` where `mask` is set.
 
-    Series n has the next `counts[n]` samples; the tag of sample i's time is byte `times_at[i]`, and
-    its value begins at byte `values_at[i]`, or is zero if `has_value[i]` is not set.
+    Series n has the next `counts[n]` samples. The time of sample i ends with the last of the
+    `NUMBERS` at byte `numbers_at[i]`; its value is zero if `has_value[i]` is not set.
     """
 
     mask: NDArray[np.uint8]
@@ -69,17 +74,17 @@ class Layout:
     keys: Sequence[bytes]
     ids: Int64s
     counts: Positions
-    times_at: Positions
-    values_at: Positions
+    numbers_at: Positions
     has_value: Bools
 
-    def fits(self, body: bytes) -> bool:
+    def fits(self, body: Inflated) -> bool:
         """Whether a body of the same length differs only in its numbers."""
-        return (np.frombuffer(body, np.uint8) & self.mask).tobytes() == self.constant
+        # Of equal length, so this compares them; `==` would have to copy the array first.
+        return self.constant.startswith((np.frombuffer(body, np.uint8) & self.mask).data)
 
     @property
     def held_bytes(self) -> int:
-        columns = (self.ids, self.counts, self.times_at, self.values_at, self.has_value)
+        columns = (self.ids, self.counts, self.numbers_at, self.has_value)
         texts = 2 * len(self.constant) + sum(map(len, self.keys)) + KEY_BYTES * len(self.keys)
         return texts + sum(column.nbytes for column in columns)
 
@@ -92,7 +97,7 @@ class Steady:
         self._space = space
         self._kind = kind
 
-    def read(self, body: bytes) -> Batch | None:
+    def read(self, body: Inflated) -> Batch | None:
         """Read a body that fits the layout of an earlier one; None if it does not."""
         layout = self._layouts.find(self._place(body), Layout)
         if layout is None or not layout.fits(body):
@@ -113,8 +118,8 @@ class Steady:
         if layout is not None:
             self._layouts.add(place, layout)
 
-    def _place(self, body: bytes) -> Place:
-        return self._space, len(body), self._kind.mark(body[:MARK_BYTES])
+    def _place(self, body: Inflated) -> Place:
+        return self._space, len(body), self._kind.mark(bytes(body[:MARK_BYTES]))
 
 
 def size_of_fields(text: bytes, tag: int, most: int) -> int:
@@ -145,7 +150,7 @@ def make_layout(kind: Kind, body: bytes, keys: Sequence[bytes], ids: Int64s) -> 
     runs = Runs.of(fields.counts)
     lengths = runs.spread(fields.lengths)
     at = runs.spread(fields.starts + starts - wire.starts) + runs.indexes() * lengths
-    times_at, values_at = np.zeros((2, len(at)), np.intp)
+    numbers_at = np.zeros(len(at), np.intp)
     has_value = np.zeros(len(at), np.bool_)
     octets, mask = np.frombuffer(body, np.uint8), np.full(len(body), 0xFF, np.uint8)
     for form in FORMS:
@@ -155,17 +160,17 @@ def make_layout(kind: Kind, body: bytes, keys: Sequence[bytes], ids: Int64s) -> 
         which = slice(None) if is_form.all() else np.flatnonzero(is_form)  # slices cost nothing
         if not _loosen(mask, octets, at[which], form):
             return None
-        times_at[which] = at[which] + form.time
-        values_at[which] = at[which] + (form.value or 0)
+        numbers_at[which] = at[which] + form.time + TIME_BYTES - NUMBERS.itemsize
         has_value[which] = form.value is not None
+    if numbers_at[0] < 0:
+        return None
     return Layout(
         mask=mask,
         constant=(octets & mask).tobytes(),
         keys=keys,
         ids=ids,
         counts=fields.counts,
-        times_at=times_at,
-        values_at=values_at,
+        numbers_at=numbers_at,
         has_value=has_value,
     )
 
@@ -212,10 +217,9 @@ def _have_headers(kind: Kind, body: bytes, at: Positions, sizes: Positions) -> b
     return are_headers
 
 
-def _read(body: bytes, layout: Layout, to_pairs: ToPairs) -> Batch:
-    words = np.ndarray((len(body) - 7,), "<u8", body, strides=(1,))
-    # Words begin a byte before those that `to_time` expects, because a body may end with a time.
-    times = to_time(words[layout.times_at - 1] >> np.uint64(8))
-    values = np.where(layout.has_value, words[layout.values_at], 0).view(np.float64)
-    samples = Samples(layout.counts, times, values)
+def _read(body: Inflated, layout: Layout, to_pairs: ToPairs) -> Batch:
+    found = _pieces(np.frombuffer(body, np.uint8), NUMBERS.itemsize)[layout.numbers_at]
+    numbers = found.view(NUMBERS)
+    values = np.where(layout.has_value, numbers["value"], 0).view(np.float64)
+    samples = Samples(layout.counts, to_time(numbers["time"], first_byte=2), values)
     return to_known_batch(layout.keys, layout.ids, samples, to_pairs)
