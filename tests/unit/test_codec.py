@@ -1,5 +1,6 @@
 """Chunks: what goes in comes out bit for bit, and how little it takes in between."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from infrawatch.model.samples import Columns, Float64s, Int64s
+from infrawatch.model.samples import Columns, Float64s, Int64s, series_bounds
 from infrawatch.model.timerange import US
 from infrawatch.store.chunks.codec import MAX_SAMPLES, WINDOW_US, Chunks, decode, encode
 from infrawatch.store.columns.packing import bits_for, pack, unpack, words_in
@@ -141,11 +142,44 @@ def test_numbers_come_back_from_the_words_they_were_packed_into(runs: list[list[
 
 @given(
     st.lists(
-        st.tuples(st.integers(1, 2**40), st.lists(st.integers(0, 2**20), min_size=1)), max_size=5
+        st.tuples(st.integers(1, 2**40), st.lists(st.integers(-(2**22), 2**22), min_size=1)),
+        max_size=5,
     )
 )
-def test_divisors_are_the_greatest_there_are(runs: list[tuple[int, list[int]]]) -> None:
+@example([(2**62, [0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), (3, [2**60 + 1, 2**60])])
+def test_runs_are_divided_by_the_greatest_divisors_there_are(
+    runs: list[tuple[int, list[int]]],
+) -> None:
     numbers = [[factor * number for number in run] for factor, run in runs]
-    flat = np.array([number for run in numbers for number in run], np.int64)
-    divisors = Runs.of(np.array([len(run) for run in numbers], np.int64)).divisors(flat)
+    divided = np.array([number for run in numbers for number in run], np.int64)
+    divisors = Runs.of(np.array([len(run) for run in numbers], np.int64)).divide(divided)
     assert divisors.tolist() == [int(np.gcd.reduce(run)) or 1 for run in numbers]
+    assert divided.tolist() == [
+        number // divisor
+        for run, divisor in zip(numbers, divisors.tolist(), strict=True)
+        for number in run
+    ]
+
+
+@given(arbitrary_columns())
+def test_a_series_is_encoded_the_same_alone_and_among_others(columns: Columns) -> None:
+    bounds = series_bounds(columns.series_ids).tolist()
+    alone = [encode(columns.picked(slice(start, end))) for start, end in pairwise(bounds)]
+    among = encode(columns)
+    for one in ("times", "values"):
+        for name in getattr(among, one)._fields:
+            parts = [getattr(getattr(chunks, one), name) for chunks in alone]
+            got = getattr(getattr(among, one), name)
+            assert b"".join(part.tobytes() for part in parts) == got.tobytes(), name
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=6), st.booleans())
+def test_places_select_the_numbers_of_each_run(
+    spans: list[tuple[int, int]], are_even: bool
+) -> None:
+    counts = [spans[0][1] if are_even else count for _, count in spans]
+    ends = [sum(gap for gap, _ in spans[: n + 1]) + sum(counts[: n + 1]) for n in range(len(spans))]
+    runs = Runs(np.array(ends, np.int64) - np.array(counts, np.int64), np.array(counts, np.int64))
+    expected = [n for end, count in zip(ends, counts, strict=True) for n in range(end - count, end)]
+    assert runs.positions().tolist() == expected
+    assert np.arange(100)[runs.places()].tolist() == expected

@@ -8,22 +8,35 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import (
     STALE_NAN_BITS,
     Columns,
     is_among,
     is_stale,
     latest_arrivals,
+    latest_by_shard,
     series_bounds,
 )
 
 SAMPLES = st.lists(st.tuples(st.integers(1, 4), st.integers(-3, 3), st.floats()), max_size=60)
 Told = list[tuple[int, int, float]]
+Runs = list[tuple[int, int, int]]
+
+IDS = st.integers(1, 4) | st.integers(0, 10_000) | st.integers(0, 2**63 - 1)
+RUNS = st.lists(
+    st.tuples(st.sampled_from(range(8)), st.integers(1, 12), st.integers(-20, 20)), max_size=30
+)
+"""Which of some series comes next, how many samples it sends in a row, and when the first was."""
 
 
 def columns(samples: Told) -> Columns:
     ids, times, values = zip(*samples, strict=True) if samples else ((), (), ())
     return Columns(np.array(ids, np.int64), np.array(times, np.int64), np.array(values, np.float64))
+
+
+def told(samples: Columns) -> Told:
+    return list(zip(*(column.tolist() for column in samples), strict=True))
 
 
 def bits(value: float) -> bytes:
@@ -40,6 +53,22 @@ def test_the_last_arrival_of_a_series_and_time_stays(samples: Told) -> None:
         ((series, time), bits(value))
         for series, time, value in zip(*(column.tolist() for column in kept), strict=True)
     ] == sorted(latest.items())
+
+
+@given(st.lists(IDS, min_size=8, max_size=8), RUNS)
+def test_samples_are_sorted_by_shard_however_they_arrive(ids: list[int], runs: Runs) -> None:
+    samples = [
+        (ids[which], start + n, 100.0 * place + n)
+        for place, (which, count, start) in enumerate(runs)
+        for n in range(count)
+    ]
+    latest = {(series % SHARDS, series, time): value for series, time, value in samples}
+    plain = {(series, time): value for series, time, value in samples}
+
+    by_shard, by_id = latest_by_shard(columns(samples)), latest_arrivals(columns(samples))
+
+    assert told(by_shard) == [(*key[1:], value) for key, value in sorted(latest.items())]
+    assert told(by_id) == [(*key, value) for key, value in sorted(plain.items())]
 
 
 @given(SAMPLES)

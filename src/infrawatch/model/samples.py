@@ -1,6 +1,6 @@
 """Samples as columns: three arrays of equal length, without an object per sample."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,8 +17,8 @@ Bools = NDArray[np.bool_]
 Positions = NDArray[np.intp]
 """Indexes into another array, in numpy's own index type."""
 
-_NUMBER_BITS = 63 - SHARD_BITS
-_ID_BITS = 2**63 - 1
+_LEAST_RUN = 4
+"""From this many samples of a series in a row, on average, runs are sorted instead of samples."""
 
 _COMPARED = 16
 """Up to this many ids, comparing one by one is cheaper than a binary search for all of them."""
@@ -75,27 +75,16 @@ def latest_arrivals(columns: Columns) -> Columns:
 
     Takes samples in order of arrival, earliest first.
     """
-    if _is_in_order(columns):
-        return columns
-    # Samples mostly arrive in order of time, in runs of ascending ids: a stable sort by id alone
-    # merges these runs, at a tenth of the cost of sorting by both.
-    ordered = columns.picked(np.argsort(columns.series_ids, kind="stable"))
-    is_same_series = ordered.series_ids[1:] == ordered.series_ids[:-1]
-    distances_us = np.diff(ordered.times_us)
-    if (is_same_series & (distances_us < 0)).any():
-        ordered = columns.picked(np.lexsort((columns.times_us, columns.series_ids)))
-        distances_us = np.diff(ordered.times_us)
-    is_last = np.append(~is_same_series | (distances_us != 0), True)  # a value
-    return ordered if is_last.all() else ordered.picked(is_last)
+    return columns if _is_in_order(columns) else _latest(columns, lambda series_ids: series_ids)
 
 
 def latest_by_shard(columns: Columns) -> Columns:
     """Do the same as `latest_arrivals`, but sort by (shard, series, time)."""
+    if len(columns) == 0:
+        return columns
+    bits = (int(columns.series_ids.max()) >> SHARD_BITS).bit_length()
     # The shard, the lowest six bits of an id, becomes the highest.
-    places = columns.series_ids >> SHARD_BITS | (columns.series_ids & (SHARDS - 1)) << _NUMBER_BITS
-    latest = latest_arrivals(Columns(places, columns.times_us, columns.values))
-    ids = latest.series_ids << SHARD_BITS & _ID_BITS | latest.series_ids >> _NUMBER_BITS
-    return Columns(ids, latest.times_us, latest.values)
+    return _latest(columns, lambda ids: (ids & (SHARDS - 1)) << bits | ids >> SHARD_BITS)
 
 
 def _is_in_order(columns: Columns) -> bool:
@@ -105,6 +94,45 @@ def _is_in_order(columns: Columns) -> bool:
     follows &= times_us[1:] > times_us[:-1]
     follows |= series_ids[1:] > series_ids[:-1]
     return bool(follows.all())
+
+
+def _latest(columns: Columns, to_places: Callable[[Int64s], Int64s]) -> Columns:
+    """Sort by (place of the series, time); keep the last of samples that share both."""
+    ordered = columns.picked(_order(columns.series_ids, to_places))
+    is_same_series = ordered.series_ids[1:] == ordered.series_ids[:-1]
+    distances_us = np.diff(ordered.times_us)
+    if not (is_same_series & (distances_us <= 0)).any():
+        return ordered
+    if (is_same_series & (distances_us < 0)).any():
+        ordered = columns.picked(np.lexsort((columns.times_us, to_places(columns.series_ids))))
+        distances_us = np.diff(ordered.times_us)
+    is_last = np.append(~is_same_series | (distances_us != 0), True)  # a value
+    return ordered.picked(is_last)
+
+
+def _order(series_ids: Int64s, to_places: Callable[[Int64s], Int64s]) -> Positions | slice:
+    """Return the stable order by place of the series."""
+    bounds = series_bounds(series_ids)
+    if _LEAST_RUN * len(bounds) > len(series_ids):
+        return _argsort(to_places(series_ids))
+    # Agents that were away send many samples of a series in a row: only these runs are sorted.
+    starts, counts = bounds[:-1], np.diff(bounds)
+    order = _argsort(to_places(series_ids[starts]))
+    if (order[1:] > order[:-1]).all():
+        return slice(None)
+    starts, counts = starts[order], counts[order]
+    positions = np.arange(len(series_ids))
+    positions += np.repeat(starts - (np.cumsum(counts) - counts), counts)
+    return positions
+
+
+def _argsort(places: NDArray[np.integer[Any]]) -> Positions:
+    """Return the stable order of these numbers."""
+    least = places.min()
+    if int(places.max()) - int(least) < 1 << 16:
+        # A stable sort of 16-bit integers is a radix sort: linear.
+        places = (places - least).astype(np.uint16)
+    return np.argsort(places, kind="stable")
 
 
 def series_bounds(series_ids: Int64s) -> NDArray[np.intp]:

@@ -53,9 +53,12 @@ def encode_times(times_us: Int64s, runs: Runs) -> ChunkTimes:
     is_off = np.zeros(len(times_us), np.bool_)
     np.not_equal(np.diff(times_us), runs.spread(steps)[1:], out=is_off[1:])
     is_off[runs.starts] = False
+    if not is_off.any():
+        zeros = np.zeros(len(steps), np.int64)
+        return ChunkTimes(steps, zeros, zeros, zeros, zeros, np.empty(0, np.int64))
     uneven = np.flatnonzero(runs.has_any(is_off))
     some = runs.picked(uneven)
-    fitted = _fitted(times_us[some.positions()], Runs.of(some.counts))
+    fitted = _fitted(times_us[some.places()], Runs.of(some.counts))
     steps[uneven] = fitted.step_us
     others = (_scattered(column, uneven, len(steps)) for column in fitted[1:-1])
     return ChunkTimes._make([steps, *others, fitted.times])
@@ -80,9 +83,8 @@ def decode_times(chunks: ChunkTimes, starts_us: Int64s, counts: Int64s) -> Int64
 
 
 def _fitted(times_us: Int64s, runs: Runs) -> ChunkTimes:
-    elapsed_us = times_us - runs.spread(times_us[runs.starts])
-    ticks = runs.divisors(elapsed_us)
-    elapsed = elapsed_us // runs.spread(ticks)
+    elapsed = times_us - runs.spread(times_us[runs.starts])
+    ticks = runs.divide(elapsed)
     plain = _grid(elapsed, runs.indexes(), runs)
     skipping = _grid(elapsed, _places(elapsed, runs), runs)
     is_better = skipping.bits < plain.bits

@@ -55,7 +55,7 @@ def encode_values(values: Float64s, runs: Runs) -> ChunkValues:
     """
     scaled, exponents = to_integers(values, runs)
     deltas, slopes = _deltas(scaled, runs)
-    factors = _divide(deltas, runs)
+    factors = runs.divide(deltas)
     bases = scaled[runs.starts]
     largest = runs.largest(deltas)
     exponents[largest >= _SUMMED_BELOW] = RAW
@@ -94,19 +94,20 @@ def to_integers(values: Float64s, runs: Runs) -> tuple[Int64s, Int64s]:
     probes = runs.probes()
     exponents = _decimals(values[probes.reshape(-1)]).reshape(probes.shape).max(axis=1)
     scaled = np.zeros(len(values), np.int64)
-    for exponent in range(MAX_EXPONENT + 1):
-        which = np.flatnonzero(exponents == exponent)
-        if which.size == 0:
-            continue
-        where = runs.picked(which).positions()
-        some = values[where]
-        scaled[where], is_exact = _times_power(some, exponent)
-        if not is_exact.all():
-            tried = Runs.of(runs.counts[which])
-            failed = np.flatnonzero(tried.has_any(~is_exact))
-            inexact = np.flatnonzero(~is_exact)
-            firsts = inexact[np.searchsorted(inexact, tried.starts[failed])]
-            exponents[which[failed]] = np.maximum(_decimals(some[firsts]), exponent + 1)
+    which = np.flatnonzero(exponents <= MAX_EXPONENT)
+    while which.size:
+        some = runs.picked(which)
+        places, tried = some.places(), Runs.of(some.counts)
+        among = values[places]
+        scaled[places], is_exact = _times_power(among, some.spread(POWERS[exponents[which]]))
+        inexact = np.flatnonzero(~is_exact)
+        if inexact.size == 0:
+            break
+        failed = np.flatnonzero(tried.has_any(~is_exact))
+        firsts = inexact[np.searchsorted(inexact, tried.starts[failed])]
+        which = which[failed]
+        exponents[which] = np.maximum(_decimals(among[firsts]), exponents[which] + 1)
+        which = which[exponents[which] <= MAX_EXPONENT]
     is_raw = exponents > MAX_EXPONENT
     exponents[is_raw] = RAW
     scaled[runs.picked(is_raw).positions()] = 0
@@ -118,7 +119,7 @@ def _decimals(values: Float64s) -> Int64s:
     exponents = np.full(len(values), MAX_EXPONENT + 1, np.int64)
     left = np.arange(len(values))
     for exponent in range(MAX_EXPONENT + 1):
-        _, is_exact = _times_power(values[left], exponent)
+        _, is_exact = _times_power(values[left], POWERS[exponent])
         exponents[left[is_exact]] = exponent
         left = left[~is_exact]
         if left.size == 0:
@@ -126,12 +127,13 @@ def _decimals(values: Float64s) -> Int64s:
     return exponents
 
 
-def _times_power(values: Float64s, exponent: int) -> tuple[Int64s, Bools]:
-    """Return the values times 10^exponent, and which of them division restores bit for bit."""
+def _times_power(values: Float64s, powers: Float64s | np.float64) -> tuple[Int64s, Bools]:
+    """Return the values times powers of ten, and which of them division restores bit for bit."""
     with np.errstate(over="ignore", invalid="ignore"):
-        integers = np.rint(values * POWERS[exponent])
+        integers = values * powers
+        np.rint(integers, out=integers)
         integers += 0.0  # an integer has no negative zero
-        is_exact = (integers / POWERS[exponent]).view(np.int64) == values.view(np.int64)
+        is_exact: Bools = (integers / powers).view(np.int64) == values.view(np.int64)
         is_exact &= np.abs(integers) < _EXACT_BELOW
         return integers.astype(np.int64), is_exact
 
@@ -149,12 +151,3 @@ def _deltas(scaled: Int64s, runs: Runs) -> tuple[Int64s, Int64s]:
     deltas -= runs.spread(slopes)
     deltas[runs.starts] = 0
     return deltas, slopes
-
-
-def _divide(numbers: Int64s, runs: Runs) -> Int64s:
-    """Divide each run by its greatest common divisor, in place; return the divisors."""
-    factors = runs.divisors(numbers)
-    which = np.flatnonzero(factors > 1)
-    some = runs.picked(which)
-    numbers[some.positions()] //= some.spread(factors[which])
-    return factors

@@ -6,7 +6,7 @@ Number i of a run is in word `i / lanes`, `i % lanes * bits` above the lowest bi
 
 import numpy as np
 
-from infrawatch.model.samples import Int64s, Positions
+from infrawatch.model.samples import Int64s
 from infrawatch.store.columns.ragged import Runs
 
 _BITS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 21, 31, 62])
@@ -30,16 +30,21 @@ def pack(numbers: Int64s, runs: Runs, bits: Int64s) -> Int64s:
     """Return the words of all runs, run by run."""
     words = Runs.of(words_in(runs.counts, bits))
     packed = np.empty(words.total, np.int64)
-    for width in np.unique(bits[bits > 0]).tolist():
-        which = bits == width
-        lanes = 64 // width
-        padded = np.zeros((int(words.counts[which].sum()), lanes), np.int64)
-        slots = _slots(words.counts[which], runs.counts[which], lanes)
-        padded.reshape(-1)[slots] = numbers[runs.picked(which).positions()]
-        filled = padded[:, 0]
-        for lane in range(1, lanes):
-            filled = filled | padded[:, lane] << lane * width
-        packed[words.picked(which).positions()] = filled
+    for width in _widths(bits):
+        which = np.flatnonzero(bits == width)
+        lanes, counts = 64 // width, runs.counts[which]
+        some = words.picked(which)
+        ends = np.cumsum(some.counts)
+        places = np.arange(0, lanes * some.total, lanes)
+        places += some.spread(runs.starts[which] - lanes * (ends - some.counts))
+        filled = numbers[places]
+        for lane in range(1, min(lanes, int(counts.max()))):
+            places += 1
+            filled |= numbers.take(places, mode="clip") << lane * width
+        # The last word of a run has also taken the numbers that follow the run.
+        unused = lanes * some.counts - counts
+        filled[ends - 1] &= (1 << (lanes - unused) * width) - 1
+        packed[some.places()] = filled
     return packed
 
 
@@ -51,14 +56,14 @@ def unpack(packed: Int64s, counts: Int64s, bits: Int64s) -> Int64s:
     places = np.zeros(len(counts), np.int64)
     unpacked = np.zeros(zeros + int((words.counts * lanes).sum()), np.int64)
     start = zeros
-    for width in np.unique(bits[bits > 0]).tolist():
+    for width in _widths(bits):
         which = bits == width
         some = words.picked(which)
         places[which] = start + Runs.of(some.counts).starts * (64 // width)
         end = start + some.total * (64 // width)
         shifted = unpacked[start:end].reshape(-1, 64 // width)
         shifts = np.arange(64 // width) * width
-        np.right_shift(packed[some.positions()][:, np.newaxis], shifts, out=shifted)
+        np.right_shift(packed[some.places()][:, np.newaxis], shifts, out=shifted)
         shifted &= (1 << width) - 1
         start = end
     return unpacked[Runs(places, counts).positions()]
@@ -68,6 +73,7 @@ def _lanes(bits: Int64s) -> Int64s:
     return 64 // np.maximum(bits, 1)
 
 
-def _slots(word_counts: Int64s, counts: Int64s, lanes: int) -> Positions:
-    """Return each number's position among all lanes; a run's last word may have unused lanes."""
-    return Runs(Runs.of(word_counts).starts * lanes, counts).positions()
+def _widths(bits: Int64s) -> list[int]:
+    """Return the distinct numbers of bits except 0, in ascending order."""
+    # np.unique hashes or sorts: several times as expensive as counting numbers up to 62.
+    return (np.flatnonzero(np.bincount(bits)[1:]) + 1).tolist()

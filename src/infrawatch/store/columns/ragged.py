@@ -29,7 +29,7 @@ def are_first(*columns: Int64s) -> Bools:
 class Runs(NamedTuple):
     """Run i holds the `counts[i]` numbers from `starts[i]` on.
 
-    `least`, `largest`, `has_any` and `divisors` require non-empty runs that fill the array without
+    `least`, `largest`, `has_any` and `divide` require non-empty runs that fill the array without
     gaps; the other methods accept any runs.
     """
 
@@ -77,7 +77,18 @@ class Runs(NamedTuple):
 
     def positions(self) -> Positions:
         """Return each number's position in the flat array, run by run."""
+        if (self.counts[1:] == self.counts[:-1]).all():
+            # The usual case, in one pass: sources send all their series equally often.
+            width = self.counts[:1].max(initial=0)
+            return (self.starts[:, np.newaxis] + np.arange(width)).reshape(-1)
         return np.arange(self.total) + self.spread(self.starts - Runs.of(self.counts).starts)
+
+    def places(self) -> Positions | slice:
+        """Return what selects the numbers, run by run: a slice if they are adjacent."""
+        ends = self.starts + self.counts
+        if len(ends) > 0 and (self.starts[1:] == ends[:-1]).all():
+            return slice(int(self.starts[0]), int(ends[-1]))
+        return self.positions()
 
     def least(self, numbers: Int64s) -> Int64s:
         return np.minimum.reduceat(numbers, self.starts)
@@ -93,18 +104,30 @@ class Runs(NamedTuple):
         places = np.arange(1, _PROBES + 1)
         return self.starts[:, np.newaxis] + (self.counts[:, np.newaxis] - 1) * places // _PROBES
 
-    def divisors(self, numbers: Int64s) -> Int64s:
-        """Return the greatest common divisor of each run of numbers >= 0; 1 if all are zero."""
-        # A gcd costs several times a remainder: guess from a few numbers, then check all of them.
-        guesses = np.gcd(np.gcd.reduce(numbers[self.probes()], axis=1), self.largest(numbers))
-        divisors = np.maximum(guesses, 1)
+    def divide(self, numbers: Int64s) -> Int64s:
+        """Divide each run by its greatest common divisor, in place; return the divisors.
+
+        A run of zeros has the divisor 1.
+        """
+        # A gcd costs several times a division: guess from a few numbers, then try it on all.
+        guesses = np.gcd.reduce(numbers[self.probes()], axis=1)
+        for extreme in (self.least(numbers), self.largest(numbers)):
+            np.gcd(guesses, extreme, out=guesses)
+        divisors: Int64s = np.maximum(guesses, 1)
         unsure = np.flatnonzero(divisors > 1)
         if unsure.size:
             some = self.picked(unsure)
-            among, runs = numbers[some.positions()], Runs.of(some.counts)
-            is_wrong = runs.has_any(among % runs.spread(divisors[unsure]) != 0)
-            wrong = runs.picked(is_wrong)
-            divisors[unsure[is_wrong]] = np.gcd.reduceat(
-                among[wrong.positions()], Runs.of(wrong.counts).starts
-            )
+            places, runs = some.places(), Runs.of(some.counts)
+            among, by = numbers[places], some.spread(divisors[unsure])
+            # A tenth of the cost of dividing integers, and exact where it matters: a quotient that
+            # was rounded does not give the number back, and its run is treated as a wrong guess.
+            quotients = (among / by).astype(np.int64)
+            wrong = np.flatnonzero(runs.has_any(quotients * by != among))
+            if wrong.size:
+                others = runs.picked(wrong).positions()
+                rest, counts = among[others], runs.counts[wrong]
+                right = np.gcd.reduceat(rest, Runs.of(counts).starts)
+                quotients[others] = rest // np.repeat(right, counts)
+                divisors[unsure[wrong]] = right
+            numbers[places] = quotients
         return divisors

@@ -94,8 +94,8 @@ def pack_buckets(buckets: Buckets, bucket_us: int) -> PackedBuckets:
     distances = np.stack(
         (lasts - runs.spread(firsts), lasts - least, largest - lasts, sums - counts * least), axis=1
     )
-    factors = _by_function(runs).divisors(np.abs(distances).reshape(-1))
-    ahead, *others = (distances // runs.spread(factors)[:, np.newaxis]).T
+    factors = _by_function(runs).divide(distances.reshape(-1))
+    ahead, *others = distances.T
     slopes = np.rint(ahead[runs.lasts] / np.maximum(runs.counts - 1, 1)).astype(np.int64)
     ahead = ahead - runs.spread(slopes) * runs.indexes()
     lowest, least_counts = runs.least(ahead), runs.least(counts)
