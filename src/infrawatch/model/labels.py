@@ -2,8 +2,8 @@
 
 import hashlib
 import struct
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, lru_cache
 from typing import NamedTuple, NewType, Self
 
 Labels = NewType("Labels", tuple[tuple[str, str], ...])
@@ -42,12 +42,7 @@ class SeriesName(NamedTuple):
         BLAKE2b over the metric, then names and values in order, each preceded by its
         length in bytes (u32, little-endian), so that no two names share an encoding.
         """
-        digest = hashlib.blake2b(digest_size=16)
-        for text in (self.metric, *(part for pair in self.labels for part in pair)):
-            encoded = text.encode()
-            digest.update(_LENGTH.pack(len(encoded)))
-            digest.update(encoded)
-        return digest.digest()
+        return _digest(self, _encode_label)
 
     def place(self) -> str:
         """Return the origin of the series: the first of `_PLACE_LABELS` it has, else the metric."""
@@ -62,14 +57,39 @@ class SeriesName(NamedTuple):
 
         The series of one agent share a shard, so its samples are written and read together.
         """
-        return _shard_of_place(self.place())
+        return shard_of_place(self.place())
+
+
+def to_fingerprints(names: Iterable[SeriesName]) -> list[bytes]:
+    """Return the fingerprint of each name, in order.
+
+    Labels that several names share are encoded once, which takes half of the time.
+    """
+    encode_label = cache(_encode_label)
+    return [_digest(name, encode_label) for name in names]
 
 
 @lru_cache(maxsize=4096)  # series usually arrive in batches from few places
-def _shard_of_place(place: str) -> int:
+def shard_of_place(place: str) -> int:
+    """Return the shard of the series of a place."""
     return hashlib.blake2b(place.encode(), digest_size=1).digest()[0] % SHARDS
 
 
 def shard_of(series_id: int) -> int:
     """Return the shard of a series: the low six bits of its id."""
     return series_id & (SHARDS - 1)
+
+
+def _digest(name: SeriesName, encode_label: Callable[[tuple[str, str]], bytes]) -> bytes:
+    joined = b"".join((_encode(name.metric), *map(encode_label, name.labels)))
+    return hashlib.blake2b(joined, digest_size=16).digest()
+
+
+def _encode_label(label: tuple[str, str]) -> bytes:
+    name, value = label
+    return _encode(name) + _encode(value)
+
+
+def _encode(text: str) -> bytes:
+    encoded = text.encode()
+    return _LENGTH.pack(len(encoded)) + encoded

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infrawatch.model.labels import SeriesName, shard_of
+from infrawatch.model.labels import SeriesName, shard_of, shard_of_place, to_fingerprints
 from infrawatch.model.samples import Int64s
 from infrawatch.model.selector import METRIC_LABEL, Predicate, Selector, to_predicate
 from infrawatch.store.columns.copy import from_joined_elements, to_array_text
@@ -27,7 +27,8 @@ from infrawatch.store.selection.statements import NAMED, PAGE, ids_of, named_of,
 # fleet has started sending (docs/decisions/0011).
 _FIND = """
 SELECT requested.fingerprint, s.id
-FROM unnest(CAST($2 AS smallint[]), CAST($3 AS uuid[])) AS requested (shard, fingerprint)
+FROM unnest(CAST(CAST($2 AS text) AS smallint[]), CAST(CAST($3 AS text) AS uuid[]))
+    AS requested (shard, fingerprint)
 CROSS JOIN LATERAL (
     SELECT id FROM series WHERE tenant_id = $1 AND shard = requested.shard
         AND fingerprint = requested.fingerprint OFFSET 0
@@ -40,11 +41,18 @@ _CREATE = """
 INSERT INTO series (id, shard, tenant_id, metric, labels, fingerprint)
 SELECT (nextval('series_number') << 6) | new.shard, new.shard, $1, new.metric,
     CAST(new.labels AS jsonb), new.fingerprint
-FROM unnest(CAST($2 AS smallint[]), CAST($3 AS uuid[]), CAST($4 AS text[]), CAST($5 AS text[]))
-    AS new (shard, fingerprint, metric, labels)
+FROM unnest(
+    CAST(CAST($2 AS text) AS smallint[]), CAST(CAST($3 AS text) AS uuid[]),
+    string_to_array($4, chr(10)), string_to_array($5, chr(10))
+) AS new (shard, fingerprint, metric, labels)
 ON CONFLICT (tenant_id, shard, fingerprint) DO NOTHING
 RETURNING fingerprint, id
 """
+
+
+_Row = tuple[int, str, bytes, SeriesName]
+"""The shard, place, fingerprint and name of a series: sorted, series of one place get consecutive
+ids, so that their samples share rows."""
 
 
 class SeriesRepository:
@@ -64,24 +72,18 @@ class SeriesRepository:
         a transaction has begun. Processes that create the same series concurrently all get the
         same ids.
         """
-        fingerprints = [name.fingerprint() for name in names]
-        by_fingerprint = dict(zip(fingerprints, names, strict=True))
-        ids = await self.find(by_fingerprint)
-        if missing := _without(by_fingerprint, ids):
+        fingerprints = to_fingerprints(names)
+        rows = _to_rows(fingerprints, names)
+        ids = await self._find(rows)
+        if missing := _without(rows, ids):
             ids |= await self._create(missing)
             if theirs := _without(missing, ids):  # created concurrently by another process
-                ids |= await self.find(theirs)
+                ids |= await self._find(theirs)
         return [ids[fingerprint] for fingerprint in fingerprints]
 
     async def find(self, names: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
         """Return the ids of the names that are stored; names and ids are by fingerprint."""
-        rows = await to_driver(self._connection).fetch(
-            _FIND,
-            self._tenant_id,
-            [name.shard() for name in names.values()],
-            list(map(bytes.hex, names)),
-        )
-        return {fingerprint.bytes: series_id for fingerprint, series_id in rows}
+        return await self._find(_to_rows(names, names.values()))
 
     async def count_active(self, *, at_least: int) -> int:
         """Return how many series have samples in open windows, about the last two hours.
@@ -156,18 +158,26 @@ class SeriesRepository:
         rows = await self._connection.execute(statement, parameters)
         return {value: count for value, count in rows}  # noqa: C416  # dict() cannot type rows
 
-    async def _create(self, missing: Mapping[bytes, SeriesName]) -> dict[bytes, int]:
+    async def _find(self, rows: Sequence[_Row]) -> dict[bytes, int]:
+        found = await to_driver(self._connection).fetch(
+            _FIND,
+            self._tenant_id,
+            _to_array([str(shard) for shard, _, _, _ in rows]),
+            _to_array([fingerprint.hex() for _, _, fingerprint, _ in rows]),
+        )
+        return {fingerprint.bytes: series_id for fingerprint, series_id in found}
+
+    async def _create(self, rows: Sequence[_Row]) -> dict[bytes, int]:
         """Create series; return the ids of those that another process did not create first."""
-        ordered = sorted(missing.items(), key=_place_of)
-        rows = await to_driver(self._connection).fetch(
+        created = await to_driver(self._connection).fetch(
             _CREATE,
             self._tenant_id,
-            [name.shard() for _, name in ordered],
-            [fingerprint.hex() for fingerprint, _ in ordered],
-            [name.metric for _, name in ordered],
-            [to_json(dict(name.labels)).decode() for _, name in ordered],
+            _to_array([str(shard) for shard, _, _, _ in rows]),
+            _to_array([fingerprint.hex() for _, _, fingerprint, _ in rows]),
+            "\n".join([name.metric for _, _, _, name in rows]),
+            b"\n".join([to_json(dict(name.labels)) for _, _, _, name in rows]).decode(),
         )
-        return {fingerprint.bytes: series_id for fingerprint, series_id in rows}
+        return {fingerprint.bytes: series_id for fingerprint, series_id in created}
 
 
 async def list_all_ids(connection: AsyncConnection) -> Int64s:
@@ -183,16 +193,20 @@ async def find_names(connection: AsyncConnection, ids: Sequence[int]) -> list[tu
     return [(row.tenant_id, Series(row.id, row.metric, json.loads(row.labels))) for row in rows]
 
 
-def _place_of(new: tuple[bytes, SeriesName]) -> tuple[int, str, bytes]:
-    """Sort key that gives series of one place consecutive ids, so that their samples share rows."""
-    fingerprint, name = new
-    return name.shard(), name.place(), fingerprint
+def _to_rows(fingerprints: Iterable[bytes], names: Collection[SeriesName]) -> list[_Row]:
+    """Return a row for each distinct name, sorted."""
+    places = [name.place() for name in names]
+    rows = zip(map(shard_of_place, places), places, fingerprints, names, strict=True)
+    return sorted({row[2]: row for row in rows}.values())
 
 
-def _without(
-    names: Mapping[bytes, SeriesName], ids: Mapping[bytes, int]
-) -> dict[bytes, SeriesName]:
-    return {fingerprint: name for fingerprint, name in names.items() if fingerprint not in ids}
+def _without(rows: Sequence[_Row], ids: Container[bytes]) -> list[_Row]:
+    return [row for row in rows if row[2] not in ids]
+
+
+def _to_array(elements: Sequence[str]) -> str:
+    """Format an array that needs no quotes; asyncpg would examine every element of a list."""
+    return f"{{{','.join(elements)}}}"
 
 
 def _matching(page: Sequence[Any], accepts: Predicate) -> list[Series]:

@@ -5,7 +5,6 @@ Valid in Prometheus 3 and OpenTelemetry; queried as `{"http.server.duration","se
 
 import re
 from collections.abc import Iterable
-from itertools import chain
 from typing import NamedTuple
 
 from infrawatch.ingest.schemas import MAX_LABELS
@@ -44,13 +43,12 @@ def to_series_name(metric: str, pairs: Iterable[tuple[str, str]]) -> SeriesName 
 
 def _is_plain(metric: str, labels: list[tuple[str, str]]) -> bool:
     """Whether all texts together are plainly valid, without checking each of them."""
-    names = [name for name, _ in labels]
-    texts = [metric, *chain.from_iterable(labels)]
+    by_name = dict(labels)
+    texts = (metric, *by_name, *by_name.values())
     return (
         bool(metric)
-        and len(names) <= MAX_LABELS
-        and len(set(names)) == len(names)
-        and not _NEVER.intersection(names)
+        and len(by_name) == len(labels) <= MAX_LABELS
+        and _NEVER.isdisjoint(by_name)
         and max(map(len, texts)) <= MAX_NAME_CHARACTERS
         and "".join(texts).isprintable()  # neither control characters nor surrogates are
     )

@@ -1,7 +1,7 @@
 """Cache of series ids by key: known series cost only one look-up."""
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from sys import getsizeof
 from typing import NamedTuple
 
@@ -85,8 +85,12 @@ class SeriesCache:
 
     def add(self, space: Space, key: Hashable, series_id: int) -> None:
         """Add a key whose name has been checked and whose series is committed."""
-        self._young.setdefault(space, {})[key] = series_id
-        self._young_bytes += _ENTRY_BYTES + getsizeof(key)
+        self.add_all(space, {key: series_id})
+
+    def add_all(self, space: Space, ids: Mapping[Hashable, int]) -> None:
+        """Add keys, a small part of what fits, whose series are committed."""
+        self._young.setdefault(space, {}).update(ids)
+        self._young_bytes += _ENTRY_BYTES * len(ids) + sum(map(getsizeof, ids))
         if self._young_bytes > self._half_bytes:
             self._old, self._young = self._young, {}
             self._young_bytes = 0

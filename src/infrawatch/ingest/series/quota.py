@@ -13,7 +13,7 @@ from infrawatch.ingest.scheduling.low_priority import LowPriority
 from infrawatch.ingest.series.label_growth import LabelGrowth
 from infrawatch.ingest.series.naming import Names
 from infrawatch.ingest.verdicts import MAX_SHOWN, Verdict
-from infrawatch.model.labels import SeriesName
+from infrawatch.model.labels import SeriesName, to_fingerprints
 from infrawatch.store.database import Database
 from infrawatch.store.series import SeriesRepository
 
@@ -103,7 +103,8 @@ class SeriesQuota:
 
     async def _find_new(self, tenant_id: int, part: Mapping[int, SeriesName]) -> Fingerprints:
         """Return the names that are not stored, in order."""
-        names = {name.fingerprint(): name for name in dict.fromkeys(part.values())}
+        distinct = dict.fromkeys(part.values())
+        names = dict(zip(to_fingerprints(distinct), distinct, strict=True))
         async with self._database.reading() as connection:
             stored = await SeriesRepository(connection, tenant_id).find(names)
         return {name: key for key, name in names.items() if key not in stored}

@@ -50,12 +50,11 @@ class Resolver:
                 waiting.pop(key, None)
 
     async def _resolve(self, space: Space, names: NamesByKey) -> dict[Hashable, int]:
-        keys = list(names)
-        known = zip(keys, self._cache.find(space, keys), strict=True)
+        known = zip(names, self._cache.find(space, list(names)), strict=True)
         ids = {key: series_id for key, series_id in known if series_id is not None}
         if len(ids) == len(names):  # created by the previous request
             return ids
-        own = {key: name for key, name in names.items() if key not in ids}
+        own = {key: name for key, name in names.items() if key not in ids} if ids else names
         others = ((key, name) for key, name in self._waiting[space].items() if key not in own)
         together = chain(own.items(), list(islice(others, max(0, _AT_ONCE - len(own)))))
         while part := dict(islice(together, _AT_ONCE)):
@@ -70,9 +69,10 @@ class Resolver:
         except StoreConflict:  # with a server of another version, which uses another order
             resolved = await self._store(space.tenant_id, names)
         ids = dict(zip(part, resolved, strict=True))
-        for key, series_id in ids.items():
-            self._cache.add(space, key, series_id)
-            self._waiting[space].pop(key, None)
+        self._cache.add_all(space, ids)
+        waiting = self._waiting[space]
+        for key in ids:
+            waiting.pop(key, None)
         self._telemetry.series_resolved.inc(len(part))
         return ids
 

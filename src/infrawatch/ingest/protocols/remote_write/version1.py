@@ -180,10 +180,9 @@ def _read_carefully(series: bytes, index: int, verdicts: Verdicts) -> Careful:
 
 def to_pairs(key: bytes) -> Pairs:
     """Read the labels that a key stands for."""
-    labels: Sequence[bytes] = parse(LABELS, key).labels
-    return [
-        _to_shared_pair(one) if len(one) <= _MAX_SHARED_BYTES else _to_pair(one) for one in labels
-    ]
+    labels: Sequence[bytes] = parse(LABELS, key).labels[:]
+    are_short = len(key) <= _MAX_SHARED_BYTES or max(map(len, labels)) <= _MAX_SHARED_BYTES
+    return list(map(_to_shared_pair if are_short else _to_pair, labels))
 
 
 def _to_pair(label: bytes) -> tuple[str, str]:
