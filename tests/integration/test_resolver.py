@@ -1,9 +1,10 @@
 """New series: requests that wait at the same time create theirs in one transaction."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from itertools import groupby
 
+import asyncpg
 import pytest
 from conftest import execute
 from keys import TESTS
@@ -14,6 +15,7 @@ from viewing import until
 from infrawatch.access.tenants import create_tenant
 from infrawatch.ingest.series.cache import SeriesCache, Space
 from infrawatch.ingest.series.resolver import Resolver
+from infrawatch.model.labels import SeriesName
 from infrawatch.store.database import Database
 from infrawatch.store.series import SeriesRepository
 from infrawatch.telemetry import Telemetry
@@ -67,6 +69,38 @@ async def test_series_of_one_place_get_ids_next_to_each_other(
     assert sorted(told) == sorted(hosts)
 
 
+TOLD = """
+SELECT string_agg(id || ' ' || metric || ' ' || (labels ->> 'path'), '|' ORDER BY id) FROM series
+"""
+
+
+async def test_names_of_any_characters_are_stored_and_found_again(
+    database: Database, database_url: str
+) -> None:
+    paths = ["a,b", "{c}", 'd"e', "f\\g", "h\ni", "\u2028", "größe", "\x85", "\x1f", "'", "NULL"]
+    names: dict[Hashable, SeriesName] = {path: named("http.größe", path=path) for path in paths}
+    names["again"] = named("http.größe", path="a,b")  # another key of the first series
+
+    ids = await resolver(database).resolve(SPACE, names)
+    found = await resolver(database).resolve(SPACE, names)
+
+    told = sorted((ids[path], f"{ids[path]} http.größe {path}") for path in paths)
+    assert execute(database_url, TOLD) == "|".join(text for _, text in told)
+    assert found == ids
+    assert ids["again"] == ids["a,b"]
+
+
+async def test_a_metric_that_no_format_allows_is_not_taken_for_two(
+    database: Database, database_url: str
+) -> None:
+    names: dict[Hashable, SeriesName] = {metric: named(metric) for metric in ("a\nb", "c")}
+
+    with pytest.raises(asyncpg.NotNullViolationError):
+        await resolver(database).resolve(SPACE, names)
+
+    assert execute(database_url, "SELECT count(*) FROM series") == "0"
+
+
 async def test_names_are_looked_up_alone_before_postgresql_has_counted_the_series(
     database: Database,
 ) -> None:
@@ -75,6 +109,7 @@ async def test_names_are_looked_up_alone_before_postgresql_has_counted_the_serie
         ids = await SeriesRepository(connection, 1).resolve(names)
 
     async with database.writing() as connection:
+        await connection.execute(text("SELECT 1"))  # begins the transaction whose reads are counted
         wanted = {name.fingerprint(): name for name in names[:250]}
         found = await SeriesRepository(connection, 1).find(wanted)
         looked_at = (await connection.execute(LOOKED_AT)).scalar_one()

@@ -1,10 +1,12 @@
 """Names of series: canonical labels, fingerprints, shards."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infrawatch.model.labels import SHARDS, SeriesName, shard_of, to_labels
+from infrawatch.model.labels import SHARDS, SeriesName, shard_of, to_fingerprints, to_labels
 
 LABELS = st.dictionaries(st.text(min_size=1), st.text())
 
@@ -49,6 +51,18 @@ def test_fingerprints_and_shards_stay_what_they_were(
 
     assert name.fingerprint().hex() == fingerprint
     assert name.shard() == shard
+
+
+@given(st.lists(st.builds(SeriesName.of, st.text(min_size=1), LABELS)))
+def test_fingerprints_of_several_names_are_those_of_each(names: list[SeriesName]) -> None:
+    expected = []
+    for name in names:
+        texts = [name.metric.encode(), *(part.encode() for pair in name.labels for part in pair)]
+        encoded = [len(one).to_bytes(4, "little") + one for one in texts]
+        expected.append(hashlib.blake2b(b"".join(encoded), digest_size=16).digest())
+
+    assert to_fingerprints(names) == expected
+    assert [name.fingerprint() for name in names] == expected
 
 
 def test_where_a_name_ends_and_the_next_begins_makes_a_difference() -> None:

@@ -5,6 +5,7 @@ Valid in Prometheus 3 and OpenTelemetry; queried as `{"http.server.duration","se
 
 import re
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import NamedTuple
 
 from infrawatch.ingest.schemas import MAX_LABELS
@@ -24,6 +25,9 @@ _NAME = "a name is not empty and has no control characters"
 _VALUE = "a label's value has no NUL and no lone surrogates"
 
 
+_value_of = itemgetter(1)
+
+
 class Flaw(NamedTuple):
     """An error in a name; the codes are those of the native format."""
 
@@ -36,7 +40,7 @@ def to_series_name(metric: str, pairs: Iterable[tuple[str, str]]) -> SeriesName 
 
     Labels with empty values are dropped: in Prometheus they are equivalent to absent labels.
     """
-    labels = sorted([pair for pair in pairs if pair[1]])
+    labels = sorted(filter(_value_of, pairs))
     flaw = None if _is_plain(metric, labels) else _find_flaw(metric, labels)
     return SeriesName(metric, Labels(tuple(labels))) if flaw is None else flaw
 
@@ -45,12 +49,13 @@ def _is_plain(metric: str, labels: list[tuple[str, str]]) -> bool:
     """Whether all texts together are plainly valid, without checking each of them."""
     by_name = dict(labels)
     texts = (metric, *by_name, *by_name.values())
+    joined = "".join(texts)
     return (
         bool(metric)
         and len(by_name) == len(labels) <= MAX_LABELS
         and _NEVER.isdisjoint(by_name)
-        and max(map(len, texts)) <= MAX_NAME_CHARACTERS
-        and "".join(texts).isprintable()  # neither control characters nor surrogates are
+        and (len(joined) <= MAX_NAME_CHARACTERS or max(map(len, texts)) <= MAX_NAME_CHARACTERS)
+        and joined.isprintable()  # neither control characters nor surrogates are
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.remote_write.labels import Pairs, describe, read_name
 from infrawatch.ingest.protocols.remote_write.samples import (
     Piece,
@@ -152,15 +153,14 @@ class _Series(NamedTuple):
     to_pairs: ToPairs
 
     def name_of(self, number: int) -> SeriesName | list[Verdict]:
-        index, samples = self.indexes[number], int(self.counts[number])
         try:
             pairs = self.to_pairs(self.keys[number])
         except ValueError as error:
-            return [Verdict(index, f"series {index}", "malformed_series", str(error), samples)]
+            return [self._refused(number, "", Flaw("malformed_series", str(error)))]
         name = read_name(pairs)
         if isinstance(name, SeriesName):
             return name
-        return [Verdict(index, f"series {index}, {describe(pairs)}", *name, samples)]
+        return [self._refused(number, f", {describe(pairs)}", name)]
 
     def locate(self, number: int, sample: int) -> tuple[int, str]:
         index = self.indexes[number]
@@ -169,6 +169,10 @@ class _Series(NamedTuple):
             return index, f"{place} of {describe(self.to_pairs(self.keys[number]))}"
         except ValueError:  # it may be refused before its name has been read
             return index, place
+
+    def _refused(self, number: int, described: str, flaw: Flaw) -> Verdict:
+        index = self.indexes[number]
+        return Verdict(index, f"series {index}{described}", *flaw, int(self.counts[number]))
 
 
 def _to_decoded(series: _Series, samples: Samples) -> Decoded:

@@ -27,12 +27,15 @@ _SHOWN_CHARACTERS = 120
 
 def read_name(pairs: Pairs) -> SeriesName | Flaw:
     """Return the canonical name of a series, for labels in any order, or its first flaw."""
-    metrics = [value for name, value in pairs if name == METRIC_LABEL]
-    if not metrics:
+    labels = dict(pairs)
+    metric = labels.pop(METRIC_LABEL, None)
+    if metric is None:
         return Flaw("invalid_metric", "the label __name__, which names the metric, is missing")
-    if len(metrics) > 1:
+    if len(labels) + 1 == len(pairs):  # no name is there twice
+        return to_series_name(metric, labels.items())
+    if [name for name, _ in pairs].count(METRIC_LABEL) > 1:
         return Flaw("duplicate_label", "the label __name__ is there more than once")
-    return to_series_name(metrics[0], [one for one in pairs if one[0] != METRIC_LABEL])
+    return to_series_name(metric, [one for one in pairs if one[0] != METRIC_LABEL])
 
 
 def describe(pairs: Pairs) -> str:
