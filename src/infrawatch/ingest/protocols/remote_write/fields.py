@@ -78,7 +78,7 @@ _HAS_FORM = np.isin(np.arange(512), [form.length for form in FORMS])
 
 
 class Wire(NamedTuple):
-    """The bytes of all series, concatenated; series n is at `starts[n]` up to `ends[n]`."""
+    """The bytes of all series, joined; series n is at `starts[n]` up to `ends[n]`."""
 
     joined: bytes
     starts: Positions
@@ -89,6 +89,11 @@ class Wire(NamedTuple):
         lengths = np.fromiter(map(len, series), np.intp, len(series))
         ends = np.cumsum(lengths)
         return cls(b"".join(series) + _PADDING, ends - lengths, ends)
+
+    @classmethod
+    def within(cls, body: bytes, starts: Positions, ends: Positions) -> Self:
+        """Take the series of a body, which has their headers between them."""
+        return cls(body + _PADDING, starts, ends)
 
     @property
     def bytes(self) -> NDArray[np.uint8]:

@@ -142,14 +142,16 @@ def make_layout(kind: Kind, body: bytes, keys: Sequence[bytes], ids: Int64s) -> 
     series = parse(kind.request, body).timeseries[:]
     if not keys or len(series) != len(keys):
         return None
-    wire = Wire.of(series)
-    starts = _find_series(kind, body, wire.ends - wire.starts)
-    fields = None if starts is None else kind.find_samples(wire, keys)
-    if starts is None or fields is None:
+    sizes = np.fromiter(map(len, series), np.intp, len(series))
+    starts = _find_series(kind, body, sizes)
+    if starts is None:
+        return None
+    fields = kind.find_samples(Wire.within(body, starts, starts + sizes), keys)
+    if fields is None:
         return None
     runs = Runs.of(fields.counts)
     lengths = runs.spread(fields.lengths)
-    at = runs.spread(fields.starts + starts - wire.starts) + runs.indexes() * lengths
+    at = runs.spread(fields.starts) + runs.indexes() * lengths
     numbers_at = np.zeros(len(at), np.intp)
     has_value = np.zeros(len(at), np.bool_)
     octets, mask = np.frombuffer(body, np.uint8), np.full(len(body), 0xFF, np.uint8)
@@ -178,9 +180,9 @@ def make_layout(kind: Kind, body: bytes, keys: Sequence[bytes], ids: Int64s) -> 
 def _loosen(mask: NDArray[np.uint8], octets: NDArray[np.uint8], at: Positions, form: Form) -> bool:
     """Exclude the numbers of samples from a mask; false if some sample is not of this form."""
     shared, loose = form.pattern()
-    found = _pieces(octets, form.length)[at].view(np.uint8)
     _pieces(mask, form.length)[at] = loose.view(f"V{form.length}")
-    return bool((found & np.tile(loose, len(at)) == np.tile(shared, len(at))).all())
+    constant = _pieces(octets & mask, form.length)[at]
+    return constant.tobytes() == shared.tobytes() * len(at)
 
 
 def _pieces(octets: NDArray[np.uint8], length: int) -> NDArray[np.void]:
