@@ -9,7 +9,7 @@ from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions
 from infrawatch.model.timerange import US
 from infrawatch.store.columns.ragged import Runs, are_first
 
-_EXPONENTS = (0, 3, 6)
+_POWERS = 10.0 ** np.array([0, 3, 6])
 """Values with at most this many decimals, as nearly all measurements are, are added as integers."""
 
 
@@ -126,18 +126,24 @@ def _sums(values: Float64s, runs: Runs) -> Float64s:
     digits, would take twice the space to store.
     """
     sums = np.add.reduceat(values, runs.starts)
-    left = np.arange(len(sums))
-    for exponent in _EXPONENTS:
-        some = runs.picked(left)
-        among, starts = values[some.positions()], Runs.of(some.counts).starts
-        power = 10.0**exponent
-        scaled = np.rint(among * power)
+    # The first power that makes the first value of a run an integer; often it suits the others.
+    firsts = values[runs.starts, np.newaxis]
+    is_off = np.rint(firsts * _POWERS) / _POWERS != firsts
+    tries = np.logical_and.accumulate(is_off, axis=1).sum(axis=1)
+    left = np.flatnonzero(tries < len(_POWERS))
+    while left.size:
+        some, powers = runs.picked(left), _POWERS[tries[left]]
+        among, scale = values[some.places()], some.spread(powers)
+        starts = Runs.of(some.counts).starts
+        scaled = np.rint(among * scale)
         totals = np.add.reduceat(np.abs(scaled), starts)
-        is_exact = np.logical_and.reduceat(scaled / power == among, starts)
-        is_exact &= totals < 2.0**53  # so no partial sum is rounded
-        exact = np.add.reduceat(scaled, starts) / power
+        is_exact = totals < 2.0**53  # so no partial sum is rounded
+        is_same = scaled / scale == among
+        if not is_same.all():
+            is_exact &= np.logical_and.reduceat(is_same, starts)
+        exact = np.add.reduceat(scaled, starts) / powers
         sums[left[is_exact]] = exact[is_exact]
         left = left[~is_exact]
-        if left.size == 0:
-            break
+        tries[left] += 1
+        left = left[tries[left] < len(_POWERS)]
     return sums
