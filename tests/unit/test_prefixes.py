@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from decoding import nothing_known, told
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infrawatch.errors import InfraWatchError
@@ -169,3 +169,61 @@ def test_a_line_of_numbers_alone_is_no_sample() -> None:
     decoded = sender.send(b"\n".join(lines))
 
     assert [one.code for one in decoded.verdicts] == ["malformed_line"]
+
+
+KEYS = [
+    b"m v",
+    b"cpu,host=a idle",
+    b"m,x=" + 40 * b"x" + b" v",
+    b"m,x=" + 90 * b"y" + b" v",
+    b"a\\ b v",
+]
+TIMES = [b"1790000000000"] * 9 + [b"1790000000", b"", b"-5", b"1790000000000\r", 19 * b"9"]
+VALUES = [
+    *(
+        b"1",
+        b"0.5",
+        b"-7.25",
+        b"-0",
+        b"-0.0",
+        b"1e5",
+        b"1E-5",
+        b"1.",
+        b".5",
+        b"007",
+        b"1.2.3",
+        b"-",
+    ),
+    *(b"12345678901234567890", b"0.1234567890123456789", b"1e999", b"nan", b"4.9e-324", b"", b"+1"),
+    *(b"42i", b"7u", b"true", b'"a b"', b'"a\nb=1 5"', b"1,w=2", b" 1", b"1 ", b"1_0", b"v=1"),
+]
+ODD_LINES = [
+    b"",
+    b"# comment",
+    b"m",
+    b"m v",
+    b"m v=",
+    b"=1 5",
+    b"m,x=1\\ 2 v=1 5",
+    b'm v="x" 5',
+    b"\r",
+]
+
+
+@given(data=st.data())
+@settings(max_examples=500)
+def test_lines_of_any_form_are_read_as_without_prefixes(data: st.DataObject) -> None:
+    keys = data.draw(st.lists(st.sampled_from(KEYS), min_size=20, max_size=30))
+    lines = [b"%b=%d.5 %d" % (key, n, NOON + n) for n, key in enumerate(keys)]
+    sender = Sender(LINES)
+    known = [sender.send(b"\n".join(lines)) for _ in range(3)]
+    assert known[-1].ids is not None
+    for place in data.draw(st.lists(st.integers(0, len(lines) - 1), max_size=3)):
+        key = data.draw(st.just(keys[place]) | st.sampled_from(KEYS))
+        value, time = data.draw(st.sampled_from(VALUES)), data.draw(st.sampled_from(TIMES))
+        lines[place] = data.draw(
+            st.sampled_from(ODD_LINES) | st.just(b"%b=%b %b" % (key, value, time))
+        )
+    body = b"\n".join(lines) + data.draw(st.sampled_from([b"", b"\n", b"\r\n", b"\n\n"]))
+
+    assert told(sender.send(body)) == LINES.plainly(body)

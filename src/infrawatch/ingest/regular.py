@@ -26,7 +26,7 @@ from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, NameOf
 from infrawatch.ingest.decoding.numbers import MAX_WIDTH, read_array, read_digits, windows
 from infrawatch.ingest.scheduling.loop_budget import find_known
-from infrawatch.ingest.series.prefixes import KnownPrefixes
+from infrawatch.ingest.series.prefixes import KnownPrefixes, Prefixes
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Float64s, Int64s, Positions
 from infrawatch.store.metadata import Metadata
@@ -63,7 +63,7 @@ def decode_regular(
     if split is None:
         return None
     series, separator = split
-    prefixes = known and known.recall(len(series), series[0].rpartition(separator)[0])
+    prefixes = known and known.recall(len(series), series[0].rpartition(separator)[0], Prefixes)
     rests = prefixes and prefixes.stripped(series)
     if prefixes and rests:
         return _to_decoded(prefixes.keys, rests, {}, unit_ns, prefixes.ids)
@@ -79,7 +79,8 @@ def decode_regular(
         return None
     decoded = _to_decoded(keys, insides, checked, unit_ns)
     if decoded and known:
-        decoded.learn = partial(known.learn, keys, separator, np.arange(len(keys) + 1))
+        to_prefixes = partial(Prefixes.of, keys, separator)
+        decoded.learn = partial(known.learn, len(keys), keys[0], to_prefixes)
     return decoded
 
 

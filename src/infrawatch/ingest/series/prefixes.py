@@ -1,4 +1,4 @@
-"""Text bodies whose pieces begin like those of an earlier body: prefixes are cut, numbers remain.
+"""Text bodies whose pieces begin like those of an earlier body: only the numbers are read.
 
 A piece is a line of line protocol, or a series of a JSON batch: the name of a series, followed by
 numbers. Agents send the same series in the same order every time. So there is no need to find the
@@ -6,44 +6,35 @@ end of a name, nor to look up its series: either each piece begins like the one 
 or the body is decoded from scratch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
-
-import numpy as np
+from typing import Self, TypeVar
 
 from infrawatch.ingest.series.cache import Space
-from infrawatch.ingest.series.layouts import KEY_BYTES, Layouts, Place
-from infrawatch.model.samples import Int64s, Positions
+from infrawatch.ingest.series.layouts import KEY_BYTES, Layout, Layouts, Place
+from infrawatch.model.samples import Int64s
 
 _POINTER_BYTES = 8
 _FEWEST = 16
 """Fewer pieces are decoded from scratch as fast as they are compared."""
 
+L = TypeVar("L", bound=Layout)
+
 
 @dataclass(frozen=True, slots=True)
 class Prefixes:
-    """The prefixes of the pieces of a body, and their series.
-
-    Series n has the key `keys[n]` and the pieces from `firsts[n]` up to `firsts[n + 1]`.
-    """
+    """The prefixes of the pieces of a body, each of another series."""
 
     prefixes: Sequence[bytes]
     joined_bytes: int
     keys: Sequence[bytes]
     ids: Int64s
-    firsts: Positions
 
     @classmethod
-    def of(cls, keys: Sequence[bytes], end: bytes, firsts: Positions, ids: Int64s) -> Self:
+    def of(cls, keys: Sequence[bytes], end: bytes, ids: Int64s) -> Self:
         """Create prefixes that consist of the key of their series and `end`."""
-        counts = np.diff(firsts).tolist()
-        prefixes = [
-            prefix
-            for key, count in zip(keys, counts, strict=True)
-            for prefix in count * [key + end]  # one object for all pieces of a series
-        ]
-        return cls(prefixes, sum(map(len, prefixes)), keys, ids, firsts)
+        prefixes = [key + end for key in keys]
+        return cls(prefixes, sum(map(len, prefixes)), keys, ids)
 
     def stripped(self, pieces: Sequence[bytes]) -> list[bytes] | None:
         """Strip the pieces of their prefixes; None if a piece begins differently."""
@@ -54,7 +45,7 @@ class Prefixes:
     @property
     def held_bytes(self) -> int:
         keys = 2 * sum(KEY_BYTES + len(key) for key in self.keys)
-        return keys + _POINTER_BYTES * len(self.prefixes) + self.ids.nbytes + self.firsts.nbytes
+        return keys + _POINTER_BYTES * len(self.prefixes) + self.ids.nbytes
 
 
 class KnownPrefixes:
@@ -64,23 +55,23 @@ class KnownPrefixes:
         self._layouts = layouts
         self._space = space
 
-    def recall(self, pieces: int, first: bytes) -> Prefixes | None:
-        """Return the prefixes of an earlier body by its number of pieces and its first prefix."""
-        return self._layouts.find(self._place(pieces, first), Prefixes)
+    def recall(self, pieces: int, first: bytes, kind: type[L]) -> L | None:
+        """Return the prefixes of an earlier body by its number of pieces and its first key."""
+        return self._layouts.find(self._place(pieces, first), kind)
 
     def learn(
         self,
-        keys: Sequence[bytes],
-        end: bytes,
-        firsts: Positions,
+        pieces: int,
+        first: bytes,
+        to_layout: Callable[[Int64s], Layout],
         ids: Int64s,
         *,
         are_new: bool,
     ) -> None:
         """Remember the prefixes of a body decoded from scratch, if similar bodies recur."""
-        place = self._place(int(firsts[-1]), keys[0])
-        if firsts[-1] >= _FEWEST and self._layouts.is_worth_it(place, are_new=are_new):
-            self._layouts.add(place, Prefixes.of(keys, end, firsts, ids))
+        place = self._place(pieces, first)
+        if pieces >= _FEWEST and self._layouts.is_worth_it(place, are_new=are_new):
+            self._layouts.add(place, to_layout(ids))
 
     def _place(self, pieces: int, first: bytes) -> Place:
         return self._space, pieces, first

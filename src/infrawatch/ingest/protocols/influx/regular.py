@@ -12,126 +12,128 @@ decoders.
 from collections.abc import Sequence
 from functools import partial
 from itertools import compress
-from operator import itemgetter, ne
+from operator import ne
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.decoding.numbers import MAX_WIDTH, read_array, read_digits, windows
+from infrawatch.ingest.decoding.decimals import read_decimals, read_integers
+from infrawatch.ingest.decoding.numbers import MAX_WIDTH
 from infrawatch.ingest.protocols.influx import grammar
 from infrawatch.ingest.scheduling.loop_budget import find_known
+from infrawatch.ingest.series.line_prefixes import LinePrefixes
 from infrawatch.ingest.series.prefixes import KnownPrefixes
 from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName
-from infrawatch.model.samples import Float64s, Int64s
+from infrawatch.model.samples import Float64s, Int64s, Positions
+
+_Numbers = tuple[Float64s, Int64s]
+"""Values and times."""
 
 _END = b"="
 """Ends the key of a series; the number follows."""
 
 
+class _Lines(NamedTuple):
+    """A body, and where its lines start and end."""
+
+    body: bytes
+    starts: Positions
+    ends: Positions
+
+
 def decode_regular(
     body: bytes,
+    newlines: Positions,
     unit_ns: int,
     find: Find,
     known: KnownPrefixes | None = None,
     *,
     on_loop: bool = False,
 ) -> Decoded | None:
-    """Read a body in the regular form; None if it has another form or is invalid.
+    """Read a body in the regular form, given its newlines; None if it has another or is invalid.
 
     Raises:
         BlocksLoop: on the loop only, if it would take too long.
     """
-    lines = body.removesuffix(b"\n").split(b"\n")
-    first = lines[0].rpartition(_END)[0]
+    ends = newlines if body.endswith(b"\n") else np.append(newlines, len(body))
+    lines = _Lines(body, np.append(0, ends[:-1] + 1), ends)
+    first = body[: ends[0]].rpartition(_END)[0]
     if not grammar.KEY.fullmatch(first):
         return None
-    prefixes = known and known.recall(len(lines), first)
-    rests = prefixes and prefixes.stripped(lines)
-    if prefixes and rests:
-        numbers = _read_numbers(rests)
-        if numbers is None:
-            return None
-        return _to_decoded(prefixes.keys, prefixes.firsts, numbers, unit_ns, prefixes.ids)
-    parts = [line.rpartition(_END) for line in lines]
-    numbers = _read_numbers(list(map(itemgetter(2), parts)))
+    prefixes = known.recall(len(ends), first, LinePrefixes) if known else None
+    starts = prefixes.find_ends(*lines) if prefixes else None
+    if prefixes and starts is not None:
+        numbers = _read_numbers(body, starts, ends)
+        return numbers and _to_decoded(
+            prefixes.keys, prefixes.counts, numbers, unit_ns, prefixes.ids
+        )
+    return _decode_lines(lines, unit_ns, partial(find_known, find, on_loop=on_loop), known)
+
+
+def _decode_lines(
+    lines: _Lines, unit_ns: int, find: Find, known: KnownPrefixes | None
+) -> Decoded | None:
+    each = [line.rpartition(_END)[0] for line in lines.body.split(b"\n")[: len(lines.ends)]]
+    lengths = np.fromiter(map(len, each), np.intp, len(each))
+    numbers = _read_numbers(lines.body, lines.starts + lengths + len(_END), lines.ends)
     if numbers is None:
         return None
-    keys, firsts = _to_runs(list(map(itemgetter(0), parts)))
-    ids = find_known(find, keys, on_loop=on_loop)
-    if not all(
-        grammar.KEY.fullmatch(key)
-        for key, series_id in zip(keys, ids, strict=True)
-        if series_id is None
-    ):
+    keys, counts = _to_runs(each)
+    new = (key for key, series_id in zip(keys, find(keys), strict=True) if series_id is None)
+    if not all(map(grammar.KEY.fullmatch, new)):
         return None
-    decoded = _to_decoded(keys, firsts, numbers, unit_ns)
+    decoded = _to_decoded(keys, counts, numbers, unit_ns)
     if known:
-        decoded.learn = partial(known.learn, keys, _END, firsts)
+        to_prefixes = partial(LinePrefixes.of, keys, _END, counts)
+        decoded.learn = partial(known.learn, len(each), keys[0], to_prefixes)
     return decoded
 
 
-def _read_numbers(rests: Sequence[bytes]) -> tuple[Float64s, Int64s] | None:
+def _read_numbers(body: bytes, starts: Positions, ends: Positions) -> _Numbers | None:
     """Read values and times, each `1.5 1790000000000`; all times must be equally wide."""
-    width = len(rests[0]) - rests[0].find(b" ") - 1
+    width = int(ends[0]) - body.find(b" ", int(starts[0])) - 1
     if not 0 < width <= MAX_WIDTH:
         return None
-    text = bytearray(b"\n".join(rests) + b"\n")
-    characters = np.frombuffer(text, np.uint8)
-    ends = np.flatnonzero(characters == ord("\n"))
-    # The window of a rest that is too short includes the newline before it.
-    every, starts = windows(text, width + 1), ends - (width + 1)
-    times = _read_times(every[starts])
-    # One space and one newline per line: no other whitespace is left that JSON would skip.
-    if times is None or np.count_nonzero(characters <= ord(" ")) != 2 * len(ends):
+    spaces = ends - (width + 1)
+    if (spaces <= starts).any() or (np.frombuffer(body, np.uint8)[spaces] != ord(" ")).any():
         return None
-    every[starts] = ord(" ")
-    characters[ends] = ord(",")
-    characters[-1] = ord("]")
-    values = read_array(b"[" + text)
-    if values is None or len(values) != len(times):
+    times = read_integers(body, ends, width)
+    if times is None or times.max() > grammar.MAX_TIME:
         return None
-    if not values.all() and b"-0 " in text:  # JSON reads it as an integer, without negative zero
-        return None
-    return values, times
+    values = read_decimals(body, starts, spaces)
+    return None if values is None else (values, times.astype(np.int64))
 
 
-def _read_times(rows: NDArray[np.uint8]) -> Int64s | None:
-    """Read rows of a space and digits."""
-    times = read_digits(rows[:, 1:])
-    if times is None or (rows[:, 0] != ord(" ")).any() or times.max() > grammar.MAX_TIME:
-        return None
-    return times.astype(np.int64)
-
-
-def _to_runs(keys: Sequence[bytes]) -> tuple[list[bytes], NDArray[np.intp]]:
-    """Merge equal neighbours; also return where each run begins and, as the last, the end."""
+def _to_runs(keys: Sequence[bytes]) -> tuple[list[bytes], Positions]:
+    """Merge equal neighbours; also return the length of each run."""
     is_first = [True, *map(ne, keys[1:], keys)]
-    return list(compress(keys, is_first)), np.flatnonzero([*is_first, True])
+    return list(compress(keys, is_first)), np.diff(np.flatnonzero([*is_first, True]))
 
 
 def _to_decoded(
     keys: Sequence[bytes],
-    firsts: NDArray[np.intp],
-    numbers: tuple[Float64s, Int64s],
+    counts: Positions,
+    numbers: _Numbers,
     unit_ns: int,
     ids: Int64s | None = None,
 ) -> Decoded:
     values, times = numbers
+    firsts = np.cumsum(counts) - counts
 
     def name_of(number: int) -> SeriesName | list[Verdict]:
         name = grammar.to_name(keys[number])
         if isinstance(name, SeriesName):
             return name
-        lines = range(int(firsts[number]) + 1, int(firsts[number + 1]) + 1)
+        lines = range(int(firsts[number]) + 1, int(firsts[number] + counts[number]) + 1)
         return [Verdict(line, "name", name.code, name.detail) for line in lines]
 
     return Decoded(
         keys=keys,
         name_of=name_of,
         locate=lambda number, sample: (int(firsts[number]) + sample + 1, "time"),
-        counts=np.diff(firsts),
+        counts=counts,
         times=times,
         values=values,
         unit_ns=unit_ns,
