@@ -2,13 +2,14 @@
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.protocols.influx import grammar
 from infrawatch.ingest.protocols.influx.fields import decode_fields
 from infrawatch.ingest.protocols.influx.lines import decode_lines
 from infrawatch.ingest.protocols.influx.reading import decode
@@ -224,6 +225,21 @@ def test_valid_names_are_read_back(
         for measurement, tags, fields, time in points
         for field, value in fields.items()
     ]
+
+
+@given(st.text(r"ab=, #\u00fc\x01").map(str.encode) | st.binary())
+@example(b"m=1,a=1,b=2 v")
+def test_keys_without_backslashes_are_split_as_others(key: bytes) -> None:
+    if b"\\" not in key and grammar.KEY.fullmatch(key):
+        assert split(grammar.split_plain, key) == split(grammar.split_escaped, key)
+
+
+def split(how: Callable[[bytes], grammar.Parts], key: bytes) -> object:
+    try:
+        measurement, tags, field = how(key)
+    except UnicodeDecodeError:
+        return None
+    return measurement, list(tags), field
 
 
 def _to_line(measurement: str, tags: dict[str, str], fields: dict[str, float], time: int) -> str:

@@ -6,6 +6,7 @@ backslashes. Control characters are accepted here and left to the naming rules o
 """
 
 import re
+from collections.abc import Iterable
 
 from infrawatch.ingest.decoding.names import Flaw, to_series_name
 from infrawatch.model.labels import SeriesName
@@ -59,17 +60,34 @@ _ESCAPED = re.compile(r"\\([,= ])")
 _ESCAPED_IN_MEASUREMENT = re.compile(r"\\([, ])")
 
 
+Parts = tuple[str, Iterable[tuple[str, str]], str]
+"""Measurement, tags, and the key of a field."""
+
+
 def to_name(key: bytes) -> SeriesName | Flaw:
-    """Convert a key to a series name: the metric is `measurement_field`, the tags are labels."""
-    parts = KEY.fullmatch(key)
-    assert parts is not None, "keys are made of what was read"
-    unescaped = _unescaped if b"\\" in key else bytes.decode
+    """Convert a match of `KEY` to a name: the metric is `measurement_field`, tags are labels."""
     try:
-        measurement = _ESCAPED_IN_MEASUREMENT.sub(r"\1", parts[1].decode())
-        tags = [(unescaped(name), unescaped(value)) for name, value in _TAG.findall(parts[2])]
-        return to_series_name(f"{measurement}_{unescaped(parts[3])}", tags)
+        measurement, tags, field = split_escaped(key) if b"\\" in key else split_plain(key)
     except UnicodeDecodeError:
         return Flaw("malformed_line", "names and tags must be UTF-8")
+    return to_series_name(f"{measurement}_{field}", tags)
+
+
+def split_plain(key: bytes) -> Parts:
+    """Split a key without backslashes."""
+    head, _, field = key.decode().partition(" ")
+    measurement, _, tags = head.partition(",")
+    words = tags.replace("=", ",").split(",")
+    return measurement, zip(words[::2], words[1::2], strict=False), field  # no tags are one word
+
+
+def split_escaped(key: bytes) -> Parts:
+    """Split any key."""
+    parts = KEY.fullmatch(key)
+    assert parts is not None, "keys are made of what was read"
+    measurement = _ESCAPED_IN_MEASUREMENT.sub(r"\1", parts[1].decode())
+    tags = [(_unescaped(name), _unescaped(value)) for name, value in _TAG.findall(parts[2])]
+    return measurement, tags, _unescaped(parts[3])
 
 
 def _unescaped(word: bytes) -> str:
