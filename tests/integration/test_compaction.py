@@ -383,3 +383,13 @@ def test_old_or_large_backlogs_are_due() -> None:
     assert compaction.due([backlog(3, 1_000, 10, compaction.MOST_AGE_S + 1), young]) == [3]
     assert compaction.due([backlog(4, 10**6, 600_000, 2), backlog(5, 10**6, 500_000, 1)]) == [4, 5]
     assert compaction.due([backlog(6, 0, 5_000_000, 1), backlog(7, 0, 10, 500)]) == [6]
+
+
+def test_during_a_burst_only_age_or_four_million_samples_make_shards_due() -> None:
+    began = datetime.now(UTC)
+    young, old = Backlog(1, 10, 1_500_000, began, 9.0), Backlog(2, 10, 5, began, 700.0)
+    much = Backlog(3, 10, 3_000_000, began, 9.0)
+    assert compaction.due([young], arrived_samples=600_000) == []
+    assert compaction.due([young], arrived_samples=400_000) == [1]
+    assert compaction.due([old, young], arrived_samples=600_000) == [2]
+    assert compaction.due([much, young], arrived_samples=600_000) == [3]

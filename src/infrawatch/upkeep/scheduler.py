@@ -10,7 +10,7 @@ import structlog
 
 from infrawatch.errors import Unavailable
 from infrawatch.store.chunks.merging import MergeRepository
-from infrawatch.store.compaction import CompactionRepository
+from infrawatch.store.compaction import Backlog, CompactionRepository
 from infrawatch.store.database import Database
 from infrawatch.store.partitions import CHUNKS, Partitioned, PartitionRepository
 from infrawatch.store.writers import WriterRepository
@@ -55,6 +55,7 @@ class Scheduler:
         self._retentions = retentions
         self._replay_window = replay_window
         self._spent: Spent | None = None
+        self._backlog_samples = 0
 
     @property
     def runs(self) -> Sequence[Callable[[], Coroutine[object, object, None]]]:
@@ -70,14 +71,12 @@ class Scheduler:
         ]
 
     async def compact(self) -> None:
-        """Compact all shards that are due."""
-        while True:
-            async with self._database.reading() as connection:
-                backlogs = await CompactionRepository(connection).backlogs()
-            self._telemetry.uncompacted_samples.set(sum(one.samples for one in backlogs))
-            shards = compaction.due(backlogs)
-            if not shards or not await self._compact(shards):
-                return
+        """Compact all shards that are due; during a burst, only once a lot has arrived."""
+        before = self._backlog_samples
+        backlogs = await self._backlogs()
+        shards = compaction.due(backlogs, arrived_samples=self._backlog_samples - before)
+        while shards and await self._compact(shards):
+            shards = compaction.due(await self._backlogs())
 
     async def merge(self) -> None:
         """Close the windows that have ended, several shards at a time."""
@@ -109,6 +108,13 @@ class Scheduler:
         for parted, retention in self._retentions.items():
             if retention is not None:
                 await retain(self._database, parted, retention)
+
+    async def _backlogs(self) -> list[Backlog]:
+        async with self._database.reading() as connection:
+            backlogs = await CompactionRepository(connection).backlogs()
+        self._backlog_samples = sum(one.samples for one in backlogs)
+        self._telemetry.uncompacted_samples.set(self._backlog_samples)
+        return backlogs
 
     async def _compact(self, shards: list[int]) -> int:
         done = await compaction.compact(self._database, shards)
