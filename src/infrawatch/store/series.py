@@ -163,8 +163,8 @@ class SeriesRepository:
         found = await to_driver(self._connection).fetch(
             _FIND,
             self._tenant_id,
-            _to_array([str(shard) for shard, _, _, _ in rows]),
-            _to_array([fingerprint.hex() for _, _, fingerprint, _ in rows]),
+            to_array_text([shard for shard, _, _, _ in rows]),
+            to_array_text([fingerprint.hex() for _, _, fingerprint, _ in rows]),
         )
         return {fingerprint.bytes: series_id for fingerprint, series_id in found}
 
@@ -173,8 +173,8 @@ class SeriesRepository:
         created = await to_driver(self._connection).fetch(
             _CREATE,
             self._tenant_id,
-            _to_array([str(shard) for shard, _, _, _ in rows]),
-            _to_array([fingerprint.hex() for _, _, fingerprint, _ in rows]),
+            to_array_text([shard for shard, _, _, _ in rows]),
+            to_array_text([fingerprint.hex() for _, _, fingerprint, _ in rows]),
             "\n".join([name.metric for _, _, _, name in rows]),
             b"\n".join([to_json(dict(name.labels)) for _, _, _, name in rows]).decode(),
         )
@@ -203,11 +203,6 @@ def _to_rows(fingerprints: Iterable[bytes], names: Collection[SeriesName]) -> li
 
 def _without(rows: Sequence[_Row], ids: Container[bytes]) -> list[_Row]:
     return [row for row in rows if row[2] not in ids]
-
-
-def _to_array(elements: Sequence[str]) -> str:
-    """Format an array that needs no quotes; asyncpg would examine every element of a list."""
-    return f"{{{','.join(elements)}}}"
 
 
 def _matching(page: Sequence[Any], accepts: Predicate) -> list[Series]:

@@ -51,9 +51,13 @@ def from_joined_elements(sent: bytes) -> Int64s:
     return np.frombuffer(sent, ELEMENT)["value"].astype(np.int64)
 
 
-def to_array_text(numbers: Int64s) -> str:
-    """Format an array as PostgreSQL text: asyncpg takes ten times as long to send a list."""
-    return f"{{{','.join(map(str, numbers.tolist()))}}}"
+def to_array_text(elements: Int64s | Sequence[int | str]) -> str:
+    """Format an array as PostgreSQL text: asyncpg takes ten times as long to send a list.
+
+    Elements that are texts must need no quotes.
+    """
+    plain = elements.tolist() if isinstance(elements, np.ndarray) else elements
+    return f"{{{','.join(map(str, plain))}}}"
 
 
 async def copy_binary(
