@@ -2,9 +2,10 @@
 
 Starts an embedded PostgreSQL and `infrawatch serve`, each a process of its own and new for each
 shape, and sends them the reference workload (workload.py) over native JSON. CPU is that of both
-process trees, from the first request until they are at rest again. The last column leaves out the
-first request of each sender, whose series are new: of few requests, those are the slowest. Rerun it
-before and after a change and put both tables into the pull request.
+process trees from the first request, sent when they are at rest after their start, until they are
+at rest again. The last column leaves out the first request of each sender, whose series are new: of
+few requests, those are the slowest. Rerun it before and after a change and put both tables into the
+pull request.
 """
 
 import argparse
@@ -80,6 +81,7 @@ async def measure(shape: Shape, workload: Workload, data_dir: Path) -> Cost:
         trees = [psutil.Process(int(postmaster))]
         async with serving(url) as (server, address):
             trees.append(server)
+            await at_rest(trees)
             before = [cpu_s(tree) for tree in trees]
             path = f"{address}/v1/samples"
             news = len({batch.group for batch in batches})
@@ -107,10 +109,12 @@ def to_line(shape: Shape, cost: Cost) -> str:
 
 
 @contextlib.asynccontextmanager
-async def serving(database_url: str) -> AsyncIterator[tuple[psutil.Process, str]]:
+async def serving(
+    database_url: str, *, workers: int = 1
+) -> AsyncIterator[tuple[psutil.Process, str]]:
     """`infrawatch serve` as a child; gives the process and its address."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "infrawatch", "serve", "--port", "0"),
+        *(sys.executable, "-m", "infrawatch", "serve", "--port", "0", "--workers", str(workers)),
         env={**os.environ, "INFRAWATCH_DATABASE_URL": database_url},
         stdout=PIPE,
     )

@@ -1,11 +1,15 @@
 """The same bodies to InfraWatch and to its peers, in turn, in one run: `make bench-peers`.
 
 Peers are Debian's packages victoria-metrics, prometheus and influxdb; those not installed are left
-out. CPU is that of all processes of a server, from the first request until it is at rest again; for
-InfraWatch with what `infrawatch compact --all` takes, which it would do by itself later (less what
-it takes to start that command). Bytes are what then lies on disk. InfraWatch acknowledges after the
-commit is on disk (fsync); VictoriaMetrics keeps up to five seconds in memory, the others flush
-their logs later.
+out. CPU is that of all processes of a server from the first request, sent when it is at rest after
+its start, until it is at rest again; for InfraWatch with what `infrawatch compact --all` takes,
+which it would do by itself later (less what it takes to start that command). Bytes are what then
+lies on disk. InfraWatch acknowledges after the commit is on disk (fsync); VictoriaMetrics keeps up
+to five seconds in memory, the others flush their logs later. They use all cores; InfraWatch is
+one process by default, and in a row of its own has a worker for each core (docs/operating.md).
+
+Whatever else runs on the machine changes single figures by a fifth. With `--runs 3` each server is
+measured three times, taking turns; its row is the run whose CPU is the median.
 """
 
 import argparse
@@ -23,6 +27,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
+from typing import ClassVar
 
 import httpx
 import psutil
@@ -103,10 +108,15 @@ class Peer:
             await process.wait()
 
 
+@dataclass(frozen=True, slots=True)
 class Ours:
-    name = "InfraWatch"
+    """`infrawatch serve` with its own PostgreSQL."""
+
+    name: str = "InfraWatch"
+    workers: int = 1
+
     is_there = True
-    paths: Mapping[str, str] = {
+    paths: ClassVar[Mapping[str, str]] = {
         "remote write": "/api/v1/write",
         "line protocol": "/write?precision=ms",
         "JSON": "/v1/samples",
@@ -118,13 +128,16 @@ class Ours:
             url = postgres.endpoint.url()
             await upgrade(url)
             postmaster = (postgres.home.cluster / "postmaster.pid").read_text().split()[0]
-            async with serving(url) as (server, address):
+            async with serving(url, workers=self.workers) as (server, address):
                 trees = [psutil.Process(int(postmaster)), server]
                 yield Running(address, trees, lambda: _compact(url), lambda: _chunk_bytes(url))
 
 
+CORES = os.cpu_count() or 1
+
 SERVERS: Sequence[Ours | Peer] = (
     Ours(),
+    *([Ours(f"its {CORES} workers", CORES)] if CORES > 1 else []),
     Peer(
         "VictoriaMetrics",
         "victoria-metrics",
@@ -158,24 +171,24 @@ class Cost:
     size_bytes: int
 
 
-def main(hosts: int, rounds: int, encodings: Sequence[str]) -> None:
+def main(hosts: int, rounds: int, encodings: Sequence[str], runs: int) -> None:
     """Measure and print, each server's row after the other."""
     workload = Workload.generate(hosts=hosts, rounds=rounds, end_ms=time.time_ns() // 1_000_000)
     print(f"{hosts * 100:,} series, {rounds} samples each, {CONNECTIONS} connections")
     print("missing, so left out:", ", ".join(s.name for s in SERVERS if not s.is_there) or "none")
     for name in encodings:
+        taking = [server for server in SERVERS if server.is_there and name in server.paths]
         for shape in (W1, W2):
             print(
                 f"\n{name} {shape.name:11} samples/s  CPU s/M   ratio   p50 ms   p99 ms  B/sample"
             )
-            ours: float | None = None
-            for server in SERVERS:
-                if not server.is_there or name not in server.paths:
-                    continue
-                cost = asyncio.run(measure(server, name, workload, shape))
-                per_million = cost.cpu_s / cost.outcome.samples * 1e6
-                ours = ours or per_million
-                print(to_line(server.name, cost, per_million, per_million / ours))
+            measured = [
+                [asyncio.run(measure(server, name, workload, shape)) for server in taking]
+                for _ in range(runs)
+            ]
+            costs = [median_cost(of_server) for of_server in zip(*measured, strict=True)]
+            for server, cost in zip(taking, costs, strict=True):
+                print(to_line(server.name, cost, cost.cpu_s / costs[0].cpu_s))
 
 
 async def measure(server: Ours | Peer, encoding: str, workload: Workload, shape: Shape) -> Cost:
@@ -186,6 +199,7 @@ async def measure(server: Ours | Peer, encoding: str, workload: Workload, shape:
         data = Path(directory) / "data"
         data.mkdir()
         async with server.running(data) as running:
+            await at_rest(running.trees)
             before = sum(map(cpu_s, running.trees))
             outcome = await drive(
                 running.address + server.paths[encoding],
@@ -202,8 +216,13 @@ async def measure(server: Ours | Peer, encoding: str, workload: Workload, shape:
             return Cost(outcome, spent_s, await running.size_bytes())
 
 
-def to_line(name: str, cost: Cost, per_million: float, ratio: float) -> str:
+def median_cost(costs: Sequence[Cost]) -> Cost:
+    return sorted(costs, key=lambda cost: cost.cpu_s)[(len(costs) - 1) // 2]
+
+
+def to_line(name: str, cost: Cost, ratio: float) -> str:
     outcome = cost.outcome
+    per_million = cost.cpu_s / outcome.samples * 1e6
     return (
         f"  {name:16} {outcome.samples / outcome.wall_s:>12,.0f} {per_million:>8.2f} {ratio:>7.2f}"
         f" {outcome.percentile_ms(50):>8.1f} {outcome.percentile_ms(99):>8.1f}"
@@ -273,5 +292,7 @@ if __name__ == "__main__":
     parser.add_argument("--hosts", type=int, default=100, help="with a hundred series each")
     parser.add_argument("--rounds", type=int, default=300, help="samples of each series")
     parser.add_argument("--encoding", action="append", choices=list(ENCODINGS))
+    parser.add_argument("--runs", type=int, default=1, help="of each server, taking turns")
     options = parser.parse_args()
-    main(options.hosts, options.rounds, options.encoding or list(ENCODINGS))
+    chosen = options.encoding or list(ENCODINGS)
+    main(options.hosts, options.rounds, chosen, options.runs)
