@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic_core import to_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infrawatch.model.labels import SeriesName, shard_of, shard_of_place, to_fingerprints
+from infrawatch.model.labels import Labels, SeriesName, shard_of, shard_of_place, to_fingerprints
 from infrawatch.model.samples import Int64s
 from infrawatch.model.selector import METRIC_LABEL, Predicate, Selector, to_predicate
 from infrawatch.store.columns.copy import from_joined_elements, to_array_text
@@ -170,13 +171,14 @@ class SeriesRepository:
 
     async def _create(self, rows: Sequence[_Row]) -> dict[bytes, int]:
         """Create series; return the ids of those that another process did not create first."""
+        to_document = cache(_to_document)  # many names share their labels
         created = await to_driver(self._connection).fetch(
             _CREATE,
             self._tenant_id,
             to_array_text([shard for shard, _, _, _ in rows]),
             to_array_text([fingerprint.hex() for _, _, fingerprint, _ in rows]),
             "\n".join([name.metric for _, _, _, name in rows]),
-            b"\n".join([to_json(dict(name.labels)) for _, _, _, name in rows]).decode(),
+            b"\n".join([to_document(name.labels) for _, _, _, name in rows]).decode(),
         )
         return {fingerprint.bytes: series_id for fingerprint, series_id in created}
 
@@ -199,6 +201,10 @@ def _to_rows(fingerprints: Iterable[bytes], names: Collection[SeriesName]) -> li
     places = [name.place() for name in names]
     rows = zip(map(shard_of_place, places), places, fingerprints, names, strict=True)
     return sorted({row[2]: row for row in rows}.values())
+
+
+def _to_document(labels: Labels) -> bytes:
+    return to_json(dict(labels))
 
 
 def _without(rows: Sequence[_Row], ids: Container[bytes]) -> list[_Row]:

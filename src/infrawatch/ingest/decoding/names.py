@@ -40,26 +40,37 @@ def to_series_name(metric: str, pairs: Iterable[tuple[str, str]]) -> SeriesName 
 
     Labels with empty values are dropped: in Prometheus they are equivalent to absent labels.
     """
-    labels = sorted(filter(_value_of, pairs))
-    flaw = None if _is_plain(metric, labels) else _find_flaw(metric, labels)
-    return SeriesName(metric, Labels(tuple(labels))) if flaw is None else flaw
+    labels = Labels(tuple(sorted(filter(_value_of, pairs))))
+    is_plain = is_plain_metric(metric) and _are_plain(labels)
+    flaw = None if is_plain else _find_flaw(metric, labels)
+    return SeriesName(metric, labels) if flaw is None else flaw
 
 
-def _is_plain(metric: str, labels: list[tuple[str, str]]) -> bool:
+def is_plain_metric(metric: str) -> bool:
+    """Whether a metric is plainly valid; some valid ones are not."""
+    return 0 < len(metric) <= MAX_NAME_CHARACTERS and metric.isprintable()
+
+
+def find_plain_labels(pairs: Iterable[tuple[str, str]]) -> Labels | None:
+    """Return canonical labels if they are plainly valid with any metric; None for some others."""
+    labels = Labels(tuple(sorted(filter(_value_of, pairs))))
+    return labels if _are_plain(labels) else None
+
+
+def _are_plain(labels: Labels) -> bool:
     """Whether all texts together are plainly valid, without checking each of them."""
     by_name = dict(labels)
-    texts = (metric, *by_name, *by_name.values())
+    texts = (*by_name, *by_name.values())
     joined = "".join(texts)
     return (
-        bool(metric)
-        and len(by_name) == len(labels) <= MAX_LABELS
+        len(by_name) == len(labels) <= MAX_LABELS
         and _NEVER.isdisjoint(by_name)
         and (len(joined) <= MAX_NAME_CHARACTERS or max(map(len, texts)) <= MAX_NAME_CHARACTERS)
         and joined.isprintable()  # neither control characters nor surrogates are
     )
 
 
-def _find_flaw(metric: str, labels: list[tuple[str, str]]) -> Flaw | None:
+def _find_flaw(metric: str, labels: Labels) -> Flaw | None:
     names = [name for name, _ in labels]
     longest = max(map(len, [metric, *names]))
     checks = (

@@ -9,7 +9,12 @@ import numpy as np
 from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.decoding.names import Flaw
-from infrawatch.ingest.protocols.remote_write.labels import Pairs, describe, read_name
+from infrawatch.ingest.protocols.remote_write.labels import (
+    KeyForm,
+    describe,
+    find_plain_name,
+    read_name,
+)
 from infrawatch.ingest.protocols.remote_write.samples import (
     Piece,
     Samples,
@@ -38,13 +43,6 @@ _CAREFUL_OFF_LOOP_BYTES = 64 * 1024
 _CAREFUL_OFF_LOOP = 500
 """Limits for series in other forms; reading this many takes about five milliseconds."""
 
-ToPairs = Callable[[bytes], Pairs]
-"""Reads the labels that a key stands for.
-
-Raises:
-    ValueError: it is not a valid key.
-"""
-
 
 class Careful(NamedTuple):
     """One series as parsed by protobuf; empty if it is refused."""
@@ -65,7 +63,7 @@ class Batch:
 
     decoded: Decoded
     careful: Mapping[int, Careful]
-    to_pairs: ToPairs
+    key_form: KeyForm
 
     @property
     def has_histograms(self) -> bool:
@@ -76,7 +74,7 @@ def to_batch(
     keys: Sequence[bytes],
     pieces: Sequence[Piece],
     careful: Mapping[int, Careful],
-    to_pairs: ToPairs,
+    key_form: KeyForm,
     metadata: Mapping[str, Metadata],
     verdicts: Verdicts,
 ) -> Batch:
@@ -93,20 +91,20 @@ def to_batch(
         indexes = np.flatnonzero(samples.counts).tolist()
         keys = [keys[index] for index in indexes]
         samples = samples._replace(counts=samples.counts[indexes])
-    decoded = _to_decoded(_Series(keys, indexes, samples.counts, to_pairs), samples)
+    decoded = _to_decoded(_Series(keys, indexes, samples.counts, key_form), samples)
     decoded.metadata, decoded.verdicts = metadata, verdicts
     decoded.exemplars = sum(one.exemplars for one in careful.values())
-    return Batch(decoded, careful, to_pairs)
+    return Batch(decoded, careful, key_form)
 
 
 def to_known_batch(
-    keys: Sequence[bytes], ids: Int64s, samples: Samples, to_pairs: ToPairs
+    keys: Sequence[bytes], ids: Int64s, samples: Samples, key_form: KeyForm
 ) -> Batch:
     """Create the batch of a request that has only samples of known series, at least one each."""
-    series = _Series(keys, range(len(keys)), samples.counts, to_pairs)
+    series = _Series(keys, range(len(keys)), samples.counts, key_form)
     decoded = _to_decoded(series, samples)
     decoded.ids = ids
-    return Batch(decoded, {}, to_pairs)
+    return Batch(decoded, {}, key_form)
 
 
 def take_long(indexes: Sequence[int], series: Sequence[bytes]) -> bool:
@@ -150,11 +148,15 @@ class _Series(NamedTuple):
     keys: Sequence[bytes]
     indexes: Sequence[int]
     counts: Positions
-    to_pairs: ToPairs
+    key_form: KeyForm
 
     def name_of(self, number: int) -> SeriesName | list[Verdict]:
+        key = self.keys[number]
         try:
-            pairs = self.to_pairs(self.keys[number])
+            plain = find_plain_name(self.key_form, key)
+            if plain is not None:
+                return plain
+            pairs = self.key_form.to_pairs(key)
         except ValueError as error:
             return [self._refused(number, "", Flaw("malformed_series", str(error)))]
         name = read_name(pairs)
@@ -166,7 +168,7 @@ class _Series(NamedTuple):
         index = self.indexes[number]
         place = f"series {index}, sample {sample}"
         try:
-            return index, f"{place} of {describe(self.to_pairs(self.keys[number]))}"
+            return index, f"{place} of {describe(self.key_form.to_pairs(self.keys[number]))}"
         except ValueError:  # it may be refused before its name has been read
             return index, place
 

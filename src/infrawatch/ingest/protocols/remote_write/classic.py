@@ -68,7 +68,7 @@ def _read_all(batch: Batch, verdicts: Verdicts) -> Iterator[_Histogram]:
     for index, series in batch.careful.items():
         if not series.histograms:
             continue
-        pairs = batch.to_pairs(series.key)
+        pairs = batch.key_form.to_pairs(series.key)
         name, described = _read_name(pairs), describe(pairs)
         for place, encoded in enumerate(series.histograms):
             locator = f"series {index}, histogram {place} of {described}"

@@ -1,15 +1,40 @@
 """Labels in remote write: pairs of a name and a value, including the metric's name."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
-from infrawatch.ingest.decoding.names import Flaw, to_series_name
+from infrawatch.ingest.decoding.names import (
+    Flaw,
+    find_plain_labels,
+    is_plain_metric,
+    to_series_name,
+)
 from infrawatch.ingest.schemas import MAX_LABELS
-from infrawatch.model.labels import SeriesName
+from infrawatch.model.labels import Labels, SeriesName
 from infrawatch.model.selector import METRIC_LABEL
 
 Pairs = Sequence[tuple[str, str]]
 """As decoded by `to_text`."""
+
+ToPairs = Callable[[bytes], Pairs]
+"""Reads the labels that a key, or a part of one, stands for.
+
+Raises:
+    ValueError: it is not valid.
+"""
+
+
+class KeyForm(NamedTuple):
+    """How a version writes the labels of a series, one after the other, as its key.
+
+    `size_of_first` returns the size of the first one, in bytes; 0 if there is none.
+    """
+
+    to_pairs: ToPairs
+    size_of_first: Callable[[bytes], int]
+
 
 METRIC = METRIC_LABEL.encode()
 
@@ -20,6 +45,11 @@ TOO_MANY = Flaw("too_many_labels", f"at most {MAX_LABELS} labels")
 
 _BROKEN = "surrogateescape"
 """Decodes invalid UTF-8 to lone surrogates, which are refused in all names and values."""
+
+_SHARED = 4_096
+_MAX_SHARED_BYTES = 256
+"""Most series differ from others only by their metric. So the last metrics, and the last labels of
+series, stay parsed if they are not larger than this: about 2 MB and 10 MB at most."""
 
 _SHOWN_CHARACTERS = 120
 """Enough to distinguish series, short enough for a sender's log."""
@@ -36,6 +66,34 @@ def read_name(pairs: Pairs) -> SeriesName | Flaw:
     if [name for name, _ in pairs].count(METRIC_LABEL) > 1:
         return Flaw("duplicate_label", "the label __name__ is there more than once")
     return to_series_name(metric, [one for one in pairs if one[0] != METRIC_LABEL])
+
+
+def find_plain_name(form: KeyForm, key: bytes) -> SeriesName | None:
+    """Return the name that a key stands for if it begins with the metric and is plainly valid.
+
+    Some other names are valid, too.
+
+    Raises:
+        ValueError: it is not a valid key.
+    """
+    size = form.size_of_first(key)
+    if size > _MAX_SHARED_BYTES or len(key) - size > _MAX_SHARED_BYTES:
+        return None
+    metric = _find_metric(form.to_pairs, key[:size])
+    labels = _find_labels(form.to_pairs, key[size:])
+    return None if metric is None or labels is None else SeriesName(metric, labels)
+
+
+@lru_cache(_SHARED)
+def _find_metric(to_pairs: ToPairs, first: bytes) -> str | None:
+    metric = dict(to_pairs(first)).get(METRIC_LABEL, "")
+    return metric if is_plain_metric(metric) else None
+
+
+@lru_cache(_SHARED)
+def _find_labels(to_pairs: ToPairs, others: bytes) -> Labels | None:
+    pairs = to_pairs(others)
+    return None if METRIC_LABEL in dict(pairs) else find_plain_labels(pairs)
 
 
 def describe(pairs: Pairs) -> str:

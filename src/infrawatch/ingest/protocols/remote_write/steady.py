@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.protocols.remote_write.batch import Batch, ToPairs, to_known_batch
+from infrawatch.ingest.protocols.remote_write.batch import Batch, to_known_batch
 from infrawatch.ingest.protocols.remote_write.fields import (
     FORMS,
     NUMBERS,
@@ -26,6 +26,7 @@ from infrawatch.ingest.protocols.remote_write.fields import (
     Wire,
     to_time,
 )
+from infrawatch.ingest.protocols.remote_write.labels import KeyForm
 from infrawatch.ingest.protocols.remote_write.messages import parse
 from infrawatch.ingest.protocols.remote_write.samples import Samples
 from infrawatch.ingest.series.cache import Space
@@ -57,7 +58,7 @@ class Kind(NamedTuple):
     request: type[Message]
     series_tag: int
     find_samples: Callable[[Wire, Sequence[bytes]], Fields | None]
-    to_pairs: ToPairs
+    key_form: KeyForm
     mark: Callable[[bytes], bytes]
 
 
@@ -102,7 +103,7 @@ class Steady:
         layout = self._layouts.find(self._place(body), Layout)
         if layout is None or not layout.fits(body):
             return None
-        return _read(body, layout, self._kind.to_pairs)
+        return _read(body, layout, self._kind.key_form)
 
     def teach(self, body: bytes, decoded: Decoded) -> None:
         """Let the layout of a decoded body be learned, if nothing of it was refused."""
@@ -219,9 +220,9 @@ def _have_headers(kind: Kind, body: bytes, at: Positions, sizes: Positions) -> b
     return are_headers
 
 
-def _read(body: Inflated, layout: Layout, to_pairs: ToPairs) -> Batch:
+def _read(body: Inflated, layout: Layout, key_form: KeyForm) -> Batch:
     found = _pieces(np.frombuffer(body, np.uint8), NUMBERS.itemsize)[layout.numbers_at]
     numbers = found.view(NUMBERS)
     values = np.where(layout.has_value, numbers["value"], 0).view(np.float64)
     samples = Samples(layout.counts, to_time(numbers["time"], first_byte=2), values)
-    return to_known_batch(layout.keys, layout.ids, samples, to_pairs)
+    return to_known_batch(layout.keys, layout.ids, samples, key_form)

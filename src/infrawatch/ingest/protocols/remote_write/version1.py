@@ -33,6 +33,7 @@ from infrawatch.ingest.protocols.remote_write.fields import (
 from infrawatch.ingest.protocols.remote_write.labels import (
     MAX_PAIRS,
     TOO_MANY,
+    KeyForm,
     Pairs,
     to_text,
 )
@@ -97,7 +98,7 @@ def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:
     check_budget(on_loop=on_loop, is_long=take_long(irregular, series))
     careful = gather(lambda index: _read_carefully(series[index], index, verdicts), irregular, keys)
     metadata = _read_metadata(request.metadata, verdicts)
-    return to_batch(keys, pieces, careful, to_pairs, metadata, verdicts)
+    return to_batch(keys, pieces, careful, KEY_FORM, metadata, verdicts)
 
 
 def _read_known(series: Sequence[bytes], find: Find) -> tuple[list[bytes], list[Piece], Positions]:
@@ -178,8 +179,7 @@ def _read_carefully(series: bytes, index: int, verdicts: Verdicts) -> Careful:
     )
 
 
-def to_pairs(key: bytes) -> Pairs:
-    """Read the labels that a key stands for."""
+def _to_pairs(key: bytes) -> Pairs:
     labels: Sequence[bytes] = parse(LABELS, key).labels[:]
     are_short = len(key) <= _MAX_SHARED_BYTES or max(map(len, labels)) <= _MAX_SHARED_BYTES
     return list(map(_to_shared_pair if are_short else _to_pair, labels))
@@ -191,6 +191,8 @@ def _to_pair(label: bytes) -> tuple[str, str]:
 
 
 _to_shared_pair = lru_cache(maxsize=_SHARED_LABELS)(_to_pair)
+
+KEY_FORM = KeyForm(_to_pairs, partial(size_of_fields, tag=_LABEL_TAG, most=1))
 
 
 def _read_metadata(messages: Iterable[bytes], verdicts: Verdicts) -> dict[str, Metadata]:
@@ -211,4 +213,4 @@ def _read_metadata(messages: Iterable[bytes], verdicts: Verdicts) -> dict[str, M
     return metadata
 
 
-KIND = Kind(WRITE_REQUEST, _SERIES_TAG, _find_samples, to_pairs, _mark)
+KIND = Kind(WRITE_REQUEST, _SERIES_TAG, _find_samples, KEY_FORM, _mark)

@@ -29,6 +29,7 @@ from infrawatch.ingest.protocols.remote_write.labels import (
     MAX_PAIRS,
     METRIC,
     TOO_MANY,
+    KeyForm,
     Pairs,
     read_name,
     to_text,
@@ -118,7 +119,7 @@ class _Reading:
         others = np.flatnonzero(~is_regular).tolist()
         check_budget(on_loop=on_loop, is_long=take_long(others, self._series))
         careful = gather(self._read_carefully, others, self._keys)
-        return to_batch(self._keys, pieces, careful, to_pairs, self._metadata, self._verdicts)
+        return to_batch(self._keys, pieces, careful, KEY_FORM, self._metadata, self._verdicts)
 
     def _name(self, regular: Positions, references: References) -> None:
         """Create the keys of series whose references have been read."""
@@ -213,9 +214,16 @@ def _ends_in_metadata(wire: Wire, at: Positions) -> Bools:
     return is_whole
 
 
-def to_pairs(key: bytes) -> Pairs:
+def _to_pairs(key: bytes) -> Pairs:
     texts = list(map(to_text, key.split(_END)))
     return list(zip(texts[0:-1:2], texts[1:-1:2], strict=True))
+
+
+def _size_of_first(key: bytes) -> int:
+    return key.find(_END, key.find(_END) + 1) + 1
+
+
+KEY_FORM = KeyForm(_to_pairs, _size_of_first)
 
 
 def _find_samples(wire: Wire, _keys: Sequence[bytes]) -> Fields | None:
@@ -228,4 +236,4 @@ def _mark(body: bytes) -> bytes:
     return body[: size_of_fields(body, _SYMBOL_TAG, 2 * MAX_PAIRS)]
 
 
-KIND = Kind(REQUEST, _SERIES_TAG, _find_samples, to_pairs, _mark)
+KIND = Kind(REQUEST, _SERIES_TAG, _find_samples, KEY_FORM, _mark)
