@@ -24,9 +24,14 @@ Told = list[tuple[int, int, float]]
 Runs = list[tuple[int, int, int]]
 
 IDS = st.integers(1, 4) | st.integers(0, 10_000) | st.integers(0, 2**63 - 1)
-RUNS = st.lists(
-    st.tuples(st.sampled_from(range(8)), st.integers(1, 12), st.integers(-20, 20)), max_size=30
-)
+
+
+def runs_of(counts: st.SearchStrategy[int]) -> st.SearchStrategy[Runs]:
+    run = st.tuples(st.sampled_from(range(8)), counts, st.integers(-20, 20))
+    return st.lists(run, max_size=30)
+
+
+RUNS = runs_of(st.integers(1, 12)) | st.integers(4, 12).map(st.just).flatmap(runs_of)
 """Which of some series comes next, how many samples it sends in a row, and when the first was."""
 
 

@@ -6,13 +6,21 @@ from typing import NamedTuple, Self
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infrawatch.model.samples import Columns, latest_by_shard
-from infrawatch.store.chunks.codec import BLOCK_SAMPLES, Chunks, decode, encode
+from infrawatch.model.samples import latest_by_shard
+from infrawatch.store.chunks.codec import (
+    BLOCK_SAMPLES,
+    Chunks,
+    decode,
+    encode_scaled,
+    to_pieces,
+)
 from infrawatch.store.chunks.head_rows import HeadSamples
 from infrawatch.store.chunks.merging import Blocks, MergeRepository, Taken, Windows
 from infrawatch.store.chunks.repository import ChunkRepository
+from infrawatch.store.chunks.values import to_integers
 from infrawatch.store.partitions import CHUNKS, PartitionRepository
-from infrawatch.store.rollups.buckets import RESOLUTIONS, Buckets
+from infrawatch.store.rollups.buckets import FIVE_MINUTES, Buckets
+from infrawatch.upkeep.cut_samples import CutSamples
 from infrawatch.upkeep.fullness import Full
 from infrawatch.upkeep.rollups import roll_up
 
@@ -34,13 +42,14 @@ class Closed(NamedTuple):
     buckets: Buckets
 
     @classmethod
-    def of(cls, parts: Iterable[Columns]) -> Self:
-        """Encode samples that are unique and sorted by (shard, series, time)."""
+    def of(cls, parts: Iterable[CutSamples]) -> Self:
+        """Encode the samples."""
         chunks: list[Chunks] = []
         buckets: list[Buckets] = []
-        for part in parts:
-            chunks.append(encode(part))
-            buckets.append(Buckets.of(part, RESOLUTIONS[-1].bucket_us))
+        for samples, by_bucket, windows, _ in parts:
+            scaled = to_integers(samples.values, to_pieces(windows))
+            chunks.append(encode_scaled(samples, scaled))
+            buckets.append(Buckets.of_scaled(samples, by_bucket, scaled, FIVE_MINUTES.bucket_us))
         return cls(chunks, Buckets.joined(buckets))
 
     @classmethod
@@ -63,7 +72,7 @@ class Arriving(NamedTuple):
 
     @classmethod
     def of(cls, full: Full) -> Self:
-        return cls(full.blocks, full.to_runs(), Closed.of([full.samples]))
+        return cls(full.blocks, full.to_runs(), Closed.of([full.cut]))
 
 
 async def close(
@@ -96,4 +105,5 @@ def _merged(taken: Taken, arriving: Sequence[HeadSamples]) -> Closed:
         taken.closed.series_ids, taken.closed.counts, closed.times_us, closed.values
     )
     samples = HeadSamples.joined([before, taken.head, *arriving])
-    return Closed.of(latest_by_shard(part) for part in samples.by_series(BLOCK_SAMPLES))
+    blocks = samples.by_series(BLOCK_SAMPLES)
+    return Closed.of(CutSamples.of(latest_by_shard(block)) for block in blocks)

@@ -11,9 +11,9 @@ from infrawatch.model.timerange import from_us
 from infrawatch.store.chunks.codec import WINDOW_US
 from infrawatch.store.chunks.head_rows import HeadSamples
 from infrawatch.store.chunks.merging import Blocks
-from infrawatch.store.columns.ragged import Runs, are_first
-from infrawatch.store.rollups.buckets import FIVE_MINUTES, Buckets
+from infrawatch.store.rollups.buckets import FIVE_MINUTES
 from infrawatch.store.selection.requested_ids import block_of
+from infrawatch.upkeep.cut_samples import CutSamples
 
 FULL_BUCKETS = 6
 """Five-minute buckets per series from which a window counts as full: a quarter of a window.
@@ -30,18 +30,16 @@ _WINDOW_BITS = 32
 
 
 class Full(NamedTuple):
-    """Windows of blocks, and their arriving samples in runs of one series and window."""
+    """Windows of blocks, and their arriving samples."""
 
     blocks: Blocks
-    samples: Columns
-    runs: Runs
+    cut: CutSamples
 
     def to_runs(self) -> HeadSamples:
+        """Return the samples in runs of one series and window."""
+        samples, _, windows, _ = self.cut
         return HeadSamples(
-            self.samples.series_ids[self.runs.starts],
-            self.runs.counts,
-            self.samples.times_us,
-            self.samples.values,
+            samples.series_ids[windows.starts], windows.counts, samples.times_us, samples.values
         )
 
 
@@ -52,15 +50,13 @@ class Split(NamedTuple):
     others: Columns
 
 
-class _Windows(NamedTuple):
-    """Samples in runs of one series and window, and the number of non-empty buckets of each run.
+class _Groups(NamedTuple):
+    """Windows of series by group, a window of a block.
 
-    `group_of` gives each run the number of its group, a window of a block; `firsts` and `sizes` are
-    the first run and the number of runs of each group.
+    `group_of` gives each window of a series the number of its group; `firsts` and `sizes` are the
+    first of these windows and their number in each group.
     """
 
-    runs: Runs
-    buckets: Int64s
     group_of: Int64s
     firsts: Int64s
     sizes: Int64s
@@ -75,24 +71,21 @@ def split(samples: Columns, least_buckets: int) -> Split:
     # Samples in n buckets span at least the n - 2 buckets between the first and the last.
     if np.ptp(samples.times_us) <= (least_buckets - 2) * FIVE_MINUTES.bucket_us:
         return Split([], samples)
-    windows = _windows(samples)
-    runs, buckets, group_of, _, sizes = windows
-    is_full = np.bincount(group_of, buckets) >= least_buckets * sizes
+    cut = CutSamples.of(samples)
+    groups = _groups(cut)
+    is_full = np.bincount(groups.group_of, cut.sizes) >= least_buckets * groups.sizes
     if not is_full.any():
         return Split([], samples)
-    is_other = runs.spread(~is_full[group_of])
+    is_other = cut.windows.spread(~is_full[groups.group_of])
     return Split(
-        list(_full(samples, windows, np.flatnonzero(is_full))),
+        list(_full(cut, groups, np.flatnonzero(is_full))),
         samples.picked(is_other) if is_other.any() else Columns.empty(),
     )
 
 
-def _windows(samples: Columns) -> _Windows:
-    buckets = Buckets.runs_of(samples, FIVE_MINUTES.bucket_us)
-    ids, windows = samples.series_ids[buckets.starts], samples.times_us[buckets.starts] // WINDOW_US
-    parts = Runs.beginning(are_first(ids, windows))
-    starts = buckets.starts[parts.starts]
-    ids, windows = ids[parts.starts], windows[parts.starts]
+def _groups(cut: CutSamples) -> _Groups:
+    starts = cut.windows.starts
+    ids, windows = cut.samples.series_ids[starts], cut.samples.times_us[starts] // WINDOW_US
     blocks = block_of(ids) << SHARD_BITS | ids & (SHARDS - 1)
     changes = np.append(0, np.cumsum(np.diff(blocks) != 0))
     _, firsts, group_of, sizes = np.unique(
@@ -101,24 +94,18 @@ def _windows(samples: Columns) -> _Windows:
         return_inverse=True,
         return_counts=True,
     )
-    runs = Runs(starts, np.diff(starts, append=len(samples)))
-    return _Windows(runs, parts.counts, group_of, firsts, sizes)
+    return _Groups(group_of, firsts, sizes)
 
 
-def _full(samples: Columns, windows: _Windows, groups: Int64s) -> Iterator[Full]:
-    """Yield the given groups, several at a time."""
-    runs, _, group_of, firsts, sizes = windows
-    ends = np.cumsum(sizes[groups])
-    for some in np.split(groups, np.flatnonzero(np.diff(ends // MOST_WINDOWS)) + 1):
-        heads = samples.picked(runs.starts[firsts[some]])
+def _full(cut: CutSamples, groups: _Groups, full: Int64s) -> Iterator[Full]:
+    """Yield the groups of these numbers, several at a time."""
+    group_of, firsts, sizes = groups
+    ends = np.cumsum(sizes[full])
+    for some in np.split(full, np.flatnonzero(np.diff(ends // MOST_WINDOWS)) + 1):
+        heads = cut.samples.picked(cut.windows.starts[firsts[some]])
         blocks = Blocks(
             (heads.series_ids & (SHARDS - 1)).tolist(),
             block_of(heads.series_ids).tolist(),
             [from_us(one) for one in (heads.times_us // WINDOW_US * WINDOW_US).tolist()],
         )
-        which = np.isin(group_of, some)
-        if which.all():
-            yield Full(blocks, samples, runs)
-        else:
-            part = samples.picked(runs.spread(which))
-            yield Full(blocks, part, Runs.of(runs.counts[which]))
+        yield Full(blocks, cut.picked(np.isin(group_of, some)))

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from infrawatch.model.samples import Bools, Columns, Int64s, Positions, series_bounds
 from infrawatch.model.timerange import US, TimeRange
 from infrawatch.store.chunks.times import ChunkTimes, decode_times, encode_times
-from infrawatch.store.chunks.values import RAW, ChunkValues, decode_values, encode_values
+from infrawatch.store.chunks.values import (
+    RAW,
+    ChunkValues,
+    Scaled,
+    decode_values,
+    encode_values,
+    to_integers,
+)
 from infrawatch.store.columns.packing import words_in
 from infrawatch.store.columns.ragged import Runs, are_first
 
@@ -56,14 +63,19 @@ def encode(columns: Columns) -> Chunks:
     A window of more than `MAX_SAMPLES` becomes several chunks of about the same size. Chunks keep
     the order of the samples; `decode` restores the samples bit for bit.
     """
-    runs = cut(columns)
+    return encode_scaled(columns, to_integers(columns.values, cut(columns)))
+
+
+def encode_scaled(columns: Columns, scaled: Scaled) -> Chunks:
+    """Do the same as `encode`, given the integers of the values in the runs of `cut`."""
+    runs = scaled.runs
     return Chunks(
         series_ids=columns.series_ids[runs.starts],
         starts_us=columns.times_us[runs.starts],
         ends_us=columns.times_us[runs.lasts],
         counts=runs.counts,
         times=encode_times(columns.times_us, runs),
-        values=encode_values(columns.values, runs),
+        values=encode_values(columns.values, scaled),
     )
 
 
@@ -132,10 +144,12 @@ def cut(columns: Columns) -> Runs:
 
     A window of more than `MAX_SAMPLES` becomes several runs of about the same size.
     """
-    is_first = are_first(columns.series_ids, columns.times_us // WINDOW_US)
-    runs = Runs.beginning(is_first)
-    if runs.counts.max(initial=0) <= MAX_SAMPLES:
-        return runs
-    pieces = -(-runs.counts // MAX_SAMPLES)
-    is_first |= runs.indexes() % runs.spread(-(-runs.counts // pieces)) == 0
-    return Runs.beginning(is_first)
+    return to_pieces(Runs.beginning(are_first(columns.series_ids, columns.times_us // WINDOW_US)))
+
+
+def to_pieces(windows: Runs) -> Runs:
+    """Cut runs of one series and window into runs that become a chunk each."""
+    if windows.counts.max(initial=0) <= MAX_SAMPLES:
+        return windows
+    pieces = -(-windows.counts // MAX_SAMPLES)
+    return windows.cut(-(-windows.counts // pieces))[0]

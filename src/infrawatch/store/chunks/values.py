@@ -47,18 +47,29 @@ class ChunkValues(NamedTuple):
     raw: Float64s
 
 
-def encode_values(values: Float64s, runs: Runs) -> ChunkValues:
+class Scaled(NamedTuple):
+    """Runs of values, each times a power of ten, as integers.
+
+    Division restores every bit of a run; if no exponent does, it is `RAW`, and the integers are 0.
+    """
+
+    runs: Runs
+    integers: Int64s
+    exponents: Int64s
+
+
+def encode_values(values: Float64s, scaled: Scaled) -> ChunkValues:
     """Encode each run, of fewer than 512 values: packed if that is lossless, raw otherwise.
 
     Differences are below 2^54, so even 511 times the slope fits PostgreSQL's `bigint`, and so does
     every other step of decoding.
     """
-    scaled, exponents = to_integers(values, runs)
-    deltas, slopes = _deltas(scaled, runs)
+    runs = scaled.runs
+    deltas, slopes = _deltas(scaled.integers, runs)
     factors = runs.divide(deltas)
-    bases = scaled[runs.starts]
+    bases = scaled.integers[runs.starts]
     largest = runs.largest(deltas)
-    exponents[largest >= _SUMMED_BELOW] = RAW
+    exponents = np.where(largest < _SUMMED_BELOW, scaled.exponents, RAW)
     is_raw = exponents == RAW
     for column in (factors, bases, slopes, largest):
         column[is_raw] = 0
@@ -86,11 +97,8 @@ def decode_values(chunks: ChunkValues, counts: Int64s) -> Float64s:
     return values
 
 
-def to_integers(values: Float64s, runs: Runs) -> tuple[Int64s, Int64s]:
-    """Return each run times a power of ten, as integers, and the exponents.
-
-    Division restores every bit of a run; if no exponent does, it is `RAW`, and the integers are 0.
-    """
+def to_integers(values: Float64s, runs: Runs) -> Scaled:
+    """Multiply each run by the power of ten that makes integers of its values, if there is one."""
     probes = runs.probes()
     exponents = _decimals(values[probes.reshape(-1)]).reshape(probes.shape).max(axis=1)
     scaled = np.zeros(len(values), np.int64)
@@ -111,7 +119,7 @@ def to_integers(values: Float64s, runs: Runs) -> tuple[Int64s, Int64s]:
     is_raw = exponents > MAX_EXPONENT
     exponents[is_raw] = RAW
     scaled[runs.picked(is_raw).positions()] = 0
-    return scaled, exponents
+    return Scaled(runs, scaled, exponents)
 
 
 def _decimals(values: Float64s) -> Int64s:

@@ -150,7 +150,7 @@ def unpack_buckets(packed: PackedBuckets, bucket_us: int) -> Buckets:
 
 def _to_integers(buckets: Buckets, runs: Runs) -> _Integers:
     functions = np.stack(buckets[3:], axis=1)
-    scaled, exponents = to_integers(functions.reshape(-1), _by_function(runs))
+    _, scaled, exponents = to_integers(functions.reshape(-1), _by_function(runs))
     scaled = scaled.reshape(-1, _SCALED)
     counts = buckets.counts.astype(np.int64)
     is_odd = np.abs(scaled[:, 1]) * buckets.counts >= _LARGEST

@@ -7,11 +7,17 @@ import numpy as np
 
 from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions, is_stale
 from infrawatch.model.timerange import US
+from infrawatch.store.chunks.values import MAX_EXPONENT, POWERS, RAW, Scaled
 from infrawatch.store.columns.ragged import Runs, are_first
 
 _POWERS = 10.0 ** np.array([0, 3, 6])
 """Values with at most this many decimals, as nearly all measurements are, are added as integers."""
 
+_SUMMED_BELOW = np.zeros(MAX_EXPONENT + 2)
+_SUMMED_BELOW[:7] = 2.0**49 / 10.0 ** np.array([0, 2, 1, 0, 2, 1, 0])
+"""Sums of integers below this, by exponent, are those that `_sums` finds with one of its powers:
+times the next power, they are below 2^49, where different fractions are different doubles. 0 for
+other exponents, and for `RAW`."""
 
 ROW_BUCKETS = 24
 """Buckets per series and table row: a window of five-minute buckets, or a day of hourly ones."""
@@ -67,6 +73,40 @@ class Buckets(NamedTuple):
                 samples.values[runs.lasts],
             )
 
+    @classmethod
+    def of_scaled(cls, columns: Columns, runs: Runs, scaled: Scaled, bucket_us: int) -> Self:
+        """Do the same as `of` in a third of the time, given the integers of the values.
+
+        `runs` are the `runs_of` the samples.
+        """
+        if (scaled.exponents == RAW).any() and is_stale(columns.values).any():
+            return cls.of(columns, bucket_us)
+        firsts = np.searchsorted(runs.starts, scaled.runs.starts)
+        parts = Runs(firsts, np.diff(firsts, append=len(runs.starts)))
+        exponents, counts = parts.spread(scaled.exponents), runs.counts.astype(np.float64)
+        sums, least, largest = (
+            function.reduceat(scaled.integers, runs.starts)
+            for function in (np.add, np.minimum, np.maximum)
+        )
+        is_exact = np.maximum(-least, largest) * counts < _SUMMED_BELOW[exponents]
+        # Large windows become several chunks, which may begin within a bucket.
+        is_exact &= runs.lasts <= parts.spread(scaled.runs.lasts)
+        powers = POWERS[exponents]
+        buckets = cls(
+            columns.series_ids[runs.starts],
+            columns.times_us[runs.starts] // bucket_us * bucket_us,
+            counts,
+            sums / powers,
+            least / powers,
+            largest / powers,
+            columns.values[runs.lasts],
+        )
+        if not is_exact.all():
+            others = cls.of(columns.picked(runs.picked(~is_exact).positions()), bucket_us)
+            for column, other in zip(buckets[3:6], others[3:6], strict=True):
+                column[~is_exact] = other
+        return buckets
+
     @staticmethod
     def runs_of(columns: Columns, bucket_us: int) -> Runs:
         """Return runs of samples that share a bucket; samples come by series, in order of time."""
@@ -90,6 +130,8 @@ class Buckets(NamedTuple):
     @classmethod
     def joined(cls, parts: "Sequence[Buckets]") -> "Buckets":
         """Concatenate the parts."""
+        if len(parts) == 1:
+            return parts[0]
         columns = zip(cls.of(Columns.empty(), 1), *parts, strict=True)
         return Buckets._make(np.concatenate(column) for column in columns)
 
