@@ -1,9 +1,14 @@
 """Writing connections: the last one is kept for the next write, without making others wait."""
 
+from datetime import UTC, datetime
+from math import inf
+from uuid import UUID
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infrawatch.store.connections import Connection, to_driver
 from infrawatch.store.database import Database
 
 PID = text("SELECT pg_backend_pid()")
@@ -52,3 +57,37 @@ async def test_a_transaction_that_failed_leaves_nothing_to_the_next(database: Da
         found = await connection.execute(text("SELECT to_regclass('half')"))
         assert found.scalar_one() is None
     assert database.connections()["write"] == 0
+
+
+@pytest.mark.parametrize(
+    ("array", "elements"),
+    [
+        ("smallint[]", [-(2**15), 0, None]),
+        ("integer[]", [-(2**31), 2**31 - 1, None]),
+        ("bigint[]", [-(2**63), 2**63 - 1, None]),
+        ("float8[]", [-0.0, 0.1, inf, None]),
+        (
+            "timestamptz[]",
+            [datetime(1970, 1, 1, tzinfo=UTC), datetime(2026, 2, 3, tzinfo=UTC), None],
+        ),
+        ("uuid[]", [UUID(int=0), UUID(int=2**128 - 1), None]),
+    ],
+)
+async def test_arrays_are_exchanged_without_asking_for_their_type(
+    database: Database, monkeypatch: pytest.MonkeyPatch, array: str, elements: list[object]
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise AssertionError("asked for a type")
+
+    monkeypatch.setattr(Connection, "_introspect_types", refuse)
+    async with database.writing() as connection, database.reading() as other:
+        for one in (connection, other):
+            sent = await to_driver(one).fetchrow(f"SELECT CAST($1 AS {array}), $1::text", elements)
+            literal, again = sent[1], f"SELECT CAST(CAST($1 AS text) AS {array})"
+            assert list(sent[0]) == elements == await to_driver(one).fetchval(again, literal)
+            assert str(sent[0]) == str(elements)  # distinguishes -0.0
+
+
+async def test_other_arrays_are_asked_for(database: Database) -> None:
+    async with database.writing() as connection:
+        assert await to_driver(connection).fetchval("SELECT ARRAY[date '2026-01-01']")

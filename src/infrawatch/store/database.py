@@ -27,6 +27,7 @@ from infrawatch.store.connections import (
     Lender,
     connect,
     hand_out_proven,
+    prepare_connections,
     to_driver,
 )
 
@@ -113,6 +114,7 @@ def create_engine(
         isolation_level=isolation,
         hide_parameters=True,  # in errors, hence in logs: they contain senders' data
     )
+    prepare_connections(engine)
     hand_out_proven(engine)
     return engine
 
