@@ -11,7 +11,6 @@ from sqlalchemy import text
 from typing_extensions import override
 
 from infrawatch.model.labels import SHARDS
-from infrawatch.store.chunks.merging import MergeRepository
 from infrawatch.store.compaction import CompactionRepository
 from infrawatch.store.database import Database
 from infrawatch.store.inspection import InspectionRepository
@@ -32,13 +31,7 @@ async def set_clock_back(database: Database, behind: timedelta) -> None:
 
 
 async def compact(database: Database) -> int:
-    """A pass over all shards, once a server that has just begun holds none to merge them."""
-    async with asyncio.timeout(30):
-        while True:
-            async with database.reading() as connection:
-                if not await MergeRepository(connection).unmerged(compaction.closed_until()):
-                    break
-            await asyncio.sleep(0.01)
+    """A pass over all shards; a server that has just begun holds none of them to merge them."""
     return (await compaction.compact(database, range(SHARDS))).samples
 
 

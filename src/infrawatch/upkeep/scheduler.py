@@ -26,6 +26,10 @@ MERGE_EVERY_S = 60.0
 EMPTY_EVERY_S = 30.0
 RETAIN_EVERY_S = 600.0
 
+AT_ONCE_S = 0.0
+"""A server that starts compacts what others left and applies a changed retention. The other jobs
+wait for their turn, and then need no connections of their own."""
+
 DAYS_AHEAD = 2
 """A day's partition exists at least a day before its first sample can be closed."""
 
@@ -61,12 +65,12 @@ class Scheduler:
     def runs(self) -> Sequence[Callable[[], Coroutine[object, object, None]]]:
         """The endless tasks, to be run concurrently."""
         return [
-            partial(self._again_and_again, job, every_s)
-            for job, every_s in (
-                (self.compact, COMPACT_EVERY_S),
-                (self.merge, MERGE_EVERY_S),
-                (self.empty_slots, EMPTY_EVERY_S),
-                (self.retain, RETAIN_EVERY_S),
+            partial(self._again_and_again, job, first_s, every_s)
+            for job, first_s, every_s in (
+                (self.compact, AT_ONCE_S, COMPACT_EVERY_S),
+                (self.merge, MERGE_EVERY_S, MERGE_EVERY_S),
+                (self.empty_slots, EMPTY_EVERY_S, EMPTY_EVERY_S),
+                (self.retain, AT_ONCE_S, RETAIN_EVERY_S),
             )
         ]
 
@@ -121,11 +125,15 @@ class Scheduler:
         self._telemetry.compacted_samples.inc(done.samples)
         return done.samples
 
-    async def _again_and_again(self, job: Callable[[], Awaitable[None]], every_s: float) -> None:
+    async def _again_and_again(
+        self, job: Callable[[], Awaitable[None]], first_s: float, every_s: float
+    ) -> None:
+        wait_s = first_s
         while True:
+            # Jitter: processes started together should not all run their jobs at the same time.
+            await asyncio.sleep(wait_s * random.uniform(0.8, 1.2))  # noqa: S311  # no secret
+            wait_s = every_s
             try:
                 await job()
             except Unavailable as error:
                 log.info("upkeep_put_off", job=job.__name__, reason=str(error))
-            # Jitter: processes started together should not all run their jobs at the same time.
-            await asyncio.sleep(every_s * random.uniform(0.8, 1.2))  # noqa: S311  # no secret
