@@ -9,6 +9,7 @@ import numpy as np
 from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.decoding.names import Flaw
+from infrawatch.ingest.protocols.remote_write.fields import Outline, Regular
 from infrawatch.ingest.protocols.remote_write.labels import (
     KeyForm,
     describe,
@@ -59,11 +60,13 @@ class Batch:
     """A decoded request: all samples except those of histograms, which are still encoded.
 
     `careful` holds the series that were not in the usual form, by their index in the request.
+    There is an `outline` if all are, and each has samples.
     """
 
     decoded: Decoded
     careful: Mapping[int, Careful]
     key_form: KeyForm
+    outline: Outline | None = None
 
     @property
     def has_histograms(self) -> bool:
@@ -72,7 +75,7 @@ class Batch:
 
 def to_batch(
     keys: Sequence[bytes],
-    pieces: Sequence[Piece],
+    regular: Regular,
     careful: Mapping[int, Careful],
     key_form: KeyForm,
     metadata: Mapping[str, Metadata],
@@ -83,18 +86,20 @@ def to_batch(
     Raises:
         BatchTooLarge: more than a million samples.
     """
-    samples = put_together([*pieces, _to_piece(careful)], len(keys))
+    samples = put_together([Piece(regular.indexes, regular.samples), _to_piece(careful)], len(keys))
     if len(samples.times_ms) > MAX_SAMPLES:
         raise too_large()
     indexes: Sequence[int] = range(len(keys))
+    outline = regular.outline
     if not samples.counts.all():
         indexes = np.flatnonzero(samples.counts).tolist()
         keys = [keys[index] for index in indexes]
         samples = samples._replace(counts=samples.counts[indexes])
+        outline = None
     decoded = _to_decoded(_Series(keys, indexes, samples.counts, key_form), samples)
     decoded.metadata, decoded.verdicts = metadata, verdicts
     decoded.exemplars = sum(one.exemplars for one in careful.values())
-    return Batch(decoded, careful, key_form)
+    return Batch(decoded, careful, key_form, outline)
 
 
 def to_known_batch(

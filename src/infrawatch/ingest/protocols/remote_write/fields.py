@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.ingest.protocols.remote_write.samples import Samples
-from infrawatch.model.samples import Bools, Float64s, Int64s, Positions
+from infrawatch.model.samples import Bools, Int64s, Positions
 from infrawatch.store.columns.ragged import Runs
 
 Words = NDArray[np.uint64]
@@ -35,17 +35,15 @@ class Form(NamedTuple):
     value: int | None = None
     start: int | None = None
 
-    def pattern(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return the bits that all such fields share, and a mask that selects these bits."""
-        shared, mask = np.zeros(self.length, np.uint8), np.full(self.length, 0xFF, np.uint8)
-        shared[: len(self.head)] = np.frombuffer(self.head, np.uint8)
+    def mask(self) -> NDArray[np.uint8]:
+        """Return a mask that selects the bits that all such fields share."""
+        mask = np.full(self.length, 0xFF, np.uint8)
         if self.value is not None:
             mask[self.value : self.value + 8] = 0
-        for at, tag in ((self.time, _TIME_TAG), (self.start, _START_TAG)):
+        for at in (self.time, self.start):
             if at is not None:
-                shared[at : at + 7] = (tag, *5 * (_MORE,), 0)
                 mask[at + 1 : at + 7] = _MORE
-        return shared, mask
+        return mask
 
 
 WITH_VALUE_BYTES, WITHOUT_VALUE_BYTES = 18, 9
@@ -95,6 +93,10 @@ class Wire(NamedTuple):
         """Take the series of a body, which has their headers between them."""
         return cls(body + _PADDING, starts, ends)
 
+    def picked(self, which: Positions) -> Self:
+        """Select some of the series."""
+        return self._replace(starts=self.starts[which], ends=self.ends[which])
+
     @property
     def bytes(self) -> NDArray[np.uint8]:
         return np.frombuffer(self.joined, np.uint8)
@@ -128,38 +130,47 @@ class Fields(NamedTuple):
         return self._replace(counts=np.where(which, self.counts, 0))
 
 
-class Tails(NamedTuple):
-    """The last sample of each series, if it has no start time, and the length of its field.
+class Outline(NamedTuple):
+    """Where the samples of a request are: series n has `sizes[n]` bytes.
 
-    The length is 0 if there is no such sample.
+    The `fields` of each begin at an offset within their series.
     """
 
-    lengths: Positions
-    times_ms: Int64s
-    values: Float64s
+    sizes: Positions
+    fields: Fields
 
 
-def read_tails(series: Sequence[bytes]) -> Tails:
-    """Decode the bytes at the end of each series that look like a sample."""
-    size = WITH_VALUE_BYTES
-    tails = [one[-size:] for one in series]
-    joined = b"".join(tails)
-    if len(joined) < size * len(series):  # some are shorter than a sample
-        joined = b"".join(tail.rjust(size, b"\0") for tail in tails)
-    padded = joined + _PADDING
+class Regular(NamedTuple):
+    """The series of usual form: their indexes in the request, and their samples.
 
-    def words(offset: int) -> Words:
-        return np.ndarray((len(series),), "<u8", padded, offset, strides=(size,)).copy()
+    There is an `outline` if all series of the request are among them.
+    """
 
-    times = words(11)  # at the same position in both forms
-    has_time = _is_time(times, _TIME_TAG)
-    has_value = has_time & _begins_with(_WITH_VALUE.head, words(0))
-    is_zero = has_time & _begins_with(_WITHOUT_VALUE.head, words(9))
-    return Tails(
-        np.where(has_value, size, np.where(is_zero, WITHOUT_VALUE_BYTES, 0)),
-        to_time(times),
-        np.where(has_value, words(3), 0).view(np.float64),
-    )
+    indexes: Positions
+    samples: Samples
+    outline: Outline | None
+
+    @classmethod
+    def of(cls, wire: Wire, fields: Fields, samples: Samples, which: Bools) -> Self:
+        """Pick the regular series of a request."""
+        if not which.all():
+            return cls(np.flatnonzero(which), samples.picked(which), None)
+        offsets = fields._replace(starts=fields.starts - wire.starts)
+        outline = Outline(wire.ends - wire.starts, offsets)
+        return cls(np.arange(len(which)), samples, outline)
+
+
+def find_tails(wire: Wire) -> Positions:
+    """Return the size of what looks like a sample without a start time at the end of each series.
+
+    At most the size of the series; 0 if there is nothing like that.
+    """
+    sizes = np.zeros(len(wire.ends), np.intp)
+    for form in (_WITHOUT_VALUE, _WITH_VALUE):
+        at = np.maximum(wire.ends - form.length, wire.starts)
+        is_form = _begins_with(form.head, wire.words(at))
+        sizes[is_form] = (wire.ends - at)[is_form]
+    return sizes
 
 
 def read_samples(wire: Wire, fields: Fields) -> tuple[Samples, Bools]:

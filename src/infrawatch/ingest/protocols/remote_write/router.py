@@ -114,7 +114,7 @@ async def write(request: Request, principal: MayWrite) -> Response:
         body = bytes(body)
         read = partial(version.decode, find=find)
         batch = await intake.offload.read(principal.tenant_id, read, body)
-        steady.teach(body, batch.decoded)
+        steady.teach(body, batch)
     outcomes = [await intake.take(batch.decoded, principal, version.format, WriteOptions())]
     written = _Written(samples=outcomes[0].accepted)
     if batch.has_histograms:

@@ -6,7 +6,7 @@ body that differs only in the eight bytes of a value and the low seven bits of e
 has only one reading: the same series with other numbers.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -15,15 +15,12 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.protocols.remote_write.batch import Batch, to_known_batch
 from infrawatch.ingest.protocols.remote_write.fields import (
     FORMS,
     NUMBERS,
     TIME_BYTES,
-    Fields,
-    Form,
-    Wire,
+    Outline,
     to_time,
 )
 from infrawatch.ingest.protocols.remote_write.labels import KeyForm
@@ -50,14 +47,11 @@ MARK_BYTES = 1024
 class Kind(NamedTuple):
     """The parts specific to a version of remote write.
 
-    `find_samples` locates the samples of a request's series, given the series and their keys: None
-    unless each series is its key followed by samples of one form. `mark` extracts a part of the
-    beginning of a body that recurs in the next one, but usually differs for other series.
+    `mark` extracts a part of the beginning of a body that recurs in the next one, but usually
+    differs for other series.
     """
 
     request: type[Message]
-    series_tag: int
-    find_samples: Callable[[Wire, Sequence[bytes]], Fields | None]
     key_form: KeyForm
     mark: Callable[[bytes], bytes]
 
@@ -105,17 +99,21 @@ class Steady:
             return None
         return _read(body, layout, self._kind.key_form)
 
-    def teach(self, body: bytes, decoded: Decoded) -> None:
+    def teach(self, body: bytes, batch: Batch) -> None:
         """Let the layout of a decoded body be learned, if nothing of it was refused."""
-        if not decoded.verdicts:
-            decoded.learn = partial(self._learn, body, decoded.keys)
+        decoded, outline = batch.decoded, batch.outline
+        if outline is None or decoded.verdicts:
+            return
+        keys = [key for key in decoded.keys if isinstance(key, bytes)]
+        decoded.learn = partial(self._learn, body, outline, keys)
 
-    def _learn(self, body: bytes, keys: Sequence[Hashable], ids: Int64s, *, are_new: bool) -> None:
+    def _learn(
+        self, body: bytes, outline: Outline, keys: Sequence[bytes], ids: Int64s, *, are_new: bool
+    ) -> None:
         place = self._place(body)
         if not self._layouts.is_worth_it(place, are_new=are_new):
             return
-        texts = [key for key in keys if isinstance(key, bytes)]
-        layout = make_layout(self._kind, body, texts, ids)
+        layout = make_layout(self._kind, body, outline, keys, ids)
         if layout is not None:
             self._layouts.add(place, layout)
 
@@ -138,38 +136,33 @@ def size_of_fields(text: bytes, tag: int, most: int) -> int:
     return at
 
 
-def make_layout(kind: Kind, body: bytes, keys: Sequence[bytes], ids: Int64s) -> Layout | None:
-    """Create the layout of a decoded body; None if it has anything but these series' samples."""
-    series = parse(kind.request, body).timeseries[:]
-    if not keys or len(series) != len(keys):
+def make_layout(
+    kind: Kind, body: bytes, outline: Outline, keys: Sequence[bytes], ids: Int64s
+) -> Layout | None:
+    """Create the layout of a decoded body; None if anything follows its series."""
+    series_at = _find_series(kind, body, outline.sizes) if keys else None
+    if series_at is None:
         return None
-    sizes = np.fromiter(map(len, series), np.intp, len(series))
-    starts = _find_series(kind, body, sizes)
-    if starts is None:
-        return None
-    fields = kind.find_samples(Wire.within(body, starts, starts + sizes), keys)
-    if fields is None:
-        return None
+    fields = outline.fields
     runs = Runs.of(fields.counts)
     lengths = runs.spread(fields.lengths)
-    at = runs.spread(fields.starts) + runs.indexes() * lengths
+    at = runs.spread(series_at + fields.starts) + runs.indexes() * lengths
     numbers_at = np.zeros(len(at), np.intp)
     has_value = np.zeros(len(at), np.bool_)
-    octets, mask = np.frombuffer(body, np.uint8), np.full(len(body), 0xFF, np.uint8)
+    mask = np.full(len(body), 0xFF, np.uint8)
     for form in FORMS:
         is_form = lengths == form.length
         if not is_form.any():
             continue
         which = slice(None) if is_form.all() else np.flatnonzero(is_form)  # slices cost nothing
-        if not _loosen(mask, octets, at[which], form):
-            return None
+        _pieces(mask, form.length)[at[which]] = form.mask().view(f"V{form.length}")
         numbers_at[which] = at[which] + form.time + TIME_BYTES - NUMBERS.itemsize
         has_value[which] = form.value is not None
     if numbers_at[0] < 0:
         return None
     return Layout(
         mask=mask,
-        constant=(octets & mask).tobytes(),
+        constant=(np.frombuffer(body, np.uint8) & mask).tobytes(),
         keys=keys,
         ids=ids,
         counts=fields.counts,
@@ -178,46 +171,23 @@ def make_layout(kind: Kind, body: bytes, keys: Sequence[bytes], ids: Int64s) -> 
     )
 
 
-def _loosen(mask: NDArray[np.uint8], octets: NDArray[np.uint8], at: Positions, form: Form) -> bool:
-    """Exclude the numbers of samples from a mask; false if some sample is not of this form."""
-    shared, loose = form.pattern()
-    _pieces(mask, form.length)[at] = loose.view(f"V{form.length}")
-    constant = _pieces(octets & mask, form.length)[at]
-    return constant.tobytes() == shared.tobytes() * len(at)
-
-
 def _pieces(octets: NDArray[np.uint8], length: int) -> NDArray[np.void]:
     """View bytes as pieces: the `length` bytes from each position."""
     return np.ndarray((len(octets) - length + 1,), f"V{length}", octets, strides=(1,))
 
 
 def _find_series(kind: Kind, body: bytes, sizes: Positions) -> Positions | None:
-    """Locate the series of a body; None if anything else follows the first of them."""
-    headers = 2 + np.sum(sizes[:, np.newaxis] >= 1 << 7 * np.arange(1, _MAX_SIZE_BYTES), axis=1)
-    ends = np.cumsum(headers + sizes)
-    starts: Positions = len(body) - int(ends[-1]) + ends - sizes
-    first = int(starts[0] - headers[0])
-    if first < 0 or not _have_headers(kind, body, starts - headers, sizes):
+    """Locate the series of a body; None unless it ends with them, as the library writes them."""
+    written = kind.request(timeseries=parse(kind.request, body).timeseries).SerializeToString()
+    first = len(body) - len(written)
+    if not body.endswith(written):
         return None
     try:
         parse(kind.request, body[:first])
     except ValueError:  # the part before the series is incomplete
         return None
-    return starts
-
-
-def _have_headers(kind: Kind, body: bytes, at: Positions, sizes: Positions) -> bool:
-    """Whether a tag is at each position, followed by the size as a minimal varint."""
-    octets = np.frombuffer(body, np.uint8)
-    are_headers = bool((octets[at] == kind.series_tag).all())
-    for place in range(_MAX_SIZE_BYTES):
-        rests = sizes >> 7 * place
-        is_there = (rests > 0) | (place == 0)
-        if not is_there.any():
-            break
-        expected = (rests & _MORE - 1) + np.where(rests >= _MORE, _MORE, 0)
-        are_headers &= bool((octets[at[is_there] + 1 + place] == expected[is_there]).all())
-    return are_headers
+    headers = 2 + np.sum(sizes[:, np.newaxis] >= 1 << 7 * np.arange(1, _MAX_SIZE_BYTES), axis=1)
+    return first + np.cumsum(headers + sizes) - sizes
 
 
 def _read(body: Inflated, layout: Layout, key_form: KeyForm) -> Batch:

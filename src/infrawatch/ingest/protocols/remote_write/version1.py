@@ -23,13 +23,13 @@ from infrawatch.ingest.protocols.remote_write.batch import (
     too_large,
 )
 from infrawatch.ingest.protocols.remote_write.fields import (
-    WITH_VALUE_BYTES,
-    WITHOUT_VALUE_BYTES,
     Fields,
+    Regular,
     Wire,
+    find_tails,
     read_samples,
-    read_tails,
 )
+from infrawatch.ingest.protocols.remote_write.label_fields import LABEL_TAG, find_ends
 from infrawatch.ingest.protocols.remote_write.labels import (
     MAX_PAIRS,
     TOO_MANY,
@@ -47,20 +47,22 @@ from infrawatch.ingest.protocols.remote_write.messages import (
     parse_series,
 )
 from infrawatch.ingest.protocols.remote_write.metadata import read_metric, to_metadata
-from infrawatch.ingest.protocols.remote_write.samples import Piece, Samples
 from infrawatch.ingest.protocols.remote_write.steady import Kind, size_of_fields
-from infrawatch.ingest.scheduling.loop_budget import MOST_NEW, check_budget, find_known
+from infrawatch.ingest.scheduling.loop_budget import MOST_NEW, check_budget
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.samples import Positions
 from infrawatch.store.metadata import Metadata
 
-_SERIES_TAG = _LABEL_TAG = 0x0A
+_SERIES_TAG = 0x0A
 
 _MORE = 0x80
 """Set in every byte of a varint but its last."""
 
 _MAX_SIZE_BYTES = 4
 """A size with more bytes is larger than a body."""
+
+_OFF_LOOP_SERIES = 10_000
+"""Finding the labels of this many takes six milliseconds."""
 
 _SHARED_LABELS = 4_096
 _MAX_SHARED_BYTES = 256
@@ -82,6 +84,7 @@ def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:
         raise MalformedBody(f"the body is not a prometheus.WriteRequest: {error}") from None
     if max(len(request.timeseries), len(request.metadata)) > MAX_SERIES:
         raise too_large()
+    check_budget(on_loop=on_loop, is_long=len(request.timeseries) > _OFF_LOOP_SERIES)
     series = request.timeseries[:]
     if body and not series and not request.metadata:
         raise MalformedBody(
@@ -90,73 +93,49 @@ def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:
         )
     check_budget(on_loop=on_loop, is_long=len(request.metadata) > MOST_NEW)
     verdicts = Verdicts()
-    keys, pieces, others = _read_known(series, partial(find_known, find, on_loop=on_loop))
-    irregular: Sequence[int] = ()
-    if others.size:
-        piece, irregular = _read_regular(series, others, keys)
-        pieces.append(piece)
-    check_budget(on_loop=on_loop, is_long=take_long(irregular, series))
-    careful = gather(lambda index: _read_carefully(series[index], index, verdicts), irregular, keys)
-    metadata = _read_metadata(request.metadata, verdicts)
-    return to_batch(keys, pieces, careful, KEY_FORM, metadata, verdicts)
-
-
-def _read_known(series: Sequence[bytes], find: Find) -> tuple[list[bytes], list[Piece], Positions]:
-    """Read the series that consist of a known key and one sample.
-
-    A known key consisted of whole label fields when it was parsed, so whole fields follow it. In a
-    steady state nearly all series are like this; also returns the indexes of the others.
-    """
-    tails = read_tails(series)
-    keys = [one[:-WITH_VALUE_BYTES] for one in series]
-    for index in np.flatnonzero(tails.lengths == WITHOUT_VALUE_BYTES).tolist():
-        keys[index] = series[index][:-WITHOUT_VALUE_BYTES]
-    known = find(keys)
-    is_read = tails.lengths > 0
-    if None in known:
-        is_read &= np.fromiter((one is not None for one in known), np.bool_, len(known))
-    every = Samples(np.ones(len(series), np.intp), tails.times_ms, tails.values)
-    piece = Piece(np.flatnonzero(is_read), every.picked(is_read))
-    return keys, [piece], np.flatnonzero(~is_read)
-
-
-def _read_regular(
-    series: Sequence[bytes], others: Positions, keys: list[bytes]
-) -> tuple[Piece, list[int]]:
-    """Read series that are label fields followed by sample fields of one form.
-
-    Also returns the indexes of all other series, and sets the `keys`.
-    """
-    picked = [series[index] for index in others.tolist()]
-    sizes = [size_of_labels(one) for one in picked]
-    for index, one, size in zip(others.tolist(), picked, sizes, strict=True):
-        keys[index] = one[:size]
-    wire = Wire.of(picked)
-    fields = Fields.between(wire, wire.starts + np.array(sizes, np.intp), wire.ends)
+    wire = Wire.of(series)
+    keys, starts = _read_keys(series, wire, find)
+    fields = Fields.between(wire, starts, wire.ends)
     is_whole = fields.ends == wire.ends
     samples, has_form = read_samples(wire, fields.kept(is_whole))
-    is_regular = is_whole & has_form
-    return Piece(others[is_regular], samples.picked(is_regular)), others[~is_regular].tolist()
+    regular = Regular.of(wire, fields, samples, is_whole & has_form)
+    others = np.flatnonzero(~(is_whole & has_form)).tolist()
+    check_budget(on_loop=on_loop, is_long=take_long(others, series))
+    careful = gather(lambda index: _read_carefully(series[index], index, verdicts), others, keys)
+    metadata = _read_metadata(request.metadata, verdicts)
+    return to_batch(keys, regular, careful, KEY_FORM, metadata, verdicts)
 
 
-def size_of_labels(series: bytes) -> int:
-    """The size of the label fields at the beginning of a series, up to `MAX_PAIRS` fields."""
-    return size_of_fields(series, _LABEL_TAG, MAX_PAIRS)
+def _read_keys(series: Sequence[bytes], wire: Wire, find: Find) -> tuple[list[bytes], Positions]:
+    """Return the label fields of each series, and where they end.
+
+    A known key consisted of whole label fields when it was parsed. So if a series is a known key
+    and a sample, there is no need to find them one by one. In a steady state nearly all series are
+    like this. The first decides whether to try: looking up keys that contain samples takes long.
+    """
+    starts = wire.ends - find_tails(wire)
+    if not series or None in find(_cut(series[:1], wire, starts[:1])):
+        starts = find_ends(wire)
+        return _cut(series, wire, starts), starts
+    keys = _cut(series, wire, starts)
+    known = find(keys)
+    if None in known:
+        others = np.flatnonzero([series_id is None for series_id in known])
+        starts[others] = find_ends(wire.picked(others))
+        keys = _cut(series, wire, starts)
+    return keys, starts
 
 
-def _find_samples(wire: Wire, keys: Sequence[bytes]) -> Fields | None:
-    if not all(map(wire.joined.startswith, keys, wire.starts.tolist())):
-        return None
-    sizes = np.array(list(map(len, keys)), np.intp)
-    fields = Fields.between(wire, wire.starts + sizes, wire.ends)
-    return fields if fields.counts.all() and (fields.ends == wire.ends).all() else None
+def _cut(series: Sequence[bytes], wire: Wire, at: Positions) -> list[bytes]:
+    sizes = (at - wire.starts[: len(at)]).tolist()
+    return [one[:size] for one, size in zip(series, sizes, strict=True)]
 
 
 def _mark(body: bytes) -> bytes:
     """The label fields of the first series."""
     start = 2 + sum(byte >= _MORE for byte in body[1:_MAX_SIZE_BYTES])
     first = body[start:]
-    return first[: size_of_labels(first)]
+    return first[: size_of_fields(first, LABEL_TAG, MAX_PAIRS)]
 
 
 def _read_carefully(series: bytes, index: int, verdicts: Verdicts) -> Careful:
@@ -192,7 +171,7 @@ def _to_pair(label: bytes) -> tuple[str, str]:
 
 _to_shared_pair = lru_cache(maxsize=_SHARED_LABELS)(_to_pair)
 
-KEY_FORM = KeyForm(_to_pairs, partial(size_of_fields, tag=_LABEL_TAG, most=1))
+KEY_FORM = KeyForm(_to_pairs, partial(size_of_fields, tag=LABEL_TAG, most=1))
 
 
 def _read_metadata(messages: Iterable[bytes], verdicts: Verdicts) -> dict[str, Metadata]:
@@ -213,4 +192,4 @@ def _read_metadata(messages: Iterable[bytes], verdicts: Verdicts) -> dict[str, M
     return metadata
 
 
-KIND = Kind(WRITE_REQUEST, _SERIES_TAG, _find_samples, KEY_FORM, _mark)
+KIND = Kind(WRITE_REQUEST, KEY_FORM, _mark)

@@ -24,7 +24,7 @@ from infrawatch.ingest.protocols.remote_write.batch import (
     to_batch,
     too_large,
 )
-from infrawatch.ingest.protocols.remote_write.fields import Fields, Wire, read_samples
+from infrawatch.ingest.protocols.remote_write.fields import Fields, Regular, Wire, read_samples
 from infrawatch.ingest.protocols.remote_write.labels import (
     MAX_PAIRS,
     METRIC,
@@ -47,7 +47,6 @@ from infrawatch.ingest.protocols.remote_write.references import (
     find_references,
     read_references,
 )
-from infrawatch.ingest.protocols.remote_write.samples import Piece
 from infrawatch.ingest.protocols.remote_write.steady import Kind, size_of_fields
 from infrawatch.ingest.scheduling.loop_budget import check_budget
 from infrawatch.ingest.verdicts import Verdict, Verdicts
@@ -55,7 +54,7 @@ from infrawatch.model.samples import Bools, Positions
 from infrawatch.store.columns.ragged import Runs
 from infrawatch.store.metadata import Metadata
 
-_SYMBOL_TAG, _SERIES_TAG = 0x22, 0x2A
+_SYMBOL_TAG = 0x22
 _METADATA_TAG = 0x2A
 
 _MAX_SYMBOLS = 1_000_000
@@ -115,11 +114,11 @@ class _Reading:
         is_regular[regular] = True
         self._name(regular, references)
         self._describe(regular, references, wire.ends - fields.ends)
-        pieces = [Piece(regular, samples.picked(is_regular))]
         others = np.flatnonzero(~is_regular).tolist()
         check_budget(on_loop=on_loop, is_long=take_long(others, self._series))
         careful = gather(self._read_carefully, others, self._keys)
-        return to_batch(self._keys, pieces, careful, KEY_FORM, self._metadata, self._verdicts)
+        picked = Regular.of(wire, fields, samples, is_regular)
+        return to_batch(self._keys, picked, careful, KEY_FORM, self._metadata, self._verdicts)
 
     def _name(self, regular: Positions, references: References) -> None:
         """Create the keys of series whose references have been read."""
@@ -226,14 +225,9 @@ def _size_of_first(key: bytes) -> int:
 KEY_FORM = KeyForm(_to_pairs, _size_of_first)
 
 
-def _find_samples(wire: Wire, _keys: Sequence[bytes]) -> Fields | None:
-    _, fields, is_regular = _find_fields(wire)
-    return fields if is_regular.all() else None
-
-
 def _mark(body: bytes) -> bytes:
     """The first symbols, usually the names and values of the first series' labels."""
     return body[: size_of_fields(body, _SYMBOL_TAG, 2 * MAX_PAIRS)]
 
 
-KIND = Kind(REQUEST, _SERIES_TAG, _find_samples, KEY_FORM, _mark)
+KIND = Kind(REQUEST, KEY_FORM, _mark)
