@@ -7,6 +7,7 @@ from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import numpy as np
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns, Int64s, latest_by_shard, series_bounds
@@ -86,7 +87,11 @@ def due(backlogs: Sequence[Backlog], *, arrived_samples: int = 0) -> list[int]:
 
 
 async def compact(
-    database: Database, shards: Sequence[int], *, everything: bool = False
+    database: Database,
+    shards: Sequence[int],
+    *,
+    everything: bool = False,
+    just_counted: bool = False,
 ) -> Compacted:
     """Compact the journal of these shards, skipping shards that another process has locked.
 
@@ -94,6 +99,9 @@ async def compact(
     samples; with `everything`, all windows it has samples of are. The rest goes into the head. All
     of it is one transaction, so the output and the shards' new positions become visible together.
     The journal itself is not changed.
+
+    With `just_counted`, several shards are known to hold no more than a pass takes, as those that
+    `due` returns; whatever has arrived since then is taken as well.
 
     Raises:
         Unavailable: nothing has changed; try again later.
@@ -104,19 +112,16 @@ async def compact(
         if not locked:
             return Compacted(0, 0)
         mine = [one.shard for one in locked]
-        cut = await compaction.cut(mine, most_samples=PASS_SAMPLES)
+        # Counting costs a third as much as reading. A single shard may hold any number.
+        do_fit = just_counted and len(shards) > 1
+        cut = await compaction.cut(mine, most_samples=None if do_fit else PASS_SAMPLES)
         generation = 1 + max(one.generation for one in locked)
         least_buckets = 1 if everything else fullness.FULL_BUCKETS
         parts = [
             await asyncio.to_thread(_sorted, columns, generation, least_buckets)
             async for columns in compaction.read(mine, cut, at_least=BLOCK_SAMPLES)
         ]
-        if rows := [piece for part in parts for piece in part.rows]:
-            await ChunkRepository(connection).append_head(rows)
-        chunks = 0
-        for full in _together([one for part in parts for one in part.full]):
-            blocks = Blocks.joined([one.blocks for one in full])
-            chunks += (await close(connection, blocks, full)).chunks
+        chunks = await _stored(connection, parts)
         series = sum((part.series for part in parts), np.zeros(SHARDS, np.int64))
         active = {shard: int(series[shard]) for shard in mine}
         await compaction.advance(active, cut=cut, generation=generation)
@@ -160,7 +165,8 @@ async def compact_until(
     # If the clock was set back, the times of arrival in the journal may lie in the future.
     moment = max([moment, *(one.began_at for one in backlogs)])
     while waiting := [one for one in backlogs if one.began_at <= moment]:
-        passed = await compact(database, _as_many(waiting), everything=everything)
+        shards = _as_many(waiting)
+        passed = await compact(database, shards, everything=everything, just_counted=True)
         if passed.samples == 0:
             await asyncio.sleep(TRY_AGAIN_S)  # another process is compacting these shards
         done = done.plus(passed)
@@ -178,6 +184,17 @@ async def merge_until(database: Database, until: datetime) -> Compacted:
     for shards in NEIGHBOURS:
         done = done.plus(await merge(database, shards, until))
     return done
+
+
+async def _stored(connection: AsyncConnection, parts: Sequence[_Sorted]) -> int:
+    """Store rows of the head and chunks; return the number of chunks."""
+    if rows := [piece for part in parts for piece in part.rows]:
+        await ChunkRepository(connection).append_head(rows)
+    chunks = 0
+    for full in _together([one for part in parts for one in part.full]):
+        blocks = Blocks.joined([one.blocks for one in full])
+        chunks += (await close(connection, blocks, full)).chunks
+    return chunks
 
 
 async def _backlogs(database: Database) -> list[Backlog]:
