@@ -8,6 +8,7 @@ import typer
 from infrawatch.cli.database import check_schema, chosen_database_url
 from infrawatch.cli.options import DataDir
 from infrawatch.cli.running import run_until_stopped, set_up_logging
+from infrawatch.runtime import settle
 from infrawatch.store.chunks.repository import ChunkRepository
 from infrawatch.store.database import Database
 from infrawatch.upkeep import compaction
@@ -29,6 +30,7 @@ def compact(data_dir: DataDir = None, everything: Everything = False) -> None:
     A server does this by itself, some minutes after samples arrive.
     """
     set_up_logging()
+    settle()
     run_until_stopped(_compact(data_dir, is_all=everything))
 
 
