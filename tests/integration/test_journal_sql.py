@@ -52,10 +52,9 @@ async def assert_both_readers_give(connection: AsyncConnection, columns: Columns
     ordered = columns.picked(np.argsort(columns.series_ids & 63, kind="stable"))
     by_sql = from_packed((await connection.execute(DECODED)).one())
     rows = (await connection.execute(SENT, {"shards": list(range(64))})).all()
-    by_numpy = Columns.joined(
-        [from_packed(sent) for _, *sent in sorted(rows, key=lambda row: row[0])]
-    )
-    for read in (by_sql, by_numpy):
+    sent = [fields for _, *fields in sorted(rows, key=lambda row: row[0])]
+    by_numpy = Columns.joined([from_packed(one) for one in sent])
+    for read in (by_sql, by_numpy, from_packed(*sent)):
         for came_back, went_in in zip(read, ordered, strict=True):
             np.testing.assert_array_equal(came_back.view(np.int64), went_in.view(np.int64))
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.errors import StoreUnavailable
 from infrawatch.model.samples import Columns
+from infrawatch.store.columns.bits import NUMBER_BYTES
 from infrawatch.store.journal import JOINED, UNCOMPACTED
 from infrawatch.store.journal_rows import from_packed
 
@@ -169,16 +170,17 @@ class CompactionRepository:
             {"shards": list(shards), "cut": cut.until},
             execution_options={"max_row_buffer": _BUFFERED_ROWS},
         )
-        parts: list[Columns] = []
-        last = -1
+        parts: list[Sequence[bytes]] = []
+        samples, last = 0, -1
         async for shard, *sent in rows:
-            if shard != last and sum(map(len, parts)) >= at_least:
-                yield Columns.joined(parts)
-                parts = []
-            parts.append(from_packed(sent))
+            if shard != last and samples >= at_least:
+                yield from_packed(*parts)
+                parts, samples = [], 0
+            parts.append(sent)
+            samples += len(sent[-1]) // NUMBER_BYTES
             last = shard
         if parts:
-            yield Columns.joined(parts)
+            yield from_packed(*parts)
 
     async def advance(self, active_series: dict[int, int], *, cut: Cut, generation: int) -> None:
         """Record that shards are compacted up to the cut, and how many series each had.

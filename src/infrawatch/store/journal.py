@@ -1,6 +1,6 @@
 """The journal: recently committed samples as they arrived, in rows by group and shard."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -155,15 +155,15 @@ class JournalRepository:
         """
         rows = await self.connection.stream(_REPLAY, _beyond(seqs, since_us))
         head: tuple[int, int, int] | None = None
-        parts: list[Columns] = []
+        parts: list[Sequence[bytes]] = []
         async for writer, seq, at_us, *sent in rows:
             if head != (writer, seq, at_us):
                 if head is not None:
-                    yield Entry(*head, Columns.joined(parts))
+                    yield Entry(*head, from_packed(*parts))
                 head, parts = (writer, seq, at_us), []
-            parts.append(from_packed(sent))
+            parts.append(sent)
         if head is not None:
-            yield Entry(*head, Columns.joined(parts))
+            yield Entry(*head, from_packed(*parts))
 
     async def find_first_beyond(self, seqs: Mapping[int, int], *, since_us: int) -> int | None:
         """Return the arrival, in µs, of the first entry `replay` would yield; None if none."""

@@ -32,9 +32,12 @@ _IS_RUN = np.int64(-(2**63))
 _COUNT_BITS = 32
 
 
-def from_packed(sent: Sequence[bytes]) -> Columns:
-    """Decode the samples of rows, given their three columns, each concatenated."""
-    words, times, values = map(from_bits, sent)
+def from_packed(*rows: Sequence[bytes]) -> Columns:
+    """Decode the samples of one or more rows, given the three columns of each.
+
+    What PostgreSQL has concatenated of several rows counts as one.
+    """
+    words, times, values = (from_bits(*column) for column in zip(*rows, strict=True))
     times += copy.PG_EPOCH_US
     is_run = words < 0
     if not is_run.any():

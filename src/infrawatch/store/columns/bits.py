@@ -8,6 +8,8 @@ import numpy as np
 from infrawatch.model.samples import Bools, Int64s
 from infrawatch.store.columns import copy
 
+NUMBER_BYTES = 8
+
 _HEAD = struct.Struct(">ii")
 """The header of a `bit varying` field: its length in bytes, then its length in bits."""
 
@@ -37,9 +39,10 @@ def to_head(numbers: int) -> bytes:
     return _HEAD.pack(4 + 8 * numbers, 64 * numbers)
 
 
-def from_bits(sent: bytes | None) -> Int64s:
-    """Decode concatenated columns of bits into their numbers; NULL decodes to none."""
-    return np.frombuffer(sent or b"", ">i8").astype(np.int64)
+def from_bits(*sent: bytes | None) -> Int64s:
+    """Decode columns of bits into the numbers of all of them; NULL decodes to none."""
+    # Converted while they are concatenated: one pass instead of two.
+    return np.concatenate([np.frombuffer(one or b"", ">i8") for one in sent], dtype=np.int64)
 
 
 def to_odd(bits: Int64s, starts: Sequence[int]) -> list[bytes]:
