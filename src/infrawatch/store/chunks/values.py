@@ -101,7 +101,7 @@ def to_integers(values: Float64s, runs: Runs) -> Scaled:
     """Multiply each run by the power of ten that makes integers of its values, if there is one."""
     probes = runs.probes()
     exponents = _decimals(values[probes.reshape(-1)]).reshape(probes.shape).max(axis=1)
-    scaled = np.zeros(len(values), np.int64)
+    scaled = np.empty(len(values), np.int64)
     which = np.flatnonzero(exponents <= MAX_EXPONENT)
     while which.size:
         some = runs.picked(which)

@@ -79,7 +79,8 @@ class Buckets(NamedTuple):
 
         `runs` are the `runs_of` the samples.
         """
-        if (scaled.exponents == RAW).any() and is_stale(columns.values).any():
+        is_raw = scaled.exponents == RAW
+        if is_raw.all() or (is_raw.any() and is_stale(columns.values).any()):
             return cls.of(columns, bucket_us)
         firsts = np.searchsorted(runs.starts, scaled.runs.starts)
         parts = Runs(firsts, np.diff(firsts, append=len(runs.starts)))
