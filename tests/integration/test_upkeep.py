@@ -1,5 +1,6 @@
 """The jobs of upkeep, as a server runs them."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -28,6 +29,27 @@ def upkeep(database: Database) -> Scheduler:
     return Scheduler(
         database, Telemetry(), retentions={CHUNKS: 2 * DAY}, replay_window=timedelta(microseconds=1)
     )
+
+
+async def test_a_server_that_starts_compacts_and_retains_at_once(
+    upkeep: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    is_last = asyncio.Event()
+    for name in ("compact", "merge", "empty_slots", "retain"):
+
+        async def begin(name: str = name) -> None:
+            begun.append(name)
+            if name == "retain":  # others that do not wait have begun by now
+                is_last.set()
+
+        monkeypatch.setattr(upkeep, name, begin)
+    async with asyncio.TaskGroup() as tasks:
+        jobs = [tasks.create_task(run()) for run in upkeep.runs]
+        await is_last.wait()
+        for job in jobs:
+            job.cancel()
+    assert begun == ["compact", "retain"]
 
 
 async def test_a_writer_removed_for_silence_continues_under_another_number(
