@@ -10,7 +10,7 @@ from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions
 from infrawatch.store.columns import copy
 from infrawatch.store.columns.bits import are_odd, from_bits
-from infrawatch.store.columns.ragged import Runs, are_first
+from infrawatch.store.columns.ragged import Runs, are_first, distances
 
 Sent = NDArray[np.signedinteger]
 """64-bit big-endian numbers, as sent to PostgreSQL."""
@@ -90,7 +90,7 @@ class Group(NamedTuple):
             starts=rows.starts.tolist(),
             counts=rows.counts.tolist(),
             word_starts=word_starts.tolist(),
-            words=np.diff(word_starts, append=len(ids)).tolist(),
+            words=distances(word_starts, len(ids)).tolist(),
             earliest=np.minimum.reduceat(np.minimum(samples.times, ends), heads).tolist(),
             latest=np.maximum.reduceat(np.maximum(samples.times, ends), heads).tolist(),
             odds=odds,
@@ -128,19 +128,20 @@ class _SampleRuns(NamedTuple):
             runs, steps = Runs(np.arange(len(order)), np.ones_like(order)), np.zeros_like(order)
         else:
             heads = columns.picked(runs.starts)
-            distances = columns.times_us[np.minimum(runs.starts + 1, runs.lasts)] - heads.times_us
+            seconds_us = columns.times_us[np.minimum(runs.starts + 1, runs.lasts)]
             order, of_shards = _by_shard(heads.series_ids, runs.counts)
-            runs, steps = runs.picked(order), distances[order]
+            runs, steps = runs.picked(order), (seconds_us - heads.times_us)[order]
             series_ids, times_us, _ = heads.picked(order)
-            values, runs = columns.values[runs.positions()], Runs.of(runs.counts)
+            values, runs = runs.gathered(columns.values), Runs.of(runs.counts)
         return cls(of_shards, runs, series_ids, times_us - copy.PG_EPOCH_US, steps, values)
 
     def cut(self, rows: Runs, are_runs: Bools) -> Self:
         """Split runs at the ends of rows; in rows not stored as runs, into single samples."""
         if self.are_single:
             return self
-        is_head = ~rows.spread(are_runs)
+        is_head = np.zeros(len(self.values), np.bool_)
         is_head[self.runs.starts] = is_head[rows.starts] = True
+        is_head[rows.picked(~are_runs).positions()] = True
         runs = Runs.beginning(is_head)
         run_of = np.searchsorted(self.runs.starts, runs.starts, "right") - 1
         steps = self.steps[run_of]
@@ -156,8 +157,8 @@ def _find_runs(columns: Columns) -> Runs | None:
     is_first = are_first(series_ids)
     if 2 * np.count_nonzero(is_first) >= len(columns):
         return None
-    distances = np.diff(times_us)
-    is_first[2:] |= (distances[1:] != distances[:-1]) & ~is_first[1:-1]
+    steps_us = times_us[1:] - times_us[:-1]
+    is_first[2:] |= (steps_us[1:] != steps_us[:-1]) & ~is_first[1:-1]
     return Runs.beginning(is_first)
 
 
@@ -177,30 +178,23 @@ def _cut(samples: _SampleRuns) -> tuple[Int64s, Runs, Bools]:
     if samples.are_single:
         rows, shards = samples.of_shards.cut(np.full(SHARDS, ROW_SAMPLES))
         return shards, rows, np.zeros(len(shards), np.bool_)
-    is_first = np.zeros(len(samples.values), np.int64)
-    is_first[samples.runs.starts] = 1
-    pieces, shards = samples.of_shards.cut(_fitting(samples.of_shards, is_first))
-    is_first[pieces.starts] = 1
-    runs = np.add.reduceat(is_first, pieces.starts)
+    pieces, shards = samples.of_shards.cut(_fitting(samples))
+    runs = samples.runs.overlapped_by(pieces)
     are_runs = _RUN_BYTES * runs + _SAMPLE_BYTES * pieces.counts <= _ROW_BYTES
     are_runs &= 2 * runs < pieces.counts
+    if are_runs.all():  # usual
+        return shards, pieces, are_runs
     rows, piece_of = pieces.cut(np.where(are_runs, pieces.counts, ROW_SAMPLES))
     return shards[piece_of], rows, are_runs[piece_of]
 
 
-def _fitting(of_shards: Runs, is_first: Int64s) -> Int64s:
+def _fitting(samples: _SampleRuns) -> Int64s:
     """Return how many samples of each shard fit a row, if its runs are of about equal length."""
-    has_some = of_shards.counts > 0
-    starts, counts = of_shards.picked(has_some)
-    runs = np.add.reduceat(is_first, starts)
-    fitting = np.full(SHARDS, ROW_SAMPLES)
-    fitting[has_some] = (
-        (_ROW_BYTES - _BROKEN_RUNS * _RUN_BYTES)
-        * counts
-        // (_SAMPLE_BYTES * counts + _RUN_BYTES * runs)
-    )
-    fitting[fitting < ROW_SAMPLES] = ROW_SAMPLES
-    return fitting
+    counts, runs = samples.of_shards.counts, samples.runs.overlapped_by(samples.of_shards)
+    # Shards without samples need no room: the result for them does not matter.
+    bytes_per_shard = np.maximum(_SAMPLE_BYTES * counts + _RUN_BYTES * runs, 1)
+    fitting: Int64s = (_ROW_BYTES - _BROKEN_RUNS * _RUN_BYTES) * counts // bytes_per_shard
+    return np.maximum(fitting, ROW_SAMPLES)
 
 
 def _to_words(samples: _SampleRuns, rows: Runs, are_runs: Bools) -> tuple[Int64s, Int64s, Int64s]:

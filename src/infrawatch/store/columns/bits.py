@@ -21,7 +21,9 @@ _NO_ODD = _FIELD.pack(-1)
 _LEAST_EXPONENT = 53
 """The least exponent of doubles that SQL can reassemble; 2047 means infinity or NaN."""
 
-_EXPONENTS = 2047
+_LEAST_MAGNITUDE = np.uint64(_LEAST_EXPONENT << 53)
+_MAGNITUDES = np.uint64((2047 - _LEAST_EXPONENT) << 53)
+"""The least bits, without the sign, of doubles that SQL can reassemble, and how many there are."""
 
 
 def to_sent(column: str) -> str:
@@ -66,7 +68,8 @@ def _to_array(bits: Int64s) -> bytes:
 
 def are_odd(bits: Int64s) -> Bools:
     """Where SQL cannot make a double from its bits: infinities, NaN, and values close to zero."""
-    exponents = bits >> 52 & _EXPONENTS
-    is_odd: Bools = (exponents < _LEAST_EXPONENT) | (exponents == _EXPONENTS)
-    is_odd &= bits << 1 != 0
+    magnitudes = bits.view(np.uint64) << 1
+    # Unsigned, so that what is too small counts as too large.
+    is_odd: Bools = magnitudes - _LEAST_MAGNITUDE >= _MAGNITUDES
+    is_odd &= magnitudes != 0
     return is_odd

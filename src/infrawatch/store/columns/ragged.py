@@ -26,6 +26,17 @@ def are_first(*columns: Int64s) -> Bools:
     return is_first
 
 
+def distances(starts: Int64s, end: int) -> Int64s:
+    """Return the distance of each entry to the next one, and of the last one to `end`.
+
+    `np.diff` with `append` takes several times as long for a few entries.
+    """
+    nexts = np.empty_like(starts)
+    nexts[:-1] = starts[1:]
+    nexts[-1:] = end
+    return nexts - starts
+
+
 class Runs(NamedTuple):
     """Run i holds the `counts[i]` numbers from `starts[i]` on.
 
@@ -45,7 +56,7 @@ class Runs(NamedTuple):
     def beginning(cls, is_first: Bools) -> Self:
         """Make runs that fill an array and begin where the mask is true; its first entry is."""
         starts = np.flatnonzero(is_first).astype(np.int64, copy=False)
-        return cls(starts, np.diff(starts, append=len(is_first)))
+        return cls(starts, distances(starts, len(is_first)))
 
     @property
     def total(self) -> int:
@@ -82,6 +93,23 @@ class Runs(NamedTuple):
             width = self.counts[:1].max(initial=0)
             return (self.starts[:, np.newaxis] + np.arange(width)).reshape(-1)
         return np.arange(self.total) + self.spread(self.starts - Runs.of(self.counts).starts)
+
+    def gathered(self, numbers: NDArray[_Scalar]) -> NDArray[_Scalar]:
+        """Return the numbers of these runs, run by run."""
+        width = int(self.counts[:1].max(initial=0))
+        if width == 0 or len(numbers) % width or (self.counts != width).any():
+            return numbers[self.positions()]
+        rows, offsets = np.divmod(self.starts, width)
+        if offsets.any():
+            return numbers[self.positions()]
+        # The usual case: whole rows of a matrix are copied, not one number at a time.
+        return numbers.reshape(-1, width)[rows].reshape(-1)
+
+    def overlapped_by(self, others: "Runs") -> Int64s:
+        """Return how many of these runs, which leave no gaps, each of the others overlaps."""
+        firsts = np.searchsorted(self.starts, others.starts, "right") - 1
+        ends: Int64s = np.searchsorted(self.starts, others.starts + others.counts)
+        return ends - firsts
 
     def places(self) -> Positions | slice:
         """Return what selects the numbers, run by run: a slice if they are adjacent."""

@@ -28,7 +28,7 @@ from infrawatch.ingest.protocols.remote_write.messages import parse
 from infrawatch.ingest.protocols.remote_write.samples import Samples
 from infrawatch.ingest.series.cache import Space
 from infrawatch.ingest.series.layouts import KEY_BYTES, Layouts, Place
-from infrawatch.model.samples import Bools, Int64s, Positions
+from infrawatch.model.samples import Int64s, Positions
 from infrawatch.store.columns.ragged import Runs
 
 _MORE = 0x80
@@ -61,7 +61,7 @@ class Layout:
     """A body without its numbers: its bits are `constant` where `mask` is set.
 
     Series n has the next `counts[n]` samples. The time of sample i ends with the last of the
-    `NUMBERS` at byte `numbers_at[i]`; its value is zero if `has_value[i]` is not set.
+    `NUMBERS` at byte `numbers_at[i]`; the samples at `zeros` have no value, which means zero.
     """
 
     mask: NDArray[np.uint8]
@@ -70,7 +70,7 @@ class Layout:
     ids: Int64s
     counts: Positions
     numbers_at: Positions
-    has_value: Bools
+    zeros: Positions
 
     def fits(self, body: Inflated) -> bool:
         """Whether a body of the same length differs only in its numbers."""
@@ -79,7 +79,7 @@ class Layout:
 
     @property
     def held_bytes(self) -> int:
-        columns = (self.ids, self.counts, self.numbers_at, self.has_value)
+        columns = (self.ids, self.counts, self.numbers_at, self.zeros)
         texts = 2 * len(self.constant) + sum(map(len, self.keys)) + KEY_BYTES * len(self.keys)
         return texts + sum(column.nbytes for column in columns)
 
@@ -167,7 +167,7 @@ def make_layout(
         ids=ids,
         counts=fields.counts,
         numbers_at=numbers_at,
-        has_value=has_value,
+        zeros=np.flatnonzero(~has_value),
     )
 
 
@@ -193,6 +193,8 @@ def _find_series(kind: Kind, body: bytes, sizes: Positions) -> Positions | None:
 def _read(body: Inflated, layout: Layout, key_form: KeyForm) -> Batch:
     found = _pieces(np.frombuffer(body, np.uint8), NUMBERS.itemsize)[layout.numbers_at]
     numbers = found.view(NUMBERS)
-    values = np.where(layout.has_value, numbers["value"], 0).view(np.float64)
-    samples = Samples(layout.counts, to_time(numbers["time"], first_byte=2), values)
+    bits = numbers["value"].copy()
+    bits[layout.zeros] = 0
+    times_ms = to_time(numbers["time"], first_byte=2)
+    samples = Samples(layout.counts, times_ms, bits.view(np.float64))
     return to_known_batch(layout.keys, layout.ids, samples, key_form)
