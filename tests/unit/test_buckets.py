@@ -41,7 +41,8 @@ def every_second(values: Float64s) -> Columns:
 
 @given(arbitrary_columns())
 @example(Columns.empty())
-@example(every_second(np.arange(7200) / 10))  # chunks begin within buckets
+@example(every_second(np.arange(7200) / np.repeat(8 * [10, 1000], 480)[:7200]))  # by chunk
+@example(every_second(2.0**52 + np.arange(600) ** 2))
 @example(every_second(np.append(np.arange(599) * 1e9, -0.0)))
 @example(every_second(np.append(np.arange(599) / 1000, 2.0**50)))
 @example(every_second(np.repeat([2.0**40 + 0.25, 2.0**52, 0.0001, 1e-9], 300)))
