@@ -46,17 +46,16 @@ class Form(NamedTuple):
         return mask
 
 
-WITH_VALUE_BYTES, WITHOUT_VALUE_BYTES = 18, 9
-"""Most samples have a value and no start time; a value of 0 is omitted."""
-
-_WITH_VALUE = Form(WITH_VALUE_BYTES, b"\x12\x10\x09", value=3, time=11)
-_WITHOUT_VALUE = Form(WITHOUT_VALUE_BYTES, b"\x12\x07", time=2)
+_WITH_VALUE = Form(18, b"\x12\x10\x09", value=3, time=11)
+_WITHOUT_VALUE = Form(9, b"\x12\x07", time=2)
 FORMS = (
     _WITH_VALUE,
     _WITHOUT_VALUE,
     Form(25, b"\x12\x17\x09", value=3, time=11, start=18),
     Form(16, b"\x12\x0e", time=2, start=9),
 )
+"""Most samples have a value and no start time; a value of 0 is omitted."""
+
 _TIME_TAG, _START_TAG = 0x10, 0x18
 _MORE = 0x80
 """Set in every byte of a varint but its last."""
@@ -86,12 +85,7 @@ class Wire(NamedTuple):
     def of(cls, series: Sequence[bytes]) -> Self:
         lengths = np.fromiter(map(len, series), np.intp, len(series))
         ends = np.cumsum(lengths)
-        return cls(b"".join(series) + _PADDING, ends - lengths, ends)
-
-    @classmethod
-    def within(cls, body: bytes, starts: Positions, ends: Positions) -> Self:
-        """Take the series of a body, which has their headers between them."""
-        return cls(body + _PADDING, starts, ends)
+        return cls(b"".join([*series, _PADDING]), ends - lengths, ends)
 
     def picked(self, which: Positions) -> Self:
         """Select some of the series."""
