@@ -2,13 +2,15 @@
 
 from decimal import Decimal
 from random import Random
+from typing import Any
 
 import numpy as np
 from arbitrary import arbitrary_columns
 from hypothesis import example, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from infrawatch.model.samples import Columns, Float64s
+from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import US
 from infrawatch.store.chunks.codec import encode
 from infrawatch.store.chunks.rows import to_copy
@@ -35,8 +37,8 @@ def test_decimal_fractions_are_added_up_without_rounding_errors(
     assert buckets.sums.tolist() == [float(sum(values)) for values in series]
 
 
-def every_second(values: Float64s) -> Columns:
-    return Columns(np.full(len(values), 7), np.arange(len(values)) * US, values)
+def every_second(values: NDArray[np.floating[Any]]) -> Columns:
+    return Columns(np.full(len(values), 7), np.arange(len(values)) * US, values.astype(np.float64))
 
 
 @given(arbitrary_columns())
