@@ -4,7 +4,7 @@ import asyncio
 import socket
 from asyncio import BaseTransport
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from math import inf
 from time import monotonic
 
@@ -90,8 +90,12 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
         _keep_alive(transport)
 
     def learn_arrays(self) -> None:
-        """Register arrays of the types of columns, for which asyncpg would ask PostgreSQL."""
-        self._protocol.get_settings().register_data_types(_ARRAYS)
+        """Register arrays of the types of columns, for which asyncpg would ask PostgreSQL.
+
+        Not part of asyncpg's interface: a version in which it fails asks, as all do for others.
+        """
+        with suppress(AttributeError, LookupError, TypeError):
+            self._protocol.get_settings().register_data_types(_ARRAYS)
 
     @override
     async def close(self, *, timeout: float | None = None) -> None:
