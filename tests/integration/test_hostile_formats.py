@@ -140,7 +140,9 @@ async def test_lengths_of_fields_that_are_beyond_the_body_are_refused(
             assert_refused(answer, known, documented)
 
 
-async def test_a_body_of_another_length_than_announced_is_refused(server: ServingProcess) -> None:
+async def test_a_body_of_another_length_than_announced_is_refused(
+    server: ServingProcess, client: AsyncClient
+) -> None:
     answers = await asyncio.gather(
         *(lie_about_length(server, known, more) for known in FORMATS for more in (1, -9))
     )
@@ -150,6 +152,7 @@ async def test_a_body_of_another_length_than_announced_is_refused(server: Servin
     for answer in answers[1::2]:  # the rest is taken for the next request, which is none
         assert b"HTTP/1.1 400 " in answer
         assert b"HTTP/1.1 5" not in answer
+    assert await find_count(client, 'infrawatch_connections_cut_total{reason="body_deadline"}')
 
 
 async def lie_about_length(server: ServingProcess, known: Format, more: int) -> bytes:
@@ -175,4 +178,3 @@ async def test_a_snappy_block_is_not_taken_for_a_frame(client: AsyncClient) -> N
     framed = bytes(cramjam.snappy.compress(known.make("web-1")))
 
     assert (await send(client, known, framed, "snappy")).status_code == 400
-    assert await find_count(client, 'infrawatch_connections_cut_total{reason="body_deadline"}')
