@@ -151,4 +151,4 @@ async def test_batches_that_come_together_are_committed_together(
 
 
 def groups(url: str) -> int:
-    return int(execute(url, "SELECT sum(last_seq) FROM writers"))
+    return int(execute(url, "SELECT coalesce(sum(last_seq), 0) FROM writers"))
