@@ -53,8 +53,6 @@ from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.samples import Positions
 from infrawatch.store.metadata import Metadata
 
-_SERIES_TAG = 0x0A
-
 _MORE = 0x80
 """Set in every byte of a varint but its last."""
 
