@@ -4,16 +4,18 @@ import re
 from datetime import timedelta
 
 _UNITS = {
-    "ms": timedelta(milliseconds=1),
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-    "w": timedelta(weeks=1),
     "y": timedelta(days=365),
+    "w": timedelta(weeks=1),
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
 }
-_PART = re.compile(r"(\d{1,12})(ms|s|m|h|d|w|y)")
-_SECONDS = re.compile(r"\d{1,12}(\.\d{1,6})?")
+"""In the order in which a duration has them."""
+
+_PART = re.compile(r"([0-9]{1,12})(ms|s|m|h|d|w|y)")
+_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 
 def parse_duration(text: str) -> timedelta:
@@ -30,6 +32,9 @@ def parse_duration(text: str) -> timedelta:
             return timedelta(seconds=float(text))
         if not parts or "".join(number + unit for number, unit in parts) != text:
             raise ValueError(f"{text[:50]!r} is not a duration such as 90s, 15m, 2h or 15d")
+        units = [unit for _, unit in parts]
+        if units != [unit for unit in _UNITS if unit in units]:
+            raise ValueError(f"{text[:50]!r}: write larger units first, and each once: 1h30m")
         return sum((int(number) * _UNITS[unit] for number, unit in parts), timedelta())
     except OverflowError:
         raise ValueError(f"{text[:50]!r} is too long") from None
