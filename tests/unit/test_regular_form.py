@@ -8,7 +8,7 @@ from decoding import decoded_carefully, nothing_known, told, told_or_refused
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from infrawatch.ingest.regular import decode_regular
+from infrawatch.ingest.protocols.native.regular import decode_regular
 
 MS = 1_000_000
 

@@ -1,1 +1,1 @@
-"""Foreign protocols: a module or package each, all of one shape (bytes → columns → response)."""
+"""The protocols: a module or package each, all of one shape (bytes → columns → response)."""

@@ -1,0 +1,1 @@
+"""POST /v1/samples: the formats of InfraWatch itself, JSON and NDJSON."""
