@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from infrawatch.__main__ import main
 from infrawatch.model.timerange import from_us, now_us
 from infrawatch.store.chunks.codec import WINDOW_US
-from infrawatch.upkeep import compaction, fullness, scheduler
+from infrawatch.upkeep import compaction, full_windows, scheduler
 
 
 def _always_a_little_later() -> datetime:
@@ -24,7 +24,7 @@ if __name__ == "__main__":
     compaction.MOST_AGE_S = 0
     compaction.PASS_SAMPLES = 200
     compaction.MERGE_SAMPLES = 1
-    fullness.FULL_BUCKETS = 2
-    fullness.MOST_WINDOWS = 2
+    full_windows.FULL_BUCKETS = 2
+    full_windows.MOST_WINDOWS = 2
     compaction.closed_until = _always_a_little_later
     main()

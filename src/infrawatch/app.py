@@ -27,7 +27,6 @@ from infrawatch.access.routes import keys, limits, oidc, session
 from infrawatch.errors import CannotStart, StoreUnavailable
 from infrawatch.health import CountRequests, Health
 from infrawatch.ingest.bounds import TimeBounds
-from infrawatch.ingest.endpoint import FastPath
 from infrawatch.ingest.intake import Intake, Rules
 from infrawatch.ingest.openapi import openapi_components
 from infrawatch.ingest.protocols import collectd, vm_import
@@ -36,18 +35,19 @@ from infrawatch.ingest.protocols.influx import router as influx
 from infrawatch.ingest.protocols.native import router as native
 from infrawatch.ingest.protocols.otlp import router as otlp
 from infrawatch.ingest.protocols.remote_write import router as remote_write
+from infrawatch.ingest.routing import FastPath
 from infrawatch.ingest.scheduling.admission import AdmissionControl, InFlight
 from infrawatch.ingest.series.cache import SeriesCache
 from infrawatch.ingest.writer import GroupWriter, OnCommitted
 from infrawatch.live import asyncapi
 from infrawatch.live import router as live
 from infrawatch.live.pipeline import LiveOptions, Pipeline
-from infrawatch.live.subscription import Live
+from infrawatch.live.subscription import LiveUpdates
 from infrawatch.model.timerange import now_us
 from infrawatch.query import router as query
 from infrawatch.query.limits import ReadLimits
-from infrawatch.query.plan import Reader
 from infrawatch.query.promql import router as promql
+from infrawatch.query.reader import Reader
 from infrawatch.runtime import settle, stop, vital
 from infrawatch.settings import Settings
 from infrawatch.store import migrations
@@ -90,7 +90,7 @@ class State(TypedDict):
     epoch: UUID
     intake: Intake
     reader: Reader
-    live: Live
+    live: LiveUpdates
     health: Health
     max_body_bytes: int
 

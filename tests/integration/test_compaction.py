@@ -26,7 +26,7 @@ from infrawatch.store.partitions import CHUNKS, PartitionRepository
 from infrawatch.store.samples import SampleRepository
 from infrawatch.store.series import SeriesRepository
 from infrawatch.store.writers import WriterRepository
-from infrawatch.upkeep import compaction, fullness
+from infrawatch.upkeep import compaction, full_windows
 from infrawatch.upkeep.retention import drop
 from infrawatch.upkeep.slots import empty_all_slots, empty_slots, find_spent
 
@@ -103,7 +103,7 @@ async def test_random_work_in_random_order_leaves_exactly_the_last_arrivals(
     database: Database, writers: Writers, series_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(7)
-    monkeypatch.setattr(fullness, "MOST_WINDOWS", 5)
+    monkeypatch.setattr(full_windows, "MOST_WINDOWS", 5)
     newest_us = now_us() // 1_000_000 * 1_000_000
     for _ in range(60):
         match chance.randrange(6):
@@ -121,7 +121,7 @@ async def test_random_work_in_random_order_leaves_exactly_the_last_arrivals(
                     ],
                 )
             case 3:
-                monkeypatch.setattr(fullness, "FULL_BUCKETS", chance.choice((1, 6, 25)))
+                monkeypatch.setattr(full_windows, "FULL_BUCKETS", chance.choice((1, 6, 25)))
                 shards, is_all = chance.sample(ALL_SHARDS, 40), chance.random() < 0.2
                 await compaction.compact(database, shards, everything=is_all)
             case 4:
@@ -329,7 +329,7 @@ async def test_a_merge_is_cut_into_parts_by_windows_and_by_samples(
 
     monkeypatch.setattr(ChunkRepository, "append", noting)
     monkeypatch.setattr(compaction, "MERGE_SAMPLES", 25)
-    monkeypatch.setattr(fullness, "FULL_BUCKETS", 25)
+    monkeypatch.setattr(full_windows, "FULL_BUCKETS", 25)
     end_us = (now_us() // (2 * HOUR_US) - 2) * 2 * HOUR_US
     samples = [(series_ids[0], end_us - n * HOUR_US // 5, float(n)) for n in range(100)]
     samples += [(series_ids[1], end_us - n * 3 * HOUR_US, float(n)) for n in range(8)]

@@ -15,7 +15,7 @@ from infrawatch.model.timerange import US
 from infrawatch.store.chunks.codec import encode
 from infrawatch.store.chunks.rows import to_copy
 from infrawatch.store.rollups.buckets import FIVE_MINUTES, Buckets
-from infrawatch.upkeep.closing import Closed
+from infrawatch.upkeep.closing import ClosedWindows
 from infrawatch.upkeep.cut_samples import CutSamples
 
 DECIMALS = st.decimals(-(10**6), 10**6, places=0) | st.decimals(-(10**6), 10**6, places=6)
@@ -49,7 +49,7 @@ def every_second(values: NDArray[np.floating[Any]]) -> Columns:
 @example(every_second(np.append(np.arange(599) / 1000, 2.0**50)))
 @example(every_second(np.repeat([2.0**40 + 0.25, 2.0**52, 0.0001, 1e-9], 300)))
 def test_buckets_from_integers_are_those_from_values_bit_for_bit(columns: Columns) -> None:
-    closed = Closed.of([CutSamples.of(columns)])
+    closed = ClosedWindows.of([CutSamples.of(columns)])
 
     plain = Buckets.of(columns, FIVE_MINUTES.bucket_us)
     assert [one.tobytes() for one in closed.buckets] == [one.tobytes() for one in plain]
@@ -58,7 +58,7 @@ def test_buckets_from_integers_are_those_from_values_bit_for_bit(columns: Column
 @given(arbitrary_columns())
 @example(every_second(np.arange(7200) / 10))
 def test_windows_found_from_buckets_become_the_same_chunks(columns: Columns) -> None:
-    [chunks] = Closed.of([CutSamples.of(columns)]).chunks
+    [chunks] = ClosedWindows.of([CutSamples.of(columns)]).chunks
 
     assert to_copy(chunks) == to_copy(encode(columns))
 

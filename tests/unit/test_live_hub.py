@@ -16,9 +16,9 @@ from infrawatch.errors import QueryTooBroad
 from infrawatch.live import hub as hubs
 from infrawatch.live import topic as topics
 from infrawatch.live import update as updates
-from infrawatch.live.hub import Hub, Start
+from infrawatch.live.hub import Hub, HubStart
 from infrawatch.live.mailbox import Mailbox
-from infrawatch.live.recent import MAX_SAMPLES, RECENT_US, Recent, unreplaced
+from infrawatch.live.recent_entries import MAX_SAMPLES, RECENT_US, RecentEntries, unreplaced
 from infrawatch.live.topic import Index, Topic, TopicKey
 from infrawatch.live.update import OwnPart, encode_samples
 from infrawatch.model.samples import Columns
@@ -68,7 +68,7 @@ class Stored:
 def hub_of(stored: Stored, seqs: Mapping[int, int] | None = None, *known: int) -> Hub:
     hub = Hub(EPOCH, stored.names_of, timedelta(minutes=10), most_series=1_000)
     hub.start(
-        Start(WriterPositions(seqs or {}, START_US), seqs or {}, np.array(known, np.int64), [])
+        HubStart(WriterPositions(seqs or {}, START_US), seqs or {}, np.array(known, np.int64), [])
     )
     return hub
 
@@ -211,7 +211,7 @@ async def test_the_last_viewer_to_leave_removes_the_topic() -> None:
 
 async def test_the_position_names_the_writers_of_the_replay_window_only() -> None:
     hub = Hub(EPOCH, Stored({}).names_of, timedelta(minutes=10), most_series=1_000)
-    hub.start(Start(WriterPositions({1: 5, 2: 9}, START_US), [2], np.empty(0, np.int64), []))
+    hub.start(HubStart(WriterPositions({1: 5, 2: 9}, START_US), [2], np.empty(0, np.int64), []))
     assert hub.position().seqs == {2: 9}
     await hub.apply(entry(3, 1, at_us=START_US + US))
     assert hub.position().seqs == {2: 9, 3: 1}
@@ -254,7 +254,7 @@ def test_in_whatever_order_entries_come_the_last_arrival_wins(
 ) -> None:
     entries = [entry(n % 2, n, *samples[n::6], at_us=START_US + n // 2) for n in range(6)]
     arrived = sorted(entries, key=lambda one: (one.at_us, one.writer, one.seq))
-    recent = Recent()
+    recent = RecentEntries()
     merged = merge(recent.add(entries[number]) for number in order)
     assert merged == merge(one.columns for one in arrived)
 
@@ -281,7 +281,7 @@ def merge(parts: Iterable[Columns]) -> dict[tuple[int, int], float]:
 
 
 def test_old_arrivals_are_forgotten() -> None:
-    recent = Recent()
+    recent = RecentEntries()
     recent.add(entry(1, 1, (1, 10, 1.0), at_us=START_US))
     recent.add(entry(1, 2, (1, 20, 1.0), at_us=START_US + RECENT_US + 1))
     assert len(recent._entries) == 1

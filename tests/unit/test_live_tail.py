@@ -13,7 +13,7 @@ from told_server import eventually
 from typing_extensions import override
 
 from infrawatch.errors import StoreUnavailable
-from infrawatch.live.hub import Hub, Start
+from infrawatch.live.hub import Hub, HubStart
 from infrawatch.live.subscription import heartbeat_frame
 from infrawatch.live.tail import Tail
 from infrawatch.live.topic import TopicKey
@@ -82,7 +82,7 @@ async def test_without_viewers_nothing_is_read_and_nothing_kept() -> None:
 async def test_the_hub_stops_after_the_last_viewer() -> None:
     database = Away()
     hub, tail = hub_and_tail(database)
-    hub.start(Start(WriterPositions({}, 1), [], np.empty(0, np.int64), []))
+    hub.start(HubStart(WriterPositions({}, 1), [], np.empty(0, np.int64), []))
     running = asyncio.ensure_future(tail.run())
     await eventually(lambda: not hub.is_active)
     running.cancel()
@@ -91,7 +91,7 @@ async def test_the_hub_stops_after_the_last_viewer() -> None:
 
 async def test_lag_grows_while_the_database_cannot_be_asked() -> None:
     hub, tail = hub_and_tail(Away())
-    hub.start(Start(WriterPositions({}, 1), [], np.empty(0, np.int64), []))
+    hub.start(HubStart(WriterPositions({}, 1), [], np.empty(0, np.int64), []))
     with hub.joined(TopicKey(1, parse_selector("m")), "lossless"):
         running = asyncio.ensure_future(tail.run())
         await eventually(lambda: tail.lag_s() > 0)

@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from infrawatch.store.columns.bits import are_odd
 from infrawatch.store.columns.ragged import Runs, distances
+from infrawatch.store.columns.varbits import are_odd
 
 LENGTHS = st.one_of(
     st.lists(st.integers(1, 5), min_size=1, max_size=20),

@@ -12,7 +12,7 @@ import numpy as np
 
 from infrawatch.errors import QueryTooBroad
 from infrawatch.live.mailbox import Delivery, Mailbox, Reason
-from infrawatch.live.recent import Recent
+from infrawatch.live.recent_entries import RecentEntries
 from infrawatch.live.topic import Index, Topic, TopicKey
 from infrawatch.live.update import Position, Update
 from infrawatch.model.samples import Int64s, is_among
@@ -30,7 +30,7 @@ _LONGEST_HOLD_S = 0.001
 both."""
 
 
-class Start(NamedTuple):
+class HubStart(NamedTuple):
     """Where the hub starts, from one snapshot; `active` writers committed in the replay window."""
 
     positions: WriterPositions
@@ -59,7 +59,7 @@ class Hub:
         self._topics: dict[TopicKey, Topic] = {}
         self._index: Index | None = None
         self._seen = np.empty(0, np.int64)
-        self._recent = Recent()
+        self._recent = RecentEntries()
         self._last_at_us: dict[int, int] = {}
         self.seqs: dict[int, int] = {}
         self.at_us = 0
@@ -67,7 +67,7 @@ class Hub:
         self._activity = asyncio.Event()
         self._is_closed = False
 
-    def start(self, start: Start) -> None:
+    def start(self, start: HubStart) -> None:
         """Begin at the writers' positions in a snapshot of the database."""
         self.seqs = dict(start.positions.seqs)
         self.note_applied(start.positions.at_us, asyncio.get_running_loop().time())

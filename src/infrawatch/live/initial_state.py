@@ -13,7 +13,7 @@ import structlog
 from infrawatch.errors import DeadlineExceeded, QueryTooBroad, Unavailable
 from infrawatch.live.mailbox import MAX_SAMPLES, Reason
 from infrawatch.live.options import SubscriptionOptions
-from infrawatch.live.recent import unreplaced
+from infrawatch.live.recent_entries import unreplaced
 from infrawatch.live.tail import SLACK_US, Tail
 from infrawatch.live.update import Position
 from infrawatch.model.cursor import Cursor
@@ -21,8 +21,8 @@ from infrawatch.model.samples import Columns, Int64s, is_among
 from infrawatch.model.timerange import FAR_FUTURE_US, US, TimeRange, now_us, parse_time
 from infrawatch.store.database import Database
 from infrawatch.store.journal import JournalRepository
-from infrawatch.store.reading import Snapshot
 from infrawatch.store.selection.catalog import Series, SeriesCatalog
+from infrawatch.store.snapshot import Snapshot
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from infrawatch.live.bus import Bus
 from infrawatch.live.hub import Hub
 from infrawatch.live.initial_state import InitialStateReader
-from infrawatch.live.subscription import Live
+from infrawatch.live.subscription import LiveUpdates
 from infrawatch.live.tail import Tail
 from infrawatch.store.database import Database
 from infrawatch.store.journal import Entry
@@ -55,7 +55,7 @@ class Pipeline:
         states = InitialStateReader(
             database, self._tail, epoch, replay_window=window, max_series=options.max_series
         )
-        self.live = Live(self._hub, states)
+        self.live = LiveUpdates(self._hub, states)
 
     @property
     def runs(self) -> Sequence[Callable[[], Coroutine[object, object, None]]]:

@@ -15,7 +15,7 @@ from infrawatch.access.needs import MayRead
 from infrawatch.access.principal import Principal
 from infrawatch.errors import InfraWatchError, Unauthenticated
 from infrawatch.live.options import SubscriptionOptions
-from infrawatch.live.subscription import Live
+from infrawatch.live.subscription import LiveUpdates
 from infrawatch.live.viewer import HEARTBEAT_S, NOT_ADMITTED, Viewer, error_frame
 from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
 from infrawatch.model.selector import MAX_SELECTOR_CHARACTERS, parse_selector
@@ -31,16 +31,18 @@ class UpgradeRequired(InfraWatchError):
     status = 426
 
 
-async def _live(connection: HTTPConnection) -> Live:  # FastAPI runs plain functions in a thread
-    live: Live = connection.state.live
+async def _live(
+    connection: HTTPConnection,
+) -> LiveUpdates:  # FastAPI runs plain functions in a thread
+    live: LiveUpdates = connection.state.live
     return live
 
 
-TheLive = Annotated[Live, Depends(_live)]
+LiveDependency = Annotated[LiveUpdates, Depends(_live)]
 
 
 @router.websocket("/live")
-async def follow(websocket: WebSocket, principal: MayRead, live: TheLive) -> None:
+async def follow(websocket: WebSocket, principal: MayRead, live: LiveDependency) -> None:
     """Exchange frames in both directions, as described in /asyncapi.json."""
     offered = websocket.scope.get("subprotocols", ())
     access: Access = websocket.state.access
@@ -70,7 +72,7 @@ async def refuse_plain_get(_principal: MayRead) -> Response:
 async def follow_by_sse(
     request: Request,
     principal: MayRead,
-    live: TheLive,
+    live: LiveDependency,
     match: Annotated[str, Query(max_length=MAX_SELECTOR_CHARACTERS, examples=["node_load1"])],
     since: Annotated[str | None, Query(max_length=100)] = None,
     last_event_id: Annotated[str | None, Header(max_length=MAX_CURSOR_CHARACTERS)] = None,
@@ -95,7 +97,7 @@ async def follow_by_sse(
 
 
 async def _events(
-    live: Live, options: SubscriptionOptions, access: Access, principal: Principal
+    live: LiveUpdates, options: SubscriptionOptions, access: Access, principal: Principal
 ) -> AsyncGenerator[bytes, None]:
     """Frames as events; the last one is an error if the viewer's key is no longer valid."""
     async with AsyncExitStack() as stack:

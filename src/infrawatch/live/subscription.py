@@ -19,7 +19,7 @@ from infrawatch.live.update import Update, encode_samples
 from infrawatch.model.cursor import Cursor
 
 
-class Live:
+class LiveUpdates:
     """Opens subscriptions; one per process."""
 
     def __init__(self, hub: Hub, states: InitialStateReader) -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 import structlog
 
 from infrawatch.errors import Unavailable
-from infrawatch.live.hub import Hub, Start
+from infrawatch.live.hub import Hub, HubStart
 from infrawatch.model.timerange import US, now_us
 from infrawatch.store.database import Database
 from infrawatch.store.journal import Entry, JournalRepository
@@ -89,7 +89,7 @@ class Tail:
             self._lag_s = 0.0
             self._hub.start(start)
 
-    async def _read_start(self, journal: JournalRepository, under_way_since_us: int) -> Start:
+    async def _read_start(self, journal: JournalRepository, under_way_since_us: int) -> HubStart:
         writers = WriterRepository(journal.connection)
         positions = await writers.positions()
         active = await writers.positions(self._window)
@@ -98,7 +98,7 @@ class Tail:
         async with aclosing(entries):
             recent = [entry async for entry in entries]
         series_ids = await list_all_ids(journal.connection)
-        return Start(positions, active.seqs, series_ids, recent)
+        return HubStart(positions, active.seqs, series_ids, recent)
 
     async def run(self) -> None:
         """Apply entries forever."""

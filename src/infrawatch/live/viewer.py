@@ -14,7 +14,7 @@ from infrawatch.access.principal import Principal
 from infrawatch.errors import InfraWatchError, InvalidFrame, Unauthenticated
 from infrawatch.live import schemas
 from infrawatch.live.options import SubscriptionOptions
-from infrawatch.live.subscription import Live, Subscription, heartbeat_frame
+from infrawatch.live.subscription import LiveUpdates, Subscription, heartbeat_frame
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.selector import parse_selector
 from infrawatch.problems import to_members
@@ -51,7 +51,11 @@ class Viewer:
     """
 
     def __init__(
-        self, websocket: WebSocket, principal: Principal, live: Live, still_admits: StillAdmits
+        self,
+        websocket: WebSocket,
+        principal: Principal,
+        live: LiveUpdates,
+        still_admits: StillAdmits,
     ) -> None:
         self._websocket = websocket
         self._principal = principal

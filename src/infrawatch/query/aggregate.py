@@ -9,7 +9,7 @@ from infrawatch.model.samples import Bools, Columns, Int64s, Positions, series_b
 from infrawatch.model.timerange import US
 from infrawatch.query.counters import Gains
 from infrawatch.query.functions import RUN_FUNCTIONS, Function
-from infrawatch.query.runs import Placed, runs_of
+from infrawatch.query.placement import PlacedSamples, runs_of
 from infrawatch.query.steps import CellValues, Steps, Table
 
 _COUNTER_LOOKBACK_US = 5 * 60 * US
@@ -67,12 +67,14 @@ def _blocks(bounds: Positions) -> Iterator[slice]:
         yield slice(first, stop)
 
 
-def _placed(columns: Columns, which: slice, steps: Steps) -> Placed:
+def _placed(columns: Columns, which: slice, steps: Steps) -> PlacedSamples:
     series_ids, times_us, values = columns
-    return Placed.of(Columns(series_ids[which], times_us[which], values[which]), steps)
+    return PlacedSamples.of(Columns(series_ids[which], times_us[which], values[which]), steps)
 
 
-def _answers(samples: Placed, steps: Steps, function: Function, is_delta: Bools) -> CellValues:
+def _answers(
+    samples: PlacedSamples, steps: Steps, function: Function, is_delta: Bools
+) -> CellValues:
     if function is Function.INCREASE:
         return Gains.of(samples, steps, is_delta).increase()
     if function is Function.RATE:

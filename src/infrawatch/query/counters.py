@@ -7,7 +7,7 @@ import numpy as np
 from infrawatch.model.samples import Bools, Float64s, Int64s, Positions
 from infrawatch.model.timerange import US
 from infrawatch.query.functions import total
-from infrawatch.query.runs import Placed, runs_of
+from infrawatch.query.placement import PlacedSamples, runs_of
 from infrawatch.query.steps import CellValues, Steps
 from infrawatch.store.columns.ragged import are_first
 
@@ -36,7 +36,7 @@ class Gains(NamedTuple):
     until_us: Int64s
 
     @classmethod
-    def of(cls, samples: Placed, steps: Steps, is_delta: Bools) -> Self:
+    def of(cls, samples: PlacedSamples, steps: Steps, is_delta: Bools) -> Self:
         """Find the gains that end within the span; `is_delta` tells which rows are delta series."""
         if not is_delta.any():
             return cls._between(samples)
@@ -48,7 +48,7 @@ class Gains(NamedTuple):
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     @classmethod
-    def _between(cls, samples: Placed) -> Self:
+    def _between(cls, samples: PlacedSamples) -> Self:
         runs = runs_of(samples.cells)
         is_first = are_first(samples.rows)
         amounts = np.diff(samples.values, prepend=0.0)
@@ -64,7 +64,7 @@ class Gains(NamedTuple):
         )
 
     @classmethod
-    def _reported(cls, samples: Placed, steps: Steps) -> Self:
+    def _reported(cls, samples: PlacedSamples, steps: Steps) -> Self:
         inside = samples.inside()
         runs = runs_of(inside.cells)
         cells = inside.cells[runs.starts]

@@ -11,7 +11,7 @@ from infrawatch.query.across import Across
 from infrawatch.query.aggregate import aggregate, series_in
 from infrawatch.query.functions import Function
 from infrawatch.query.grouping import Ranges, to_ranges
-from infrawatch.query.rolled import aggregate_buckets
+from infrawatch.query.rollups import aggregate_buckets
 from infrawatch.query.steps import Steps, Table
 from infrawatch.store.packed_samples import PackedSamples
 from infrawatch.store.rollups.buckets import Buckets

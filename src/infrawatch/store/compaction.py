@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.errors import StoreUnavailable
 from infrawatch.model.samples import Columns
-from infrawatch.store.columns.bits import NUMBER_BYTES
+from infrawatch.store.columns.varbits import NUMBER_BYTES
 from infrawatch.store.journal import JOINED, UNCOMPACTED
 from infrawatch.store.journal_rows import from_packed
 

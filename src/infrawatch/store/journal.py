@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Columns
 from infrawatch.model.timerange import from_us
-from infrawatch.store.columns.bits import to_sent
+from infrawatch.store.columns.varbits import to_sent
 from infrawatch.store.connections import to_driver
 from infrawatch.store.journal_rows import Group, from_packed
 from infrawatch.store.writers import Fenced

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions
 from infrawatch.store.columns import copy
-from infrawatch.store.columns.bits import are_odd, from_bits
 from infrawatch.store.columns.ragged import Runs, are_first, distances
+from infrawatch.store.columns.varbits import are_odd, from_bits
 
 Sent = NDArray[np.signedinteger]
 """64-bit big-endian numbers, as sent to PostgreSQL."""

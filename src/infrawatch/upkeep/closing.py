@@ -21,7 +21,7 @@ from infrawatch.store.chunks.values import to_integers
 from infrawatch.store.partitions import CHUNKS, PartitionRepository
 from infrawatch.store.rollups.buckets import FIVE_MINUTES, Buckets
 from infrawatch.upkeep.cut_samples import CutSamples
-from infrawatch.upkeep.fullness import Full
+from infrawatch.upkeep.full_windows import FullWindows
 from infrawatch.upkeep.rollups import roll_up
 
 
@@ -35,7 +35,7 @@ class Compacted(NamedTuple):
         return Compacted(self.samples + more.samples, self.chunks + more.chunks)
 
 
-class Closed(NamedTuple):
+class ClosedWindows(NamedTuple):
     """The chunks of some windows, and their buckets in the finest resolution, by series."""
 
     chunks: list[Chunks]
@@ -53,13 +53,13 @@ class Closed(NamedTuple):
         return cls(chunks, Buckets.joined(buckets))
 
     @classmethod
-    def joined(cls, parts: "Sequence[Closed]") -> Self:
+    def joined(cls, parts: "Sequence[ClosedWindows]") -> Self:
         """Concatenate the parts, which may hold different windows of the same series."""
         chunks = [chunks for part in parts for chunks in part.chunks]
         return cls(chunks, Buckets.joined([part.buckets for part in parts]).by_series())
 
 
-class Arriving(NamedTuple):
+class ArrivingWindows(NamedTuple):
     """Arriving samples of windows of blocks, encoded in case nothing else is stored of the windows.
 
     That is the usual case. Encoding the samples at once, while they are in the CPU's caches, is
@@ -68,15 +68,15 @@ class Arriving(NamedTuple):
 
     blocks: Blocks
     samples: HeadSamples
-    closed: Closed
+    closed: ClosedWindows
 
     @classmethod
-    def of(cls, full: Full) -> Self:
-        return cls(full.blocks, full.to_runs(), Closed.of([full.cut]))
+    def of(cls, full: FullWindows) -> Self:
+        return cls(full.blocks, full.to_runs(), ClosedWindows.of([full.cut]))
 
 
 async def close(
-    connection: AsyncConnection, blocks: Blocks, arriving: Sequence[Arriving] = ()
+    connection: AsyncConnection, blocks: Blocks, arriving: Sequence[ArrivingWindows] = ()
 ) -> Compacted:
     """Move windows from the head into chunks, with the arriving samples, in the open transaction.
 
@@ -88,7 +88,7 @@ async def close(
     if len(taken.closed) > 0 or len(taken.head.counts) > 0:
         closed = await asyncio.to_thread(_merged, taken, samples)
     else:
-        closed = await asyncio.to_thread(Closed.joined, [one.closed for one in arriving])
+        closed = await asyncio.to_thread(ClosedWindows.joined, [one.closed for one in arriving])
     days = {start_at.date() for start_at in blocks.starts_at}
     await PartitionRepository(connection).make(CHUNKS, days)
     await ChunkRepository(connection).append(closed.chunks)
@@ -99,11 +99,11 @@ async def close(
     )
 
 
-def _merged(taken: Taken, arriving: Sequence[HeadSamples]) -> Closed:
+def _merged(taken: Taken, arriving: Sequence[HeadSamples]) -> ClosedWindows:
     closed = decode(taken.closed)
     before = HeadSamples(
         taken.closed.series_ids, taken.closed.counts, closed.times_us, closed.values
     )
     samples = HeadSamples.joined([before, taken.head, *arriving])
     blocks = samples.by_series(BLOCK_SAMPLES)
-    return Closed.of(CutSamples.of(latest_by_shard(block)) for block in blocks)
+    return ClosedWindows.of(CutSamples.of(latest_by_shard(block)) for block in blocks)

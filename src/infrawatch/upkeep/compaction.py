@@ -19,8 +19,8 @@ from infrawatch.store.chunks.repository import ChunkRepository
 from infrawatch.store.columns.copy import Piece
 from infrawatch.store.compaction import Backlog, CompactionRepository
 from infrawatch.store.database import Database
-from infrawatch.upkeep import fullness
-from infrawatch.upkeep.closing import Arriving, Compacted, close
+from infrawatch.upkeep import full_windows
+from infrawatch.upkeep.closing import ArrivingWindows, Compacted, close
 
 PASS_SAMPLES = 2_000_000
 """The samples one pass takes: a second of work, and 50 MB of columns."""
@@ -69,7 +69,7 @@ class _Sorted(NamedTuple):
     """Samples turned into rows of the head or into chunks, and the number of series per shard."""
 
     rows: list[Piece]
-    full: list[Arriving]
+    full: list[ArrivingWindows]
     samples: int
     series: Int64s
 
@@ -116,9 +116,9 @@ async def compact(
         do_fit = just_counted and len(shards) > 1
         cut = await compaction.cut(mine, most_samples=None if do_fit else PASS_SAMPLES)
         generation = 1 + max(one.generation for one in locked)
-        least_buckets = 1 if everything else fullness.FULL_BUCKETS
+        min_buckets = 1 if everything else full_windows.FULL_BUCKETS
         parts = [
-            await asyncio.to_thread(_sorted, columns, generation, least_buckets)
+            await asyncio.to_thread(_sorted, columns, generation, min_buckets)
             async for columns in compaction.read(mine, cut, at_least=BLOCK_SAMPLES)
         ]
         chunks = await _stored(connection, parts)
@@ -219,10 +219,12 @@ def _as_many(backlogs: Sequence[Backlog]) -> list[int]:
     return [one.shard for one in backlogs[: max(fitting, 1)]]
 
 
-def _together(parts: Sequence[Arriving]) -> list[list[Arriving]]:
+def _together(parts: Sequence[ArrivingWindows]) -> list[list[ArrivingWindows]]:
     """Group the parts into lists that are each closed in one call."""
     totals = accumulate(len(part.samples.counts) for part in parts)
-    by_total = groupby(zip(totals, parts, strict=True), lambda one: one[0] // fullness.MOST_WINDOWS)
+    by_total = groupby(
+        zip(totals, parts, strict=True), lambda one: one[0] // full_windows.MOST_WINDOWS
+    )
     return [[part for _, part in some] for _, some in by_total]
 
 
@@ -231,13 +233,13 @@ def _is_due(backlog: Backlog) -> bool:
     return backlog.age_s >= MOST_AGE_S or (0 < enough <= backlog.samples)
 
 
-def _sorted(columns: Columns, generation: int, least_buckets: int) -> _Sorted:
+def _sorted(columns: Columns, generation: int, min_buckets: int) -> _Sorted:
     samples = latest_by_shard(columns)
     ids = samples.series_ids[series_bounds(samples.series_ids)[:-1]]
-    full, others = fullness.split(samples, least_buckets)
+    full, others = full_windows.split(samples, min_buckets)
     return _Sorted(
         list(to_copy(others, generation)) if len(others) > 0 else [],
-        [Arriving.of(one) for one in full],
+        [ArrivingWindows.of(one) for one in full],
         len(columns),
         np.bincount(ids & (SHARDS - 1), minlength=SHARDS),
     )

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Form, Path, Query
 
 from infrawatch.errors import NotFound
 from infrawatch.query.promql import schemas
-from infrawatch.query.promql.endpoint import PrometheusRoute
 from infrawatch.query.promql.parsing import parse_query
+from infrawatch.query.promql.routing import PrometheusRoute
 
 router = APIRouter(route_class=PrometheusRoute)
 

@@ -11,8 +11,8 @@ from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions, series_bounds
 from infrawatch.store.chunks.codec import WINDOW_US, cut
 from infrawatch.store.columns import copy
-from infrawatch.store.columns.bits import from_bits, to_bits, to_head, to_odd, to_sent
 from infrawatch.store.columns.ragged import Runs, are_first
+from infrawatch.store.columns.varbits import from_bits, to_bits, to_field_header, to_odd, to_sent
 from infrawatch.store.selection.requested_ids import CANDIDATE_ROWS, MAY_HOLD, block_of
 
 HEAD_COLUMNS = (
@@ -215,7 +215,7 @@ def from_row(fields: Sequence[bytes | None]) -> HeadSamples:
 
 
 def _field(column: memoryview, part: slice, *, numbers: int = 1) -> Iterator[copy.Piece]:
-    yield to_head(numbers * (part.stop - part.start))
+    yield to_field_header(numbers * (part.stop - part.start))
     yield column[8 * numbers * part.start : 8 * numbers * part.stop]
 
 

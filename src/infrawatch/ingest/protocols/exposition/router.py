@@ -13,12 +13,12 @@ from infrawatch.access.needs import MayWrite
 from infrawatch.access.principal import Principal
 from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
-from infrawatch.ingest.endpoint import answering_with, intake_of
 from infrawatch.ingest.intake import Outcome, WriteOptions
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.exposition import openmetrics
 from infrawatch.ingest.protocols.exposition.reading import decode
 from infrawatch.ingest.protocols.extra_labels import ExtraLabels, read_extra_labels
+from infrawatch.ingest.routing import answering_with, intake_of
 from infrawatch.model.timerange import now_us
 
 FORMAT = "exposition"

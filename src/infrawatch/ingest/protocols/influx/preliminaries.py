@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from infrawatch.access.needs import MayWrite
 from infrawatch.errors import InvalidInput
 from infrawatch.ingest.bodies import read_body
-from infrawatch.ingest.endpoint import answering_with
 from infrawatch.ingest.protocols.influx import answers
+from infrawatch.ingest.routing import answering_with
 
 router = APIRouter(route_class=answering_with(answers.failed_v1), tags=["ingest"])
 

@@ -10,10 +10,10 @@ from pydantic import BaseModel
 from infrawatch.access.needs import MayWrite
 from infrawatch.access.principal import Principal
 from infrawatch.ingest.bodies import read_body
-from infrawatch.ingest.endpoint import answering_with, intake_of
 from infrawatch.ingest.intake import Outcome, WriteOptions
 from infrawatch.ingest.protocols.influx import answers, preliminaries
 from infrawatch.ingest.protocols.influx.reading import decode
+from infrawatch.ingest.routing import answering_with, intake_of
 from infrawatch.model.timerange import now_us
 
 FORMAT = "influx"

@@ -12,7 +12,6 @@ from infrawatch.access.principal import Principal
 from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.endpoint import IngestRoute, intake_of
 from infrawatch.ingest.intake import Intake, Outcome, WriteOptions
 from infrawatch.ingest.protocols.native.decode import decode_json, decode_ndjson
 from infrawatch.ingest.protocols.native.schemas import (
@@ -21,6 +20,7 @@ from infrawatch.ingest.protocols.native.schemas import (
     Receipt,
     Refusal,
 )
+from infrawatch.ingest.routing import IngestRoute, intake_of
 from infrawatch.ingest.scheduling.loop_budget import Read
 from infrawatch.ingest.series.prefixes import KnownPrefixes
 from infrawatch.ingest.verdicts import Verdicts, counted

@@ -16,13 +16,13 @@ from infrawatch.access.requests.headers import find_header
 from infrawatch.errors import InfraWatchError, UnsupportedContent
 from infrawatch.ingest.bodies import read_body, read_snappy_body
 from infrawatch.ingest.decoded import Find
-from infrawatch.ingest.endpoint import answering_with, intake_of
 from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.batch import Batch
 from infrawatch.ingest.protocols.remote_write.classic import to_classics
 from infrawatch.ingest.protocols.remote_write.steady import Inflated, Kind, Steady
+from infrawatch.ingest.routing import answering_with, intake_of
 from infrawatch.ingest.series.cache import Space
 
 _MEDIA_TYPE = "application/x-protobuf"

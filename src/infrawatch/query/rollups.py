@@ -9,7 +9,7 @@ import numpy as np
 from infrawatch.model.samples import Float64s, series_bounds
 from infrawatch.model.timerange import US, TimeRange
 from infrawatch.query.functions import Function
-from infrawatch.query.runs import runs_of
+from infrawatch.query.placement import runs_of
 from infrawatch.query.steps import CellValues, Steps, Table
 from infrawatch.store.columns.ragged import Runs
 from infrawatch.store.rollups.buckets import RESOLUTIONS, Buckets, Resolution

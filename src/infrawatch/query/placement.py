@@ -17,7 +17,7 @@ from infrawatch.query.steps import Steps
 from infrawatch.store.columns.ragged import Runs, are_first
 
 
-class Placed(NamedTuple):
+class PlacedSamples(NamedTuple):
     """Samples without stale markers, as columns sorted by (series, time).
 
     `rows` numbers the series from 0. `cells` numbers the cells of the table of series and steps row

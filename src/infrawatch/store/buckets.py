@@ -16,7 +16,7 @@ from infrawatch.store.rollups.repository import RollupRepository
 from infrawatch.store.samples import SampleRepository
 
 
-class RolledRepository:
+class BucketRepository:
     """Reads buckets as if computed from all samples, including those already dropped."""
 
     def __init__(self, connection: AsyncConnection, *, max_samples: int) -> None:

@@ -36,7 +36,7 @@ def to_bits(numbers: Int64s) -> memoryview:
     return memoryview(numbers.astype(">i8").tobytes())
 
 
-def to_head(numbers: int) -> bytes:
+def to_field_header(numbers: int) -> bytes:
     """Return the header of a field of `numbers` numbers."""
     return _HEAD.pack(4 + 8 * numbers, 64 * numbers)
 

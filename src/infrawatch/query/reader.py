@@ -18,13 +18,13 @@ from infrawatch.query.grouping import Ranges
 from infrawatch.query.limits import QueryContext, ReadLimits, one_of_few, too_late
 from infrawatch.query.ranges import RangeQuery, from_buckets, from_stored
 from infrawatch.query.results import SampleStream, SelectedSamples, SeriesExtent
-from infrawatch.query.rolled import find_resolution, is_rolled_up
+from infrawatch.query.rollups import find_resolution, is_rolled_up
 from infrawatch.store.database import Database
 from infrawatch.store.metadata import Metadata
 from infrawatch.store.packed_samples import check_total
-from infrawatch.store.reading import Snapshot
 from infrawatch.store.rollups.buckets import Buckets
 from infrawatch.store.selection.catalog import Series, SeriesCatalog
+from infrawatch.store.snapshot import Snapshot
 
 MAX_STEPS = 11_000
 """As in Prometheus (web/api/v1): a point per pixel of any screen, with room to spare."""
@@ -282,9 +282,9 @@ async def _read_buckets(
     steps = query.steps
     resolution = find_resolution(query.function, steps)
     if resolution is not None:
-        return await snapshot.rolled.read(ids, steps.span, resolution)
+        return await snapshot.buckets.read(ids, steps.span, resolution)
     if is_rolled_up(query.function):
-        return await snapshot.rolled.read_outlived(ids, steps.span, steps.step_us)
+        return await snapshot.buckets.read_outlived(ids, steps.span, steps.step_us)
     return None
 
 

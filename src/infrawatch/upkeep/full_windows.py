@@ -29,7 +29,7 @@ MOST_WINDOWS = 10_000
 _WINDOW_BITS = 32
 
 
-class Full(NamedTuple):
+class FullWindows(NamedTuple):
     """Windows of blocks, and their arriving samples."""
 
     blocks: Blocks
@@ -46,7 +46,7 @@ class Full(NamedTuple):
 class Split(NamedTuple):
     """Samples of full windows, several windows per item, and all other samples."""
 
-    full: list[Full]
+    full: list[FullWindows]
     others: Columns
 
 
@@ -62,18 +62,18 @@ class _Groups(NamedTuple):
     sizes: Int64s
 
 
-def split(samples: Columns, least_buckets: int) -> Split:
+def split(samples: Columns, min_buckets: int) -> Split:
     """Divide samples that are unique and sorted by (shard, series, time).
 
-    A window of a block is full if its series have, on average, samples in at least `least_buckets`
+    A window of a block is full if its series have, on average, samples in at least `min_buckets`
     buckets.
     """
     # Samples in n buckets span at least the n - 2 buckets between the first and the last.
-    if np.ptp(samples.times_us) <= (least_buckets - 2) * FIVE_MINUTES.bucket_us:
+    if np.ptp(samples.times_us) <= (min_buckets - 2) * FIVE_MINUTES.bucket_us:
         return Split([], samples)
     cut = CutSamples.of(samples)
     groups = _groups(cut)
-    is_full = np.bincount(groups.group_of, cut.sizes) >= least_buckets * groups.sizes
+    is_full = np.bincount(groups.group_of, cut.sizes) >= min_buckets * groups.sizes
     if not is_full.any():
         return Split([], samples)
     is_other = cut.windows.spread(~is_full[groups.group_of])
@@ -97,7 +97,7 @@ def _groups(cut: CutSamples) -> _Groups:
     return _Groups(group_of, firsts, sizes)
 
 
-def _full(cut: CutSamples, groups: _Groups, full: Int64s) -> Iterator[Full]:
+def _full(cut: CutSamples, groups: _Groups, full: Int64s) -> Iterator[FullWindows]:
     """Yield the groups of these numbers, several at a time."""
     group_of, firsts, sizes = groups
     ends = np.cumsum(sizes[full])
@@ -108,4 +108,4 @@ def _full(cut: CutSamples, groups: _Groups, full: Int64s) -> Iterator[Full]:
             block_of(heads.series_ids).tolist(),
             [from_us(one) for one in (heads.times_us // WINDOW_US * WINDOW_US).tolist()],
         )
-        yield Full(blocks, cut.picked(np.isin(group_of, some)))
+        yield FullWindows(blocks, cut.picked(np.isin(group_of, some)))

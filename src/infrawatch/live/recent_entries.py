@@ -19,7 +19,7 @@ MAX_SAMPLES = 1_000_000
 _Rank = tuple[int, int, int]
 
 
-class Recent:
+class RecentEntries:
     """Entries in order of arrival, which is by (arrival, writer, seq).
 
     Entries of different writers may be applied in another order; the later arrival wins, as in the

@@ -5,8 +5,8 @@ from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infrawatch.store.buckets import BucketRepository
 from infrawatch.store.metadata import MetadataRepository
-from infrawatch.store.rolled import RolledRepository
 from infrawatch.store.samples import SampleRepository
 from infrawatch.store.selection.catalog import SeriesCatalog
 from infrawatch.store.series import SeriesRepository
@@ -19,7 +19,7 @@ class Snapshot:
 
     series: SeriesRepository
     samples: SampleRepository
-    rolled: RolledRepository
+    buckets: BucketRepository
     metadata: MetadataRepository
     writers: WriterRepository
 
@@ -35,7 +35,7 @@ class Snapshot:
         return cls(
             SeriesRepository(connection, tenant_id, catalog),
             SampleRepository(connection, max_samples=max_samples),
-            RolledRepository(connection, max_samples=max_samples),
+            BucketRepository(connection, max_samples=max_samples),
             MetadataRepository(connection, tenant_id),
             WriterRepository(connection),
         )
