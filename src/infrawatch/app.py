@@ -110,7 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
         # `health` and `tracing` provide these; looking for other consumers costs every request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.trusted_proxies = [str(one) for one in settings.trusted_proxies]
+    app.trusted_proxies, app.public_url = settings.trusted_proxies, settings.public_url
     for media_type in ("application/x-ndjson", "text/csv"):  # not compressed by default
         add_compress_type(media_type)
     app.add_middleware(FastPath, routers=_ROUTERS)

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AnyHttpUrl, BeforeValidator, Field, IPvAnyNetwork, SecretStr
+from pydantic import AnyHttpUrl, BeforeValidator, Field, IPvAnyNetwork, SecretStr, TypeAdapter
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infrawatch.durations import parse_duration
@@ -34,9 +34,20 @@ def _to_list(value: object) -> object:
     )
 
 
+def _to_origin(value: object) -> object:
+    """Return a URL as browsers send an origin: lower case, no default port, no slash at its end."""
+    return str(_URL.validate_python(value)).removesuffix("/")
+
+
+_URL = TypeAdapter(AnyHttpUrl)
+
 Duration = Annotated[timedelta, BeforeValidator(_to_timedelta), Field(gt=timedelta(0))]
 # A scheme and a host, as browsers send them: no path, and no default port.
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[a-z0-9.\-\[\]:]+)$")]
+# Only that: the server cannot be below a path.
+PublicUrl = Annotated[
+    str, BeforeValidator(_to_origin), Field(pattern=r"^https?://[a-z0-9.\-\[\]:]+$")
+]
 # Asymmetric algorithms only: with symmetric ones, any verifier can also sign.
 SigningAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -74,6 +85,7 @@ class Settings(_Variables):
     database_url: SecretStr | None = None
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    public_url: PublicUrl | None = None
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     data_dir: Path = Path(".infrawatch")
     auth: Literal["required", "off", "off-and-i-know-it-is-open"] | None = None

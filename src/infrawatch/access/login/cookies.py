@@ -5,7 +5,7 @@ from datetime import timedelta
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from infrawatch.access.requests.origins import parse_origin
+from infrawatch.access.requests.origins import find_public_url, parse_origin
 
 NAME = "infrawatch_session"
 
@@ -26,7 +26,8 @@ def keep_cookie(
 ) -> None:
     """Set a cookie that browsers send with every request and hide from scripts.
 
-    Over TLS its name begins with `__Host-`, so that no other host of the domain can set it.
+    Over TLS, and if INFRAWATCH_PUBLIC_URL is https, it is `Secure` and its name begins with
+    `__Host-`, so that no other host of the domain can set it.
     """
     response.set_cookie(
         _name(connection, name),
@@ -53,13 +54,14 @@ def drop_cookie(response: Response, connection: HTTPConnection, name: str = NAME
 def is_from_own_page(connection: HTTPConnection) -> bool:
     """Whether a request cannot come from a page of another site (cross-site request forgery).
 
-    Browsers send the page's origin in `Origin`; requests without it need `X-Requested-With`.
+    Browsers send the page's origin in `Origin`: that of the request, or INFRAWATCH_PUBLIC_URL.
+    Requests without it need `X-Requested-With`.
     """
     origin = connection.headers.get("origin")
     if origin is None:
         return OWN_HEADER in connection.headers
     here = (connection.url.scheme, connection.headers.get("host", "").lower())
-    return parse_origin(origin) == here
+    return parse_origin(origin) == here or origin == find_public_url(connection)
 
 
 def _name(connection: HTTPConnection, name: str) -> str:
@@ -67,4 +69,5 @@ def _name(connection: HTTPConnection, name: str) -> str:
 
 
 def _is_private(connection: HTTPConnection) -> bool:
-    return connection.url.scheme in ("https", "wss")
+    public_url = find_public_url(connection) or ""
+    return public_url.startswith("https:") or connection.url.scheme in ("https", "wss")

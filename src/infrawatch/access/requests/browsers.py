@@ -3,13 +3,12 @@
 from collections.abc import Collection, Sequence
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infrawatch.access.requests.loopback import LoopbackOnly
-from infrawatch.access.requests.origins import parse_origin
+from infrawatch.access.requests.origins import find_public_url, parse_origin
 from infrawatch.access.requests.refusals import Refusals
 from infrawatch.errors import Forbidden
 from infrawatch.problems import to_response
@@ -88,8 +87,8 @@ class KnownPages:
     """Refuses WebSockets opened by pages of other sites (cross-site WebSocket hijacking).
 
     Browsers let every page connect to any server, with that server's cookies, and send the page's
-    origin in `Origin`. It has to match the request's Host or INFRAWATCH_CORS_ORIGINS. Clients
-    other than browsers send no Origin.
+    origin in `Origin`. It has to match the request's Host, INFRAWATCH_PUBLIC_URL or
+    INFRAWATCH_CORS_ORIGINS. Clients other than browsers send no Origin.
     """
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, origins: Collection[str]) -> None:
@@ -98,7 +97,7 @@ class KnownPages:
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and not self._is_known(Headers(scope=scope)):
+        if scope["type"] == "websocket" and not self._is_known(HTTPConnection(scope)):
             error = Forbidden(
                 "a page from elsewhere may not open a WebSocket here; INFRAWATCH_CORS_ORIGINS "
                 "names those that may"
@@ -108,9 +107,11 @@ class KnownPages:
             return
         await self._app(scope, receive, send)
 
-    def _is_known(self, headers: Headers) -> bool:
-        origin = headers.get("origin")
+    def _is_known(self, connection: HTTPConnection) -> bool:
+        origin = connection.headers.get("origin")
         if origin is None or origin in self._origins or "*" in self._origins:
             return True
+        if origin == find_public_url(connection):
+            return True
         _, host = parse_origin(origin)
-        return host == headers.get("host", "").lower() != ""
+        return host == connection.headers.get("host", "").lower() != ""

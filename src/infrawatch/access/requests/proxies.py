@@ -1,6 +1,7 @@
 """The client's address behind a reverse proxy."""
 
 from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, cast
 
 import structlog
@@ -10,6 +11,7 @@ from typing_extensions import override
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from infrawatch.access.requests.browsers import SecurityHeaders
+from infrawatch.access.requests.origins import PUBLIC_URL
 from infrawatch.access.requests.sites import find_address
 
 log = structlog.get_logger()
@@ -21,7 +23,8 @@ _PEER = "infrawatch.peer"
 class ProxiedApp(FastAPI):
     """FastAPI, with middleware around even its responses to unexpected errors."""
 
-    trusted_proxies: Sequence[str] = ()
+    trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
+    public_url: str | None = None
     _around: ProxyHeadersMiddleware | None = None
 
     @override
@@ -29,8 +32,10 @@ class ProxiedApp(FastAPI):
         if self._around is None:
             # The client's address and the scheme come first: all other middleware relies on them.
             inner = cast(Any, _FromAnAddress(SecurityHeaders(super().__call__)))
-            self._around = ProxyHeadersMiddleware(inner, list(self.trusted_proxies))
+            trusted = [str(one) for one in self.trusted_proxies]
+            self._around = ProxyHeadersMiddleware(inner, trusted)
         scope[_PEER] = scope.get("client")
+        scope[PUBLIC_URL] = self.public_url
         await self._around(cast(Any, scope), cast(Any, receive), cast(Any, send))
 
 

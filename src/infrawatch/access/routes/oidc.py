@@ -19,6 +19,7 @@ from infrawatch.access.login.issuer import Issuer
 from infrawatch.access.login.tokens import Tokens
 from infrawatch.access.needs import TheAccess
 from infrawatch.access.principal import Principal
+from infrawatch.access.requests.origins import find_public_url
 from infrawatch.errors import NotFound, ServerUnavailable, Unauthenticated, Unavailable
 from infrawatch.problems import to_answer
 
@@ -100,7 +101,7 @@ async def finish_oidc_sign_in(
         made = _secrets_of(request, state)
         came = code if iss in (None, issuer.options.issuer) else None  # RFC 9207
         principal = await _identify(access, made, came, _callback(request))
-        started = await access.sessions.begin(principal._replace(good_until=None), "oidc")
+        started = await access.sessions.begin(request, principal._replace(good_until=None), "oidc")
         response = RedirectResponse("/", status_code=303)
         keep_cookie(response, request, started.cookie, access.sessions.life)
     except _Refused as error:
@@ -161,4 +162,7 @@ def _secrets_of(request: Request, state: str) -> _Secrets:
 
 
 def _callback(request: Request) -> str:
+    public_url = find_public_url(request)
+    if public_url is not None:
+        return f"{public_url}{CALLBACK}"
     return str(request.url.replace(path=CALLBACK, query="", fragment=""))
