@@ -100,6 +100,21 @@ async def test_a_user_signs_in_at_the_provider(visitor: AsyncClient) -> None:
 
 
 @pytest.mark.usefixtures("provider")
+async def test_signing_in_again_ends_the_session_before(visitor: AsyncClient) -> None:
+    await visitor.get(await go(visitor))
+    before = visitor.cookies["infrawatch_session"]
+    await visitor.get(await go(visitor))
+    after = visitor.cookies["infrawatch_session"]
+    visitor.cookies.clear()
+    told = [
+        await visitor.get("/v1/labels", headers={"Cookie": f"infrawatch_session={cookie}"})
+        for cookie in (before, after)
+    ]
+
+    assert [one.status_code for one in told] == [401, 200]
+
+
+@pytest.mark.usefixtures("provider")
 async def test_the_way_to_the_provider_is_bound_to_the_browser(visitor: AsyncClient) -> None:
     there = urlsplit((await visitor.get("/v1/session/oidc")).headers["location"])
     asked = {name: value[0] for name, value in parse_qs(there.query).items()}

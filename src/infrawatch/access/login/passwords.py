@@ -62,9 +62,10 @@ class AdminPassword:
         """Whether a password is set; at most two seconds out of date."""
         return self._given is not None or await self._find_hash() is not None
 
-    async def check(self, password: str, site: str) -> Principal:
-        """Return the administrator's principal if a password sent from a site is right.
+    async def check(self, password: str, site: str) -> str | None:
+        """Return the hash that a password sent from a site fits; None if the password is in a file.
 
+        The hash is up to two seconds old: who begins a session has to see that it has not changed.
         Every attempt counts, right ones too, so that the limit also stops a successful guess.
 
         Raises:
@@ -78,26 +79,31 @@ class AdminPassword:
                 "too many passwords were tried from your address: wait, then try again",
                 retry_after=pause,
             )
-        if not await self.is_set():
+        hashed = None if self._given is not None else await self._get_hash()
+        if not await self._is_right(password, hashed):
+            raise Unauthenticated("this password is wrong", reason="wrong_password")
+        return hashed
+
+    async def _get_hash(self) -> str:
+        hashed = await self._find_hash()
+        if hashed is None:
             raise Unauthenticated(
                 "there is no password: `infrawatch password set` on the server sets one",
                 reason="no_password",
             )
-        if not await self._is_right(password):
-            raise Unauthenticated("this password is wrong", reason="wrong_password")
-        return ADMINISTRATOR
+        return hashed
 
-    async def _is_right(self, password: str) -> bool:
+    async def _is_right(self, password: str, hashed: str | None) -> bool:
         encoded = password.encode(errors="replace")
-        if self._given is not None:
+        if hashed is None:
+            assert self._given is not None
             return compare_digest(self._given.encode(), encoded)
-        hashed = await self._find_hash()
         if self._waiting >= _MAX_WAITING:
             raise Overloaded("too many passwords are being looked at: try again in a moment")
         self._waiting += 1
         try:
             async with self._looking:
-                return hashed is not None and await asyncio.to_thread(_fits, hashed, encoded)
+                return await asyncio.to_thread(_fits, hashed, encoded)
         finally:
             self._waiting -= 1
 

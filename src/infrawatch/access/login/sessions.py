@@ -21,6 +21,7 @@ from infrawatch.access.principal import Principal, Scope
 from infrawatch.errors import Forbidden, NotFound, StoreUnavailable, Unauthenticated, Unavailable
 from infrawatch.model.timerange import now_us, to_us
 from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.passwords import PasswordRepository
 from infrawatch.store.accounts.sessions import NewSession, SessionRepository, StoredSession
 from infrawatch.store.database import Database
 
@@ -68,8 +69,22 @@ class Sessions:
         self._cached: OrderedDict[str, _Cached] = OrderedDict()
         self._reading = asyncio.Lock()
 
-    async def begin(self, principal: Principal, way: Way) -> StartedSession:
-        """Begin a session, which ends after `life` or with the principal's credential."""
+    async def begin(
+        self,
+        connection: HTTPConnection,
+        principal: Principal,
+        way: Way,
+        password_hash: str | None = None,
+    ) -> StartedSession:
+        """Begin a session, which ends after `life` or with the principal's credential.
+
+        The session whose cookie came with the request is ended: its browser loses that cookie.
+
+        Raises:
+            Unauthenticated: `password_hash` is given, and no longer that of the password.
+        """
+        if (replaced := await self.find(connection)) is not None:
+            await self.end(replaced)
         session_id = secrets.token_hex(8)
         cookie = f"{session_id}.{secrets.token_urlsafe(32)}"
         session = NewSession(
@@ -82,21 +97,27 @@ class Sessions:
             principal.key_id,
         )
         act = Act(principal.tenant_id, "session.created", session_id, {"way": way})
-        async with self._database.writing() as connection:
-            sessions = SessionRepository(connection)
+        async with self._database.writing() as transaction:
+            passwords = PasswordRepository(transaction)
+            if password_hash is not None and not await passwords.hold(password_hash):
+                raise Unauthenticated(
+                    "the password was changed just now", reason="wrong_password", who=str(principal)
+                )
+            sessions = SessionRepository(transaction)
             await sessions.forget(self.idle)
             ends = await sessions.add(session, self.life, principal.good_until)
-            await AuditRepository(connection).add(Actor(principal.name, principal.key_id), act)
+            await AuditRepository(transaction).add(Actor(principal.name, principal.key_id), act)
         log.info("audit", actor=str(principal), action=act.action, target=session_id)
         return StartedSession(cookie, principal._replace(session_id=session_id, good_until=ends))
 
     async def end(self, principal: Principal) -> None:
         """End a session: here at once, and on every other server within two seconds."""
         assert principal.session_id is not None
-        self._cached.pop(principal.session_id, None)
         actor = Actor(principal.name, principal.key_id)
-        with suppress(NotFound):  # it was ended concurrently
-            await end_session(self._database, principal.session_id, actor)
+        async with self._reading:  # otherwise a read that began before would put it back
+            self._cached.pop(principal.session_id, None)
+            with suppress(NotFound):  # it was ended concurrently
+                await end_session(self._database, principal.session_id, actor)
 
     async def find_principal(self, connection: HTTPConnection) -> Principal | None:
         """Return the session's principal. Cookies never open WebSockets: pages use tickets.

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request, Response
 
 from infrawatch.access.access import Access
 from infrawatch.access.login.cookies import drop_cookie, is_from_own_page, keep_cookie
-from infrawatch.access.login.sessions import StartedSession
+from infrawatch.access.login.passwords import ADMINISTRATOR
+from infrawatch.access.login.sessions import StartedSession, Way
 from infrawatch.access.needs import TheAccess
 from infrawatch.access.principal import Principal
 from infrawatch.access.requests.refusals import origin_of
@@ -48,7 +49,8 @@ async def sign_in(
     """Begin a session with the password, or with the key or token in the request's headers.
 
     The response sets the cookie that authenticates the browser from then on. A session has the
-    scopes of the credential it was begun with, and ends with it.
+    scopes of the credential it was begun with, and ends with it. A session that the browser had
+    before is ended.
     """
     if not access.is_required:
         raise Forbidden("authentication is off: nobody needs to sign in")
@@ -77,13 +79,14 @@ async def _begin(request: Request, session_in: schemas.SessionIn, access: Access
         principal = await access.gate.identify(request)
         if principal.session_id is not None:
             raise InvalidInput("you are signed in; to be somebody else, bring a key or a password")
-        return await access.sessions.begin(principal, "oidc" if principal.key_id is None else "key")
+        way: Way = "oidc" if principal.key_id is None else "key"
+        return await access.sessions.begin(request, principal, way)
     try:
-        principal = await access.password.check(session_in.password, origin_of(request))
+        hashed = await access.password.check(session_in.password, origin_of(request))
+        return await access.sessions.begin(request, ADMINISTRATOR, "password", hashed)
     except Unauthenticated as error:
         access.refusals.note(request, error.reason)
         raise
-    return await access.sessions.begin(principal, "password")
 
 
 async def _describe(access: Access, principal: Principal | None) -> schemas.SessionOut:
