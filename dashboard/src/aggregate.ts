@@ -26,7 +26,7 @@ export class Cell {
     this.untilMs = timeMs;
   }
 
-  answer(fn: Fn): number | null {
+  result(fn: Fn): number | null {
     const { values } = this;
     switch (fn) {
       case "rate":
@@ -38,8 +38,8 @@ export class Cell {
       case "last":
         return values[values.length - 1] ?? null;
       case "stddev": {
-        const mean = folded(values, "avg");
-        return Math.sqrt(folded(values.map((value) => (value - mean) ** 2), "avg"));
+        const mean = combine(values, "avg");
+        return Math.sqrt(combine(values.map((value) => (value - mean) ** 2), "avg"));
       }
       case "p50":
       case "p90":
@@ -47,13 +47,13 @@ export class Cell {
       case "p99":
         return quantile(values, Number(fn.slice(1)) / 100);
       default:
-        return folded(values, fn);
+        return combine(values, fn);
     }
   }
 }
 
 /** Combines values into one; there is at least one. */
-export function folded(values: readonly number[], how: Across): number {
+export function combine(values: readonly number[], how: Across): number {
   switch (how) {
     case "count":
       return values.length;

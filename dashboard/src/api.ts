@@ -45,7 +45,7 @@ export const api = {
       const page: Schemas["SeriesPage"] = await get("/v1/series", { match, limit: "5000", cursor }, signal);
       found.push(...page.series);
       cursor = page.next_cursor;
-    } while (cursor !== null && found.length < MOST_SERIES);
+    } while (cursor !== null && found.length < MAX_SERIES);
     return found;
   },
   labels: (match: string | null, signal?: AbortSignal): Promise<Schemas["LabelNames"]> =>
@@ -63,16 +63,16 @@ export const api = {
     return found.map(({ metric, value }) => ({ labels: metric, value: Number(value[1]) }));
   },
   session: (): Promise<Session> => get("/v1/session", {}),
-  signIn: (how: Schemas["SessionIn"], key?: string): Promise<Session> =>
-    changed("POST", "/v1/session", how, key).then((response) => response.json() as Promise<Session>),
-  signOut: (): Promise<Response> => changed("DELETE", "/v1/session"),
+  signIn: (options: Schemas["SessionIn"], key?: string): Promise<Session> =>
+    requestChange("POST", "/v1/session", options, key).then((response) => response.json() as Promise<Session>),
+  signOut: (): Promise<Response> => requestChange("DELETE", "/v1/session"),
   ticket: (): Promise<Schemas["Ticket"]> =>
-    changed("POST", "/v1/live/tickets").then((response) => response.json() as Promise<Schemas["Ticket"]>),
-  metrics: async (signal?: AbortSignal): Promise<string> => (await answered("/metrics", signal)).text(),
+    requestChange("POST", "/v1/live/tickets").then((response) => response.json() as Promise<Schemas["Ticket"]>),
+  metrics: async (signal?: AbortSignal): Promise<string> => (await request("/metrics", signal)).text(),
 };
 
 /** More than any page of the dashboard shows. */
-const MOST_SERIES = 20_000;
+const MAX_SERIES = 20_000;
 
 /** The path and query of a request, without empty parameters. */
 export function pathOf(path: string, parameters: Record<string, string | null | undefined>): string {
@@ -95,47 +95,47 @@ async function get<T>(
   parameters: Record<string, string | null | undefined>,
   signal?: AbortSignal,
 ): Promise<T> {
-  return (await answered(pathOf(path, parameters), signal)).json() as Promise<T>;
+  return (await request(pathOf(path, parameters), signal)).json() as Promise<T>;
 }
 
-/** Marks requests of this page, for browsers that do not send their origin. */
-function changed(method: string, url: string, body?: unknown, key?: string): Promise<Response> {
+/** Sends a request that changes something, marked as from this page for browsers that send no origin. */
+function requestChange(method: string, url: string, body?: unknown, key?: string): Promise<Response> {
   const headers: Record<string, string> = { "X-Requested-With": "dashboard" };
   if (key !== undefined) headers["X-API-Key"] = key;
-  if (body === undefined) return answered(url, undefined, { method, headers });
+  if (body === undefined) return request(url, undefined, { method, headers });
   headers["Content-Type"] = "application/json";
-  return answered(url, undefined, { method, headers, body: JSON.stringify(body) });
+  return request(url, undefined, { method, headers, body: JSON.stringify(body) });
 }
 
 /** The header has whole seconds, and that of a slow response (a laptop slept) is outdated. */
-function noteServerTime(date: string, askedAt: number): void {
-  const tookMs = Date.now() - askedAt;
+function noteServerTime(date: string, startedAt: number): void {
+  const tookMs = Date.now() - startedAt;
   if (tookMs < 0 || tookMs > 3_000) return;
   const offsetMs = Date.parse(date) - Date.now();
   clockOffsetMs = Math.abs(offsetMs) > 3_000 ? offsetMs : 0;
 }
 
-let tellRefused = (): void => {};
+let unauthorizedHandler = (): void => {};
 
 /** Registers a callback for responses that require signing in. */
-export function whenRefused(told: () => void): void {
-  tellRefused = told;
+export function onUnauthorized(handler: () => void): void {
+  unauthorizedHandler = handler;
 }
 
-async function answered(url: string, signal?: AbortSignal, how: RequestInit = {}): Promise<Response> {
-  const askedAt = Date.now();
+async function request(url: string, signal?: AbortSignal, options: RequestInit = {}): Promise<Response> {
+  const startedAt = Date.now();
   let response: Response;
   try {
-    response = await fetch(url, signal ? { ...how, signal } : how);
+    response = await fetch(url, signal ? { ...options, signal } : options);
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Problem("The server cannot be reached. Is it running?", 0);
   }
-  noteServerTime(response.headers.get("date") ?? "", askedAt);
+  noteServerTime(response.headers.get("date") ?? "", startedAt);
   if (response.ok) return response;
-  if (response.status === 401) tellRefused();
-  const said = (await response.json().catch(() => null)) as { detail?: string; error?: string } | null;
-  const detail = said?.detail ?? said?.error ?? `The server answered ${response.status}.`;
+  if (response.status === 401) unauthorizedHandler();
+  const body = (await response.json().catch(() => null)) as { detail?: string; error?: string } | null;
+  const detail = body?.detail ?? body?.error ?? `The server answered ${response.status}.`;
   // The rest of the message is for senders of samples.
   throw new Problem(response.status === 503 ? `${detail.split(";")[0]}. Trying again.` : detail, response.status);
 }

@@ -4,15 +4,15 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import type { Labels } from "./api";
-import type { Line, Picture } from "./query";
+import type { Line, QueryResult } from "./query";
 import { moved, NOW_15M, scaled, type Span, zoomed } from "./span";
-import { colour, LINE_COLOURS, lineColour, watchTheme } from "./theme";
+import { colour, LINE_COLOURS, lineColour, onThemeChange } from "./theme";
 import { formatted, type Unit } from "./units";
 
 export interface ChartProps {
   title: string;
   note?: string;
-  picture: Picture;
+  result: QueryResult;
   unit: Unit;
   isRate?: boolean;
   /** Lines are stacked, as parts of a whole. */
@@ -26,25 +26,25 @@ export interface ChartProps {
 
 /** All charts of the page share one cursor. */
 const CURSOR = uPlot.sync("page");
-const LEGEND_ROOM = 6;
+const MAX_LEGEND = 6;
 
 export function Chart(props: ChartProps) {
-  const { title, note, picture, unit, isRate = false, isStacked = false, height = 180, span, onSpan, order } = props;
-  const lines = useMemo(() => (order ? inOrder(picture.lines, order, isStacked) : ordered(picture.lines)), [picture]);
+  const { title, note, result, unit, isRate = false, isStacked = false, height = 180, span, onSpan, order } = props;
+  const lines = useMemo(() => (order ? inOrder(result.lines, order, isStacked) : ordered(result.lines)), [result]);
   const [at, setAt] = useState<number | null>(null);
   const canvas = useRef<HTMLDivElement>(null);
   usePlot(canvas, { ...props, lines, height, setAt });
   const index = at ?? lastIndex(lines);
   const nameOf = nameIn(lines);
-  const shown = lines.length > LEGEND_ROOM ? lines.slice(0, LEGEND_ROOM - 1) : lines;
+  const shown = lines.length > MAX_LEGEND ? lines.slice(0, MAX_LEGEND - 1) : lines;
   return (
     <figure class="chart" tabIndex={0} aria-label={`${title}. ${KEYS}`} onKeyDown={(event) => onKey(event, span, onSpan)}>
       <figcaption>
         <h3>{title}</h3>
-        {at === null ? note && <span class="note" title={note}>{note}</span> : <time class="note">{momentText(picture.times[at])}</time>}
+        {at === null ? note && <span class="note" title={note}>{note}</span> : <time class="note">{momentText(result.times[at])}</time>}
       </figcaption>
       <div class="plot" ref={canvas} style={{ height: `${height}px` }}>
-        {lines.length === 0 && <p class="hint">{HINTS[picture.status](picture)}</p>}
+        {lines.length === 0 && <p class="hint">{HINTS[result.status](result)}</p>}
       </div>
       <ul class="legend">
         {shown.map((line, number) => (
@@ -62,10 +62,10 @@ export function Chart(props: ChartProps) {
 
 const KEYS = "Arrow keys move in time, plus and minus zoom, 0 goes back to now.";
 
-const HINTS: Record<Picture["status"], (picture: Picture) => string> = {
+const HINTS: Record<QueryResult["status"], (result: QueryResult) => string> = {
   loading: () => "Loading…",
   ready: () => "No samples in this time.",
-  failed: (picture) => picture.problem,
+  failed: (result) => result.problem,
 };
 
 function onKey(event: KeyboardEvent, span: Span, onSpan: (span: Span) => void): void {
@@ -128,8 +128,8 @@ export function nameIn(lines: readonly Line[]): (line: Line) => string {
   const short = shortened([...(values.get("__name__") ?? [])]);
   return (line) => {
     const all = Object.entries(line.labels);
-    const told = all.length === 1 ? all : all.filter(([name]) => differs(name));
-    const parts = told.length === 1 ? told.map(([, value]) => value) : told.map(([name, value]) => `${name}=${value}`);
+    const present = all.length === 1 ? all : all.filter(([name]) => differs(name));
+    const parts = present.length === 1 ? present.map(([, value]) => value) : present.map(([name, value]) => `${name}=${value}`);
     if (differs("__name__") && line.metric) parts.unshift(short.get(line.metric) ?? line.metric);
     return parts.join(" ") || line.metric || plainLabels(line.labels) || "all";
   };
@@ -162,7 +162,7 @@ function usePlot(canvas: { current: HTMLDivElement | null }, props: Plotted): vo
   now.current = props;
   const shape = props.lines.map((line) => line.key).join("\n");
   const [palette, setPalette] = useState(0);
-  useEffect(() => watchTheme(() => setPalette((n) => n + 1)), []);
+  useEffect(() => onThemeChange(() => setPalette((n) => n + 1)), []);
   useEffect(() => {
     const element = canvas.current;
     if (!element || shape === "") return;
@@ -176,17 +176,17 @@ function usePlot(canvas: { current: HTMLDivElement | null }, props: Plotted): vo
       plot.current = null;
     };
   }, [shape, palette, props.unit, props.isStacked]);
-  useEffect(() => plot.current?.setData(toData(now.current)), [props.picture]);
+  useEffect(() => plot.current?.setData(toData(now.current)), [props.result]);
 }
 
 /** A row of times, then a row per line; stacked lines include the sum of those below. */
-function toData({ picture, lines, isStacked }: Plotted): uPlot.AlignedData {
-  if (!isStacked) return [picture.times, ...lines.map((line) => line.values)] as uPlot.AlignedData;
-  const sums = new Array<number>(picture.times.length).fill(0);
+function toData({ result, lines, isStacked }: Plotted): uPlot.AlignedData {
+  if (!isStacked) return [result.times, ...lines.map((line) => line.values)] as uPlot.AlignedData;
+  const sums = new Array<number>(result.times.length).fill(0);
   const rows = lines.map((line) =>
     line.values.map((value, at) => (typeof value === "number" ? (sums[at] = (sums[at] ?? 0) + value) : value)),
   );
-  return [picture.times, ...rows] as uPlot.AlignedData;
+  return [result.times, ...rows] as uPlot.AlignedData;
 }
 
 function options(width: number, now: { current: Plotted }): uPlot.Options {
@@ -196,7 +196,7 @@ function options(width: number, now: { current: Plotted }): uPlot.Options {
   const axis = { stroke: colour("muted"), font: `11px ${colour("font")}`, grid, ticks: { show: false } };
   const series = colours.map((stroke, at): uPlot.Series => {
     const isAlone = lines.length === 1 || (isStacked && at === 0);
-    return { stroke, width: 1.5, points: { show: true, size: 4, fill: stroke, filter: lonely }, ...(isAlone ? { fill: alpha(stroke, isStacked ? "66" : "1f") } : {}) };
+    return { stroke, width: 1.5, points: { show: true, size: 4, fill: stroke, filter: isolated }, ...(isAlone ? { fill: alpha(stroke, isStacked ? "66" : "1f") } : {}) };
   });
   return {
     width,
@@ -264,10 +264,10 @@ function scale(low: number | null, high: number | null): [number, number] {
 }
 
 /** Indexes of samples without a neighbour, which no line would show. */
-function lonely(plot: uPlot, at: number): number[] {
-  const told = [...(plot.data[at]?.entries() ?? [])].filter(([, value]) => value !== undefined);
-  const isHole = (index: number) => (told[index]?.[1] ?? null) === null;
-  return told.flatMap(([where], index) => (!isHole(index) && isHole(index - 1) && isHole(index + 1) ? [where] : []));
+function isolated(plot: uPlot, at: number): number[] {
+  const present = [...(plot.data[at]?.entries() ?? [])].filter(([, value]) => value !== undefined);
+  const isHole = (index: number) => (present[index]?.[1] ?? null) === null;
+  return present.flatMap(([where], index) => (!isHole(index) && isHole(index - 1) && isHole(index + 1) ? [where] : []));
 }
 
 const alpha = (hex: string, opacity: string): string => hex + opacity;

@@ -4,10 +4,10 @@ import { useEffect, useState } from "preact/hooks";
 import { ACROSS, type Across, type Fn, FUNCTIONS } from "./aggregate";
 import { api, pathOf } from "./api";
 import { Chart, nameIn, plainLabels } from "./chart";
-import { Welcome } from "./empty";
+import { Welcome } from "./welcome";
 import { useLoaded } from "./load";
 import { Copyable, Notice, SpanPicker } from "./parts";
-import { type Picture, type Question, useQuery } from "./query";
+import { type QueryResult, type RangeQuery, useQuery } from "./query";
 import { go, linkTo, type Route } from "./route";
 import { parseSelector } from "./selector";
 import { SelectorField } from "./selectorfield";
@@ -41,7 +41,7 @@ function fromRoute({ query }: Route): View {
 const toLink = ({ match, fn, step, by, across, span }: View): string =>
   linkTo(["explore"], { match, fn, step, by: by.join(","), across, time: toText(span) });
 
-const MOST_STEPS = 5_000;
+const MAX_STEPS = 5_000;
 const EXAMPLES = ["node_load1", 'node_cpu_seconds_total{mode!="idle"}', "node_network_receive_bytes_total", '{__name__=~"node_memory_Mem.*"}'];
 
 export function Explore({ route }: { route: Route }) {
@@ -49,16 +49,16 @@ export function Explore({ route }: { route: Route }) {
   const change = (to: Partial<View>) => go(toLink({ ...view, ...to }), to.match === undefined ? "replace" : "push");
   const metadata = useLoaded((signal) => api.metadata(signal), "metadata");
   const labels = useLoaded((signal) => api.labels(view.match || null, signal), view.match);
-  const meant = useLoaded(async (signal) => (view.match ? await metricsOf(view.match, signal) : []), view.match);
-  const metrics = meant.value ?? [];
+  const matched = useLoaded(async (signal) => (view.match ? await metricsOf(view.match, signal) : []), view.match);
+  const metrics = matched.value ?? [];
   const known = metadata.value?.metadata ?? {};
   const fn = view.fn || (metrics.length > 0 && metrics.every((one) => isCounter(one, known)) ? "rate" : "avg");
   const stepMs = stepOf(view);
-  const question: Question | null = view.match
+  const rangeQuery: RangeQuery | null = view.match
     ? { match: view.match, fn, by: view.by, ...(view.across ? { across: view.across } : view.by.length ? { across: "sum" } : {}) }
     : null;
-  const isReady = [metadata, meant].every((one) => one.value !== null || one.problem !== null);
-  const picture = useQuery(isReady ? question : null, view.span, stepMs);
+  const isReady = [metadata, matched].every((one) => one.value !== null || one.problem !== null);
+  const result = useQuery(isReady ? rangeQuery : null, view.span, stepMs);
   const units = new Set(metrics.map((one) => unitOf(one, known)));
   const unit: Unit = fn !== "count" && units.size === 1 ? ([...units][0] ?? "none") : "none";
   const isRate = fn === "rate";
@@ -69,7 +69,7 @@ export function Explore({ route }: { route: Route }) {
         <SpanPicker span={view.span} onSpan={(span) => change({ span })} />
       </header>
       <form class="question" onSubmit={(event) => event.preventDefault()}>
-        <SelectorField value={view.match} onChange={(match) => match !== view.match && change({ match })} problem={picture.status === "failed" ? picture.problem : null} />
+        <SelectorField value={view.match} onChange={(match) => match !== view.match && change({ match })} problem={result.status === "failed" ? result.problem : null} />
         <Choice name="Function" value={view.fn} options={FUNCTIONS} empty={`auto (${fn})`} onChange={(to) => change({ fn: to })} />
         <StepField view={view} onChange={(step) => change({ step })} />
         <TextField name="Group by" value={view.by.join(",")} placeholder="no label" list="labels" onChange={(text) => change({ by: text.split(",").map((name) => name.trim()).filter(Boolean) })} />
@@ -78,15 +78,15 @@ export function Explore({ route }: { route: Route }) {
         </datalist>
         <Choice name="Across" value={view.across} options={ACROSS} empty={view.by.length ? "auto (sum)" : "no"} onChange={(to) => change({ across: to })} />
       </form>
-      {question === null ? (
+      {rangeQuery === null ? (
         <Examples isEmpty={labels.value?.labels.length === 0} onChoose={(match) => change({ match })} />
       ) : (
         <>
           <div class="panel wide">
-            <Chart title={view.match} note={metrics.length === 1 ? (known[metrics[0] ?? ""]?.help ?? "") : ""} picture={picture} unit={unit} isRate={isRate} height={320} span={view.span} onSpan={(span) => change({ span })} />
+            <Chart title={view.match} note={metrics.length === 1 ? (known[metrics[0] ?? ""]?.help ?? "") : ""} result={result} unit={unit} isRate={isRate} height={320} span={view.span} onSpan={(span) => change({ span })} />
           </div>
-          <SameQuestion view={view} question={question} stepMs={stepMs} />
-          <Table picture={picture} unit={unit} isRate={isRate} />
+          <EquivalentQueries view={view} rangeQuery={rangeQuery} stepMs={stepMs} />
+          <Table result={result} unit={unit} isRate={isRate} />
         </>
       )}
     </section>
@@ -129,14 +129,14 @@ function Examples({ isEmpty, onChoose }: { isEmpty: boolean; onChoose: (match: s
   );
 }
 
-const MOST_ROWS = 200;
+const MAX_ROWS = 200;
 
-function Table({ picture, unit, isRate }: { picture: Picture; unit: Unit; isRate: boolean }) {
-  if (picture.lines.length === 0) return null;
-  const nameOf = nameIn(picture.lines);
+function Table({ result, unit, isRate }: { result: QueryResult; unit: Unit; isRate: boolean }) {
+  if (result.lines.length === 0) return null;
+  const nameOf = nameIn(result.lines);
   // By name, because an order by value would change with every sample.
-  const named = [...picture.lines].sort((a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }));
-  const rows = named.slice(0, MOST_ROWS).map((line) => {
+  const named = [...result.lines].sort((a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }));
+  const rows = named.slice(0, MAX_ROWS).map((line) => {
     const values = line.values.filter((value) => typeof value === "number");
     return {
       line,
@@ -160,21 +160,21 @@ function Table({ picture, unit, isRate }: { picture: Picture; unit: Unit; isRate
           ))}
         </tbody>
       </table>
-      {picture.lines.length > MOST_ROWS && <p class="hint">The first {MOST_ROWS} of {picture.lines.length} series.</p>}
+      {result.lines.length > MAX_ROWS && <p class="hint">The first {MAX_ROWS} of {result.lines.length} series.</p>}
     </div>
   );
 }
 
-/** The step asked for, or one that fits where it is none or would be too many. */
+/** The requested step; one that fits the span if it is invalid or makes too many steps. */
 function stepOf({ step, span }: View): number {
-  const asked = parseDuration(step);
-  return asked && span.lengthMs / asked <= MOST_STEPS ? asked : stepFor(span.lengthMs);
+  const requested = parseDuration(step);
+  return requested && span.lengthMs / requested <= MAX_STEPS ? requested : stepFor(span.lengthMs);
 }
 
 function StepField({ view, onChange }: { view: View; onChange(step: string): void }) {
-  const [asked, used] = [parseDuration(view.step), stepOf(view)];
-  const wrong = asked ? "Too short for this time" : "Not a step like 30s";
-  const problem = view.step !== "" && asked !== used ? `${wrong}: it is ${durationText(used)}` : undefined;
+  const [requested, used] = [parseDuration(view.step), stepOf(view)];
+  const wrong = requested ? "Too short for this time" : "Not a step like 30s";
+  const problem = view.step !== "" && requested !== used ? `${wrong}: it is ${durationText(used)}` : undefined;
   return <TextField name="Step" value={view.step} placeholder={`auto (${durationText(used)})`} problem={problem} onChange={onChange} />;
 }
 
@@ -200,21 +200,21 @@ function TextField({ name, value, problem, onChange, ...others }: TextFieldProps
   );
 }
 
-function SameQuestion({ view, question, stepMs }: { view: View; question: Question; stepMs: number }) {
+function EquivalentQueries({ view, rangeQuery, stepMs }: { view: View; rangeQuery: RangeQuery; stepMs: number }) {
   const { first, last } = cellsOf(view.span, stepMs);
   const [startMs, endMs] = [first * stepMs, (last + 1) * stepMs];
   const isNow = view.span.endMs === null;
   const path = pathOf("/v1/range", {
-    match: question.match,
-    fn: question.fn,
+    match: rangeQuery.match,
+    fn: rangeQuery.fn,
     step: durationText(stepMs),
-    by: question.by?.join(","),
-    across: question.across,
+    by: rangeQuery.by?.join(","),
+    across: rangeQuery.across,
     start: isNow ? `-${durationText(view.span.lengthMs)}` : new Date(startMs).toISOString(),
     end: isNow ? "now" : new Date(endMs).toISOString(),
   });
-  const matchers = parseSelector(question.match);
-  const sql = matchers && toSql({ matchers, fn: question.fn, by: view.by, across: question.across ?? null, stepMs, startMs, endMs });
+  const matchers = parseSelector(rangeQuery.match);
+  const sql = matchers && toSql({ matchers, fn: rangeQuery.fn, by: view.by, across: rangeQuery.across ?? null, stepMs, startMs, endMs });
   return (
     <details class="same">
       <summary>The same as URL, curl and SQL</summary>

@@ -2,7 +2,7 @@
 
 import type { Labels } from "./api";
 
-export interface Measured {
+export interface ParsedSample {
   name: string;
   labels: Labels;
   value: number;
@@ -11,8 +11,8 @@ export interface Measured {
 const LINE = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)/;
 const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
 
-export function readExposition(text: string): Measured[] {
-  const found: Measured[] = [];
+export function parseExposition(text: string): ParsedSample[] {
+  const found: ParsedSample[] = [];
   for (const line of text.split("\n")) {
     const match = line.startsWith("#") ? null : LINE.exec(line);
     if (!match) continue;
@@ -24,11 +24,11 @@ export function readExposition(text: string): Measured[] {
   return found;
 }
 
-export const sumOf = (all: readonly Measured[], name: string): number =>
+export const sumOf = (all: readonly ParsedSample[], name: string): number =>
   all.reduce((sum, one) => (one.name === name ? sum + one.value : sum), 0);
 
 /** The values of a metric, summed by one of its labels. */
-export function sumsBy(all: readonly Measured[], name: string, label: string): Map<string, number> {
+export function sumsBy(all: readonly ParsedSample[], name: string, label: string): Map<string, number> {
   const sums = new Map<string, number>();
   for (const one of all)
     if (one.name === name) sums.set(one.labels[label] ?? "", (sums.get(one.labels[label] ?? "") ?? 0) + one.value);
@@ -36,7 +36,7 @@ export function sumsBy(all: readonly Measured[], name: string, label: string): M
 }
 
 /** A quantile of the observations between two readings of a histogram; null if there are none. */
-export function quantileOf(before: readonly Measured[], after: readonly Measured[], name: string, q: number): number | null {
+export function quantileOf(before: readonly ParsedSample[], after: readonly ParsedSample[], name: string, q: number): number | null {
   const earlier = sumsBy(before, `${name}_bucket`, "le");
   const counts = [...sumsBy(after, `${name}_bucket`, "le")]
     .map(([le, count]) => ({ le: le === "+Inf" ? Infinity : Number(le), count: count - (earlier.get(le) ?? 0) }))

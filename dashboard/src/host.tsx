@@ -6,7 +6,7 @@ import { Chart } from "./chart";
 import { SILENT_AFTER_MS } from "./hosts";
 import { findFindings } from "./findings";
 import { type Loaded, useLoaded, useTicks } from "./load";
-import { families, glance, oneOf, type Panel } from "./panels";
+import { families, mainPanelsOf, oneOf, type Panel } from "./panels";
 import { Notice, SpanPicker } from "./parts";
 import { useQuery } from "./query";
 import { go, linkTo, type Route } from "./route";
@@ -14,8 +14,8 @@ import { equal, type Matcher, toSelector } from "./selector";
 import { fromText, type Span, spanSince, stepFor, toText } from "./span";
 import { ago, formatted } from "./units";
 
-const ASK_EVERY_MS = 30_000;
-const FIND_EVERY_MS = 15_000;
+const RELOAD_EVERY_MS = 30_000;
+const FINDINGS_EVERY_MS = 15_000;
 
 interface PlaceProps {
   label: string;
@@ -25,12 +25,12 @@ interface PlaceProps {
 
 export function HostView({ label, name, route }: PlaceProps) {
   const place = equal(label, name);
-  const [wanted, setWanted] = useState("");
+  const [filter, setFilter] = useState("");
   const series = useSeries(place);
   const span = spanOf(route, series.value);
   const metadata = useLoaded((signal) => api.metadata(signal), "metadata");
   const onSpan = spanSetter(route);
-  const known = glance(series.value ?? [], place);
+  const mainPanels = mainPanelsOf(series.value ?? [], place);
   return (
     <section aria-labelledby="title">
       <header class="view host">
@@ -46,13 +46,13 @@ export function HostView({ label, name, route }: PlaceProps) {
       )}
       {series.value && series.value.length > 0 && (
         <>
-          {known.length > 0 && <Findings place={place} />}
-          <Panels panels={known} span={span} onSpan={onSpan} />
+          {mainPanels.length > 0 && <Findings place={place} />}
+          <Panels panels={mainPanels} span={span} onSpan={onSpan} />
           <div class="finder">
             <label for="wanted">All metrics</label>
-            <input id="wanted" type="search" placeholder="Find by name or help" value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} />
+            <input id="wanted" type="search" placeholder="Find by name or help" value={filter} onInput={(event) => setFilter(event.currentTarget.value)} />
           </div>
-          <Everything series={series.value} place={place} metadata={metadata.value?.metadata ?? {}} wanted={wanted} isAll={known.length === 0} span={span} onSpan={onSpan} />
+          <AllMetrics series={series.value} place={place} metadata={metadata.value?.metadata ?? {}} filter={filter} isOnly={mainPanels.length === 0} span={span} onSpan={onSpan} />
         </>
       )}
     </section>
@@ -60,7 +60,7 @@ export function HostView({ label, name, route }: PlaceProps) {
 }
 
 /** The summary of a host that is alone on the page. */
-export function Glance({ label, name, route }: PlaceProps) {
+export function HostSummary({ label, name, route }: PlaceProps) {
   const place = equal(label, name);
   const series = useSeries(place);
   if (series.value === null) return null;
@@ -68,13 +68,13 @@ export function Glance({ label, name, route }: PlaceProps) {
   return (
     <>
       <div class="glance"><Findings place={place} /><SpanPicker span={span} onSpan={onSpan} /></div>
-      <Panels panels={glance(series.value, place)} span={span} onSpan={onSpan} />
+      <Panels panels={mainPanelsOf(series.value, place)} span={span} onSpan={onSpan} />
     </>
   );
 }
 
 const useSeries = (place: Matcher): Loaded<Series[]> =>
-  useLoaded((signal) => api.series(toSelector(null, [place]), signal), `${place.label}=${place.value}`, ASK_EVERY_MS);
+  useLoaded((signal) => api.series(toSelector(null, [place]), signal), `${place.label}=${place.value}`, RELOAD_EVERY_MS);
 
 function spanOf({ query }: Route, series: readonly Series[] | null): Span {
   const first = series?.reduce((least, one) => Math.min(least, one.first_time ?? least), Infinity) ?? 0;
@@ -85,7 +85,7 @@ const spanSetter = (route: Route) => (to: Span) => go(linkTo(route.path, { time:
 
 /** Always one line, so that the charts below do not move. */
 function Findings({ place }: { place: Matcher }) {
-  const found = useLoaded((signal) => findFindings(place, signal), `${place.label}=${place.value}`, FIND_EVERY_MS);
+  const found = useLoaded((signal) => findFindings(place, signal), `${place.label}=${place.value}`, FINDINGS_EVERY_MS);
   if (found.value === null || found.value.length === 0)
     return <p class="findings hint">{found.problem ?? (found.value ? "Nothing stands out now." : "")}</p>;
   return (
@@ -101,15 +101,15 @@ function Findings({ place }: { place: Matcher }) {
 
 function Facts({ series, place }: { series: readonly Series[] | null; place: Matcher }) {
   useTicks(1_000);
-  const told = useLoaded((signal) => api.latest(toSelector(null, [oneOf([BOOT, MEMORY]), place]), "all", signal), `${place.label}=${place.value}`);
+  const latest = useLoaded((signal) => api.latest(toSelector(null, [oneOf([BOOT, MEMORY]), place]), "all", signal), `${place.label}=${place.value}`);
   if (series === null) return <p class="facts">Loading…</p>;
-  const valueOf = (metric: string) => drawable(told.value?.series.find((one) => one.metric === metric)?.value);
+  const valueOf = (metric: string) => drawable(latest.value?.series.find((one) => one.metric === metric)?.value);
   const uname = series.find((one) => one.metric === "node_uname_info")?.labels;
   const cores = new Set(series.filter((one) => one.metric === "node_cpu_seconds_total").map((one) => one.labels["cpu"])).size;
   const [boot, memory] = [valueOf(BOOT), valueOf(MEMORY)];
   const last = Math.max(...series.map((one) => one.last_time ?? 0));
   const age = serverNow() - last;
-  const isSilent = age > SILENT_AFTER_MS + ASK_EVERY_MS;
+  const isSilent = age > SILENT_AFTER_MS + RELOAD_EVERY_MS;
   return (
     <p class="facts">
       <span class={`badge ${isSilent ? "bad" : "good"}`}>{isSilent ? `silent, seen ${ago(age)}` : "up"}</span>
@@ -139,19 +139,19 @@ function Panels({ panels, span, onSpan }: PanelsProps) {
   );
 }
 
-interface EverythingProps extends Omit<PanelsProps, "panels"> {
+interface AllMetricsProps extends Omit<PanelsProps, "panels"> {
   series: readonly Series[];
   place: Matcher;
   metadata: Metadata;
-  wanted: string;
+  filter: string;
   /** Whether the page has no known charts, only these. */
-  isAll: boolean;
+  isOnly: boolean;
 }
 
-function Everything({ series, place, metadata, wanted, isAll, span, onSpan }: EverythingProps) {
-  const found = families(series, place, metadata, wanted);
+function AllMetrics({ series, place, metadata, filter, isOnly, span, onSpan }: AllMetricsProps) {
+  const found = families(series, place, metadata, filter);
   if (found.length === 0) return <Notice kind="empty">No metric of this host is called or explained like that.</Notice>;
-  return <>{found.map((one) => <FamilyPart key={one.name} name={one.name} isOpen={wanted.trim() !== ""} isOpened={isAll && found.length <= FEW_FAMILIES} panels={one.panels} span={span} onSpan={onSpan} />)}</>;
+  return <>{found.map((one) => <FamilyPart key={one.name} name={one.name} isOpen={filter.trim() !== ""} isOpened={isOnly && found.length <= FEW_FAMILIES} panels={one.panels} span={span} onSpan={onSpan} />)}</>;
 }
 
 const FEW_FAMILIES = 10;
@@ -175,17 +175,17 @@ function LazyPanel({ panel, span, onSpan }: { panel: Panel; span: Span; onSpan: 
     if (place.current) observer.observe(place.current);
     return () => observer.disconnect();
   }, []);
-  const answer = useQuery(isSeen ? panel.question : null, span, stepFor(span.lengthMs));
-  const picture = useMemo(() => (panel.made ? { ...answer, lines: panel.made(answer.lines) } : answer), [answer]);
+  const response = useQuery(isSeen ? panel.query : null, span, stepFor(span.lengthMs));
+  const result = useMemo(() => (panel.transform ? { ...response, lines: panel.transform(response.lines) } : response), [response]);
   return (
     <div class="panel" ref={place}>
-      <Chart {...panel} picture={picture} span={span} onSpan={onSpan} />
+      <Chart {...panel} result={result} span={span} onSpan={onSpan} />
       <a class="explore" href={exploreLink(panel, span)} aria-label={`Explore ${panel.title}`}>Explore</a>
     </div>
   );
 }
 
-function exploreLink({ question }: Panel, span: Span): string {
-  const { match, fn, by = [], across = "" } = question;
+function exploreLink({ query }: Panel, span: Span): string {
+  const { match, fn, by = [], across = "" } = query;
   return linkTo(["explore"], { match, fn, by: by.join(","), across, time: toText(span) });
 }

@@ -2,7 +2,7 @@
 
 import type { Across, Fn } from "./aggregate";
 import { api, type Series, serverNow } from "./api";
-import { type Line, type Picture, newest, useQuery } from "./query";
+import { type Line, newest, type QueryResult, useQuery } from "./query";
 import { equal, type Matcher, toSelector } from "./selector";
 import type { Span } from "./span";
 
@@ -57,7 +57,7 @@ async function hostsBy(place: Place, signal: AbortSignal): Promise<Host[]> {
   const { values } = await api.labelValues(place, null, signal);
   if (values.length === 0) return [];
   const known = lastSeen(await api.series(toSelector("node_load1", [{ label: place, operator: "!=", value: "" }]), signal), place);
-  const others = values.filter((one) => !known.has(one.value)).slice(0, MOST_OTHERS);
+  const others = values.filter((one) => !known.has(one.value)).slice(0, MAX_OTHERS);
   const rest = await Promise.all(
     others.map((one) => api.latest(toSelector(null, [equal(place, one.value)]), "1h", signal).catch(() => ({ series: [] }))),
   );
@@ -69,7 +69,7 @@ async function hostsBy(place: Place, signal: AbortSignal): Promise<Host[]> {
 }
 
 /** Hosts without node_exporter's metrics are queried one by one. */
-const MOST_OTHERS = 50;
+const MAX_OTHERS = 50;
 
 function lastSeen(series: readonly Series[], place: Place): Map<string, number | null> {
   const seen = new Map<string, number | null>();
@@ -81,26 +81,26 @@ function lastSeen(series: readonly Series[], place: Place): Map<string, number |
 }
 
 /** The vitals of all hosts with node_exporter's metrics, live; no queries unless enabled. */
-export function useVitals(place: Place, isWanted: boolean): { status: Picture["status"]; of: (name: string) => Vitals } {
+export function useVitals(place: Place, isEnabled: boolean): { status: QueryResult["status"]; of: (name: string) => Vitals } {
   const has: Matcher = { label: place, operator: "!=", value: "" };
-  const ask = (metric: string, ...more: Matcher[]) => toSelector(metric, [has, ...more]);
+  const select = (metric: string, ...more: Matcher[]) => toSelector(metric, [has, ...more]);
   const by = [place];
-  const useIt = (match: string, fn: Fn, across: Across, names: readonly string[] = by) =>
-    useQuery(isWanted ? { match, fn, by: names, across } : null, SPAN, STEP_MS);
-  const idle = useIt(ask("node_cpu_seconds_total", equal("mode", "idle")), "rate", "avg");
-  const cores = useIt(ask("node_cpu_seconds_total", equal("mode", "idle")), "last", "count");
-  const available = useIt(ask("node_memory_MemAvailable_bytes"), "last", "sum");
-  const total = useIt(ask("node_memory_MemTotal_bytes"), "last", "sum");
-  const load = useIt(ask("node_load1"), "last", "max");
-  const received = useIt(ask("node_network_receive_bytes_total", NO_REAL_DEVICE), "rate", "sum");
-  const sent = useIt(ask("node_network_transmit_bytes_total", NO_REAL_DEVICE), "rate", "sum");
+  const useMetric = (match: string, fn: Fn, across: Across, names: readonly string[] = by) =>
+    useQuery(isEnabled ? { match, fn, by: names, across } : null, SPAN, STEP_MS);
+  const idle = useMetric(select("node_cpu_seconds_total", equal("mode", "idle")), "rate", "avg");
+  const cores = useMetric(select("node_cpu_seconds_total", equal("mode", "idle")), "last", "count");
+  const available = useMetric(select("node_memory_MemAvailable_bytes"), "last", "sum");
+  const total = useMetric(select("node_memory_MemTotal_bytes"), "last", "sum");
+  const load = useMetric(select("node_load1"), "last", "max");
+  const received = useMetric(select("node_network_receive_bytes_total", NO_REAL_DEVICE), "rate", "sum");
+  const sent = useMetric(select("node_network_transmit_bytes_total", NO_REAL_DEVICE), "rate", "sum");
   const byMount = [place, "mountpoint"];
-  const size = useIt(ask("node_filesystem_size_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
-  const free = useIt(ask("node_filesystem_free_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
-  const usable = useIt(ask("node_filesystem_avail_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
+  const size = useMetric(select("node_filesystem_size_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
+  const free = useMetric(select("node_filesystem_free_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
+  const usable = useMetric(select("node_filesystem_avail_bytes", NO_REAL_FILESYSTEM), "last", "max", byMount);
 
-  const lineOf = (picture: Picture, name: string) => linesBy(picture, place).get(name)?.[0];
-  const value = (picture: Picture, name: string) => newest(picture, lineOf(picture, name));
+  const lineOf = (result: QueryResult, name: string) => linesBy(result, place).get(name)?.[0];
+  const value = (result: QueryResult, name: string) => newest(result, lineOf(result, name));
   const of = (name: string): Vitals => {
     const line = lineOf(idle, name);
     const busy = newest(idle, line);
@@ -122,7 +122,7 @@ export function useVitals(place: Place, isWanted: boolean): { status: Picture["s
   return { status: worst([idle, cores, load, total, available, size, free, usable]), of };
 }
 
-type Filesystems = Record<"size" | "free" | "usable", Picture>;
+type Filesystems = Record<"size" | "free" | "usable", QueryResult>;
 
 /** As in df: space reserved for root is neither used nor free. Without `free`, none is reserved. */
 function fullest({ size, free, usable }: Filesystems, place: Place, name: string): { disk: number | null; diskMount: string } {
@@ -130,54 +130,54 @@ function fullest({ size, free, usable }: Filesystems, place: Place, name: string
   let diskMount = "";
   for (const line of linesBy(size, place).get(name) ?? []) {
     const mount = line.labels["mountpoint"] ?? "";
-    const of = (picture: Picture) =>
-      newest(picture, linesBy(picture, place).get(name)?.find((one) => (one.labels["mountpoint"] ?? "") === mount));
+    const of = (result: QueryResult) =>
+      newest(result, linesBy(result, place).get(name)?.find((one) => (one.labels["mountpoint"] ?? "") === mount));
     const [all, left] = [newest(size, line), of(usable)];
     if (!all || left === null) continue;
     const used = all - (of(free) ?? left);
-    const part = clamped(used / (used + left || 1));
-    if (disk === null || part > disk) [disk, diskMount] = [part, mount];
+    const fraction = clamped(used / (used + left || 1));
+    if (disk === null || fraction > disk) [disk, diskMount] = [fraction, mount];
   }
   return { disk, diskMount };
 }
 
-const found = new WeakMap<Picture, Map<string, Line[]>>();
+const found = new WeakMap<QueryResult, Map<string, Line[]>>();
 
 /** The lines of each host, found once per result, because there may be hundreds of both. */
-function linesBy(picture: Picture, place: Place): Map<string, Line[]> {
-  const known = found.get(picture);
+function linesBy(result: QueryResult, place: Place): Map<string, Line[]> {
+  const known = found.get(result);
   if (known) return known;
   const by = new Map<string, Line[]>();
-  for (const line of picture.lines) {
+  for (const line of result.lines) {
     const name = line.labels[place] ?? "";
     by.set(name, [...(by.get(name) ?? []), line]);
   }
-  found.set(picture, by);
+  found.set(result, by);
   return by;
 }
 
 const clamped = (value: number): number => Math.min(Math.max(value, 0), 1);
 
-function worst(pictures: readonly Picture[]): Picture["status"] {
-  if (pictures.some((one) => one.status === "failed")) return "failed";
-  return pictures.some((one) => one.status === "loading") ? "loading" : "ready";
+function worst(results: readonly QueryResult[]): QueryResult["status"] {
+  if (results.some((one) => one.status === "failed")) return "failed";
+  return results.some((one) => one.status === "loading") ? "loading" : "ready";
 }
 
 /** When a host last sent, to a step: the end of the newest step with a value. */
-function lastTime(picture: Picture, line: Picture["lines"][number] | undefined): number | null {
+function lastTime(result: QueryResult, line: QueryResult["lines"][number] | undefined): number | null {
   if (!line) return null;
   for (let at = line.values.length - 1; at >= 0; at--)
-    if (typeof line.values[at] === "number") return Math.min((picture.times[at] ?? 0) * 1000 + picture.stepMs, serverNow());
+    if (typeof line.values[at] === "number") return Math.min((result.times[at] ?? 0) * 1000 + result.stepMs, serverNow());
   return null;
 }
 
 /** How urgently a host needs attention; larger is more urgent. */
-export function trouble(vitals: Vitals, isSilent: boolean): number {
+export function urgency(vitals: Vitals, isSilent: boolean): number {
   if (isSilent) return 10;
   const load = vitals.load !== null && vitals.cores ? vitals.load / vitals.cores / 4 : 0;
-  const levels = [vitals.cpu, vitals.memory, vitals.disk, load].map((part) => level(part ?? 0));
+  const levels = [vitals.cpu, vitals.memory, vitals.disk, load].map((fraction) => level(fraction ?? 0));
   // Only nearly full resources count, or cards would change places all the time.
   return Math.max(...levels) * 3 + levels.filter((one) => one > 0).length / 2;
 }
 
-const level = (part: number): number => (part >= 0.95 ? 2 : part >= 0.85 ? 1 : 0);
+const level = (fraction: number): number => (fraction >= 0.95 ? 2 : fraction >= 0.85 ? 1 : 0);

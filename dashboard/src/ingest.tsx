@@ -3,24 +3,24 @@
 import { useEffect, useState } from "preact/hooks";
 import { api, type LatestSample, serverNow } from "./api";
 import { Chart } from "./chart";
-import { Welcome } from "./empty";
-import { type Measured, quantileOf, readExposition, sumOf, sumsBy } from "./exposition";
+import { Welcome } from "./welcome";
+import { type ParsedSample, parseExposition, quantileOf, sumOf, sumsBy } from "./exposition";
 import { useLoaded } from "./load";
 import { Notice } from "./parts";
-import type { Picture } from "./query";
+import type { QueryResult } from "./query";
 import { linkTo } from "./route";
 import { toSelector } from "./selector";
 import { ago, digits, formatted } from "./units";
 
 interface Reading {
   atMs: number;
-  all: Measured[];
+  all: ParsedSample[];
 }
 
 const READ_EVERY_MS = 2_000;
-const KEPT = 150;
+const MAX_READINGS = 150;
 /** Rates cover this many readings, because agents send every few seconds. */
-const OVER = 5;
+const RATE_READINGS = 5;
 const AGENT_METRICS = '{__name__=~"infrawatch_agent_(info|spool_samples|dropped_samples_total|refused_samples_total)"}';
 
 /** Explanations of the codes of refused samples, for people who did not send them. */
@@ -44,7 +44,7 @@ export function Ingest() {
   const { readings, problem } = useReadings();
   const agents = useLoaded((signal) => api.latest(AGENT_METRICS, "1h", signal), "agents", 5_000);
   const last = readings[readings.length - 1];
-  const before = readings[Math.max(0, readings.length - 1 - OVER)];
+  const before = readings[Math.max(0, readings.length - 1 - RATE_READINGS)];
   if (!last || !before) return problem ? <Notice kind="problem">{problem}</Notice> : <p class="hint">Reading /metrics…</p>;
   if (sumOf(last.all, "infrawatch_samples_accepted_total") === 0 && sumOf(last.all, "infrawatch_samples_rejected_total") === 0)
     return <Welcome />;
@@ -57,7 +57,7 @@ export function Ingest() {
       {problem && <Notice kind="problem">{problem}</Notice>}
       <Tiles last={last} before={before} />
       <div class="panel wide">
-        <Chart title="Samples per second" note="by protocol, while this page is open" picture={rates(readings)} unit="none" isRate span={SPAN} onSpan={() => undefined} />
+        <Chart title="Samples per second" note="by protocol, while this page is open" result={rates(readings)} unit="none" isRate span={SPAN} onSpan={() => undefined} />
       </div>
       <div class="columns">
         <Protocols last={last} before={before} />
@@ -68,29 +68,29 @@ export function Ingest() {
   );
 }
 
-const SPAN = { lengthMs: KEPT * READ_EVERY_MS, endMs: null };
+const SPAN = { lengthMs: MAX_READINGS * READ_EVERY_MS, endMs: null };
 
 /** Polls /metrics while the page is visible. */
 function useReadings(): { readings: Reading[]; problem: string | null } {
   const [readings, setReadings] = useState<Reading[]>([]);
-  const read = useLoaded(async (signal) => ({ atMs: Date.now(), all: readExposition(await api.metrics(signal)) }), "metrics", READ_EVERY_MS);
+  const read = useLoaded(async (signal) => ({ atMs: Date.now(), all: parseExposition(await api.metrics(signal)) }), "metrics", READ_EVERY_MS);
   useEffect(() => {
     const { value } = read;
-    if (value) setReadings((before) => [...before.slice(-KEPT), value]);
+    if (value) setReadings((before) => [...before.slice(-MAX_READINGS), value]);
   }, [read.value]);
   return { readings, problem: read.problem };
 }
 
-function perSecond(before: Reading, last: Reading, value: (all: readonly Measured[]) => number): number | null {
+function perSecond(before: Reading, last: Reading, value: (all: readonly ParsedSample[]) => number): number | null {
   const s = (last.atMs - before.atMs) / 1000;
   // Negative if the server was restarted in between.
   return s > 0 ? Math.max(0, value(last.all) - value(before.all)) / s : null;
 }
 
-function rates(readings: readonly Reading[]): Picture {
+function rates(readings: readonly Reading[]): QueryResult {
   const last = readings[readings.length - 1];
   const formats = [...sumsBy(last?.all ?? [], "infrawatch_samples_accepted_total", "format").keys()].sort();
-  const of = (all: readonly Measured[], format: string) => sumsBy(all, "infrawatch_samples_accepted_total", "format").get(format) ?? 0;
+  const of = (all: readonly ParsedSample[], format: string) => sumsBy(all, "infrawatch_samples_accepted_total", "format").get(format) ?? 0;
   const shown = readings.slice(2);
   return {
     status: shown.length ? "ready" : "loading",
@@ -102,7 +102,7 @@ function rates(readings: readonly Reading[]): Picture {
       key: format,
       metric: null,
       labels: { format },
-      values: [null, ...shown.map((one, at) => perSecond(readings[Math.max(0, at + 2 - OVER)] ?? one, one, (all) => of(all, format)))],
+      values: [null, ...shown.map((one, at) => perSecond(readings[Math.max(0, at + 2 - RATE_READINGS)] ?? one, one, (all) => of(all, format)))],
     })),
   };
 }
@@ -111,7 +111,7 @@ function Tiles({ last, before }: { last: Reading; before: Reading }) {
   const value = (name: string) => sumOf(last.all, name);
   const accepted = perSecond(before, last, (all) => sumOf(all, "infrawatch_samples_accepted_total"));
   const refused = value("infrawatch_samples_rejected_total");
-  const nothing: Measured[] = [];
+  const nothing: ParsedSample[] = [];
   const tiles: [string, string, string, boolean][] = [
     ["Samples", formatted(accepted, "none", true), `${formatted(value("infrawatch_samples_accepted_total"), "none")} in all`, false],
     ["Refused", formatted(refused, "none"), refused ? "see the reasons below" : "none, by any code", refused > 0],

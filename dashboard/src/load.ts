@@ -9,31 +9,31 @@ export interface Loaded<T> {
 
 /** Requests when `key` changes and periodically; earlier data stays until the next response. */
 export function useLoaded<T>(
-  ask: (signal: AbortSignal) => Promise<T>,
+  request: (signal: AbortSignal) => Promise<T>,
   key: string,
   everyMs?: number | ((value: T | null) => number),
 ): Loaded<T> {
   const [loaded, setLoaded] = useState<Loaded<T>>({ value: null, problem: null });
   useEffect(() => {
     setLoaded((before) => (before.value === null ? before : { value: null, problem: null }));
-    const aborter = new AbortController();
+    const controller = new AbortController();
     let timer: number | undefined;
     const load = async () => {
       let value: T | null = null;
       try {
-        value = await ask(aborter.signal);
-        if (!aborter.signal.aborted) setLoaded({ value, problem: null });
+        value = await request(controller.signal);
+        if (!controller.signal.aborted) setLoaded({ value, problem: null });
       } catch (error) {
-        if (aborter.signal.aborted) return;
+        if (controller.signal.aborted) return;
         const problem = error instanceof Error ? error.message : String(error);
         setLoaded((before) => ({ value: before.value, problem }));
       }
-      if (everyMs === undefined || aborter.signal.aborted) return;
+      if (everyMs === undefined || controller.signal.aborted) return;
       timer = window.setTimeout(load, typeof everyMs === "number" ? everyMs : everyMs(value));
     };
     void load();
     return () => {
-      aborter.abort();
+      controller.abort();
       window.clearTimeout(timer);
     };
   }, [key]);

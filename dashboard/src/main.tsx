@@ -7,13 +7,13 @@ import type { Session } from "./api";
 import { Explore } from "./explore";
 import { HostView } from "./host";
 import { Ingest } from "./ingest";
-import { type Link, type LinkState, live } from "./live";
+import { type ConnectionState, type ConnectionStatus, live } from "./live";
 import { Overview } from "./overview";
 import { Notice } from "./parts";
 import { hostOf, linkTo, type Route, useRoute } from "./route";
-import { askWhoIAm, isSignedOut, signOut, useSession } from "./session";
+import { isSignedOut, loadSession, signOut, useSession } from "./session";
 import { SignIn } from "./signin";
-import { switchTheme, theme, watchTheme } from "./theme";
+import { onThemeChange, switchTheme, theme } from "./theme";
 import { ago } from "./units";
 
 const VIEWS = [
@@ -23,7 +23,7 @@ const VIEWS = [
 ] as const;
 
 /** The page, or the sign-in form. */
-function Entrance() {
+function App() {
   const { session, problem } = useSession();
   const isIn = session !== null && !isSignedOut(session);
   useEffect(() => {
@@ -58,8 +58,8 @@ function Page({ session }: { session: Session }) {
           })}
           <a href="/docs">API</a>
         </nav>
-        {session.user && <Who user={session.user} />}
-        <LinkPill />
+        {session.user && <CurrentUser user={session.user} />}
+        <ConnectionPill />
         <ThemeSwitch />
       </header>
       <main id="main" tabIndex={-1}><Current route={route} /></main>
@@ -89,7 +89,7 @@ function Current({ route }: { route: Route }) {
   }
 }
 
-function Who({ user }: { user: NonNullable<Session["user"]> }) {
+function CurrentUser({ user }: { user: NonNullable<Session["user"]> }) {
   return (
     <span class="who" title={`Tenant ${user.tenant}; may ${user.scopes.join(", ")}`}>
       <span class="unseen">Signed in as </span><b>{user.name}</b>
@@ -98,7 +98,7 @@ function Who({ user }: { user: NonNullable<Session["user"]> }) {
   );
 }
 
-const STATES: Record<LinkState, string> = {
+const STATES: Record<ConnectionState, string> = {
   connecting: "Connecting",
   live: "Live",
   behind: "Behind",
@@ -107,19 +107,19 @@ const STATES: Record<LinkState, string> = {
   stale: "Stale",
 };
 
-function LinkPill() {
-  const [link, setLink] = useState<Link>({ state: "connecting", detail: "" });
-  useEffect(() => live.watch(setLink), []);
+function ConnectionPill() {
+  const [status, setStatus] = useState<ConnectionStatus>({ state: "connecting", detail: "" });
+  useEffect(() => live.onStatus(setStatus), []);
   return (
-    <span class={`pill ${link.state}`} role="status" title={link.detail}>
-      <i aria-hidden="true" />{STATES[link.state]}<span class="unseen">. {link.detail}</span>
+    <span class={`pill ${status.state}`} role="status" title={status.detail}>
+      <i aria-hidden="true" />{STATES[status.state]}<span class="unseen">. {status.detail}</span>
       {/* It changes every second, which nobody wants to have read out. */}
-      {link.lastsMs !== undefined && <Lasts state={link.state} ms={link.lastsMs} />}
+      {status.durationMs !== undefined && <Duration state={status.state} ms={status.durationMs} />}
     </span>
   );
 }
 
-function Lasts({ state, ms }: { state: LinkState; ms: number }) {
+function Duration({ state, ms }: { state: ConnectionState; ms: number }) {
   const time = ago(ms).replace(" ago", "");
   const [before, after] = state === "stalled" ? ["for ", ""] : ["last data ", " ago"];
   return <span class="lasts" aria-hidden="true"><span class="words">{before}</span>{time}<span class="words">{after}</span></span>;
@@ -127,7 +127,7 @@ function Lasts({ state, ms }: { state: LinkState; ms: number }) {
 
 function ThemeSwitch() {
   const [now, setNow] = useState(theme);
-  useEffect(() => watchTheme(() => setNow(theme())), []);
+  useEffect(() => onThemeChange(() => setNow(theme())), []);
   const other = now === "dark" ? "light" : "dark";
   return (
     <button type="button" class="theme" aria-label={`Switch to ${other}`} title={`Switch to ${other}`} onClick={switchTheme}>
@@ -138,6 +138,6 @@ function ThemeSwitch() {
 
 const page = document.getElementById("page");
 if (page) {
-  render(<Entrance />, page);
-  void askWhoIAm();
+  render(<App />, page);
+  void loadSession();
 }

@@ -2,9 +2,9 @@
 
 import { useRef, useState } from "preact/hooks";
 import { serverNow } from "./api";
-import { Welcome } from "./empty";
-import { findHosts, type Host, type Place, SILENT_AFTER_MS, trouble, useVitals, type Vitals } from "./hosts";
-import { Glance } from "./host";
+import { Welcome } from "./welcome";
+import { findHosts, type Host, type Place, SILENT_AFTER_MS, urgency, useVitals, type Vitals } from "./hosts";
+import { HostSummary } from "./host";
 import { useLoaded, useTicks } from "./load";
 import { Meter, Notice, Sparkline } from "./parts";
 import { linkTo, type Route } from "./route";
@@ -15,18 +15,18 @@ interface Card {
   vitals: Vitals;
   lastMs: number | null;
   isSilent: boolean;
-  trouble: number;
+  urgency: number;
 }
 
 /** The list of hosts rarely changes, but the first host is awaited. */
-const askAgainMs = (hosts: readonly Host[] | null): number => (hosts?.length === 0 ? 1_000 : 10_000);
+const reloadAfterMs = (hosts: readonly Host[] | null): number => (hosts?.length === 0 ? 1_000 : 10_000);
 
 /** With more cards than fit on a screen, hosts can be filtered by name. */
 const MANY = 12;
 
 export function Overview({ route }: { route: Route }) {
-  const [wanted, setWanted] = useState("");
-  const hosts = useLoaded(findHosts, "hosts", askAgainMs);
+  const [filter, setFilter] = useState("");
+  const hosts = useLoaded(findHosts, "hosts", reloadAfterMs);
   const has = (place: Place) => !!hosts.value?.some((host) => host.place === place);
   const vitals = { instance: useVitals("instance", has("instance")), host: useVitals("host", has("host")) };
   useTicks(1_000);
@@ -38,9 +38,9 @@ export function Overview({ route }: { route: Route }) {
   // Cards are shown once complete: sorted by trouble, they would change places.
   if (hosts.value.some((host) => vitals[host.place].status === "loading")) return <Skeletons />;
   const cards = hosts.value.map((host) => toCard(host, vitals[host.place].of(host.name), knownAt.current));
-  cards.sort((a, b) => b.trouble - a.trouble || a.host.name.localeCompare(b.host.name));
+  cards.sort((a, b) => b.urgency - a.urgency || a.host.name.localeCompare(b.host.name));
   const silent = cards.filter((card) => card.isSilent).length;
-  const named = cards.filter((card) => card.host.name.toLowerCase().includes(wanted.trim().toLowerCase()));
+  const named = cards.filter((card) => card.host.name.toLowerCase().includes(filter.trim().toLowerCase()));
   // A single host is shown with its charts instead of a single card.
   const only = hosts.value.length === 1 ? hosts.value[0] : undefined;
   return (
@@ -56,15 +56,15 @@ export function Overview({ route }: { route: Route }) {
       {cards.length > MANY && (
         <div class="finder">
           <label for="wanted">Hosts</label>
-          <input id="wanted" type="search" placeholder="Find by name" value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} />
+          <input id="wanted" type="search" placeholder="Find by name" value={filter} onInput={(event) => setFilter(event.currentTarget.value)} />
         </div>
       )}
       {named.length === 0 && <p class="hint">No host has that in its name.</p>}
       <ul class={`cards ${only ? "alone" : cards.length > MANY ? "many" : ""}`}>
         {named.map((card) => <li key={`${card.host.place}=${card.host.name}`}><HostCard {...card} isAlone={only !== undefined} /></li>)}
       </ul>
-      {only && <Glance label={only.place} name={only.name} route={route} />}
-      <Welcome isMore />
+      {only && <HostSummary label={only.place} name={only.name} route={route} />}
+      <Welcome isFolded />
     </section>
   );
 }
@@ -72,7 +72,7 @@ export function Overview({ route }: { route: Route }) {
 function toCard(host: Host, vitals: Vitals, knownAt: number): Card {
   const lastMs = Math.max(host.lastSeenMs ?? 0, vitals.lastMs ?? 0) || null;
   const isSilent = lastMs === null || knownAt - lastMs > SILENT_AFTER_MS;
-  return { host, vitals, lastMs, isSilent, trouble: trouble(vitals, isSilent) };
+  return { host, vitals, lastMs, isSilent, urgency: urgency(vitals, isSilent) };
 }
 
 function HostCard({ host, vitals, lastMs, isSilent, isAlone }: Card & { isAlone: boolean }) {
@@ -83,7 +83,7 @@ function HostCard({ host, vitals, lastMs, isSilent, isAlone }: Card & { isAlone:
         <h2 title={host.name}>{host.name}</h2>
         <span class={`badge ${isSilent ? "bad" : "good"}`}>{isSilent ? "silent" : "up"}</span>
       </header>
-      <Sparkline values={isAlone ? begun(vitals.history) : vitals.history} most={1} label={`CPU of ${host.name} in the last 15 minutes`} />
+      <Sparkline values={isAlone ? withoutEmptyStart(vitals.history) : vitals.history} max={1} label={`CPU of ${host.name} in the last 15 minutes`} />
       <Meter name="CPU" value={vitals.cpu} text={formatted(vitals.cpu, "ratio")} />
       <Meter name="Memory" value={vitals.memory} text={formatted(vitals.memory, "ratio")} />
       <Meter name="Disk" value={vitals.disk} text={formatted(vitals.disk, "ratio")} of={vitals.diskMount} />
@@ -98,12 +98,12 @@ function HostCard({ host, vitals, lastMs, isSilent, isAlone }: Card & { isAlone:
 }
 
 /** Drops the empty beginning; not for adjacent cards, which show the same time range. */
-function begun(history: Vitals["history"]): Vitals["history"] {
+function withoutEmptyStart(history: Vitals["history"]): Vitals["history"] {
   const first = history.findIndex((value) => typeof value === "number");
-  return first < 0 ? history : history.slice(Math.min(first, Math.max(history.length - FEWEST, 0)));
+  return first < 0 ? history : history.slice(Math.min(first, Math.max(history.length - MIN_VALUES, 0)));
 }
 
-const FEWEST = 8;
+const MIN_VALUES = 8;
 
 function Skeletons() {
   return (

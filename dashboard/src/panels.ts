@@ -3,20 +3,20 @@
 import type { Across, Fn } from "./aggregate";
 import type { Metadata, Series } from "./api";
 import { NO_REAL_DEVICE, NO_REAL_FILESYSTEM } from "./hosts";
-import type { Line, Question } from "./query";
+import type { Line, RangeQuery } from "./query";
 import { type Matcher, toSelector } from "./selector";
 import { isCounter, type Unit, unitOf } from "./units";
 
 export interface Panel {
   title: string;
   note: string;
-  question: Question;
+  query: RangeQuery;
   unit: Unit;
   isRate: boolean;
   isStacked?: boolean;
   order?: readonly string[];
   /** Transforms the result of the query before it is drawn. */
-  made?: (lines: readonly Line[]) => Line[];
+  transform?: (lines: readonly Line[]) => Line[];
 }
 
 export interface Family {
@@ -24,7 +24,7 @@ export interface Family {
   panels: Panel[];
 }
 
-interface Known {
+interface PanelDefinition {
   title: string;
   note?: string;
   metrics: readonly string[];
@@ -36,13 +36,13 @@ interface Known {
   isStacked?: boolean;
   isShare?: boolean;
   order?: readonly string[];
-  made?: Panel["made"];
+  transform?: Panel["transform"];
 }
 
 const NOT_IDLE: Matcher = { label: "mode", operator: "!=", value: "idle" };
 const MEMORY = { total: "node_memory_MemTotal_bytes", available: "node_memory_MemAvailable_bytes", free: "node_memory_MemFree_bytes" };
 
-const KNOWN: readonly Known[] = [
+const PANELS: readonly PanelDefinition[] = [
   {
     title: "CPU",
     note: "cores in use, by mode",
@@ -63,7 +63,7 @@ const KNOWN: readonly Known[] = [
     unit: "bytes",
     isStacked: true,
     order: ["used", "cache", "free", "available"],
-    made: memoryParts,
+    transform: memoryParts,
   },
   { title: "Load", metrics: ["node_load1", "node_load5", "node_load15"], fn: "avg", unit: "none", order: ["node_load1", "node_load5", "node_load15"] },
   {
@@ -121,16 +121,16 @@ const KNOWN: readonly Known[] = [
 ];
 
 /** The main charts of a host, as far as it has the metrics. */
-export function glance(series: readonly Series[], place: Matcher): Panel[] {
+export function mainPanelsOf(series: readonly Series[], place: Matcher): Panel[] {
   const there = new Set(series.map((one) => one.metric));
-  return KNOWN.flatMap((known) => {
-    const metrics = known.metrics.filter((metric) => there.has(metric));
+  return PANELS.flatMap((definition) => {
+    const metrics = definition.metrics.filter((metric) => there.has(metric));
     if (metrics.length === 0) return [];
-    const { title, fn, by, across, unit, note = "", isStacked = false, isShare = false, order, made } = known;
-    const matchers = [place, ...(known.matchers ?? [])];
+    const { title, fn, by, across, unit, note = "", isStacked = false, isShare = false, order, transform } = definition;
+    const matchers = [place, ...(definition.matchers ?? [])];
     const match = toSelector(metrics.length === 1 ? (metrics[0] ?? null) : null, [...(metrics.length > 1 ? [oneOf(metrics)] : []), ...matchers]);
-    const question: Question = { match, fn, ...(by ? { by } : {}), ...(across ? { across } : {}) };
-    return [{ title, note, question, unit, isRate: fn === "rate" && !isShare, isStacked, ...(order && { order }), ...(made && { made }) }];
+    const query: RangeQuery = { match, fn, ...(by ? { by } : {}), ...(across ? { across } : {}) };
+    return [{ title, note, query, unit, isRate: fn === "rate" && !isShare, isStacked, ...(order && { order }), ...(transform && { transform }) }];
   });
 }
 
@@ -154,9 +154,9 @@ function lessThan(value: Line["values"][number], other: Line["values"][number]):
 
 export const oneOf = (metrics: readonly string[]): Matcher => ({ label: "__name__", operator: "=~", value: metrics.join("|") });
 
-/** All metrics, one chart each, by family; `wanted` filters by name and help. */
-export function families(series: readonly Series[], place: Matcher, metadata: Metadata, wanted: string): Family[] {
-  const needle = wanted.trim().toLowerCase();
+/** All metrics, one chart each, by family; `filter` selects by name and help. */
+export function families(series: readonly Series[], place: Matcher, metadata: Metadata, filter: string): Family[] {
+  const needle = filter.trim().toLowerCase();
   const found = new Map<string, Panel[]>();
   for (const metric of [...new Set(series.map((one) => one.metric))].sort()) {
     const help = metadata[metric]?.help ?? "";
@@ -165,7 +165,7 @@ export function families(series: readonly Series[], place: Matcher, metadata: Me
     const panel: Panel = {
       title: metric,
       note: help,
-      question: { match: toSelector(metric, [place]), fn: isRate ? "rate" : "avg" },
+      query: { match: toSelector(metric, [place]), fn: isRate ? "rate" : "avg" },
       unit: unitOf(metric, metadata),
       isRate,
     };

@@ -6,20 +6,20 @@ import { durationText, LENGTHS, moved, NOW_15M, scaled, type Span } from "./span
 
 /** Text to paste, with a button that copies it. */
 export function Copyable({ text, label }: { text: string; label: string }) {
-  const [said, setSaid] = useState("Copy");
+  const [caption, setCaption] = useState("Copy");
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text);
-      setSaid("Copied");
+      setCaption("Copied");
     } catch {
-      setSaid("Select it and press Ctrl-C"); // no clipboard without https or permission
+      setCaption("Select it and press Ctrl-C"); // no clipboard without https or permission
     }
-    window.setTimeout(() => setSaid("Copy"), 2_000);
+    window.setTimeout(() => setCaption("Copy"), 2_000);
   };
   return (
     <div class="copyable">
       <pre tabIndex={0} aria-label={label}><code>{text}</code></pre>
-      <button type="button" onClick={copy} aria-label={`Copy: ${label}`}><span aria-live="polite">{said}</span></button>
+      <button type="button" onClick={copy} aria-label={`Copy: ${label}`}><span aria-live="polite">{caption}</span></button>
     </div>
   );
 }
@@ -81,10 +81,10 @@ export function Meter({ name, value, text, of }: { name: string; value: number |
 }
 
 /** A small line chart without axes; gaps stay gaps. */
-export function Sparkline({ values, most, label }: { values: readonly (number | null | undefined)[]; most: number; label: string }) {
+export function Sparkline({ values, max, label }: { values: readonly (number | null | undefined)[]; max: number; label: string }) {
   const runs: string[][] = [[]];
   values.forEach((value, at) => {
-    const y = SPARK.height - 2 - (Math.min(value ?? 0, most) / most) * (SPARK.height - 4);
+    const y = SPARK.height - 2 - (Math.min(value ?? 0, max) / max) * (SPARK.height - 4);
     if (value === null) runs.push([]);
     else if (value !== undefined) runs[runs.length - 1]?.push(`${((at / (values.length - 1)) * SPARK.width).toFixed(1)} ${y.toFixed(1)}`);
   });

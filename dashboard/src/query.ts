@@ -1,12 +1,12 @@
 /** A continuous query: history from /v1/range, new samples from live updates. */
 
 import { useEffect, useState } from "preact/hooks";
-import { type Across, Cell, type Fn, folded } from "./aggregate";
+import { type Across, Cell, combine, type Fn } from "./aggregate";
 import { api, drawable, type Labels, serverNow, type WireValue } from "./api";
 import { live, type Samples, type SeriesName } from "./live";
 import { cellsOf, durationText, type Span } from "./span";
 
-export interface Question {
+export interface RangeQuery {
   match: string;
   fn: Fn;
   by?: readonly string[];
@@ -22,7 +22,7 @@ export interface Line {
   values: (number | null | undefined)[];
 }
 
-export interface Picture {
+export interface QueryResult {
   status: "loading" | "ready" | "failed";
   problem: string;
   stepMs: number;
@@ -40,11 +40,11 @@ interface Group {
 /** Rates need the previous sample; the newest rate of slower senders comes from history. */
 const TAIL_MARGIN_MS = 60_000;
 /** With longer steps, history is queried again instead, to avoid too many raw samples. */
-const LONGEST_LIVE_STEP_MS = 120_000;
+const MAX_LIVE_STEP_MS = 120_000;
 /** Gaps up to this are bridged, because senders are slower than the step. */
-const BRIDGED_MS = 25_000;
+const MIN_BRIDGE_MS = 25_000;
 /** … and longer ones of lines with few samples throughout, up to this. */
-const LONGEST_BRIDGE_MS = 300_000;
+const MAX_BRIDGE_MS = 300_000;
 /** How long the samples of a step are kept: other series of its group may arrive later. */
 const TAIL_KEPT_MS = 120_000;
 const MANY_LINES = 40;
@@ -58,20 +58,20 @@ export class LiveQuery {
   private readonly tail = new Map<number, Map<string, Cell>>();
   private readonly touched = new Set<number>();
   private boundary = 0;
-  private status: Picture["status"] = "loading";
+  private status: QueryResult["status"] = "loading";
   private problem = "";
-  private aborter = new AbortController();
-  private unfollow: (() => void) | null = null;
+  private controller = new AbortController();
+  private unsubscribe: (() => void) | null = null;
   private timer: number | undefined;
   private reloading: number | undefined;
   private drawing = 0;
   private drawnAt = 0;
 
   constructor(
-    private readonly question: Question,
+    private readonly query: RangeQuery,
     private readonly span: Span,
     private readonly stepMs: number,
-    private readonly show: (picture: Picture) => void,
+    private readonly onResult: (result: QueryResult) => void,
   ) {
     this.load();
     // Time passes even if nothing arrives.
@@ -79,8 +79,8 @@ export class LiveQuery {
   }
 
   close(): void {
-    this.aborter.abort();
-    this.unfollow?.();
+    this.controller.abort();
+    this.unsubscribe?.();
     window.clearInterval(this.timer);
     window.clearTimeout(this.reloading);
     window.clearTimeout(this.drawing);
@@ -89,15 +89,15 @@ export class LiveQuery {
   private load(): void {
     window.clearTimeout(this.reloading);
     this.reloading = undefined;
-    this.aborter.abort();
-    this.aborter = new AbortController();
-    this.unfollow?.();
-    this.unfollow = null;
+    this.controller.abort();
+    this.controller = new AbortController();
+    this.unsubscribe?.();
+    this.unsubscribe = null;
     this.boundary = cellsOf(this.span, this.stepMs).last - 1;
-    const isLive = this.span.endMs === null && this.stepMs <= LONGEST_LIVE_STEP_MS;
-    if (isLive) this.follow();
+    const isLive = this.span.endMs === null && this.stepMs <= MAX_LIVE_STEP_MS;
+    if (isLive) this.subscribe();
     else if (this.span.endMs === null) this.reload(Math.min(this.stepMs / 2, 60_000));
-    void this.fetch(this.aborter.signal, isLive);
+    void this.fetch(this.controller.signal, isLive);
   }
 
   private reload(afterMs: number): void {
@@ -106,9 +106,9 @@ export class LiveQuery {
 
   private async fetch(signal: AbortSignal, isLive: boolean): Promise<void> {
     const { first, last } = cellsOf(this.span, this.stepMs);
-    const { match, fn, by, across } = this.question;
+    const { match, fn, by, across } = this.query;
     try {
-      const answer = await api.range(
+      const response = await api.range(
         {
           match,
           fn,
@@ -120,7 +120,7 @@ export class LiveQuery {
         },
         signal,
       );
-      for (const one of answer.series) {
+      for (const one of response.series) {
         const group = this.groupOf(one.id, one.metric, one.labels);
         for (const [timeMs, value] of one.samples) {
           const cell = Math.round(timeMs / this.stepMs);
@@ -137,11 +137,11 @@ export class LiveQuery {
     this.draw();
   }
 
-  private follow(): void {
+  private subscribe(): void {
     this.names.clear();
     this.forgetTail();
-    this.unfollow = live.follow({
-      match: this.question.match,
+    this.unsubscribe = live.subscribe({
+      match: this.query.match,
       since: () => String((this.boundary * this.stepMs - Math.max(2 * this.stepMs, TAIL_MARGIN_MS)) / 1000),
       everyMs: Math.min(Math.max(this.stepMs / 5, 500), 5_000),
       onSeries: (series) => {
@@ -149,9 +149,9 @@ export class LiveQuery {
       },
       onSnapshot: (samples) => {
         this.forgetTail();
-        this.take(samples, true);
+        this.addSamples(samples, true);
       },
-      onUpdate: (samples) => this.take(samples, false),
+      onUpdate: (samples) => this.addSamples(samples, false),
       onGap: () => this.reload(0),
       onProblem: (detail) => {
         this.status = "failed";
@@ -167,7 +167,7 @@ export class LiveQuery {
     this.touched.clear();
   }
 
-  private take(samples: Samples, isSnapshot: boolean): void {
+  private addSamples(samples: Samples, isSnapshot: boolean): void {
     const oldest = this.oldestKept();
     for (const [id, pairs] of Object.entries(samples))
       for (const [timeMs, value] of pairs) {
@@ -175,7 +175,7 @@ export class LiveQuery {
         // Past steps are history: a snapshot repeats it, an update changes it.
         if (!isKept && !isSnapshot) this.reload(LATE_RELOAD_MS);
       }
-    for (const at of this.touched) this.fold(at);
+    for (const at of this.touched) this.combineStep(at);
     this.touched.clear();
     this.draw();
   }
@@ -203,29 +203,29 @@ export class LiveQuery {
   }
 
   /** Adds the samples of a step to its groups. */
-  private fold(at: number): void {
+  private combineStep(at: number): void {
     const parts = new Map<Group, number[]>();
     for (const [id, cell] of this.tail.get(at) ?? []) {
       const name = this.names.get(id);
-      const value = cell.answer(this.question.fn);
+      const value = cell.result(this.query.fn);
       if (!name || value === null) continue;
       const group = this.groupOf(id, name.metric, name.labels);
       const values = parts.get(group);
       if (values) values.push(value);
       else parts.set(group, [value]);
     }
-    const how = this.question.across ?? "sum";
-    for (const [group, values] of parts) group.byCell.set(at, this.isGrouped ? folded(values, how) : (values[0] ?? null));
+    const how = this.query.across ?? "sum";
+    for (const [group, values] of parts) group.byCell.set(at, this.isGrouped ? combine(values, how) : (values[0] ?? null));
   }
 
   private get isGrouped(): boolean {
-    return !!this.question.by?.length || this.question.across !== undefined;
+    return !!this.query.by?.length || this.query.across !== undefined;
   }
 
   private groupOf(id: string | null, metric: string | null, labels: Labels): Group {
     let key = `#${id}`;
     if (this.isGrouped) {
-      const kept = (this.question.by ?? []).filter((name) => labels[name]);
+      const kept = (this.query.by ?? []).filter((name) => labels[name]);
       labels = Object.fromEntries(kept.map((name) => [name, labels[name] ?? ""]));
       key = JSON.stringify(labels);
     }
@@ -242,11 +242,11 @@ export class LiveQuery {
     this.drawing = window.setTimeout(() => {
       this.drawing = 0;
       this.drawnAt = performance.now();
-      this.show(this.picture());
+      this.onResult(this.result());
     }, Math.max(restMs, 0));
   }
 
-  private picture(): Picture {
+  private result(): QueryResult {
     const { first, last } = cellsOf(this.span, this.stepMs);
     const oldest = this.oldestKept();
     for (const at of this.tail.keys()) if (at < oldest) this.tail.delete(at);
@@ -257,51 +257,50 @@ export class LiveQuery {
       for (const at of group.byCell.keys()) if (at < first) group.byCell.delete(at);
       const values = times.map((_, index) => group.byCell.get(first + index) ?? null);
       if (values.some((value) => value !== null))
-        lines.push({ key, metric: group.metric, labels: group.labels, values: bridged(values, this.stepMs) });
+        lines.push({ key, metric: group.metric, labels: group.labels, values: bridgeGaps(values, this.stepMs) });
     }
     return { status: this.status, problem: this.problem, stepMs: this.stepMs, times, lines };
   }
-
 }
 
-/** A line without the gaps that exist only because its sender is slower than the step. */
-function bridged(values: (number | null)[], stepMs: number): Line["values"] {
-  const told = values.flatMap((value, at) => (value === null ? [] : [at]));
-  const apart = told.slice(1).map((at, index) => at - (told[index] ?? 0));
-  const longest = Math.max(1, BRIDGED_MS / stepMs, Math.min(1.5 * usual(apart), LONGEST_BRIDGE_MS / stepMs));
+/** Bridges the gaps of a line that exist only because its sender is slower than the step. */
+function bridgeGaps(values: (number | null)[], stepMs: number): Line["values"] {
+  const present = values.flatMap((value, at) => (value === null ? [] : [at]));
+  const distances = present.slice(1).map((at, index) => at - (present[index] ?? 0));
+  const longest = Math.max(1, MIN_BRIDGE_MS / stepMs, Math.min(1.5 * median(distances), MAX_BRIDGE_MS / stepMs));
   const line: Line["values"] = values;
-  apart.forEach((steps, index) => {
-    const from = told[index] ?? 0;
+  distances.forEach((steps, index) => {
+    const from = present[index] ?? 0;
     if (steps - 1 <= longest) line.fill(undefined, from + 1, from + steps);
   });
   return line;
 }
 
 /** The median; 0 if there are too few values. */
-function usual(steps: readonly number[]): number {
+function median(steps: readonly number[]): number {
   return steps.length < 3 ? 0 : ([...steps].sort((a, b) => a - b)[Math.floor(steps.length / 2)] ?? 0);
 }
 
-const NOTHING: Picture = { status: "loading", problem: "", stepMs: 5_000, times: [], lines: [] };
+const EMPTY: QueryResult = { status: "loading", problem: "", stepMs: 5_000, times: [], lines: [] };
 
 /** The current result; null disables the query. */
-export function useQuery(question: Question | null, span: Span, stepMs: number): Picture {
-  const [picture, setPicture] = useState(NOTHING);
-  const asked = JSON.stringify([question, span, stepMs]);
+export function useQuery(query: RangeQuery | null, span: Span, stepMs: number): QueryResult {
+  const [result, setResult] = useState(EMPTY);
+  const key = JSON.stringify([query, span, stepMs]);
   useEffect(() => {
-    setPicture((before) => (before.status === "failed" ? NOTHING : before));
-    if (question === null) return setPicture(NOTHING);
-    const query = new LiveQuery(question, span, stepMs, setPicture);
-    return () => query.close();
-  }, [asked]);
-  return picture;
+    setResult((before) => (before.status === "failed" ? EMPTY : before));
+    if (query === null) return setResult(EMPTY);
+    const running = new LiveQuery(query, span, stepMs, setResult);
+    return () => running.close();
+  }, [key]);
+  return result;
 }
 
 /** The newest value of a line, unless it is older than `maxAgeMs`. */
-export function newest(picture: Picture, line: Line | undefined, maxAgeMs = 60_000): number | null {
+export function newest(result: QueryResult, line: Line | undefined, maxAgeMs = 60_000): number | null {
   if (!line) return null;
   for (let at = line.values.length - 1; at >= 0; at--) {
-    if (serverNow() - (picture.times[at] ?? 0) * 1000 - picture.stepMs > maxAgeMs) return null;
+    if (serverNow() - (result.times[at] ?? 0) * 1000 - result.stepMs > maxAgeMs) return null;
     const value = line.values[at];
     if (typeof value === "number") return value;
   }

@@ -62,7 +62,7 @@ function unescaped(text: string): string {
   return text.replace(/\\(.)/g, (_, character: string) => ({ n: "\n", t: "\t", r: "\r" })[character] ?? character);
 }
 
-export interface Completing {
+export interface Completion {
   kind: "metric" | "label" | "value";
   /** The part of the current word before the caret, and where it begins. */
   word: string;
@@ -73,7 +73,7 @@ export interface Completing {
 }
 
 /** The part of the selector at the caret. */
-export function completing(text: string, caret: number): Completing {
+export function completionAt(text: string, caret: number): Completion {
   const before = text.slice(0, caret);
   const brace = before.indexOf("{");
   if (brace < 0) return { kind: "metric", word: before.trim(), from: before.search(/\S|$/), label: "", context: null };

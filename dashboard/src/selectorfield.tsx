@@ -2,14 +2,14 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api } from "./api";
-import { type Completing, completing } from "./selector";
+import { type Completion, completionAt } from "./selector";
 
-interface Offer {
+interface Suggestion {
   text: string;
   series: number;
 }
 
-const MOST_OFFERS = 12;
+const MAX_SUGGESTIONS = 12;
 
 interface Props {
   value: string;
@@ -20,41 +20,41 @@ interface Props {
 export function SelectorField({ value, onChange, problem }: Props) {
   const input = useRef<HTMLInputElement>(null);
   const [draft, setDraft] = useState(value);
-  const [asked, setAsked] = useState<Completing | null>(null);
+  const [completion, setCompletion] = useState<Completion | null>(null);
   const [chosen, choose] = useState(-1);
-  const offers = useOffers(asked);
+  const suggestions = useSuggestions(completion);
   useEffect(() => setDraft(value), [value]);
-  const isOpen = asked !== null && offers.length > 0;
+  const isOpen = completion !== null && suggestions.length > 0;
 
   const look = (text: string) => {
     choose(-1);
-    setAsked(completing(text, input.current?.selectionStart ?? text.length));
+    setCompletion(completionAt(text, input.current?.selectionStart ?? text.length));
   };
   const done = () => {
-    setAsked(null);
+    setCompletion(null);
     onChange(draft.trim());
   };
-  const take = (offer: Offer) => {
-    if (!asked || !input.current) return;
+  const take = (suggestion: Suggestion) => {
+    if (!completion || !input.current) return;
     const caret = input.current.selectionStart ?? draft.length;
-    const { text, caret: after } = completed(draft, caret, asked, offer.text);
+    const { text, caret: after } = completed(draft, caret, completion, suggestion.text);
     setDraft(text);
-    setAsked(null);
-    if (asked.kind !== "label") onChange(text);
+    setCompletion(null);
+    if (completion.kind !== "label") onChange(text);
     requestAnimationFrame(() => {
       input.current?.focus();
       input.current?.setSelectionRange(after, after);
-      if (asked.kind === "label") look(text);
+      if (completion.kind === "label") look(text);
     });
   };
   const onKeyDown = (event: KeyboardEvent) => {
-    const offer = offers[chosen];
+    const suggestion = suggestions[chosen];
     if (event.key === "ArrowDown" && !isOpen) look(draft);
-    else if (event.key === "ArrowDown") choose((chosen + 1) % offers.length);
-    else if (event.key === "ArrowUp" && isOpen) choose((chosen - 1 + offers.length) % offers.length);
-    else if (event.key === "Enter" && isOpen && offer) take(offer);
+    else if (event.key === "ArrowDown") choose((chosen + 1) % suggestions.length);
+    else if (event.key === "ArrowUp" && isOpen) choose((chosen - 1 + suggestions.length) % suggestions.length);
+    else if (event.key === "Enter" && isOpen && suggestion) take(suggestion);
     else if (event.key === "Enter") done();
-    else if (event.key === "Escape") setAsked(null);
+    else if (event.key === "Escape") setCompletion(null);
     else return;
     event.preventDefault();
   };
@@ -82,15 +82,15 @@ export function SelectorField({ value, onChange, problem }: Props) {
         onKeyDown={onKeyDown}
       />
       <ul id="offers" role="listbox" aria-label="Completions" hidden={!isOpen}>
-        {isOpen && offers.map((offer, at) => (
+        {isOpen && suggestions.map((suggestion, at) => (
           <li
-            key={offer.text}
+            key={suggestion.text}
             id={`offer-${at}`}
             role="option"
             aria-selected={at === chosen}
-            onMouseDown={(event) => (event.preventDefault(), take(offer))}
+            onMouseDown={(event) => (event.preventDefault(), take(suggestion))}
           >
-            <span>{offer.text}</span><small>{offer.series} series</small>
+            <span>{suggestion.text}</span><small>{suggestion.series} series</small>
           </li>
         ))}
       </ul>
@@ -100,41 +100,41 @@ export function SelectorField({ value, onChange, problem }: Props) {
 }
 
 /** The text with a suggestion inserted, and the new caret position. */
-function completed(draft: string, caret: number, asked: Completing, offer: string): { text: string; caret: number } {
-  const before = draft.slice(0, asked.from);
+function completed(draft: string, caret: number, completion: Completion, suggestion: string): { text: string; caret: number } {
+  const before = draft.slice(0, completion.from);
   const after = draft.slice(caret);
-  let put = offer;
-  if (asked.kind === "label") put = `${/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(offer) ? offer : `"${offer}"`}="`;
-  if (asked.kind === "value") put = offer.replace(/\\/g, "\\\\").replace(/"/g, '\\"') + (after.startsWith('"') ? "" : '"');
+  let put = suggestion;
+  if (completion.kind === "label") put = `${/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(suggestion) ? suggestion : `"${suggestion}"`}="`;
+  if (completion.kind === "value") put = suggestion.replace(/\\/g, "\\\\").replace(/"/g, '\\"') + (after.startsWith('"') ? "" : '"');
   let text = before + put + after;
-  if (asked.kind === "value" && !after.includes("}")) text += "}";
+  if (completion.kind === "value" && !after.includes("}")) text += "}";
   return { text, caret: before.length + put.length };
 }
 
-function useOffers(asked: Completing | null): Offer[] {
-  const [known, setKnown] = useState<{ key: string; offers: Offer[] }>({ key: "", offers: [] });
-  const key = asked === null ? "" : JSON.stringify([asked.kind, asked.label, asked.context]);
+function useSuggestions(completion: Completion | null): Suggestion[] {
+  const [known, setKnown] = useState<{ key: string; suggestions: Suggestion[] }>({ key: "", suggestions: [] });
+  const key = completion === null ? "" : JSON.stringify([completion.kind, completion.label, completion.context]);
   useEffect(() => {
-    if (asked === null || key === known.key) return;
-    const aborter = new AbortController();
+    if (completion === null || key === known.key) return;
+    const controller = new AbortController();
     // An unfinished selector is invalid; then nothing is suggested.
-    find(asked, aborter.signal).then((offers) => setKnown({ key, offers }), () => undefined);
-    return () => aborter.abort();
+    find(completion, controller.signal).then((suggestions) => setKnown({ key, suggestions }), () => undefined);
+    return () => controller.abort();
   }, [key]);
-  if (asked === null || key !== known.key) return [];
-  const word = asked.word.toLowerCase();
-  const rank = ({ text }: Offer) => (text.toLowerCase().startsWith(word) ? 0 : 1);
-  return known.offers
-    .filter((offer) => offer.text.toLowerCase().includes(word) && offer.text !== asked.word)
+  if (completion === null || key !== known.key) return [];
+  const word = completion.word.toLowerCase();
+  const rank = ({ text }: Suggestion) => (text.toLowerCase().startsWith(word) ? 0 : 1);
+  return known.suggestions
+    .filter((suggestion) => suggestion.text.toLowerCase().includes(word) && suggestion.text !== completion.word)
     .sort((a, b) => rank(a) - rank(b))
-    .slice(0, MOST_OFFERS);
+    .slice(0, MAX_SUGGESTIONS);
 }
 
-async function find(asked: Completing, signal: AbortSignal): Promise<Offer[]> {
-  if (asked.kind === "label") {
-    const { labels } = await api.labels(asked.context, signal);
+async function find(completion: Completion, signal: AbortSignal): Promise<Suggestion[]> {
+  if (completion.kind === "label") {
+    const { labels } = await api.labels(completion.context, signal);
     return labels.filter((one) => one.name !== "__name__").map((one) => ({ text: one.name, series: one.series }));
   }
-  const { values } = await api.labelValues(asked.kind === "metric" ? "__name__" : asked.label, asked.context, signal);
+  const { values } = await api.labelValues(completion.kind === "metric" ? "__name__" : completion.label, completion.context, signal);
   return values.map((one) => ({ text: one.value, series: one.series }));
 }

@@ -1,38 +1,38 @@
 /** The current user, and the available ways to sign in. */
 
 import { useEffect, useState } from "preact/hooks";
-import { api, Problem, type Session, whenRefused } from "./api";
+import { api, onUnauthorized, Problem, type Session } from "./api";
 
 /** Null until the server has responded; `problem` has the reason if it does not. */
-export interface Known {
+export interface SessionState {
   session: Session | null;
   problem: string | null;
 }
 
-let known: Known = { session: null, problem: null };
-const watchers = new Set<(known: Known) => void>();
+let current: SessionState = { session: null, problem: null };
+const listeners = new Set<(state: SessionState) => void>();
 
-const ASK_AGAIN_MS = 2_000;
+const RETRY_MS = 2_000;
 
-export const isSignedOut = (now: Session): boolean => now.authentication === "required" && now.user === null;
+export const isSignedOut = (state: Session): boolean => state.authentication === "required" && state.user === null;
 
-export async function askWhoIAm(): Promise<void> {
+export async function loadSession(): Promise<void> {
   try {
-    tell(await api.session());
+    setSession(await api.session());
   } catch (error) {
-    tellAll({ session: known.session, problem: error instanceof Error ? error.message : String(error) });
-    window.setTimeout(() => void askWhoIAm(), ASK_AGAIN_MS);
+    setState({ session: current.session, problem: error instanceof Error ? error.message : String(error) });
+    window.setTimeout(() => void loadSession(), RETRY_MS);
   }
 }
 
 export async function signInWithPassword(password: string): Promise<void> {
-  tell(await api.signIn({ password }));
+  setSession(await api.signIn({ password }));
 }
 
 /** The key is sent once and stored nowhere. */
 export async function signInWithKey(key: string): Promise<void> {
   try {
-    tell(await api.signIn({}, key));
+    setSession(await api.signIn({}, key));
   } catch (error) {
     // The server's message about a wrong key is for programs: which header to use.
     if (error instanceof Problem && error.status === 401) throw new Error("This key is wrong, was revoked, or has expired.");
@@ -42,32 +42,32 @@ export async function signInWithKey(key: string): Promise<void> {
 
 export async function signOut(): Promise<void> {
   await api.signOut();
-  await askWhoIAm();
+  await loadSession();
 }
 
 /** The subprotocols that a WebSocket offers: the protocol, and a ticket if one is needed. */
 export async function subprotocols(): Promise<string[]> {
-  if (known.session?.authentication !== "required") return ["infrawatch.v1"];
+  if (current.session?.authentication !== "required") return ["infrawatch.v1"];
   return ["infrawatch.v1", `ticket.${(await api.ticket()).ticket}`];
 }
 
-export function useSession(): Known {
-  const [now, setNow] = useState(known);
+export function useSession(): SessionState {
+  const [state, setNow] = useState(current);
   useEffect(() => {
-    watchers.add(setNow);
-    setNow(known);
-    return () => void watchers.delete(setNow);
+    listeners.add(setNow);
+    setNow(current);
+    return () => void listeners.delete(setNow);
   }, []);
-  return now;
+  return state;
 }
 
-const tell = (now: Session): void => tellAll({ session: now, problem: null });
+const setSession = (state: Session): void => setState({ session: state, problem: null });
 
-function tellAll(now: Known): void {
-  known = now;
-  for (const watcher of watchers) watcher(now);
+function setState(state: SessionState): void {
+  current = state;
+  for (const listener of listeners) listener(state);
 }
 
-whenRefused(() => {
-  if (known.session !== null && !isSignedOut(known.session)) void askWhoIAm();
+onUnauthorized(() => {
+  if (current.session !== null && !isSignedOut(current.session)) void loadSession();
 });

@@ -7,7 +7,7 @@ import { readRoute } from "./route";
 import { signInWithKey, signInWithPassword } from "./session";
 
 /** Why signing in at the identity provider failed. */
-const WENT_WRONG: Record<string, string> = {
+const OIDC_PROBLEMS: Record<string, string> = {
   refused: "The identity provider did not let you in.",
   expired: "Signing in took too long, or began in another browser. Try again.",
   no_role: "The identity provider knows you, but you have no access here. Ask your administrator.",
@@ -17,11 +17,11 @@ const WENT_WRONG: Record<string, string> = {
 
 export function SignIn({ session }: { session: Session }) {
   const { path, query } = readRoute();
-  const cameBack = path[0] === "sign-in" ? WENT_WRONG[query.get("problem") ?? ""] : undefined;
-  const [problem, setProblem] = useState<string | null>(cameBack ?? null);
+  const redirectProblem = path[0] === "sign-in" ? OIDC_PROBLEMS[query.get("problem") ?? ""] : undefined;
+  const [problem, setProblem] = useState<string | null>(redirectProblem ?? null);
   const [isBusy, setBusy] = useState(false);
   const { oidc, password } = session.ways;
-  const tryTo = (signIn: (secret: string) => Promise<void>) => async (secret: string) => {
+  const submitWith = (signIn: (secret: string) => Promise<void>) => async (secret: string) => {
     setBusy(true);
     setProblem(null);
     try {
@@ -36,34 +36,34 @@ export function SignIn({ session }: { session: Session }) {
       <h1 id="signin">Sign in</h1>
       {problem !== null && <Notice kind="problem">{problem}</Notice>}
       {oidc !== null && <a class="button" href="/v1/session/oidc">Sign in with {oidc}</a>}
-      {password && <Secret label="Password" autocomplete="current-password" isBusy={isBusy} onSecret={tryTo(signInWithPassword)} />}
+      {password && <Secret label="Password" autocomplete="current-password" isBusy={isBusy} onSecret={submitWith(signInWithPassword)} />}
       {password || oidc !== null ? (
         <details>
           <summary>Use an API key</summary>
-          <Key isBusy={isBusy} onSecret={tryTo(signInWithKey)} />
+          <Key isBusy={isBusy} onSecret={submitWith(signInWithKey)} />
         </details>
       ) : (
-        <Key isBusy={isBusy} onSecret={tryTo(signInWithKey)} />
+        <Key isBusy={isBusy} onSecret={submitWith(signInWithKey)} />
       )}
     </section>
   );
 }
 
-interface Asking {
+interface SecretProps {
   isBusy: boolean;
   onSecret(secret: string): Promise<void>;
 }
 
-function Key(asking: Asking) {
+function Key(props: SecretProps) {
   return (
     <>
-      <Secret label="API key" autocomplete="off" {...asking} />
+      <Secret label="API key" autocomplete="off" {...props} />
       <p class="hint">It needs the scope <code>read</code>: <code>infrawatch keys create --name me --scope read</code></p>
     </>
   );
 }
 
-function Secret({ label, autocomplete, isBusy, onSecret }: Asking & { label: string; autocomplete: string }) {
+function Secret({ label, autocomplete, isBusy, onSecret }: SecretProps & { label: string; autocomplete: string }) {
   const [secret, setSecret] = useState("");
   const submit = (event: Event) => {
     event.preventDefault();

@@ -22,11 +22,11 @@ export const LENGTHS: readonly { text: string; name: string; ms: number }[] = [
   { text: "30d", name: "30 days", ms: 30 * DAY },
 ];
 
-export const SHORTEST_MS = MINUTE;
-export const LONGEST_MS = 90 * DAY;
+export const MIN_LENGTH_MS = MINUTE;
+export const MAX_LENGTH_MS = 90 * DAY;
 
 /** About the number of steps that fit a chart. */
-const STEPS_WANTED = 200;
+const STEPS_PER_CHART = 200;
 
 const STEPS_MS = [
   1_000, 2_000, 5_000, 10_000, 15_000, 30_000,
@@ -45,9 +45,9 @@ export function spanSince(firstMs: number): Span {
 }
 
 export function stepFor(lengthMs: number): number {
-  const wanted = lengthMs / STEPS_WANTED;
+  const ideal = lengthMs / STEPS_PER_CHART;
   // Agents send every 5 s; steps shorter than that would mostly be empty.
-  return STEPS_MS.find((step) => step >= Math.max(wanted, lengthMs <= 2 * MINUTE ? 1_000 : 5_000)) ?? DAY;
+  return STEPS_MS.find((step) => step >= Math.max(ideal, lengthMs <= 2 * MINUTE ? 1_000 : 5_000)) ?? DAY;
 }
 
 /** The first and last step of a span now, as numbers of steps since the epoch. */
@@ -57,7 +57,7 @@ export function cellsOf(span: Span, stepMs: number): { first: number; last: numb
 }
 
 export function zoomed(startMs: number, endMs: number): Span {
-  const lengthMs = Math.min(Math.max(endMs - startMs, SHORTEST_MS), LONGEST_MS);
+  const lengthMs = Math.min(Math.max(endMs - startMs, MIN_LENGTH_MS), MAX_LENGTH_MS);
   return moved({ lengthMs, endMs: (startMs + endMs + lengthMs) / 2 }, 0);
 }
 
@@ -69,7 +69,7 @@ export function moved(span: Span, lengths: number): Span {
 
 /** Zooms in (factor < 1) or out around the middle; a span that ends now still does. */
 export function scaled(span: Span, factor: number): Span {
-  const lengthMs = Math.min(Math.max(span.lengthMs * factor, SHORTEST_MS), LONGEST_MS);
+  const lengthMs = Math.min(Math.max(span.lengthMs * factor, MIN_LENGTH_MS), MAX_LENGTH_MS);
   if (span.endMs === null) return { lengthMs, endMs: null };
   return moved({ lengthMs, endMs: span.endMs - span.lengthMs / 2 + lengthMs / 2 }, 0);
 }
@@ -82,7 +82,7 @@ export function toText(span: Span): string {
 export function fromText(text: string | null, otherwise: Span = NOW_15M): Span {
   const [length = "", end] = (text ?? "").split("@");
   const known = LENGTHS.find((one) => one.text === length)?.ms ?? parseFloat(length) * 1000;
-  if (!(known >= SHORTEST_MS && known <= LONGEST_MS)) return otherwise;
+  if (!(known >= MIN_LENGTH_MS && known <= MAX_LENGTH_MS)) return otherwise;
   return { lengthMs: known, endMs: end && Number.isFinite(+end) ? +end : null };
 }
 

@@ -3,7 +3,7 @@
 import type { Across, Fn } from "./aggregate";
 import type { Matcher } from "./selector";
 
-export interface SqlQuestion {
+export interface SqlQuery {
   matchers: readonly Matcher[];
   fn: Fn;
   by: readonly string[];
@@ -32,27 +32,27 @@ const AGGREGATES: Record<Exclude<Fn, "rate">, string> = {
   stddev: "stddev_pop(value)",
 };
 
-export function toSql(asked: SqlQuestion): string {
-  const isCounter = asked.fn === "rate" || asked.fn === "increase";
+export function toSql(query: SqlQuery): string {
+  const isCounter = query.fn === "rate" || query.fn === "increase";
   const aggregate =
-    asked.fn === "rate"
+    query.fn === "rate"
       ? "sum(gain) / extract(epoch FROM max(at) - (array_agg(since ORDER BY at))[1])"
-      : AGGREGATES[asked.fn];
-  const isGrouped = asked.by.length > 0 || asked.across !== null;
+      : AGGREGATES[query.fn];
+  const isGrouped = query.by.length > 0 || query.across !== null;
   const perSeries = `  SELECT metric, labels, series_id,
-         date_bin(interval '${asked.stepMs} milliseconds', at, ${time(asked.startMs)}) AS step,
+         date_bin(interval '${query.stepMs} milliseconds', at, ${time(query.startMs)}) AS step,
          ${aggregate} AS value
-  FROM ${isCounter ? "gains" : `samples_between(${time(asked.startMs)}, ${time(asked.endMs)})`}
-  WHERE ${isCounter ? `since IS NOT NULL AND at >= ${time(asked.startMs)}` : where(asked.matchers)}
+  FROM ${isCounter ? "gains" : `samples_between(${time(query.startMs)}, ${time(query.endMs)})`}
+  WHERE ${isCounter ? `since IS NOT NULL AND at >= ${time(query.startMs)}` : where(query.matchers)}
   GROUP BY metric, labels, series_id, step`;
-  const gains = isCounter ? `${gainsOf(asked)},\n` : "";
-  return `WITH ${gains}per_series AS (\n${perSeries}\n)\n${isGrouped ? grouped(asked) : PLAIN}`;
+  const gains = isCounter ? `${gainsOf(query)},\n` : "";
+  return `WITH ${gains}per_series AS (\n${perSeries}\n)\n${isGrouped ? grouped(query) : PLAIN}`;
 }
 
 const PLAIN = "SELECT metric, labels, step, value FROM per_series ORDER BY series_id, step;";
 
 /** The gains of counters, which restart from 0 when they fall; includes the sample before the span. */
-function gainsOf({ matchers, startMs, endMs }: SqlQuestion): string {
+function gainsOf({ matchers, startMs, endMs }: SqlQuery): string {
   return `gains AS (
   SELECT metric, labels, series_id, at, lag(at) OVER earlier AS since,
          CASE WHEN value < lag(value) OVER earlier THEN value
@@ -63,7 +63,7 @@ function gainsOf({ matchers, startMs, endMs }: SqlQuestion): string {
 )`;
 }
 
-function grouped({ by, across }: SqlQuestion): string {
+function grouped({ by, across }: SqlQuery): string {
   const columns = by.map((name) => `labels ->> ${literal(name)} AS ${identifier(name)}`);
   return `SELECT ${[...columns, "step", `${across ?? "sum"}(value) AS value`].join(", ")}
 FROM per_series

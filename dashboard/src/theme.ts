@@ -4,12 +4,12 @@ export type Theme = "light" | "dark";
 
 const KEY = "infrawatch.theme";
 const system = matchMedia("(prefers-color-scheme: dark)");
-const watchers = new Set<() => void>();
+const listeners = new Set<() => void>();
 
 function chosen(): Theme | null {
   try {
-    const said = localStorage.getItem(KEY);
-    return said === "light" || said === "dark" ? said : null;
+    const stored = localStorage.getItem(KEY);
+    return stored === "light" || stored === "dark" ? stored : null;
   } catch {
     return null; // storage may be disabled; then the choice lasts as long as the page
   }
@@ -19,7 +19,7 @@ export const theme = (): Theme => (document.documentElement.dataset.theme as The
 
 function apply(to: Theme): void {
   document.documentElement.dataset.theme = to;
-  for (const watcher of watchers) watcher();
+  for (const listener of listeners) listener();
 }
 
 export function switchTheme(): void {
@@ -32,9 +32,9 @@ export function switchTheme(): void {
   apply(to);
 }
 
-export function watchTheme(watcher: () => void): () => void {
-  watchers.add(watcher);
-  return () => watchers.delete(watcher);
+export function onThemeChange(listener: () => void): () => void {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
 }
 
 system.addEventListener("change", () => apply(chosen() ?? (system.matches ? "dark" : "light")));

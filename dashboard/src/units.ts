@@ -14,15 +14,15 @@ export function isCounter(metric: string, metadata: Metadata): boolean {
 }
 
 export function unitOf(metric: string, metadata: Metadata): Unit {
-  const said = metadata[metric]?.unit.toLowerCase() ?? "";
-  if (/^(by|bytes?)$/.test(said)) return "bytes";
-  if (/^bits?$/.test(said)) return "bits";
-  if (said === "%" || said === "percent") return "percent";
+  const declared = metadata[metric]?.unit.toLowerCase() ?? "";
+  if (/^(by|bytes?)$/.test(declared)) return "bytes";
+  if (/^bits?$/.test(declared)) return "bits";
+  if (declared === "%" || declared === "percent") return "percent";
   const name = metric.replace(/_total$/, "").toLowerCase();
   if (/(_time_seconds|_timestamp_seconds)$/.test(name) && /boot|start|timestamp|^node_time/.test(name)) return "time";
   if (/_bytes$|\.bytes$|octets$/.test(name)) return "bytes";
   if (/_bits$/.test(name)) return "none";
-  if (said === "s" || said === "seconds" || /_seconds$/.test(name)) return "seconds";
+  if (declared === "s" || declared === "seconds" || /_seconds$/.test(name)) return "seconds";
   if (/_ratio$/.test(name)) return "ratio";
   if (/_percent$/.test(name)) return "percent";
   if (/_celsius$/.test(name)) return "celsius";

@@ -5,7 +5,7 @@ import { Copyable } from "./parts";
 
 const here = location.origin;
 
-const WAYS: readonly { name: string; text: string; command: string }[] = [
+const SENDERS: readonly { name: string; text: string; command: string }[] = [
   {
     name: "This machine",
     text: "The agent sends CPU, memory, disks and network every 5 seconds. In the checkout:",
@@ -35,35 +35,35 @@ const WAYS: readonly { name: string; text: string; command: string }[] = [
   },
 ];
 
-/** Shown on an empty server; folded (`isMore`) once there is data. */
-export function Welcome({ isMore = false }: { isMore?: boolean }) {
-  if (isMore)
+/** Shown on an empty server; `isFolded` once there is data. */
+export function Welcome({ isFolded = false }: { isFolded?: boolean }) {
+  if (isFolded)
     return (
       <details class="welcome more">
         <summary>Add another source</summary>
-        <Ways />
+        <Senders />
       </details>
     );
   return (
     <section class="welcome" aria-labelledby="title">
       <h1 id="title">Nothing has been sent yet</h1>
       <p>Run one of these; this page shows the first samples the moment they arrive.</p>
-      <Ways />
+      <Senders />
     </section>
   );
 }
 
-function Ways() {
+function Senders() {
   const [chosen, choose] = useState(0);
-  const way = WAYS[chosen];
+  const sender = SENDERS[chosen];
   return (
     <div class="ways">
       <div class="tabs" role="group" aria-label="Ways to send">
-        {WAYS.map((one, at) => (
+        {SENDERS.map((one, at) => (
           <button key={one.name} type="button" aria-pressed={at === chosen} onClick={() => choose(at)}>{one.name}</button>
         ))}
       </div>
-      {way && <><p>{way.text}</p><Copyable text={way.command} label={`${way.name}: command`} /></>}
+      {sender && <><p>{sender.text}</p><Copyable text={sender.command} label={`${sender.name}: command`} /></>}
     </div>
   );
 }
