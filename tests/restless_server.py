@@ -21,10 +21,10 @@ if __name__ == "__main__":
     scheduler.EMPTY_EVERY_S = 0.1
     scheduler.RETAIN_EVERY_S = 0.1
     scheduler.WRITER_KEPT = timedelta(seconds=5)
-    compaction.MOST_AGE_S = 0
+    compaction.MAX_AGE_S = 0
     compaction.PASS_SAMPLES = 200
     compaction.MERGE_SAMPLES = 1
     full_windows.FULL_BUCKETS = 2
-    full_windows.MOST_WINDOWS = 2
+    full_windows.MAX_WINDOWS = 2
     compaction.closed_until = _always_a_little_later
     main()

@@ -20,7 +20,7 @@ from infrawatch.model.timerange import from_us
 AGENTS = 8
 HOSTS = 3
 SAMPLES = 4
-LONGEST_PAUSE_S = 0.03
+MAX_PAUSE_S = 0.03
 RETRY_S = 0.1
 """Agents wait for longer, but then we would measure that."""
 
@@ -51,7 +51,7 @@ class Agent:
                 batch = dict(self._samples())
                 await self._push(clients, [self._to_series(host, batch) for host in self._hosts])
                 self._ledger.acknowledged |= batch
-                await asyncio.sleep(self._chance.uniform(0, LONGEST_PAUSE_S))
+                await asyncio.sleep(self._chance.uniform(0, MAX_PAUSE_S))
 
     async def _push(self, clients: list[Client], batch: Sequence[Series]) -> None:
         """Ask one server after the other until one has taken it."""

@@ -18,7 +18,7 @@ ROUNDS = 100
 async def test_acknowledged_samples_survive_a_hundred_crashes(
     temporary_root: Path, monkeypatch: pytest.MonkeyPatch, outcomes: dict[str, Outcome]
 ) -> None:
-    for pause in ("FIRST_PAUSE", "LONGEST_PAUSE"):
+    for pause in ("FIRST_PAUSE", "MAX_PAUSE"):
         monkeypatch.setattr(processes, pause, timedelta(milliseconds=5))
     seed = secrets.randbits(32)
     samples = await crash_again_and_again(temporary_root / "crashes", rounds=ROUNDS, seed=seed)

@@ -87,7 +87,7 @@ async def world_in(directory: Path) -> AsyncGenerator[World, None]:
     """A PostgreSQL in this directory, which whoever supervises it starts again at once."""
     with (
         patch.object(processes, "FIRST_PAUSE", AT_ONCE),
-        patch.object(processes, "LONGEST_PAUSE", AT_ONCE),
+        patch.object(processes, "MAX_PAUSE", AT_ONCE),
     ):
         async with postgres_running(directory) as postgres:
             url = postgres.endpoint.url()

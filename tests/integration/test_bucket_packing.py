@@ -107,7 +107,7 @@ async def test_many_series_are_cut_into_rows_that_fit_a_page(database: Database)
 
 
 @pytest.mark.parametrize(
-    ("values", "most_bytes"),
+    ("values", "max_bytes"),
     [
         (np.full(480, 17.25), 0),
         (1e6 + 15 * np.arange(480.0), 2),
@@ -116,9 +116,9 @@ async def test_many_series_are_cut_into_rows_that_fit_a_page(database: Database)
     ],
     ids=["constant", "straight", "counter", "pages"],
 )
-def test_a_bucket_takes_a_few_bytes(values: Float64s, most_bytes: float) -> None:
+def test_a_bucket_takes_a_few_bytes(values: Float64s, max_bytes: float) -> None:
     packed = pack_buckets(of_values([values]), FIVE_MINUTES.bucket_us)
 
     assert packed.raw.nbytes == 0
-    assert packed.words.nbytes <= most_bytes * ROW_BUCKETS
+    assert packed.words.nbytes <= max_bytes * ROW_BUCKETS
     assert packed.bits.shape == (1, FUNCTIONS)

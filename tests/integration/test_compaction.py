@@ -103,7 +103,7 @@ async def test_random_work_in_random_order_leaves_exactly_the_last_arrivals(
     database: Database, writers: Writers, series_ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(7)
-    monkeypatch.setattr(full_windows, "MOST_WINDOWS", 5)
+    monkeypatch.setattr(full_windows, "MAX_WINDOWS", 5)
     newest_us = now_us() // 1_000_000 * 1_000_000
     for _ in range(60):
         match chance.randrange(6):
@@ -380,7 +380,7 @@ def test_old_or_large_backlogs_are_due() -> None:
     young = backlog(1, 1_000, 15_000, 1)
     assert compaction.due([young]) == []
     assert compaction.due([backlog(2, 1_000, 64_000, 1), young]) == [2]
-    assert compaction.due([backlog(3, 1_000, 10, compaction.MOST_AGE_S + 1), young]) == [3]
+    assert compaction.due([backlog(3, 1_000, 10, compaction.MAX_AGE_S + 1), young]) == [3]
     assert compaction.due([backlog(4, 10**6, 600_000, 2), backlog(5, 10**6, 500_000, 1)]) == [4, 5]
     assert compaction.due([backlog(6, 0, 5_000_000, 1), backlog(7, 0, 10, 500)]) == [6]
 

@@ -54,9 +54,9 @@ async def test_a_child_that_dies_is_started_until_it_lives(
     assert start.children[1].returncode == -signal.SIGTERM
 
 
-@pytest.mark.parametrize(("code", "longest_pause"), [(0, None), (1, timedelta(milliseconds=1))])
+@pytest.mark.parametrize(("code", "max_pause"), [(0, None), (1, timedelta(milliseconds=1))])
 async def test_the_pause_is_short_after_an_orderly_exit_or_an_explicit_request(
-    code: int, longest_pause: timedelta | None, monkeypatch: pytest.MonkeyPatch
+    code: int, max_pause: timedelta | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "FIRST_PAUSE", timedelta(milliseconds=1))
     children: list[Process] = []
@@ -66,7 +66,7 @@ async def test_the_pause_is_short_after_an_orderly_exit_or_an_explicit_request(
         children.append(await asyncio.create_subprocess_exec(*command))
         return children[-1]
 
-    async with Keeper("brief", start, (signal.SIGTERM,), longest_pause=longest_pause).keeping():
+    async with Keeper("brief", start, (signal.SIGTERM,), max_pause=max_pause).keeping():
         await eventually(lambda: len(children) > 20, within_s=60)  # else after a quarter of an hour
 
 

@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(send, "_FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(send, "_LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(send, "_MAX_PAUSE_S", 0.05)
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ def test_pauses_grow_to_a_minute_and_are_spread_at_random(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(send, "_FIRST_PAUSE_S", 1.0)
-    monkeypatch.setattr(send, "_LONGEST_PAUSE_S", 60.0)
+    monkeypatch.setattr(send, "_MAX_PAUSE_S", 60.0)
     away = ServerUnavailable("away")
     runs = [Sender(spool, url="http://x", key_file=None) for _ in range(200)]
     pauses = [[sender._next_pause_s(away) for _ in range(12)] for sender in runs]

@@ -24,7 +24,7 @@ from infrawatch.agent.spool import Spool
 
 spool = Spool.open(Path(sys.argv[1]), limit_bytes=1 << 20)
 spool.add(Body(1, b"%d" % number) for number in range(100))
-spool.settle(spool.next_batches(10, most_samples=100), refused={"too_old": 3})
+spool.settle(spool.next_batches(10, max_samples=100), refused={"too_old": 3})
 print("written", flush=True)
 sys.stdin.read()
 """
@@ -36,33 +36,33 @@ def test_batches_are_taken_oldest_first_and_always_include_the_newest(
     spool = opened(tmp_path)
     spool.add(body(number) for number in range(10))
 
-    assert bodies(spool.next_batches(1, most_samples=100)) == [b"9"]
-    assert bodies(spool.next_batches(4, most_samples=100)) == [b"0", b"1", b"2", b"9"]
-    assert bodies(spool.next_batches(99, most_samples=100)) == [b"%d" % n for n in range(10)]
-    assert bodies(spool.next_batches(99, most_samples=3)) == [b"0", b"1", b"9"]
-    assert bodies(spool.next_batches(99, most_samples=0)) == [b"9"]
+    assert bodies(spool.next_batches(1, max_samples=100)) == [b"9"]
+    assert bodies(spool.next_batches(4, max_samples=100)) == [b"0", b"1", b"2", b"9"]
+    assert bodies(spool.next_batches(99, max_samples=100)) == [b"%d" % n for n in range(10)]
+    assert bodies(spool.next_batches(99, max_samples=3)) == [b"0", b"1", b"9"]
+    assert bodies(spool.next_batches(99, max_samples=0)) == [b"9"]
 
 
 def test_an_empty_spool_has_nothing_to_send(tmp_path: Path) -> None:
-    assert opened(tmp_path).next_batches(10, most_samples=100) == []
+    assert opened(tmp_path).next_batches(10, max_samples=100) == []
 
 
 def test_settled_batches_are_removed(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     spool.add(body(number) for number in range(5))
-    spool.settle(spool.next_batches(3, most_samples=100), refused={})
+    spool.settle(spool.next_batches(3, max_samples=100), refused={})
 
-    assert bodies(spool.next_batches(99, most_samples=100)) == [b"2", b"3"]
+    assert bodies(spool.next_batches(99, max_samples=100)) == [b"2", b"3"]
     assert spool.usage == Usage(2, 2, 2)
 
 
 def test_parts_take_the_place_of_a_batch(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     spool.add([Body(2, b"ab")])
-    [whole] = spool.next_batches(1, most_samples=100)
+    [whole] = spool.next_batches(1, max_samples=100)
     spool.replace(whole, [Body(1, b"a"), Body(1, b"b")])
 
-    assert bodies(spool.next_batches(99, most_samples=100)) == [b"a", b"b"]
+    assert bodies(spool.next_batches(99, max_samples=100)) == [b"a", b"b"]
     assert spool.usage == Usage(2, 2, 2)
 
 
@@ -77,7 +77,7 @@ def test_everything_is_there_after_kill_9(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
 
     spool = opened(tmp_path)
-    assert bodies(spool.next_batches(999, most_samples=999)) == [b"%d" % n for n in range(9, 99)]
+    assert bodies(spool.next_batches(999, max_samples=999)) == [b"%d" % n for n in range(9, 99)]
     assert spool.lost_samples == {Loss("refused", "too_old"): 3}
 
 
@@ -86,7 +86,7 @@ def test_the_oldest_batches_make_room_and_are_counted_permanently(tmp_path: Path
     spool.add(Body(7, b"%03d" % number * 100) for number in range(10))
 
     assert spool.usage == Usage(batches=3, samples=21, bytes=900)
-    assert bodies(spool.next_batches(99, most_samples=100))[0].startswith(b"007")
+    assert bodies(spool.next_batches(99, max_samples=100))[0].startswith(b"007")
     assert spool.lost_samples[DROPPED] == 49
     spool.close()
     assert opened(tmp_path, limit_bytes=1000).lost_samples[DROPPED] == 49
@@ -95,11 +95,11 @@ def test_the_oldest_batches_make_room_and_are_counted_permanently(tmp_path: Path
 def test_settling_a_batch_that_was_dropped_meanwhile_removes_no_other(tmp_path: Path) -> None:
     spool = opened(tmp_path, limit_bytes=100)
     spool.add([Body(1, b"a" * 100)])
-    under_way = spool.next_batches(1, most_samples=100)
+    under_way = spool.next_batches(1, max_samples=100)
     spool.add([Body(1, b"b" * 100)])
     spool.settle(under_way, refused={})
 
-    assert bodies(spool.next_batches(1, most_samples=100)) == [b"b" * 100]
+    assert bodies(spool.next_batches(1, max_samples=100)) == [b"b" * 100]
     assert spool.usage == Usage(1, 1, 100)
 
 
@@ -138,15 +138,15 @@ def test_a_full_disk_leaves_the_newest_batches_to_be_sent_from_memory(tmp_path: 
     fill_up(spool)
     spool.add(Body(1, b"%02d" % number * 5000) for number in range(20))
 
-    held = spool.next_batches(99, most_samples=999)
+    held = spool.next_batches(99, max_samples=999)
     assert [batch.body[:2] for batch in held] == [b"%02d" % number for number in range(8, 20)]
     assert spool.usage.batches == 13
     assert spool.lost_samples[DROPPED] == 8
 
     spool.settle(held[:6], refused={"too_old": 2})
-    assert spool.next_batches(99, most_samples=999) == held[6:]
+    assert spool.next_batches(99, max_samples=999) == held[6:]
     spool.settle(held[6:], refused={})
-    assert bodies(spool.next_batches(99, most_samples=999)) == [b"0"]
+    assert bodies(spool.next_batches(99, max_samples=999)) == [b"0"]
 
 
 def test_losses_during_a_full_disk_are_recorded_afterwards(tmp_path: Path) -> None:
@@ -163,12 +163,12 @@ def test_losses_during_a_full_disk_are_recorded_afterwards(tmp_path: Path) -> No
 def test_a_disk_that_takes_no_changes_keeps_what_was_sent(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     spool.add([body(1)])
-    batches = spool.next_batches(1, most_samples=100)
+    batches = spool.next_batches(1, max_samples=100)
     spool._connection.execute("PRAGMA query_only = ON")
     with pytest.raises(sqlite3.Error):
         spool.settle(batches, refused={"too_old": 1})
 
-    assert spool.next_batches(1, most_samples=100) == batches
+    assert spool.next_batches(1, max_samples=100) == batches
     assert spool.usage == Usage(1, 1, 1)
     assert not spool.lost_samples
 
@@ -176,7 +176,7 @@ def test_a_disk_that_takes_no_changes_keeps_what_was_sent(tmp_path: Path) -> Non
 def test_a_drained_spool_gives_its_space_back(tmp_path: Path) -> None:
     spool = opened(tmp_path, limit_bytes=64 * MIB)
     spool.add(Body(1, bytes(MIB)) for _ in range(16))
-    while batches := spool.next_batches(4, most_samples=100):
+    while batches := spool.next_batches(4, max_samples=100):
         spool.settle(batches, refused={})
     spool.close()
 

@@ -66,7 +66,7 @@ class Stored:
 
 
 def hub_of(stored: Stored, seqs: Mapping[int, int] | None = None, *known: int) -> Hub:
-    hub = Hub(EPOCH, stored.names_of, timedelta(minutes=10), most_series=1_000)
+    hub = Hub(EPOCH, stored.names_of, timedelta(minutes=10), max_tenant_series=1_000)
     hub.start(
         HubStart(WriterPositions(seqs or {}, START_US), seqs or {}, np.array(known, np.int64), [])
     )
@@ -180,7 +180,7 @@ async def test_the_series_that_one_tenant_follows_are_bounded() -> None:
 async def test_matching_new_series_against_many_topics_yields_to_other_tasks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hubs, "_LONGEST_HOLD_S", 0)
+    monkeypatch.setattr(hubs, "_MAX_HOLD_S", 0)
     hub, turns = hub_of(Stored(dict.fromkeys(range(1, 101), (1, "a")))), 0
 
     async def others() -> None:
@@ -210,7 +210,7 @@ async def test_the_last_viewer_to_leave_removes_the_topic() -> None:
 
 
 async def test_the_position_names_the_writers_of_the_replay_window_only() -> None:
-    hub = Hub(EPOCH, Stored({}).names_of, timedelta(minutes=10), most_series=1_000)
+    hub = Hub(EPOCH, Stored({}).names_of, timedelta(minutes=10), max_tenant_series=1_000)
     hub.start(HubStart(WriterPositions({1: 5, 2: 9}, START_US), [2], np.empty(0, np.int64), []))
     assert hub.position().seqs == {2: 9}
     await hub.apply(entry(3, 1, at_us=START_US + US))

@@ -61,7 +61,7 @@ def hub_and_tail(database: Database) -> tuple[CountingHub, Tail]:
     async def names_of(_ids: object) -> list[object]:
         return []
 
-    hub = CountingHub(UUID(int=1), names_of, WINDOW, most_series=1_000)  # type: ignore[arg-type]  # there are no names
+    hub = CountingHub(UUID(int=1), names_of, WINDOW, max_tenant_series=1_000)  # type: ignore[arg-type]  # there are no names
     return hub, Tail(database, hub, poll=POLL, replay_window=WINDOW)
 
 

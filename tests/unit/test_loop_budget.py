@@ -17,7 +17,7 @@ from infrawatch.ingest.protocols.influx import reading as influx
 from infrawatch.ingest.protocols.native import decode as native
 from infrawatch.ingest.protocols.otlp import router as otlp
 from infrawatch.ingest.protocols.remote_write import version1, version2
-from infrawatch.ingest.scheduling.loop_budget import MOST_NEW, BlocksLoop, find_known
+from infrawatch.ingest.scheduling.loop_budget import MAX_NEW, BlocksLoop, find_known
 
 Read = Callable[..., Any]
 
@@ -143,12 +143,12 @@ def test_expensive_bodies_are_not_read_on_the_event_loop(read: Read, body: bytes
 
 
 def test_few_new_series_are_found_on_the_event_loop_and_any_number_of_known_ones() -> None:
-    keys = [b"%d" % n for n in range(10 * MOST_NEW)]
+    keys = [b"%d" % n for n in range(10 * MAX_NEW)]
 
     assert find_known(lambda keys: [7] * len(keys), keys, on_loop=True) == [7] * len(keys)
     assert find_known(nothing_known, keys, on_loop=False) == [None] * len(keys)
-    assert find_known(nothing_known, keys[:MOST_NEW], on_loop=True) == [None] * MOST_NEW
+    assert find_known(nothing_known, keys[:MAX_NEW], on_loop=True) == [None] * MAX_NEW
     with pytest.raises(BlocksLoop):
-        find_known(nothing_known, keys[: MOST_NEW + 1], on_loop=True)
+        find_known(nothing_known, keys[: MAX_NEW + 1], on_loop=True)
     with pytest.raises(BlocksLoop):
         find_known(nothing_known, [bytes(2**20)], on_loop=True)

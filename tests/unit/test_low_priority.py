@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from infrawatch.ingest.scheduling import low_priority
-from infrawatch.ingest.scheduling.low_priority import LONGEST_REST_S, PATIENCE_S, RESTS, LowPriority
+from infrawatch.ingest.scheduling.low_priority import MAX_REST_S, PATIENCE_S, RESTS, LowPriority
 
 
 class Clock:
@@ -29,7 +29,7 @@ async def test_a_piece_of_work_is_followed_by_a_longer_pause(
     for took_s in (0.001, 0.002, 10.0):
         async with batch.piece():
             clock.now_s += took_s
-    assert clock.rests_s == pytest.approx([RESTS * 0.001, RESTS * 0.002, LONGEST_REST_S])
+    assert clock.rests_s == pytest.approx([RESTS * 0.001, RESTS * 0.002, MAX_REST_S])
 
 
 async def test_the_pauses_of_a_batch_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

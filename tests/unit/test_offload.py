@@ -8,7 +8,7 @@ from told_server import eventually
 
 from infrawatch.errors import MalformedBody, Overloaded
 from infrawatch.ingest.scheduling.loop_budget import check_budget
-from infrawatch.ingest.scheduling.offload import MOST_WAITING, THREADS, Offload
+from infrawatch.ingest.scheduling.offload import MAX_WAITING, THREADS, Offload
 
 DEADLINE_S = 20
 
@@ -39,7 +39,7 @@ class Gates:
 async def test_a_tenant_runs_one_job_some_wait_and_further_ones_are_refused() -> None:
     offload, gates = Offload(nobody), Gates()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
-        works = [tasks.create_task(offload.run(1, gates.work)) for _ in range(1 + MOST_WAITING)]
+        works = [tasks.create_task(offload.run(1, gates.work)) for _ in range(1 + MAX_WAITING)]
         await eventually(lambda: gates.running == 1)
 
         with pytest.raises(Overloaded):
@@ -54,7 +54,7 @@ async def test_one_tenant_keeps_no_other_waiting() -> None:
     offload, flood, others = Offload(nobody), Gates(), Gates()
     others.let_go.set()
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
-        works = [tasks.create_task(offload.run(1, flood.work)) for _ in range(1 + MOST_WAITING)]
+        works = [tasks.create_task(offload.run(1, flood.work)) for _ in range(1 + MAX_WAITING)]
         await eventually(lambda: flood.running == 1)
 
         await offload.run(2, others.work)

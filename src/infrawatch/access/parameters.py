@@ -14,7 +14,7 @@ from infrawatch.access.needs import Needs
 from infrawatch.problems import ParameterProblem, to_answer
 
 _SHOWN_CHARACTERS = 50
-_MOST_TOLD = 100
+_MAX_LISTED = 100
 """Finding similar names takes a while, and a URL may contain ten thousand parameters."""
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -43,7 +43,7 @@ async def _refuse_undeclared(connection: HTTPConnection) -> None:
     dependants = list(_flattened(connection.scope["route"].dependant))
     declared = {one.alias for dependant in dependants for one in dependant.query_params}
     undeclared = [name for name in sent if name not in declared]
-    wrong = [_undeclared(name, declared) for name in undeclared[:_MOST_TOLD]]
+    wrong = [_undeclared(name, declared) for name in undeclared[:_MAX_LISTED]]
     wrong += [_repeated(name) for name in declared if sent[name] > 1]
     if not wrong:
         return

@@ -21,9 +21,9 @@ log = structlog.get_logger(__name__)
 OUTCOMES = ("accepted", "partial", "refused", "forbidden", "unavailable")
 
 _FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 60.0
-_LONGEST_ASKED_S = 3600.0  # a Retry-After beyond an hour is most likely a mistake
-_MOST_BATCHES = 256
+_MAX_PAUSE_S = 60.0
+_MAX_RETRY_AFTER_S = 3600.0  # a Retry-After beyond an hour is most likely a mistake
+_MAX_BATCHES = 256
 
 _TOO_LARGE = 413
 _ABOUT_THE_BATCH = frozenset({400, _TOO_LARGE, 422})
@@ -55,8 +55,8 @@ class Sender:
         self._arrived = asyncio.Event()
         self._once_per_minute = OncePerMinute()
         self._failures = 0
-        self._most_batches = 1
-        self._most_samples = MAX_SAMPLES
+        self._max_batches = 1
+        self._max_samples = MAX_SAMPLES
 
     def wake(self) -> None:
         """Signal that batches were spooled."""
@@ -76,7 +76,7 @@ class Sender:
     async def _send_next(self, client: Client) -> None:
         self._arrived.clear()
         batches = await asyncio.to_thread(
-            self._spool.next_batches, self._most_batches, most_samples=self._most_samples
+            self._spool.next_batches, self._max_batches, max_samples=self._max_samples
         )
         if not batches:
             await self._arrived.wait()
@@ -85,7 +85,7 @@ class Sender:
         if self._failures:
             log.info("sending_again", failures=self._failures, backlog=self._spool.usage.batches)
         self._failures = 0
-        self._most_batches = min(self._most_batches * 4, _MOST_BATCHES)
+        self._max_batches = min(self._max_batches * 4, _MAX_BATCHES)
 
     async def _send(self, client: Client, batches: Sequence[Batch]) -> None:
         body = batches[0].body
@@ -116,7 +116,7 @@ class Sender:
             raise Forbidden(f"{error}; is the key right, and may it write?") from error
         self.attempts["refused"] += 1
         if status == _TOO_LARGE:
-            self._most_samples = max(samples // 2, 1)
+            self._max_samples = max(samples // 2, 1)
         if status in _ABOUT_THE_BATCH and len(batches) > 1:
             middle = len(batches) // 2
             await self._send(client, batches[:middle])
@@ -135,12 +135,12 @@ class Sender:
                 log.warning("samples_refused", code=code, samples=samples, detail=detail)
 
     def _next_pause_s(self, error: Exception) -> float:
-        self._most_batches = 1
-        ceiling_s = min(_FIRST_PAUSE_S * 2 ** min(self._failures, 10), _LONGEST_PAUSE_S)
+        self._max_batches = 1
+        ceiling_s = min(_FIRST_PAUSE_S * 2 ** min(self._failures, 10), _MAX_PAUSE_S)
         self._failures += 1
         pause_s = random.uniform(0, ceiling_s)  # noqa: S311  # jitter, not cryptography
         if isinstance(error, ServerUnavailable) and error.retry_after is not None:
-            pause_s += min(error.retry_after.total_seconds(), _LONGEST_ASKED_S)
+            pause_s += min(error.retry_after.total_seconds(), _MAX_RETRY_AFTER_S)
         if self._once_per_minute(type(error).__name__):
             log.warning("cannot_send", error=str(error), pause_s=round(pause_s, 1))
         return pause_s

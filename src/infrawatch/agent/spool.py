@@ -179,7 +179,7 @@ class Spool:
                 except sqlite3.Error as error:
                     self._hold(body, error)
 
-    def next_batches(self, most: int, *, most_samples: int) -> list[Batch]:
+    def next_batches(self, most: int, *, max_samples: int) -> list[Batch]:
         """The batches to send together, oldest first; empty if there is nothing to send.
 
         The newest is always included, so that dashboards are current while the oldest ones
@@ -193,7 +193,7 @@ class Spool:
                 return self._held[-most:]
             newest = [Batch(*row) for row in self._connection.execute(_NEWEST)]
             chosen: list[Batch] = []
-            room = most_samples - sum(batch.samples for batch in newest)
+            room = max_samples - sum(batch.samples for batch in newest)
             for row in self._connection.execute(_OLDEST):
                 batch = Batch(*row)
                 room -= batch.samples

@@ -33,11 +33,11 @@ OTHER_CONNECTIONS = 8
 """Of each server process, in addition to those in the settings: for upkeep, and for keys."""
 
 ACCESS_CONNECTIONS = 2
-MOST_SKEW = timedelta(seconds=2)
+MAX_SKEW = timedelta(seconds=2)
 GIB = 1024**3
-LEAST_FREE_BYTES = GIB
+MIN_FREE_BYTES = GIB
 ENOUGH_FREE_BYTES = 10 * GIB
-LEAST_FILES, ENOUGH_FILES = 1_024, 8_192
+MIN_FILES, ENOUGH_FILES = 1_024, 8_192
 """Every sender and every viewer takes one."""
 
 KINDS = (Settings, AgentSettings, LogSettings)
@@ -106,7 +106,7 @@ def _files() -> Iterator[Finding]:
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)  # the server raises its limit to this
     if limit in range(ENOUGH_FILES):
         yield Finding(
-            FAULT if limit < LEAST_FILES else WARNING,
+            FAULT if limit < MIN_FILES else WARNING,
             "open files",
             f"{limit} at most, and every sender and viewer takes one: `ulimit -Hn 65536`, or "
             "LimitNOFILE=65536 in the systemd unit.",
@@ -126,7 +126,7 @@ def _disks(settings: Settings) -> Iterator[Finding]:
             yield Finding(OK, "disk", f"{free / GIB:.0f} GiB are free for {path}.")
         else:
             yield Finding(
-                FAULT if free < LEAST_FREE_BYTES else WARNING,
+                FAULT if free < MIN_FREE_BYTES else WARNING,
                 "disk",
                 f"{free / GIB:.1f} GiB are free for {path}: make room, move it to a larger disk, "
                 "or keep samples for a shorter time (INFRAWATCH_RETENTION).",
@@ -217,7 +217,7 @@ def _configuration(facts: Facts, settings: Settings) -> Iterator[Finding]:
 def _clock(least: timedelta, most: timedelta) -> Finding:
     """Check the clock, which is ahead of the local one by an amount between the two bounds."""
     skew = min(abs(least), abs(most))
-    if skew > MOST_SKEW and (least > timedelta()) == (most > timedelta()):
+    if skew > MAX_SKEW and (least > timedelta()) == (most > timedelta()):
         text = f"The database's differs by {skew.total_seconds():.0f} s: let both use NTP."
         return Finding(FAULT, "clock", text)
     return Finding(OK, "clock", "It agrees with the database's.")

@@ -26,7 +26,7 @@ SILENT_S = 20.0
 """Servers send a heartbeat every 5 seconds; one that is silent for this long is gone."""
 
 FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 10.0
+MAX_PAUSE_S = 10.0
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 US_PER_MS = 1000
 
@@ -117,7 +117,7 @@ async def follow(
             log.info("live_connection_lost", reason=str(error) or type(error).__name__)
         # Randomized, so that clients do not all connect to a starting server at once.
         await asyncio.sleep(SystemRandom().uniform(pause_s / 2, pause_s))
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        pause_s = min(2 * pause_s, MAX_PAUSE_S)
 
 
 class _Following:

@@ -20,7 +20,7 @@ from infrawatch.errors import CannotStart
 Start = Callable[[], Awaitable[Process]]
 
 FIRST_PAUSE = timedelta(seconds=0.5)
-LONGEST_PAUSE = timedelta(seconds=30)
+MAX_PAUSE = timedelta(seconds=30)
 STABLE_AFTER = timedelta(minutes=1)
 PATIENCE = timedelta(seconds=30)
 
@@ -101,7 +101,7 @@ async def stop(process: Process, signals: Sequence[Signals]) -> None:
 class Keeper:
     """Keeps one child running: it is restarted whenever it ends.
 
-    The pause before a restart doubles from half a second to half a minute, or `longest_pause`, and
+    The pause before a restart doubles from half a second to half a minute, or `max_pause`, and
     is reset after a minute without a restart, and by a child that ended with exit code 0.
     """
 
@@ -111,12 +111,12 @@ class Keeper:
         start: Start,
         signals: Sequence[Signals],
         *,
-        longest_pause: timedelta | None = None,
+        max_pause: timedelta | None = None,
     ) -> None:
         self._name = name
         self._start = start
         self._signals = signals
-        self._longest_pause = longest_pause
+        self._max_pause = max_pause
         self._starting = asyncio.Lock()
         self._leaving: set[Process] = set()
 
@@ -164,7 +164,7 @@ class Keeper:
                 pause = FIRST_PAUSE
             log.error("child_died", name=self._name, code=code, next_start=str(pause))
             await asyncio.sleep(pause.total_seconds())
-            pause = min(2 * pause, self._longest_pause or LONGEST_PAUSE)
+            pause = min(2 * pause, self._max_pause or MAX_PAUSE)
             started = monotonic()
             await self._start_instead_of(child)
 

@@ -58,7 +58,7 @@ class _OutcomeUnknown(StoreUnavailable):
 class _WriterState(NamedTuple):
     """A writer that this process holds, and the seq of its next commit.
 
-    `clock` is a lower bound of the database's clock when the local clock read `heard_s`.
+    `clock` is a lower bound of the database's clock when the local clock read `read_s`.
     """
 
     writer: int

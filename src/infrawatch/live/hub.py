@@ -25,7 +25,7 @@ NamesOf = Callable[[Sequence[int]], Awaitable[Sequence[tuple[int, Series]]]]
 """Looks up series by id, of any tenant; gives pairs of tenant id and series."""
 
 
-_LONGEST_HOLD_S = 0.001
+_MAX_HOLD_S = 0.001
 """How long matching topics with new series may hold the event loop: there may be thousands of
 both."""
 
@@ -50,10 +50,10 @@ class Hub:
     """
 
     def __init__(
-        self, epoch: UUID, names_of: NamesOf, window: timedelta, *, most_series: int
+        self, epoch: UUID, names_of: NamesOf, window: timedelta, *, max_tenant_series: int
     ) -> None:
         self._epoch = epoch
-        self._most_series = most_series
+        self._max_tenant_series = max_tenant_series
         self._names_of = names_of
         self._window_us = duration_us(window)
         self._topics: dict[TopicKey, Topic] = {}
@@ -135,10 +135,10 @@ class Hub:
             for key, one in self._topics.items()
             if key.tenant_id == tenant_id and one is not topic
         )
-        if others + len(series) > self._most_series:
+        if others + len(series) > self._max_tenant_series:
             raise QueryTooBroad(
-                f"all live selectors of your tenant mean more than {self._most_series} series "
-                "together: add labels to them, or leave some"
+                f"all live selectors of your tenant mean more than {self._max_tenant_series} "
+                "series together: add labels to them, or leave some"
             )
         if topic.learn(series) or topic.is_loading:
             self._index = None
@@ -241,13 +241,13 @@ class Hub:
 
 
 class _Pacer:
-    """Yields to the event loop at intervals of `_LONGEST_HOLD_S` during a long loop."""
+    """Yields to the event loop at intervals of `_MAX_HOLD_S` during a long loop."""
 
     def __init__(self) -> None:
         self._clock = asyncio.get_running_loop().time
         self._paused_at_s = self._clock()
 
     async def pause(self) -> None:
-        if self._clock() - self._paused_at_s > _LONGEST_HOLD_S:
+        if self._clock() - self._paused_at_s > _MAX_HOLD_S:
             await asyncio.sleep(0)
             self._paused_at_s = self._clock()

@@ -46,8 +46,8 @@ class Pipeline:
         window, url = options.replay_window, options.redis_url
         poll = POLL_ALONE if url is None else POLL_WITH_BUS
         self._telemetry = telemetry
-        most_series = _WIDEST * options.max_series
-        self._hub = Hub(epoch, names_of, window, most_series=most_series)
+        max_tenant_series = _WIDEST * options.max_series
+        self._hub = Hub(epoch, names_of, window, max_tenant_series=max_tenant_series)
         self._tail = Tail(database, self._hub, poll=poll, replay_window=window)
         self._bus = (
             None if url is None else Bus(url, str(epoch), telemetry, self._hub, self._tail.offer)

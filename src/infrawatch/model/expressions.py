@@ -11,7 +11,7 @@ import re2
 
 from infrawatch.errors import InvalidSelector, QueryTooBroad
 
-_MOST_STEPS = 4_000_000
+_MAX_STEPS = 4_000_000
 """The most instructions times characters of one match: 25 ms. A name of 20 characters against 8 kB
 of alternatives takes a hundredth of that."""
 
@@ -36,7 +36,7 @@ class Looker:
         Raises:
             QueryTooBroad: matching takes too much work.
         """
-        if self._pattern.programsize * len(value) > _MOST_STEPS:
+        if self._pattern.programsize * len(value) > _MAX_STEPS:
             raise self._refusal()
         began_s = thread_time()
         found = self._pattern.fullmatch(value)

@@ -17,7 +17,7 @@ Bools = NDArray[np.bool_]
 Positions = NDArray[np.intp]
 """Indexes into another array, in numpy's own index type."""
 
-_LEAST_RUN = 4
+_MIN_RUN = 4
 """From this many samples of a series in a row, on average, runs are sorted instead of samples."""
 
 _COMPARED = 16
@@ -118,7 +118,7 @@ def _by_place(columns: Columns, to_places: Callable[[Int64s], Int64s]) -> Column
     """Return the samples in the stable order by place of the series."""
     series_ids = columns.series_ids
     changes = np.count_nonzero(series_ids[1:] != series_ids[:-1])
-    if _LEAST_RUN * changes >= len(series_ids):
+    if _MIN_RUN * changes >= len(series_ids):
         return columns.picked(_argsort(to_places(series_ids)))
     # Agents that were away send many samples of a series in a row: only these runs are sorted.
     bounds = series_bounds(series_ids)

@@ -7,10 +7,10 @@ from ipaddress import IPv6Address
 
 from infrawatch.errors import InfraWatchError
 
-_MOST_HOST_BYTES = 300
+_MAX_HOST_BYTES = 300
 """A host name has at most 253 characters; a port may follow."""
 
-_MOST_PORT = 65_535
+_MAX_PORT = 65_535
 
 # RFC 3986, 3.2.2; `_is_host` validates IPv6 addresses further.
 _HOST = re.compile(
@@ -73,12 +73,12 @@ def find_flaw(version: str, headers: Iterable[tuple[bytes, bytes]]) -> InfraWatc
 
 @lru_cache(maxsize=256)  # nearly all requests have the same Host
 def _is_host(value: bytes) -> bool:
-    found = _HOST.fullmatch(value) if len(value) <= _MOST_HOST_BYTES else None
+    found = _HOST.fullmatch(value) if len(value) <= _MAX_HOST_BYTES else None
     if found is None:
         return False
     address, port = found.groups()
     try:
-        return (not port or int(port) <= _MOST_PORT) and (
+        return (not port or int(port) <= _MAX_PORT) and (
             address is None or bool(IPv6Address(address.decode()).exploded)
         )
     except ValueError:

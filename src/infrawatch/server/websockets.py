@@ -17,7 +17,7 @@ from infrawatch.telemetry import CONNECTIONS_LOGGER
 _MUCH_BYTES, _BYTES_PER_S = 16 * 1024, 256 * 1024
 """A one-byte frame costs as much as one of a kilobyte, and one read may return 2 MiB of them."""
 
-_MOST_FRAGMENTS = 1_000
+_MAX_FRAGMENTS = 1_000
 
 _NO_HANDSHAKE = (
     "this is no WebSocket handshake: send GET without a body, with 128 headers of 8,192 bytes each "
@@ -61,7 +61,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     @override
     def handle_cont(self, event: Frame) -> None:
         super().handle_cont(event)
-        if len(self.frames) > _MOST_FRAGMENTS:  # size limits miss empty ones
+        if len(self.frames) > _MAX_FRAGMENTS:  # size limits miss empty ones
             self.transport.abort()
 
     def _read_on(self) -> None:

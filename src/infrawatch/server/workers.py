@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 READY_WITHIN_S = 60.0
 
-LONGEST_PAUSE = timedelta(seconds=2)
+MAX_PAUSE = timedelta(seconds=2)
 """While a worker is down, connections that the kernel assigned to its listener wait."""
 
 
@@ -83,7 +83,7 @@ class _Worker:
         self._host = configured_host
         self._metrics = metrics
         self._process: Process | None = None
-        self._keeper = Keeper("worker", self._start, (SIGTERM,), longest_pause=LONGEST_PAUSE)
+        self._keeper = Keeper("worker", self._start, (SIGTERM,), max_pause=MAX_PAUSE)
         self.ready = asyncio.Event()
 
     async def keep(self) -> None:

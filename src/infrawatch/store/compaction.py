@@ -130,10 +130,10 @@ class CompactionRepository:
         rows = await self._connection.execute(_LOCK, {"shards": list(shards)})
         return [Locked(*row) for row in rows]
 
-    async def cut(self, shards: Sequence[int], *, most_samples: int | None) -> Cut:
+    async def cut(self, shards: Sequence[int], *, max_samples: int | None) -> Cut:
         """Choose a time before which nothing can arrive any more, so that nothing is missed.
 
-        With `most_samples`, samples are counted, and if there are more, the cut is earlier.
+        With `max_samples`, samples are counted, and if there are more, the cut is earlier.
 
         If the clock was set back by more than a minute, every group arrives at `compacted_until`
         until the clock has caught up. The cut is then just after it, and writers wait until this
@@ -153,8 +153,8 @@ class CompactionRepository:
             async with self._connection.begin_nested() as savepoint:
                 await self._connection.execute(_WAIT_FOR_WRITERS)
                 await savepoint.rollback()  # releases the writers at once
-        if most_samples is not None:
-            parameters = {"shards": list(shards), "cut": latest, "most": most_samples}
+        if max_samples is not None:
+            parameters = {"shards": list(shards), "cut": latest, "most": max_samples}
             latest = (await self._connection.execute(_EARLIER_CUT, parameters)).scalar() or latest
         return Cut(latest, clock, begun_s)
 

@@ -204,6 +204,14 @@ def to_driver(connection: AsyncConnection) -> Connection:
     return driver
 
 
+def to_driver_in_transaction(connection: AsyncConnection) -> Connection:
+    """Return the asyncpg connection, in the open transaction."""
+    driver = to_driver(connection)
+    # SQLAlchemy opens a transaction only with the first statement it executes itself.
+    assert driver.is_in_transaction()
+    return driver
+
+
 def _learn_arrays(connection: AdaptedConnection, _record: ConnectionPoolEntry) -> None:
     connection.driver_connection.learn_arrays()
 

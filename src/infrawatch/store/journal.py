@@ -68,25 +68,25 @@ FROM shards h CROSS JOIN LATERAL (
 The journal is never analyzed, so PostgreSQL might read all of it for a plain join.
 """
 
-# One probe of (shard, arrived_at) per shard and slot; rows of one group are consecutive.
-_REPLAY = text(f"""
-SELECT j.writer, j.seq, (extract(epoch FROM j.arrived_at) * 1000000)::bigint, {_PACKED_FIELDS}
+# One probe of (shard, arrived_at) per shard and slot.
+_BEYOND = """
 FROM journal j
 LEFT JOIN unnest(CAST(:writers AS bigint[]), CAST(:seqs AS bigint[])) AS known (writer, seq)
     ON known.writer = j.writer
 WHERE j.shard IN (SELECT shard FROM shards) AND j.arrived_at >= :since
     AND j.seq > coalesce(known.seq, 0)
+"""
+
+# Rows of one group are consecutive.
+_REPLAY = text(f"""
+SELECT j.writer, j.seq, (extract(epoch FROM j.arrived_at) * 1000000)::bigint, {_PACKED_FIELDS}
+{_BEYOND}
 ORDER BY j.arrived_at, j.writer, j.seq, j.shard, j.first
 """)
 
-# Selects the same rows as _REPLAY, without reading their samples.
-_FIRST_BEYOND = text("""
+_FIRST_BEYOND = text(f"""
 SELECT (extract(epoch FROM min(j.arrived_at)) * 1000000)::bigint
-FROM journal j
-LEFT JOIN unnest(CAST(:writers AS bigint[]), CAST(:seqs AS bigint[])) AS known (writer, seq)
-    ON known.writer = j.writer
-WHERE j.shard IN (SELECT shard FROM shards) AND j.arrived_at >= :since
-    AND j.seq > coalesce(known.seq, 0)
+{_BEYOND}
 """)
 
 # The oldest row of each shard is the first entry of its index. Uncompacted rows are never removed,
@@ -153,7 +153,7 @@ class JournalRepository:
 
         Writers missing from `seqs` are read from their first entry.
         """
-        rows = await self.connection.stream(_REPLAY, _beyond(seqs, since_us))
+        rows = await self.connection.stream(_REPLAY, _to_parameters(seqs, since_us))
         head: tuple[int, int, int] | None = None
         parts: list[Sequence[bytes]] = []
         async for writer, seq, at_us, *sent in rows:
@@ -167,7 +167,7 @@ class JournalRepository:
 
     async def find_first_beyond(self, seqs: Mapping[int, int], *, since_us: int) -> int | None:
         """Return the arrival, in µs, of the first entry `replay` would yield; None if none."""
-        answer = await self.connection.execute(_FIRST_BEYOND, _beyond(seqs, since_us))
+        answer = await self.connection.execute(_FIRST_BEYOND, _to_parameters(seqs, since_us))
         at_us: int | None = answer.scalar_one()
         return at_us
 
@@ -176,7 +176,7 @@ class JournalRepository:
         return int((await self.connection.execute(_FLOOR)).scalar_one())
 
 
-def _beyond(seqs: Mapping[int, int], since_us: int) -> dict[str, object]:
+def _to_parameters(seqs: Mapping[int, int], since_us: int) -> dict[str, object]:
     return {
         "writers": list(seqs),
         "seqs": list(seqs.values()),

@@ -51,6 +51,61 @@ ON CONFLICT (tenant_id, shard, fingerprint) DO NOTHING
 RETURNING fingerprint, id
 """
 
+_PROBED = 128
+"""Series probed, in a fifth of a millisecond, to decide whether a scan by id pays off."""
+
+_GOOD_PART = 8
+"""The scan by id goes on while at least one series in this many matches."""
+
+_ALL_IDS = text("""
+SELECT substr(array_send(array_agg(id ORDER BY id)), 21) FROM series
+""")
+
+_NAMES = text("""
+SELECT s.tenant_id, s.id, s.metric, CAST(s.labels AS text) AS labels
+FROM unnest(CAST(:shards AS smallint[]), CAST(:ids AS bigint[])) AS requested (shard, id)
+JOIN series s USING (shard, id)
+""")
+
+# These read all series of the tenant once; results are small. Text is sorted as Python sorts it,
+# whatever the collation of the database.
+_COUNT_LABELS = text("""
+SELECT name, count(*) FROM (
+    SELECT jsonb_object_keys(labels) AS name FROM series WHERE tenant_id = :tenant
+    UNION ALL SELECT '__name__' FROM series WHERE tenant_id = :tenant
+) AS every GROUP BY name ORDER BY name COLLATE "C"
+""")
+
+_COUNT = text("SELECT count(*) FROM series WHERE tenant_id = :tenant")
+
+# Reads the uncompacted samples once, and the index of chunks_head once per series.
+_COUNT_ACTIVE = text(f"""
+WITH uncompacted AS MATERIALIZED (
+    SELECT DISTINCT u.series_id AS id
+    {UNCOMPACTED}
+    CROSS JOIN LATERAL journal_samples(j.samples, j.series_ids, j.times, j."values", j.odd) u
+)
+SELECT count(*) FROM series s
+WHERE s.tenant_id = :tenant AND (
+    s.id IN (SELECT id FROM uncompacted)
+    OR EXISTS (
+        SELECT FROM chunks_head c CROSS JOIN LATERAL head_runs(c.runs, c.times) r
+        WHERE c.shard = s.shard AND c.block = s.id >> {BLOCK_BITS}
+            AND c.first_id <= s.id AND c.last_id >= s.id AND r.series_id = s.id
+    )
+)
+""")
+
+_COUNT_METRICS = text("""
+SELECT metric, count(*) FROM series WHERE tenant_id = :tenant
+GROUP BY metric ORDER BY metric COLLATE "C" LIMIT :limit
+""")
+
+_COUNT_VALUES = text("""
+SELECT value, count(*) FROM (
+    SELECT labels ->> :label AS value FROM series WHERE tenant_id = :tenant
+) AS every WHERE value IS NOT NULL GROUP BY value ORDER BY value COLLATE "C" LIMIT :limit
+""")
 
 _Row = tuple[int, str, bytes, SeriesName]
 """The shard, place, fingerprint and name of a series: sorted, series of one place get consecutive
@@ -213,59 +268,3 @@ def _without(rows: Sequence[_Row], ids: Container[bytes]) -> list[_Row]:
 
 def _matching(page: Sequence[Any], accepts: Predicate) -> list[Series]:
     return [one for one in to_series(page) if accepts(one.metric, one.labels)]
-
-
-_PROBED = 128
-"""Series probed, in a fifth of a millisecond, to decide whether a scan by id pays off."""
-
-_GOOD_PART = 8
-
-_ALL_IDS = text("""
-SELECT substr(array_send(array_agg(id ORDER BY id)), 21) FROM series
-""")
-
-_NAMES = text("""
-SELECT s.tenant_id, s.id, s.metric, CAST(s.labels AS text) AS labels
-FROM unnest(CAST(:shards AS smallint[]), CAST(:ids AS bigint[])) AS requested (shard, id)
-JOIN series s USING (shard, id)
-""")
-
-# These read all series of the tenant once; results are small. Text is sorted as Python sorts it,
-# whatever the collation of the database.
-_COUNT_LABELS = text("""
-SELECT name, count(*) FROM (
-    SELECT jsonb_object_keys(labels) AS name FROM series WHERE tenant_id = :tenant
-    UNION ALL SELECT '__name__' FROM series WHERE tenant_id = :tenant
-) AS every GROUP BY name ORDER BY name COLLATE "C"
-""")
-
-_COUNT = text("SELECT count(*) FROM series WHERE tenant_id = :tenant")
-
-# Reads the uncompacted samples once, and the index of chunks_head once per series.
-_COUNT_ACTIVE = text(f"""
-WITH uncompacted AS MATERIALIZED (
-    SELECT DISTINCT u.series_id AS id
-    {UNCOMPACTED}
-    CROSS JOIN LATERAL journal_samples(j.samples, j.series_ids, j.times, j."values", j.odd) u
-)
-SELECT count(*) FROM series s
-WHERE s.tenant_id = :tenant AND (
-    s.id IN (SELECT id FROM uncompacted)
-    OR EXISTS (
-        SELECT FROM chunks_head c CROSS JOIN LATERAL head_runs(c.runs, c.times) r
-        WHERE c.shard = s.shard AND c.block = s.id >> {BLOCK_BITS}
-            AND c.first_id <= s.id AND c.last_id >= s.id AND r.series_id = s.id
-    )
-)
-""")
-
-_COUNT_METRICS = text("""
-SELECT metric, count(*) FROM series WHERE tenant_id = :tenant
-GROUP BY metric ORDER BY metric COLLATE "C" LIMIT :limit
-""")
-
-_COUNT_VALUES = text("""
-SELECT value, count(*) FROM (
-    SELECT labels ->> :label AS value FROM series WHERE tenant_id = :tenant
-) AS every WHERE value IS NOT NULL GROUP BY value ORDER BY value COLLATE "C" LIMIT :limit
-""")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infrawatch.store.connections import Connection, to_driver
+from infrawatch.store.connections import to_driver_in_transaction
 
 _NAME = re.compile(r"(?<![:\w]):([a-z]\w*)")
 
@@ -27,23 +27,18 @@ class Statement(NamedTuple):
         self, connection: AsyncConnection, parameters: Mapping[str, object]
     ) -> list[Any]:
         """Return all rows, in the open transaction."""
-        rows: list[Any] = await _in_transaction(connection).fetch(self.sql, *self._all(parameters))
+        rows: list[Any] = await to_driver_in_transaction(connection).fetch(
+            self.sql, *self._all(parameters)
+        )
         return rows
 
     async def stream(
         self, connection: AsyncConnection, parameters: Mapping[str, object], *, at_once: int
     ) -> AsyncGenerator[Any, None]:
         """Yield all rows, prefetching `at_once` at a time; takes twice as many round trips."""
-        driver = _in_transaction(connection)
+        driver = to_driver_in_transaction(connection)
         async for row in driver.cursor(self.sql, *self._all(parameters), prefetch=at_once):
             yield row
 
     def _all(self, parameters: Mapping[str, object]) -> Iterator[object]:
         return map(parameters.__getitem__, self.names)
-
-
-def _in_transaction(connection: AsyncConnection) -> Connection:
-    driver = to_driver(connection)
-    # SQLAlchemy opens a transaction only with the first statement it executes itself.
-    assert driver.is_in_transaction()
-    return driver

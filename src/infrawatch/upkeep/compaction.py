@@ -42,7 +42,7 @@ SAMPLES_PER_SERIES = 64
 much as its samples do; with fewer samples per series it would cover less of the time range that
 most queries ask for."""
 
-MOST_AGE_S = 600.0
+MAX_AGE_S = 600.0
 """The age of the oldest sample from which a shard is due: long enough that a scrape every 15 s
 yields chunks of 40 samples. Half of the journal's slots hold that much, and the replay window."""
 
@@ -81,7 +81,7 @@ def due(backlogs: Sequence[Backlog], *, arrived_samples: int = 0) -> list[int]:
     """
     total = sum(one.samples for one in backlogs)
     if arrived_samples >= BURST_SAMPLES and total < BURST_BACKLOG_SAMPLES:
-        return _as_many([one for one in backlogs if one.age_s >= MOST_AGE_S])
+        return _as_many([one for one in backlogs if one.age_s >= MAX_AGE_S])
     is_too_much = total >= BACKLOG_SAMPLES
     return _as_many([one for one in backlogs if is_too_much or _is_due(one)])
 
@@ -114,7 +114,7 @@ async def compact(
         mine = [one.shard for one in locked]
         # Counting costs a third as much as reading. A single shard may hold any number.
         do_fit = just_counted and len(shards) > 1
-        cut = await compaction.cut(mine, most_samples=None if do_fit else PASS_SAMPLES)
+        cut = await compaction.cut(mine, max_samples=None if do_fit else PASS_SAMPLES)
         generation = 1 + max(one.generation for one in locked)
         min_buckets = 1 if everything else full_windows.FULL_BUCKETS
         parts = [
@@ -140,7 +140,7 @@ async def merge(database: Database, shards: range, until: datetime) -> Compacted
         async with database.writing() as connection:
             merging = MergeRepository(connection)
             await merging.lock(shards)
-            blocks = await merging.find_blocks(shards, after, until, most_samples=MERGE_SAMPLES)
+            blocks = await merging.find_blocks(shards, after, until, max_samples=MERGE_SAMPLES)
             if not blocks.shards:
                 # Windows merged while still open have to be merged again.
                 await merging.note_merged(shards, min(until, closed_until()))
@@ -223,14 +223,14 @@ def _together(parts: Sequence[ArrivingWindows]) -> list[list[ArrivingWindows]]:
     """Group the parts into lists that are each closed in one call."""
     totals = accumulate(len(part.samples.counts) for part in parts)
     by_total = groupby(
-        zip(totals, parts, strict=True), lambda one: one[0] // full_windows.MOST_WINDOWS
+        zip(totals, parts, strict=True), lambda one: one[0] // full_windows.MAX_WINDOWS
     )
     return [[part for _, part in some] for _, some in by_total]
 
 
 def _is_due(backlog: Backlog) -> bool:
     enough = SAMPLES_PER_SERIES * backlog.active_series
-    return backlog.age_s >= MOST_AGE_S or (0 < enough <= backlog.samples)
+    return backlog.age_s >= MAX_AGE_S or (0 < enough <= backlog.samples)
 
 
 def _sorted(columns: Columns, generation: int, min_buckets: int) -> _Sorted:

@@ -23,7 +23,7 @@ were delayed or are history. So a window is written at most four times, usually 
 samples are not written to the head first.
 """
 
-MOST_WINDOWS = 10_000
+MAX_WINDOWS = 10_000
 """Windows of series closed in one call; each may add some hundred samples of existing chunks."""
 
 _WINDOW_BITS = 32
@@ -101,7 +101,7 @@ def _full(cut: CutSamples, groups: _Groups, full: Int64s) -> Iterator[FullWindow
     """Yield the groups of these numbers, several at a time."""
     group_of, firsts, sizes = groups
     ends = np.cumsum(sizes[full])
-    for some in np.split(full, np.flatnonzero(np.diff(ends // MOST_WINDOWS)) + 1):
+    for some in np.split(full, np.flatnonzero(np.diff(ends // MAX_WINDOWS)) + 1):
         heads = cut.samples.picked(cut.windows.starts[firsts[some]])
         blocks = Blocks(
             (heads.series_ids & (SHARDS - 1)).tolist(),

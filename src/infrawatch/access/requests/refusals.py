@@ -12,7 +12,7 @@ from infrawatch.telemetry import Telemetry
 log = structlog.get_logger()
 
 _PAUSE_S = 60.0
-_MOST_LOGGED = 1_000
+_MAX_LOGGED = 1_000
 """Per minute; further refusals are only counted, as an attack must not fill a disk."""
 
 
@@ -35,7 +35,7 @@ class Refusals:
         now = monotonic()
         while self._logged and now - next(iter(self._logged.values())) >= _PAUSE_S:
             self._logged.popitem(last=False)
-        if (reason, site) in self._logged or len(self._logged) >= _MOST_LOGGED:
+        if (reason, site) in self._logged or len(self._logged) >= _MAX_LOGGED:
             return False
         self._logged[reason, site] = now
         return True

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from infrawatch.agent.readings import Reading, counter, gauge
 
-_MOST_PROGRAMS = 25
+_MAX_PROGRAMS = 25
 """The most programs reported, however many there are: each is four series."""
 
 _RANKED = 8
@@ -145,7 +145,7 @@ class Processes:
         ranked = [name for name in by_cpu[:_RANKED] if self._programs[name].used_now_ticks]
         ranked += [name for name in by_memory[:_RANKED] if self._programs[name].private_pages]
         others = [name for name in self._reported if name in self._programs and name not in ranked]
-        self._reported = dict.fromkeys([*others, *ranked][-_MOST_PROGRAMS:])
+        self._reported = dict.fromkeys([*others, *ranked][-_MAX_PROGRAMS:])
         return list(self._reported)
 
 

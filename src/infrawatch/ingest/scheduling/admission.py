@@ -19,13 +19,13 @@ seconds (Telegraf's), after which it sends the same batch again."""
 _FIRST_BYTES = 16 * 1024 * 1024
 """Initial limit, a third of a second's work; prompt responses raise it."""
 
-_LEAST_BYTES = 1024 * 1024
+_MIN_BYTES = 1024 * 1024
 
-_LARGE_BYTES = _LEAST_BYTES // 2
+_LARGE_BYTES = _MIN_BYTES // 2
 """Maximum that one body counts towards the limit for new requests: larger bodies are read in
 threads, in parallel, and a single one must not block all other senders."""
 
-_MOST_SHRINKING, _GROWTH = 0.5, 0.1
+_MAX_SHRINK, _GROWTH = 0.5, 0.1
 
 HOLD = "infrawatch.hold"
 """Key of the `Hold` in a request's scope, for the code that inflates its body."""
@@ -41,24 +41,24 @@ Raises:
 class InFlight:
     """Bytes of request bodies that are received but not answered, and the limit on them.
 
-    The limit adapts to what is answered promptly and never exceeds `most_bytes`: a queue that takes
+    The limit adapts to what is answered promptly and never exceeds `max_bytes`: a queue that takes
     longer to empty than senders wait would be wasted work. Late responses shrink the limit in
     proportion to their delay, by at most half and at most once per `PROMPT_S`. While more than
     half of the limit is in use, prompt responses raise it by a tenth of the bytes answered. Memory
     for inflated bodies is counted as held: no more is granted once received and held bytes together
-    reach `most_bytes`.
+    reach `max_bytes`.
 
     A sender that uses less than its share is never refused, so that no sender can lock out another.
     Shares are equal; because of them the total may reach twice the limit.
     """
 
-    def __init__(self, most_bytes: int, telemetry: Telemetry) -> None:
+    def __init__(self, max_bytes: int, telemetry: Telemetry) -> None:
         self.bytes = 0
         self.held_bytes = 0
         self._limited_bytes = 0
         self._by_sender: dict[str, int] = {}  # by sender, held bytes included, no zeros
-        self.limit_bytes = min(_FIRST_BYTES, most_bytes)
-        self._most_bytes = most_bytes
+        self.limit_bytes = min(_FIRST_BYTES, max_bytes)
+        self._max_bytes = max_bytes
         self._telemetry = telemetry
         self._shrunk_at = -PROMPT_S
         telemetry.sample(telemetry.under_way_bytes, lambda: self.bytes)
@@ -79,7 +79,7 @@ class InFlight:
             Overloaded: other requests use too many bytes; the piece is not counted.
         """
         others = self.bytes + self.held_bytes - own - held
-        if others >= self._most_bytes and self._has_share(sender, self._most_bytes):
+        if others >= self._max_bytes and self._has_share(sender, self._max_bytes):
             raise self._refusal()
         self._limited_bytes += min(own + size, _LARGE_BYTES) - min(own, _LARGE_BYTES)
         self.bytes += size
@@ -92,8 +92,8 @@ class InFlight:
             Overloaded: other requests use too many bytes; these are not counted.
         """
         others = self.bytes + self.held_bytes - own
-        is_full = size > 0 and others >= self._most_bytes
-        if is_full and self._has_share(sender, self._most_bytes):
+        is_full = size > 0 and others >= self._max_bytes
+        if is_full and self._has_share(sender, self._max_bytes):
             raise self._refusal()
         self.held_bytes += size
         self._add(sender, size)
@@ -103,11 +103,11 @@ class InFlight:
         now = monotonic()
         if took_s <= PROMPT_S:
             if 2 * self.bytes > self.limit_bytes:
-                self.limit_bytes = min(self._most_bytes, self.limit_bytes + round(_GROWTH * size))
+                self.limit_bytes = min(self._max_bytes, self.limit_bytes + round(_GROWTH * size))
         elif now - self._shrunk_at > PROMPT_S:
             self._shrunk_at = now
-            kept = max(_MOST_SHRINKING, PROMPT_S / took_s)
-            self.limit_bytes = max(_LEAST_BYTES, round(kept * self.limit_bytes))
+            kept = max(_MAX_SHRINK, PROMPT_S / took_s)
+            self.limit_bytes = max(_MIN_BYTES, round(kept * self.limit_bytes))
 
     def leave(self, sender: str, size: int, held: int = 0) -> None:
         """Stop counting a request: it has been answered, or its sender has disconnected."""
@@ -120,10 +120,10 @@ class InFlight:
         self._telemetry.overload_refusals.inc()
         return Overloaded("more is under way than can be answered soon; send again shortly")
 
-    def _has_share(self, sender: str, most_bytes: int) -> bool:
-        """Whether a sender uses at least an equal share of `most_bytes`."""
+    def _has_share(self, sender: str, max_bytes: int) -> bool:
+        """Whether a sender uses at least an equal share of `max_bytes`."""
         own = self._by_sender.get(sender, 0)
-        return own > 0 and own * len(self._by_sender) >= most_bytes
+        return own > 0 and own * len(self._by_sender) >= max_bytes
 
     def _add(self, sender: str, size: int) -> None:
         own = self._by_sender.pop(sender, 0) + size

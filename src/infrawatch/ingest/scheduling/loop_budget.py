@@ -7,8 +7,8 @@ from infrawatch.ingest.decoded import Find
 
 T = TypeVar("T", covariant=True)  # noqa: PLC0105  # a TypeVar of a protocol, nothing else
 
-MOST_NEW = 1_000
-_MOST_NEW_BYTES = 128 * 1024
+MAX_NEW = 1_000
+_MAX_NEW_BYTES = 128 * 1024
 """Checking this many new series keys, or this many bytes of them, takes ten milliseconds."""
 
 
@@ -50,5 +50,5 @@ def find_known(find: Find, keys: Sequence[bytes], *, on_loop: bool) -> Sequence[
     ids = find(keys)
     if on_loop and None in ids:
         new = [len(key) for key, series_id in zip(keys, ids, strict=True) if series_id is None]
-        check_budget(on_loop=True, is_long=len(new) > MOST_NEW or sum(new) > _MOST_NEW_BYTES)
+        check_budget(on_loop=True, is_long=len(new) > MAX_NEW or sum(new) > _MAX_NEW_BYTES)
     return ids

@@ -8,7 +8,7 @@ from time import monotonic
 RESTS = 9
 """Length of a pause as a multiple of the piece before it: about a tenth of a core in all."""
 
-LONGEST_REST_S = 0.02
+MAX_REST_S = 0.02
 """Maximum pause: a piece that took longer mostly waited for the database or for other work."""
 
 PATIENCE_S = 2.0
@@ -33,6 +33,6 @@ class LowPriority:
         async with self._turn:
             started = monotonic()
             yield
-            rest_s = min(RESTS * (monotonic() - started), LONGEST_REST_S, self._left_s)
+            rest_s = min(RESTS * (monotonic() - started), MAX_REST_S, self._left_s)
             self._left_s -= rest_s
             await asyncio.sleep(rest_s)

@@ -17,14 +17,14 @@ T = TypeVar("T")
 THREADS = 2
 """All threads share one interpreter lock: each can make the loop wait another 5 ms for it."""
 
-MOST_WAITING = 32
+MAX_WAITING = 32
 """Maximum per tenant. Each waiting body is in memory, with up to 64 MiB."""
 
 _FLOODED_BYTES = 64 * 1024
 """Larger bodies of a flooded tenant are always read in a thread: most of their series are refused,
 which does not justify blocking the loop for more than about two milliseconds."""
 
-_LONGEST_REST_S = 0.1
+_MAX_REST_S = 0.1
 
 
 class _Tenant:
@@ -62,7 +62,7 @@ class Offload:
         def free(_done: object) -> None:
             self._free.release()
             rest_s = RESTS * (loop.time() - started_s) if self._is_flooded(tenant_id) else 0.0
-            loop.call_later(min(rest_s, _LONGEST_REST_S), tenant.turn.release)
+            loop.call_later(min(rest_s, _MAX_REST_S), tenant.turn.release)
 
         working = loop.run_in_executor(None, partial(work, *args, **kwargs))
         # A thread continues if its caller is cancelled, and is not free before it ends.
@@ -81,8 +81,8 @@ class Offload:
         return await self.run(tenant_id, read, body)
 
     async def _have_turn(self, tenant: _Tenant) -> None:
-        if tenant.waiting >= MOST_WAITING:
-            raise Overloaded(f"{MOST_WAITING} large bodies wait to be read; send it again later")
+        if tenant.waiting >= MAX_WAITING:
+            raise Overloaded(f"{MAX_WAITING} large bodies wait to be read; send it again later")
         tenant.waiting += 1
         try:
             await tenant.turn.acquire()

@@ -16,7 +16,7 @@ from infrawatch.query.promql.answers import to_texts
 from infrawatch.query.promql.over_time import between_ranks
 from infrawatch.query.promql.vectors import Groups, Labels, Vector, key_of, within, without
 
-_MOST_COUNTED = 1_000
+_MAX_COUNTED = 1_000
 """The most values `count_values` counts, over all groups; each becomes a series."""
 
 
@@ -79,9 +79,9 @@ def count_values(label: str, vector: Vector, modifier: promql.AggModifier | None
     for name, rows in zip(names, groups.members(), strict=True):
         values, present = vector.values[rows], vector.present[rows]
         different = np.unique(values[present])
-        if len(labels) + len(different) > _MOST_COUNTED:
+        if len(labels) + len(different) > _MAX_COUNTED:
             raise QueryTooBroad(
-                f"more than {_MOST_COUNTED} values are too many to count: round them"
+                f"more than {_MAX_COUNTED} values are too many to count: round them"
             )
         for value, text in zip(different, to_texts(different, has_exponents=False), strict=True):
             same = np.isnan(values) if np.isnan(value) else values == value

@@ -22,10 +22,10 @@ from infrawatch.query.promql.vectors import Labels, Vector
 _REFERENCE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
 """The references that Go's `Regexp.Expand` replaces."""
 
-_MOST_VALUE_CHARACTERS = 4_096
+_MAX_VALUE_CHARACTERS = 4_096
 """The limit of stored label values; each nested call may double the length."""
 
-_MOST_MADE_CHARACTERS = 4 * 1024 * 1024
+_MAX_RESULT_CHARACTERS = 4 * 1024 * 1024
 """The limit for all series together: 80 for each of 50,000."""
 
 _LABEL = re.compile(r"[a-zA-Z_]\w*", re.ASCII)
@@ -157,7 +157,7 @@ def _label_join(vector: Vector, target: str, separator: str, *sources: str) -> V
 def _with_values(vector: Vector, target: str, value_of: Callable[[Labels], str | None]) -> Vector:
     """Set a label on every series; None from `value_of` leaves a series unchanged."""
     _check_label(target)
-    left = _MOST_MADE_CHARACTERS
+    left = _MAX_RESULT_CHARACTERS
 
     def change(labels: Labels) -> Labels:
         nonlocal left
@@ -165,10 +165,10 @@ def _with_values(vector: Vector, target: str, value_of: Callable[[Labels], str |
         if value is None:
             return labels
         left -= len(value)
-        if left < 0 or len(value) > _MOST_VALUE_CHARACTERS:
+        if left < 0 or len(value) > _MAX_VALUE_CHARACTERS:
             raise CannotEvaluate(
-                f"label_replace and label_join make values of {_MOST_VALUE_CHARACTERS} characters "
-                f"at most, {_MOST_MADE_CHARACTERS} together: make shorter ones, of fewer series"
+                f"label_replace and label_join make values of {_MAX_VALUE_CHARACTERS} characters "
+                f"at most, {_MAX_RESULT_CHARACTERS} together: make shorter ones, of fewer series"
             )
         return _with_label(labels, target, value)
 

@@ -18,7 +18,7 @@ LOOKBACK_US = 300_000_000
 SUBQUERY_STEP_US = 60_000_000
 """The step of subqueries without one: Prometheus' default evaluation interval."""
 
-_MOST_MOMENTS = 100_000
+_MAX_MOMENTS = 100_000
 """The most moments of a subquery."""
 
 
@@ -57,9 +57,9 @@ class QueryTimes(NamedTuple):
         shifted = self.shifted(moments_us, subquery.at, subquery.offset)
         first = (int(shifted.min()) - length_us(subquery.range)) // step_us + 1
         last = int(shifted.max()) // step_us
-        if last - first >= _MOST_MOMENTS:
+        if last - first >= _MAX_MOMENTS:
             raise QueryTooBroad(
-                f"a subquery of {last - first} steps is more than {_MOST_MOMENTS}: ask for a "
+                f"a subquery of {last - first} steps is more than {_MAX_MOMENTS}: ask for a "
                 "longer step of it, or a shorter range"
             )
         return np.arange(first, last + 1) * step_us

@@ -35,7 +35,7 @@ _COMPARISONS: Mapping[str, Callable[[Float64s, Float64s], Bools]] = MappingProxy
         "<=": np.less_equal,
     }
 )
-_MOST_VALUES = 20_000_000
+_MAX_VALUES = 20_000_000
 """The most values of all matching pairs of series: 160 MB."""
 
 
@@ -108,7 +108,7 @@ def _joined(operator: str, left: Vector, right: Vector, matching: Matching) -> V
     many_keys, one_keys = matching.keys(many), matching.keys(one)
     meets: Bools = np.any(many.present, axis=0, keepdims=True)
     _check_one(one.where(meets), one_keys, "left" if matching.is_right_many else "right")
-    pairs = _pairs(many_keys, one_keys, _MOST_VALUES // many.values.shape[1])
+    pairs = _pairs(many_keys, one_keys, _MAX_VALUES // many.values.shape[1])
     rows, others = many.picked(pairs[:, 0]), one.picked(pairs[:, 1])
     sides = (others, rows) if matching.is_right_many else (rows, others)
     present = rows.present & others.present

@@ -23,7 +23,7 @@ from infrawatch.store.columns.ragged import Runs
 _BLOCK_SAMPLES = 1 << 17
 """Samples of windows processed at a time: about what a processor's caches hold."""
 
-_MOST_SAMPLES = 100_000_000
+_MAX_SAMPLES = 100_000_000
 """The most samples of all windows, which overlap: some seconds of work."""
 
 
@@ -130,10 +130,10 @@ class Samples:
         starts = self._places(moments_us - range_us).ravel()
         cells = np.flatnonzero(ends > starts)
         runs = Runs(starts[cells], ends[cells] - starts[cells])
-        if runs.total > _MOST_SAMPLES:
+        if runs.total > _MAX_SAMPLES:
             raise QueryTooBroad(
                 f"the windows of this query hold {runs.total} samples together, more than "
-                f"{_MOST_SAMPLES}: ask for a longer step, a shorter range or fewer series"
+                f"{_MAX_SAMPLES}: ask for a longer step, a shorter range or fewer series"
             )
         values = np.full(len(ends), np.nan)
         present = np.zeros(len(ends), np.bool_)

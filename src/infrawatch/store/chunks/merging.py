@@ -41,12 +41,12 @@ FROM (
             FROM chunks_head
             WHERE (shard, block, window_at) > (:shard, :block, CAST(:at AS timestamptz))
                 AND shard <= :last AND window_at < :until
-            ORDER BY shard, block, window_at LIMIT :most_rows
+            ORDER BY shard, block, window_at LIMIT :max_rows
         ) AS next
         GROUP BY shard, block, window_at
     ) AS weighed
 ) AS counted
-WHERE total - weight < :most_samples
+WHERE total - weight < :max_samples
 """)
 
 # Returned row by row: sorted and concatenated in SQL, they would go through a temporary file.
@@ -91,7 +91,7 @@ _UNMERGED = text("SELECT shard FROM shards WHERE merged_until < :until ORDER BY 
 
 _MERGED = text("UPDATE shards SET merged_until = :until WHERE shard BETWEEN :first AND :last")
 
-_MOST_ROWS = 20_000
+_MAX_ROWS = 20_000
 """The rows of the head that one part of a merge examines; full ones hold nine million samples."""
 
 
@@ -166,15 +166,15 @@ class MergeRepository:
         after: tuple[int, int, datetime] | None,
         until: datetime,
         *,
-        most_samples: int,
+        max_samples: int,
     ) -> Blocks:
         """Find the next windows of blocks in the head that begin before `until`.
 
-        Stops once they may yield `most_samples`, but finds at least one if there is any.
+        Stops once they may yield `max_samples`, but finds at least one if there is any.
         """
         shard, block, at = after or (shards[0] - 1, 0, until)
         parameters = {"shard": shard, "block": block, "at": at, "last": shards[-1], "until": until}
-        bounds = {"most_rows": _MOST_ROWS, "most_samples": most_samples}
+        bounds = {"max_rows": _MAX_ROWS, "max_samples": max_samples}
         found = (await self._connection.execute(_NEXT_BLOCKS, parameters | bounds)).one()
         return Blocks(*(one or () for one in found))
 

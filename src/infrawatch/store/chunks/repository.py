@@ -29,7 +29,7 @@ _GROWTH = 4
 """The most by which the number of series per statement grows: spans may be sparse, series differ.
 """
 
-_MOST_WINDOWS = 400
+_MAX_WINDOWS = 400
 """About a month: spans may extend beyond the data, and 50 series are enough for a first statement.
 """
 
@@ -150,5 +150,5 @@ class ChunkRepository:
 
 def _first_size(span: TimeRange) -> int:
     """Return the number of series to begin with; later sizes follow the number of chunks found."""
-    windows = min((span.end_us - span.start_us) // WINDOW_US + 2, _MOST_WINDOWS)
+    windows = min((span.end_us - span.start_us) // WINDOW_US + 2, _MAX_WINDOWS)
     return int(_CHUNKS_AT_ONCE // windows)

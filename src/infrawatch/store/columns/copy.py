@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.model.samples import Int64s
+from infrawatch.store.connections import to_driver_in_transaction
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER = struct.pack(">h", -1)
 
 INT8_OID = 20
 FLOAT8_OID = 701
-TIMESTAMPTZ_OID = 1184
 
 PG_EPOCH_US = 946_684_800_000_000
 """2000-01-01, the epoch of PostgreSQL's timestamps."""
@@ -64,11 +64,7 @@ async def copy_binary(
     connection: AsyncConnection, table: str, columns: Sequence[str], parts: Sequence[Piece]
 ) -> None:
     """Append rows, given as pieces of their binary form, in the open transaction."""
-    # COPY bypasses SQLAlchemy, which opens the transaction only at the first execute().
-    assert connection.in_transaction()
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert driver is not None
-    assert driver.is_in_transaction()
+    driver = to_driver_in_transaction(connection)
     await driver.copy_to_table(table, source=_pieces(parts), columns=columns, format="binary")
 
 

@@ -18,11 +18,11 @@ _FIELD = struct.Struct(">i")
 
 _NO_ODD = _FIELD.pack(-1)
 
-_LEAST_EXPONENT = 53
+_MIN_EXPONENT = 53
 """The least exponent of doubles that SQL can reassemble; 2047 means infinity or NaN."""
 
-_LEAST_MAGNITUDE = np.uint64(_LEAST_EXPONENT << 53)
-_MAGNITUDES = np.uint64((2047 - _LEAST_EXPONENT) << 53)
+_MIN_MAGNITUDE = np.uint64(_MIN_EXPONENT << 53)
+_MAGNITUDES = np.uint64((2047 - _MIN_EXPONENT) << 53)
 """The least bits, without the sign, of doubles that SQL can reassemble, and how many there are."""
 
 
@@ -70,6 +70,6 @@ def are_odd(bits: Int64s) -> Bools:
     """Where SQL cannot make a double from its bits: infinities, NaN, and values close to zero."""
     magnitudes = bits.view(np.uint64) << 1
     # Unsigned, so that what is too small counts as too large.
-    is_odd: Bools = magnitudes - _LEAST_MAGNITUDE >= _MAGNITUDES
+    is_odd: Bools = magnitudes - _MIN_MAGNITUDE >= _MAGNITUDES
     is_odd &= magnitudes != 0
     return is_odd

@@ -48,7 +48,7 @@ from infrawatch.ingest.protocols.remote_write.messages import (
 )
 from infrawatch.ingest.protocols.remote_write.metadata import read_metric, to_metadata
 from infrawatch.ingest.protocols.remote_write.steady import Kind, size_of_fields
-from infrawatch.ingest.scheduling.loop_budget import MOST_NEW, check_budget
+from infrawatch.ingest.scheduling.loop_budget import MAX_NEW, check_budget
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.samples import Positions
 from infrawatch.store.metadata import Metadata
@@ -89,7 +89,7 @@ def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:
             "the body has neither series nor metadata; if it is remote write 2.0, send it with "
             "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request"
         )
-    check_budget(on_loop=on_loop, is_long=len(request.metadata) > MOST_NEW)
+    check_budget(on_loop=on_loop, is_long=len(request.metadata) > MAX_NEW)
     verdicts = Verdicts()
     wire = Wire.of(series)
     keys, starts = _read_keys(series, wire, find)
