@@ -12,6 +12,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from infrawatch.access.requests.browsers import SecurityHeaders
 from infrawatch.access.requests.origins import PUBLIC_URL
+from infrawatch.access.requests.plain_cookies import PlainCookies
 from infrawatch.access.requests.sites import find_address
 
 log = structlog.get_logger()
@@ -31,7 +32,8 @@ class ProxiedApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._around is None:
             # The client's address and the scheme come first: all other middleware relies on them.
-            inner = cast(Any, _FromAnAddress(SecurityHeaders(super().__call__)))
+            app = SecurityHeaders(PlainCookies(super().__call__))
+            inner = cast(Any, _FromAnAddress(app))
             trusted = [str(one) for one in self.trusted_proxies]
             self._around = ProxyHeadersMiddleware(inner, trusted)
         scope[_PEER] = scope.get("client")
