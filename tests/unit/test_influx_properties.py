@@ -2,13 +2,14 @@
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.decoding.names import Flaw, to_series_name
 from infrawatch.ingest.protocols.influx import grammar
 from infrawatch.ingest.protocols.influx.fields import decode_fields
 from infrawatch.ingest.protocols.influx.lines import decode_lines
@@ -227,19 +228,34 @@ def test_valid_names_are_read_back(
     ]
 
 
-@given(st.text(r"ab=, #\u00fc\x01").map(str.encode) | st.binary())
+TAGS = [
+    *("a=1", "a=2", "b=1", "\u00fc=\u00e9", "__name__=x", "a=\x00", "a=\x85", "\x01=1", "a= "),
+    *("c=" + 100 * "c", "d=" + 300 * "d", "e=" + 5000 * "e", 201 * "f" + "=1", "g=g=g", "h="),
+]
+PLAIN_KEYS = st.builds(
+    "{}{} {}".format,
+    st.sampled_from(["m", "cpu", "\u00fc", "\x01", 190 * "m"]),
+    st.lists(st.sampled_from(TAGS), max_size=4).map(lambda tags: "".join(f",{t}" for t in tags)),
+    st.sampled_from(["v", "value", "\x7f"]),
+).map(str.encode)
+BROKEN_KEYS = [b"m,a=\xff v", b"\xff,a=1 v", b"m,a=1 \xff"]
+
+
+@given(PLAIN_KEYS | st.sampled_from(BROKEN_KEYS) | st.text("ab=, #").map(str.encode) | st.binary())
 @example(b"m=1,a=1,b=2 v")
-def test_keys_without_backslashes_are_split_as_others(key: bytes) -> None:
+@example(b"m," + b",".join(b"%d=1" % n for n in range(70)) + b" v")
+@settings(max_examples=500)
+def test_keys_without_backslashes_are_read_as_others_again_and_again(key: bytes) -> None:
     if b"\\" not in key and grammar.KEY.fullmatch(key):
-        assert split(grammar.split_plain, key) == split(grammar.split_escaped, key)
+        assert [grammar.to_name(key) for _ in range(2)] == 2 * [read_carefully(key)]
 
 
-def split(how: Callable[[bytes], grammar.Parts], key: bytes) -> object:
+def read_carefully(key: bytes) -> SeriesName | Flaw:
     try:
-        measurement, tags, field = how(key)
+        measurement, tags, field = grammar.split_escaped(key)
     except UnicodeDecodeError:
-        return None
-    return measurement, list(tags), field
+        return Flaw("malformed_line", "names and tags must be UTF-8")
+    return to_series_name(f"{measurement}_{field}", tags)
 
 
 def _to_line(measurement: str, tags: dict[str, str], fields: dict[str, float], time: int) -> str:

@@ -6,10 +6,16 @@ backslashes. Control characters are accepted here and left to the naming rules o
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from functools import lru_cache
 
-from infrawatch.ingest.decoding.names import Flaw, to_series_name
-from infrawatch.model.labels import SeriesName
+from infrawatch.ingest.decoding.names import (
+    Flaw,
+    find_plain_labels,
+    is_plain_metric,
+    to_series_name,
+)
+from infrawatch.model.labels import Labels, SeriesName
 
 # All quantifiers are possessive (`++`): no part of a line is ambiguous, so backtracking is never
 # needed, and no line takes long to refuse.
@@ -60,25 +66,47 @@ _ESCAPED = re.compile(r"\\([,= ])")
 _ESCAPED_IN_MEASUREMENT = re.compile(r"\\([, ])")
 
 
-Parts = tuple[str, Iterable[tuple[str, str]], str]
+Tags = Sequence[tuple[str, str]]
+
+Parts = tuple[str, Tags, str]
 """Measurement, tags, and the key of a field."""
+
+_SHARED = 4_096
+_MAX_SHARED_BYTES = 256
+"""Most series have the tags of others. So the last tags stay parsed if they are not larger than
+this: about 10 MB at most."""
 
 
 def to_name(key: bytes) -> SeriesName | Flaw:
     """Convert a match of `KEY` to a name: the metric is `measurement_field`, tags are labels."""
     try:
-        measurement, tags, field = split_escaped(key) if b"\\" in key else split_plain(key)
+        if b"\\" not in key:
+            return _to_plain_name(key)
+        measurement, tags, field = split_escaped(key)
     except UnicodeDecodeError:
         return Flaw("malformed_line", "names and tags must be UTF-8")
     return to_series_name(f"{measurement}_{field}", tags)
 
 
-def split_plain(key: bytes) -> Parts:
-    """Split a key without backslashes."""
-    head, _, field = key.decode().partition(" ")
-    measurement, _, tags = head.partition(",")
-    words = tags.replace("=", ",").split(",")
-    return measurement, zip(words[::2], words[1::2], strict=False), field  # no tags are one word
+def _to_plain_name(key: bytes) -> SeriesName | Flaw:
+    """Convert a key without backslashes."""
+    head, _, field = key.partition(b" ")
+    measurement, _, tags = head.partition(b",")
+    metric = f"{measurement.decode()}_{field.decode()}"
+    labels = _find_labels(tags) if len(tags) <= _MAX_SHARED_BYTES else None
+    if labels is not None and is_plain_metric(metric):
+        return SeriesName(metric, labels)
+    return to_series_name(metric, _split_tags(tags))
+
+
+@lru_cache(_SHARED)
+def _find_labels(tags: bytes) -> Labels | None:
+    return find_plain_labels(_split_tags(tags))
+
+
+def _split_tags(tags: bytes) -> Tags:
+    words = tags.decode().replace("=", ",").split(",")
+    return list(zip(words[::2], words[1::2], strict=False))  # no tags are one word
 
 
 def split_escaped(key: bytes) -> Parts:

@@ -11,8 +11,6 @@ decoders.
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import compress
-from operator import ne
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +19,7 @@ from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.decoding.decimals import read_decimals, read_integers
 from infrawatch.ingest.decoding.numbers import MAX_WIDTH
 from infrawatch.ingest.protocols.influx import grammar
+from infrawatch.ingest.protocols.influx.keys import END, find_ends, read_runs
 from infrawatch.ingest.scheduling.loop_budget import find_known
 from infrawatch.ingest.series.line_prefixes import LinePrefixes
 from infrawatch.ingest.series.prefixes import KnownPrefixes
@@ -31,15 +30,13 @@ from infrawatch.model.samples import Float64s, Int64s, Positions
 _Numbers = tuple[Float64s, Int64s]
 """Values and times."""
 
-_END = b"="
-"""Ends the key of a series; the number follows."""
-
 
 class _Lines(NamedTuple):
-    """A body, and where its lines start and end."""
+    """A body, and where its lines start, have the space before their time, and end."""
 
     body: bytes
     starts: Positions
+    spaces: Positions
     ends: Positions
 
 
@@ -57,59 +54,60 @@ def decode_regular(
     Raises:
         BlocksLoop: on the loop only, if it would take too long.
     """
-    ends = newlines if body.endswith(b"\n") else np.append(newlines, len(body))
-    lines = _Lines(body, np.append(0, ends[:-1] + 1), ends)
-    first = body[: ends[0]].rpartition(_END)[0]
+    lines = _to_lines(body, newlines)
+    if lines is None:
+        return None
+    first = body[: lines.ends[0]].rpartition(END)[0]
     if not grammar.KEY.fullmatch(first):
         return None
-    prefixes = known.recall(len(ends), first, LinePrefixes) if known else None
-    starts = prefixes.find_ends(*lines) if prefixes else None
+    prefixes = known.recall(len(lines.ends), first, LinePrefixes) if known else None
+    starts = prefixes.find_ends(body, lines.starts, lines.ends) if prefixes else None
     if prefixes and starts is not None:
-        numbers = _read_numbers(body, starts, ends)
+        numbers = _read_numbers(lines, starts)
         return numbers and _to_decoded(
             prefixes.keys, prefixes.counts, numbers, unit_ns, prefixes.ids
         )
     return _decode_lines(lines, unit_ns, partial(find_known, find, on_loop=on_loop), known)
 
 
+def _to_lines(body: bytes, newlines: Positions) -> _Lines | None:
+    """Divide a body into lines; None unless each ends with a space and as many characters."""
+    ends = newlines if body.endswith(b"\n") else np.append(newlines, len(body))
+    starts = np.append(0, ends[:-1] + 1)
+    spaces = ends - (int(ends[0]) - body.rfind(b" ", 0, int(ends[0])))
+    if (spaces < starts).any() or (np.frombuffer(body, np.uint8)[spaces] != ord(" ")).any():
+        return None
+    return _Lines(body, starts, spaces, ends)
+
+
 def _decode_lines(
     lines: _Lines, unit_ns: int, find: Find, known: KnownPrefixes | None
 ) -> Decoded | None:
-    each = [line.rpartition(_END)[0] for line in lines.body.split(b"\n")[: len(lines.ends)]]
-    lengths = np.fromiter(map(len, each), np.intp, len(each))
-    numbers = _read_numbers(lines.body, lines.starts + lengths + len(_END), lines.ends)
-    if numbers is None:
+    ends = find_ends(lines.body, lines.starts, lines.spaces)
+    numbers = None if ends is None else _read_numbers(lines, ends + len(END))
+    if ends is None or numbers is None:
         return None
-    keys, counts = _to_runs(each)
+    keys, counts = read_runs(lines.body, lines.starts, ends)
     new = (key for key, series_id in zip(keys, find(keys), strict=True) if series_id is None)
     if not all(map(grammar.KEY.fullmatch, new)):
         return None
     decoded = _to_decoded(keys, counts, numbers, unit_ns)
     if known:
-        to_prefixes = partial(LinePrefixes.of, keys, _END, counts)
-        decoded.learn = partial(known.learn, len(each), keys[0], to_prefixes)
+        to_prefixes = partial(LinePrefixes.of, keys, END, counts)
+        decoded.learn = partial(known.learn, len(lines.ends), keys[0], to_prefixes)
     return decoded
 
 
-def _read_numbers(body: bytes, starts: Positions, ends: Positions) -> _Numbers | None:
-    """Read values and times, each `1.5 1790000000000`; all times must be equally wide."""
-    width = int(ends[0]) - body.find(b" ", int(starts[0])) - 1
-    if not 0 < width <= MAX_WIDTH:
+def _read_numbers(lines: _Lines, starts: Positions) -> _Numbers | None:
+    """Read values, which start there, and times, all equally wide."""
+    width = int(lines.ends[0] - lines.spaces[0]) - 1
+    if not 0 < width <= MAX_WIDTH or (lines.spaces <= starts).any():
         return None
-    spaces = ends - (width + 1)
-    if (spaces <= starts).any() or (np.frombuffer(body, np.uint8)[spaces] != ord(" ")).any():
-        return None
-    times = read_integers(body, ends, width)
+    times = read_integers(lines.body, lines.ends, width)
     if times is None or times.max() > grammar.MAX_TIME:
         return None
-    values = read_decimals(body, starts, spaces)
+    values = read_decimals(lines.body, starts, lines.spaces)
     return None if values is None else (values, times.astype(np.int64))
-
-
-def _to_runs(keys: Sequence[bytes]) -> tuple[list[bytes], Positions]:
-    """Merge equal neighbours; also return the length of each run."""
-    is_first = [True, *map(ne, keys[1:], keys)]
-    return list(compress(keys, is_first)), np.diff(np.flatnonzero([*is_first, True]))
 
 
 def _to_decoded(
