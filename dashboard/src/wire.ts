@@ -93,7 +93,7 @@ export interface components {
             cursor: string | null;
             /**
              * Age Ms
-             * @description How long ago the database said what was committed. It is asked every second or more often, so more than a few seconds says that it is away or hangs, and nothing can be newer.
+             * @description How long ago the database last reported its commits. It is polled at least every second, so more than a few seconds means that it is away or hangs, and nothing can be newer.
              */
             age_ms: number;
         };

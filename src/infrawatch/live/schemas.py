@@ -161,20 +161,12 @@ class Heartbeat(Frame):
         int,
         Field(
             ge=0,
-            description="How long ago the database said what was committed. It is asked every "
-            "second or more often, so more than a few seconds says that it is away or hangs, and "
+            description="How long ago the database last reported its commits. It is polled at "
+            "least every second, so more than a few seconds means that it is away or hangs, and "
             "nothing can be newer.",
         ),
     ]
 
 
 ClientFrame = Annotated[Subscribe | Unsubscribe, Field(discriminator="type")]
-ServerFrame = Annotated[
-    Subscribed | SeriesAdded | Snapshot | Update | Gap | Error | Heartbeat,
-    Field(discriminator="type"),
-]
-
 CLIENT_FRAME: TypeAdapter[Subscribe | Unsubscribe] = TypeAdapter(ClientFrame)
-SERVER_FRAME: TypeAdapter[
-    Subscribed | SeriesAdded | Snapshot | Update | Gap | Error | Heartbeat
-] = TypeAdapter(ServerFrame)

@@ -29,7 +29,7 @@ ORDER BY age_s DESC
 
 # Row locks keep passes apart; a second pass skips the shards that the first has locked.
 _LOCK = text("""
-SELECT shard, generation, merged_until FROM shards
+SELECT shard, generation FROM shards
 WHERE shard = ANY(CAST(:shards AS smallint[])) ORDER BY shard FOR UPDATE SKIP LOCKED
 """)
 
@@ -103,7 +103,6 @@ class Locked(NamedTuple):
 
     shard: int
     generation: int
-    merged_until: datetime
 
 
 class Cut(NamedTuple):

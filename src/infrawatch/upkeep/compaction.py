@@ -91,7 +91,6 @@ async def compact(
     shards: Sequence[int],
     *,
     everything: bool = False,
-    just_counted: bool = False,
 ) -> Compacted:
     """Compact the journal of these shards, skipping shards that another process has locked.
 
@@ -100,8 +99,8 @@ async def compact(
     of it is one transaction, so the output and the shards' new positions become visible together.
     The journal itself is not changed.
 
-    With `just_counted`, several shards are known to hold no more than a pass takes, as those that
-    `due` returns; whatever has arrived since then is taken as well.
+    Several shards have to hold no more than a pass takes, as those that `due` returns do; what has
+    arrived since then is taken as well. Of a single shard, at most `PASS_SAMPLES` are taken.
 
     Raises:
         Unavailable: nothing has changed; try again later.
@@ -112,9 +111,8 @@ async def compact(
         if not locked:
             return Compacted(0, 0)
         mine = [one.shard for one in locked]
-        # Counting costs a third as much as reading. A single shard may hold any number.
-        do_fit = just_counted and len(shards) > 1
-        cut = await compaction.cut(mine, max_samples=None if do_fit else PASS_SAMPLES)
+        # Counting costs a third as much as reading.
+        cut = await compaction.cut(mine, max_samples=None if len(shards) > 1 else PASS_SAMPLES)
         generation = 1 + max(one.generation for one in locked)
         min_buckets = 1 if everything else full_windows.FULL_BUCKETS
         parts = [
@@ -166,7 +164,7 @@ async def compact_until(
     moment = max([moment, *(one.began_at for one in backlogs)])
     while waiting := [one for one in backlogs if one.began_at <= moment]:
         shards = _as_many(waiting)
-        passed = await compact(database, shards, everything=everything, just_counted=True)
+        passed = await compact(database, shards, everything=everything)
         if passed.samples == 0:
             await asyncio.sleep(TRY_AGAIN_S)  # another process is compacting these shards
         done = done.plus(passed)
