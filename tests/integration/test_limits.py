@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from conftest import execute
 from httpx import AsyncClient
 from integration.conftest import serving
 from keys import TESTS, a_key, bearing
@@ -41,6 +42,15 @@ async def test_too_many_requests_are_answered_with_retry_after(database_url: str
     assert answers[0].headers["ratelimit"].startswith('"tenant-requests";r=9;t=')
     assert refused[-1].json()["code"] == "limit_exceeded"
     assert 1 <= int(refused[-1].headers["retry-after"]) <= 10
+
+
+async def test_signing_in_counts_as_a_request(database_url: str, key: str) -> None:
+    own = {"X-Requested-With": "tests"}
+    async with limited(database_url, key, Limits(requests_per_s=0.1)) as client:
+        answers = [await client.post("/v1/session", json={}, headers=own) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [201, 429, 429]
+    assert execute(database_url, "SELECT count(*) FROM sessions") == "1"
 
 
 async def test_too_many_samples_are_answered_with_retry_after(database_url: str, key: str) -> None:

@@ -18,6 +18,8 @@ from infrawatch.access.keys.keyring import KeyRing
 from infrawatch.access.login import sessions as login_sessions
 from infrawatch.access.login.passwords import ADMINISTRATOR, set_password
 from infrawatch.access.login.sessions import Sessions
+from infrawatch.errors import StoreUnavailable
+from infrawatch.model.timerange import from_us, now_us
 from infrawatch.store.accounts.sessions import SessionRepository, StoredSession
 from infrawatch.store.database import Database
 
@@ -143,6 +145,36 @@ async def test_a_session_that_is_read_while_it_ends_is_not_kept(
 
         assert reading.result() is not None
         assert await sessions.find(request) is None
+
+
+async def test_known_sessions_outlast_an_outage_and_requests_that_are_given_up(
+    shared_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away(SessionRepository):
+        @override
+        async def find(self, session_id: str, idle: timedelta) -> StoredSession | None:
+            reading.set()
+            await may_fail.wait()
+            raise StoreUnavailable("PostgreSQL is away")
+
+    reading, may_fail = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(login_sessions, "TRUSTED_S", 0.0)
+    async with Database.open(shared_database_url, write_pool_size=1) as database:
+        day = timedelta(days=1)
+        sessions = Sessions(database, KeyRing(database), idle=day, life=day)
+        started = await sessions.begin(_request(""), ADMINISTRATOR, "password")
+        request, principal = _request(started.cookie), started.principal
+        assert await sessions.find(request) is not None
+        monkeypatch.setattr(login_sessions, "SessionRepository", Away)
+        given_up = asyncio.ensure_future(sessions.find(request))
+        await reading.wait()
+        given_up.cancel()
+        may_fail.set()
+        elsewhere = Sessions(database, KeyRing(database), idle=day, life=day)
+
+        assert await sessions.find(request) is not None
+        assert await elsewhere.honours(principal)
+        assert not await elsewhere.honours(principal._replace(good_until=from_us(now_us())))
 
 
 def _request(cookie: str) -> Request:

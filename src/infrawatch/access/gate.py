@@ -66,18 +66,14 @@ class Gate:
             LimitExceeded: the principal sends too many requests.
             StoreUnavailable: the credential cannot be checked now.
         """
-        principal = await self.identify(connection)
+        principal = await self._authenticate(connection)
         if scope not in principal.scopes:
             self._refusals.note(connection, "scope_missing", str(principal))
             raise ScopeMissing(
                 f"this needs the scope {scope}, and {principal} has "
                 f"{', '.join(sorted(principal.scopes))}: use a key made with --scope {scope}"
             )
-        try:
-            await self._limiter.admit_request(principal)
-        except LimitExceeded:
-            self._refusals.note(connection, "too_many_requests", str(principal))
-            raise
+        await self._count(connection, principal)
         return principal
 
     async def identify(self, connection: HTTPConnection) -> Principal:
@@ -86,12 +82,12 @@ class Gate:
         Raises:
             Unauthenticated: there is no valid credential.
             TooManyWrongKeys: there were too many invalid credentials from the same site.
+            LimitExceeded: the principal sends too many requests.
             StoreUnavailable: the credential cannot be checked now.
         """
-        try:
-            return await self._identify(connection)
-        except Unauthenticated as error:
-            raise await self._refuse(connection, error) from None
+        principal = await self._authenticate(connection)
+        await self._count(connection, principal)
+        return principal
 
     async def find(self, connection: HTTPConnection) -> Principal | None:
         """Return the principal of a request that may be anonymous; None if it is.
@@ -114,6 +110,19 @@ class Gate:
             if not await way.honours(principal):
                 return False
         return True
+
+    async def _authenticate(self, connection: HTTPConnection) -> Principal:
+        try:
+            return await self._identify(connection)
+        except Unauthenticated as error:
+            raise await self._refuse(connection, error) from None
+
+    async def _count(self, connection: HTTPConnection, principal: Principal) -> None:
+        try:
+            await self._limiter.admit_request(principal)
+        except LimitExceeded:
+            self._refusals.note(connection, "too_many_requests", str(principal))
+            raise
 
     async def _identify(self, connection: HTTPConnection) -> Principal:
         for way in self._ways:

@@ -153,7 +153,10 @@ class Sessions:
     async def honours(self, principal: Principal) -> bool:
         if principal.session_id is None:
             return True
-        return await self._find(principal.session_id) is not None
+        try:
+            return await self._find(principal.session_id) is not None
+        except Unavailable:  # so it cannot have been ended
+            return principal.good_until is None or now_us() < to_us(principal.good_until)
 
     async def _find(self, session_id: str) -> _Cached | None:
         cached = self._cached.get(session_id)
@@ -164,7 +167,7 @@ class Sessions:
 
     async def _read_anew(self, session_id: str) -> _Cached | None:
         """Read a session, unless another task did while this one waited."""
-        cached = self._cached.pop(session_id, None)
+        cached = self._cached.get(session_id)  # and stays there if this task is cancelled
         began = monotonic()
         if cached is None or began - cached.read_at >= TRUSTED_S:
             try:
@@ -176,9 +179,10 @@ class Sessions:
                         "PostgreSQL cannot be asked about sessions now; try again shortly"
                     ) from None
                 session = cached.session
-            cached = None if session is None else _Cached(session, _to_principal(session), began)
-        if cached is not None:
-            self._cached[session_id] = cached
+            self._cached.pop(session_id, None)
+            if session is None:
+                return None
+            cached = self._cached[session_id] = _Cached(session, _to_principal(session), began)
             if len(self._cached) > MAX_CACHED:
                 self._cached.popitem(last=False)
         return cached

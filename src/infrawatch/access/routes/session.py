@@ -23,7 +23,10 @@ _FOREIGN = to_answer(
 )
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     401: _UNKNOWN,
-    429: to_answer("Too many wrong ones came from this address: wait for `Retry-After` seconds."),
+    429: to_answer(
+        "Too many wrong ones came from this address, or too many requests of the key: wait for "
+        "`Retry-After` seconds."
+    ),
     503: to_answer("Try again after `Retry-After` seconds."),
 }
 
