@@ -121,7 +121,7 @@ async def test_few_queries_hold_many_samples_at_once_and_those_with_few_do_not_w
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even for the one connection that there is: those that hold or wait have none."""
-    monkeypatch.setattr(query_reader, "_MUCH_SAMPLES", 1)
+    monkeypatch.setattr(query_reader, "_LARGE_RESULT_SAMPLES", 1)
     await store_series(database)
     await store(database, {named("one"): [(START * SECOND, 1.0)]})
     limits = ReadLimits(1_000, 1_000, timedelta(seconds=WITHIN_S))

@@ -55,7 +55,7 @@ async def read_together(client: AsyncClient) -> list[int]:
 async def test_readers_discard_connections_that_died_silently(
     proxy: DatabaseProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "UNPROVEN_S", 0)
+    monkeypatch.setattr(connections, "PROBE_AFTER_S", 0)
     async with patient(proxy.url) as client:
         assert (await push(client, series("read"))).status_code == 200
         assert await read_together(client) == [200] * READERS
@@ -80,7 +80,7 @@ async def test_after_a_restart_of_postgresql_no_read_fails(
 async def test_a_silent_connection_keeps_limits_from_being_read_for_a_moment_only(
     database: Database, proxy: DatabaseProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "UNPROVEN_S", inf)  # it falls silent while it is in use
+    monkeypatch.setattr(connections, "PROBE_AFTER_S", inf)  # it falls silent while it is in use
     monkeypatch.setattr(limits_cache, "READ_DEADLINE_S", 0.5)
     monkeypatch.setattr(limits_cache, "LOOK_EVERY_S", 0.01)
     async with (

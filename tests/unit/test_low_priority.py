@@ -5,7 +5,12 @@ import asyncio
 import pytest
 
 from infrawatch.ingest.scheduling import low_priority
-from infrawatch.ingest.scheduling.low_priority import MAX_REST_S, PATIENCE_S, RESTS, LowPriority
+from infrawatch.ingest.scheduling.low_priority import (
+    MAX_PAUSE_S,
+    MAX_TOTAL_PAUSE_S,
+    PAUSE_FACTOR,
+    LowPriority,
+)
 
 
 class Clock:
@@ -13,12 +18,12 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 0.0
-        self.rests_s: list[float] = []
+        self.pauses_s: list[float] = []
         monkeypatch.setattr(low_priority, "monotonic", lambda: self.now_s)
         monkeypatch.setattr(asyncio, "sleep", self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
-        self.rests_s.append(seconds)
+        self.pauses_s.append(seconds)
         self.now_s += seconds
 
 
@@ -29,7 +34,9 @@ async def test_a_piece_of_work_is_followed_by_a_longer_pause(
     for took_s in (0.001, 0.002, 10.0):
         async with batch.piece():
             clock.now_s += took_s
-    assert clock.rests_s == pytest.approx([RESTS * 0.001, RESTS * 0.002, MAX_REST_S])
+    assert clock.pauses_s == pytest.approx(
+        [PAUSE_FACTOR * 0.001, PAUSE_FACTOR * 0.002, MAX_PAUSE_S]
+    )
 
 
 async def test_the_pauses_of_a_batch_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,8 +44,8 @@ async def test_the_pauses_of_a_batch_are_bounded(monkeypatch: pytest.MonkeyPatch
     for _ in range(1_000):
         async with batch.piece():
             clock.now_s += 1.0
-    assert sum(clock.rests_s) == pytest.approx(PATIENCE_S)
-    assert clock.rests_s[-1] == 0
+    assert sum(clock.pauses_s) == pytest.approx(MAX_TOTAL_PAUSE_S)
+    assert clock.pauses_s[-1] == 0
 
 
 async def test_batches_take_turns() -> None:

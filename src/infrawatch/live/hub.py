@@ -165,12 +165,12 @@ class Hub:
             self._index = Index([topic for topic in topics if not topic.is_loading])
         self._publish(self._index, entry, self.position())
 
-    def note_applied(self, at_us: int, asked_at_s: float) -> None:
+    def note_applied(self, at_us: int, checked_at_s: float) -> None:
         """Record that everything committed until `at_us`, by the database's clock, is applied.
 
-        `asked_at_s` is when the database was asked, by the event loop's clock.
+        `checked_at_s` is when the database was queried, by the event loop's clock.
         """
-        self.at_us, self._checked_at_s = at_us, asked_at_s
+        self.at_us, self._checked_at_s = at_us, checked_at_s
 
     def since_check_s(self) -> float:
         """Seconds since the database last reported its commits, by this machine's clock."""

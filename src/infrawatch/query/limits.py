@@ -60,23 +60,23 @@ class ReadLimits:
 
 
 @asynccontextmanager
-async def one_of_few(few: asyncio.Semaphore, limits: ReadLimits) -> AsyncGenerator[None, None]:
-    """Run the block as one of a few.
+async def holding_slot(slots: asyncio.Semaphore, limits: ReadLimits) -> AsyncGenerator[None, None]:
+    """Hold one of a few slots for the duration of the block.
 
     Raises:
         DeadlineExceeded: the others left no room until the deadline.
     """
     try:
         async with asyncio.timeout(limits.deadline.total_seconds()):
-            await few.acquire()
+            await slots.acquire()
     except TimeoutError:
-        raise too_late("other large queries are not answered", limits) from None
+        raise deadline_exceeded("other large queries are not answered", limits) from None
     try:
         yield
     finally:
-        few.release()
+        slots.release()
 
 
-def too_late(what: str, limits: ReadLimits) -> DeadlineExceeded:
+def deadline_exceeded(what: str, limits: ReadLimits) -> DeadlineExceeded:
     """The error of a query that missed its deadline; `what` says what did not happen in time."""
     return DeadlineExceeded(f"{what} within {limits.deadline_name}: ask for less, or try again")

@@ -15,7 +15,7 @@ from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange
 from infrawatch.query.aggregate import lookback_us
 from infrawatch.query.grouping import Ranges
-from infrawatch.query.limits import QueryContext, ReadLimits, one_of_few, too_late
+from infrawatch.query.limits import QueryContext, ReadLimits, deadline_exceeded, holding_slot
 from infrawatch.query.ranges import RangeQuery, from_buckets, from_stored
 from infrawatch.query.results import SampleStream, SelectedSamples, SeriesExtent
 from infrawatch.query.rollups import find_resolution, is_rolled_up
@@ -36,7 +36,7 @@ _LARGE_AT_ONCE = 2
 """Large answers computed off the event loop at a time: two keep two processors busy, and samples
 take thirty times as much memory while they are unpacked and sorted."""
 
-_MUCH_SAMPLES = 1_000_000
+_LARGE_RESULT_SAMPLES = 1_000_000
 """A query that holds more than these 24 MB of samples is one of _LARGE_AT_ONCE to do so."""
 
 _PAUSES_S = (0.02, 0.04, 0.08, 0.16, 0.32)
@@ -53,8 +53,8 @@ class Reader:
         self._database = database
         self._epoch = epoch
         self._limits = limits
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
-        self._holding_much = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._large_computations = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._large_results = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._catalog = SeriesCatalog()
 
     async def series(
@@ -138,11 +138,11 @@ class Reader:
             QueryTooBroad: more series or samples than one query may read.
             DeadlineExceeded: reading took too long, or other queries left no room.
         """
-        async with AsyncExitStack() as room:
-            found = await self._find(context, spans, room)
+        async with AsyncExitStack() as stack:
+            found = await self._find(context, spans, stack)
             if found is None:
                 limits = self.limits_of(context)
-                await room.enter_async_context(one_of_few(self._holding_much, limits))
+                await stack.enter_async_context(holding_slot(self._large_results, limits))
                 found = await self._find(context, spans, None)
                 assert found is not None
             yield found
@@ -151,7 +151,7 @@ class Reader:
         self,
         context: QueryContext,
         spans: Mapping[Selector, TimeRange],
-        room: AsyncExitStack | None,
+        stack: AsyncExitStack | None,
     ) -> Mapping[Selector, SelectedSamples] | None:
         """Read it all, as `find` does; None if it takes more room than the others leave.
 
@@ -163,11 +163,11 @@ class Reader:
             for selector, span in spans.items():
                 series = await self._select(context, snapshot, selector)
                 stored = await snapshot.samples.fetch([one.id for one in series], span)
-                if room is not None and total + len(stored) > _MUCH_SAMPLES:
-                    if self._holding_much.locked():
+                if stack is not None and total + len(stored) > _LARGE_RESULT_SAMPLES:
+                    if self._large_results.locked():
                         return None
-                    await room.enter_async_context(one_of_few(self._holding_much, limits))
-                    room = None
+                    await stack.enter_async_context(holding_slot(self._large_results, limits))
+                    stack = None
                 columns = await self._compute(len(stored), stored.samples)
                 check_total(total := total + len(columns), limits.samples)
                 deltas = await _find_deltas(snapshot, series)
@@ -229,7 +229,7 @@ class Reader:
         """
         if numbers <= _OFF_LOOP_SAMPLES:
             return await asyncio.to_thread(work)
-        async with one_of_few(self._large, limits or self._limits):
+        async with holding_slot(self._large_computations, limits or self._limits):
             return await asyncio.to_thread(work)
 
     async def _select(
@@ -272,7 +272,7 @@ class Reader:
                     await asyncio.sleep(pause_s)
         except TimeoutError:
             what = "there is no answer" if awaited is None else "the write of wait_for is not here"
-            raise too_late(what, limits) from None
+            raise deadline_exceeded(what, limits) from None
 
 
 async def _read_buckets(

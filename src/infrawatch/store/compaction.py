@@ -33,7 +33,7 @@ SELECT shard, generation FROM shards
 WHERE shard = ANY(CAST(:shards AS smallint[])) ORDER BY shard FOR UPDATE SKIP LOCKED
 """)
 
-_PATIENCE = text("SET LOCAL lock_timeout = '1s'")
+_LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '1s'")
 # Even if the clock was set back, nothing arrives before `compacted_until`.
 _CLOCK = text("""
 SELECT clock_timestamp(), greatest(clock_timestamp(), max(compacted_until)) FROM shards
@@ -76,11 +76,11 @@ RETURNING clock_timestamp()
 _BUFFERED_ROWS = 64
 """A row can hold a megabyte, and SQLAlchemy would buffer a thousand of them."""
 
-_SOON = timedelta(minutes=1)
+_MAX_CLOCK_STEP = timedelta(minutes=1)
 """A clock set back by less soon catches up with `compacted_until`; until then nothing is
 compacted."""
 
-_CLOCKS_AGREE = 0.99
+_MIN_CLOCK_RATE = 0.99
 """The least part of the elapsed time that the database's clock must count; slewing slows it less.
 """
 
@@ -141,10 +141,10 @@ class CompactionRepository:
         Raises:
             StoreUnavailable: a writer's transaction takes more than a second; try again later.
         """
-        await self._connection.execute(_PATIENCE)
+        await self._connection.execute(_LOCK_TIMEOUT)
         clock, latest = (await self._connection.execute(_CLOCK)).one()
         begun_s = monotonic()
-        if latest - clock > _SOON:
+        if latest - clock > _MAX_CLOCK_STEP:
             log.warning("clock_was_set_back", behind_s=(latest - clock).total_seconds())
             await self._connection.execute(_STOP_WRITERS)
             latest += timedelta.resolution
@@ -188,7 +188,7 @@ class CompactionRepository:
             StoreUnavailable: the database's clock was set back since the cut, and something may
                 have arrived before it meanwhile; roll back and try again.
         """
-        counted = timedelta(seconds=_CLOCKS_AGREE * (monotonic() - cut.begun_s))
+        counted = timedelta(seconds=_MIN_CLOCK_RATE * (monotonic() - cut.begun_s))
         clocks = await self._connection.execute(
             _ADVANCE,
             {

@@ -22,12 +22,12 @@ CLOSE_TIMEOUT_S = 0.5
 FIRST_TRY_S = 2.0
 """Packets sent during an outage are lost; a second try may find the network working again."""
 
-UNPROVEN_S = 0.05
+PROBE_AFTER_S = 0.05
 """A connection idle for longer is probed before use. The probe costs a fifth of a millisecond; a
 statement on a dead connection would cost its whole deadline. No PostgreSQL restarts within this
 time, so connections from before a restart are always probed."""
 
-PROOF_WITHIN_S = 1.0
+PROBE_TIMEOUT_S = 1.0
 
 _KEEPALIVE_AFTER_S, _KEEPALIVE_EVERY_S, _KEEPALIVES = 2, 1, 3
 """After five seconds without a sign of its peer, either side gives the connection up: a waiting
@@ -168,8 +168,8 @@ class Lender:
     async def _take(self) -> AsyncConnection:
         connection = self._at_hand
         if connection is not None:
-            is_proven = monotonic() - self._returned_s < UNPROVEN_S
-            if is_proven and not to_driver(connection).is_closed():
+            is_fresh = monotonic() - self._returned_s < PROBE_AFTER_S
+            if is_fresh and not to_driver(connection).is_closed():
                 self._at_hand = None
                 return connection
             await self._return()
@@ -186,12 +186,12 @@ def prepare_connections(engine: AsyncEngine) -> None:
     event.listen(engine.sync_engine, "connect", _learn_arrays)
 
 
-def hand_out_proven(engine: AsyncEngine) -> None:
+def probe_idle_connections(engine: AsyncEngine) -> None:
     """Let the pool probe idle connections at checkout, and replace those that are dead.
 
     If a probe fails, all other idle connections of the pool are replaced, too.
     """
-    event.listen(engine.sync_engine, "checkout", _prove)
+    event.listen(engine.sync_engine, "checkout", _probe)
     event.listen(engine.sync_engine, "checkin", _note_return)
 
 
@@ -216,23 +216,23 @@ def _learn_arrays(connection: AdaptedConnection, _record: ConnectionPoolEntry) -
     connection.driver_connection.learn_arrays()
 
 
-def _prove(connection: AdaptedConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
+def _probe(connection: AdaptedConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
     driver = connection.driver_connection
     if driver.is_closed():
         raise DisconnectionError("the server has closed the connection")
     if driver.is_in_transaction():
         raise DisconnectionError("its previous user left a transaction open")
-    if monotonic() - record.info.get(_RETURNED_AT, inf) < UNPROVEN_S:
+    if monotonic() - record.info.get(_RETURNED_AT, inf) < PROBE_AFTER_S:
         return
     try:
-        connection.run_async(_ask)
+        connection.run_async(_select_one)
     except _GONE as error:
         driver.terminate()  # an orderly close would not be answered either
         raise InvalidatePoolError("the server does not answer") from error
 
 
-async def _ask(driver: Connection) -> None:
-    await driver.execute("SELECT 1", timeout=PROOF_WITHIN_S)
+async def _select_one(driver: Connection) -> None:
+    await driver.execute("SELECT 1", timeout=PROBE_TIMEOUT_S)
 
 
 def _note_return(_connection: AdaptedConnection | None, record: ConnectionPoolEntry) -> None:

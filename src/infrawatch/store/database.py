@@ -26,8 +26,8 @@ from infrawatch.store.connections import (
     SERVER_SETTINGS,
     Lender,
     connect,
-    hand_out_proven,
     prepare_connections,
+    probe_idle_connections,
     to_driver,
 )
 
@@ -115,7 +115,7 @@ def create_engine(
         hide_parameters=True,  # in errors, hence in logs: they contain senders' data
     )
     prepare_connections(engine)
-    hand_out_proven(engine)
+    probe_idle_connections(engine)
     return engine
 
 
@@ -183,11 +183,11 @@ class Database:
             Overloaded: all connections are in use; nothing was stored.
             DeadlineExceeded: a statement took too long; nothing was stored.
         """
-        with _driver_errors_are_ours():
+        with _translating_driver_errors():
             async with (
                 self._writing.lending() as connection,
                 connection.begin(),
-                _dropped_if_given_up(connection),
+                _discarded_on_cancellation(connection),
             ):
                 yield connection
 
@@ -202,8 +202,11 @@ class Database:
             Overloaded: all connections are in use; nothing was stored.
             DeadlineExceeded: the statement took too long; nothing was stored.
         """
-        with _driver_errors_are_ours():
-            async with self._writing.lending() as connection, _dropped_if_given_up(connection):
+        with _translating_driver_errors():
+            async with (
+                self._writing.lending() as connection,
+                _discarded_on_cancellation(connection),
+            ):
                 yield connection
 
     @asynccontextmanager
@@ -215,10 +218,10 @@ class Database:
             Overloaded: all connections stayed in use until the pool's timeout.
             DeadlineExceeded: a statement took too long.
         """
-        with _driver_errors_are_ours():
+        with _translating_driver_errors():
             async with (
                 self._reading.connect() as connection,
-                _dropped_if_given_up(connection),
+                _discarded_on_cancellation(connection),
                 _snapshot(connection),
             ):
                 yield connection
@@ -231,7 +234,7 @@ class Database:
 
 
 @asynccontextmanager
-async def _dropped_if_given_up(connection: AsyncConnection) -> AsyncGenerator[None, None]:
+async def _discarded_on_cancellation(connection: AsyncConnection) -> AsyncGenerator[None, None]:
     """Discard the connection if its caller stopped waiting for an answer.
 
     A ROLLBACK could only be sent after that answer. SQLAlchemy handles this for its own statements,
@@ -260,7 +263,7 @@ async def _snapshot(connection: AsyncConnection) -> AsyncGenerator[None, None]:
 
 
 @contextmanager
-def _driver_errors_are_ours() -> Generator[None, None, None]:
+def _translating_driver_errors() -> Generator[None, None, None]:
     try:
         yield
     except InfraWatchError:

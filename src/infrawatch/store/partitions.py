@@ -19,12 +19,12 @@ _MAKE = "CREATE TABLE {name} (LIKE {table} INCLUDING ALL)"
 
 # ANALYZE of array columns takes 13 µs per row of chunks, each time a tenth of the rows is new, and
 # no plan depends on it. CREATE TABLE … LIKE does not copy this setting.
-_COUNT_NOT = "ALTER TABLE {name} {columns}"
+_NO_STATISTICS = "ALTER TABLE {name} {columns}"
 _ATTACH = """
 ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{start} UTC') TO ('{end} UTC')
 """
 
-_SHORT_PATIENCE = text("SET LOCAL lock_timeout = '50ms'")
+_SHORT_LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '50ms'")
 _ONE_AT_A_TIME = "LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE"
 
 # A slot may be emptied once all of it has been compacted for so long that no reader needs it:
@@ -108,7 +108,7 @@ class PartitionRepository:
         for start in sorted(starts - await self.find(parted)):
             name = parted.to_name(start)
             await self._connection.execute(text(_MAKE.format(table=table, name=name)))
-            await self._connection.execute(text(_COUNT_NOT.format(name=name, columns=columns)))
+            await self._connection.execute(text(_NO_STATISTICS.format(name=name, columns=columns)))
             attach = _ATTACH.format(table=table, name=name, start=start, end=parted.end_of(start))
             await self._connection.execute(text(attach))
 
@@ -118,7 +118,7 @@ class PartitionRepository:
         Raises:
             StoreUnavailable: the table is being read; nothing was dropped, try again soon.
         """
-        await self._connection.execute(_SHORT_PATIENCE)
+        await self._connection.execute(_SHORT_LOCK_TIMEOUT)
         await self._connection.execute(text(f"DROP TABLE IF EXISTS {parted.to_name(start)}"))
 
     async def newest_transaction(self) -> int:
@@ -148,7 +148,7 @@ class PartitionRepository:
         """
         if not await self.is_spent(slot, before):
             return False
-        await self._connection.execute(_SHORT_PATIENCE)
+        await self._connection.execute(_SHORT_LOCK_TIMEOUT)
         await self._connection.execute(text(f"LOCK TABLE {slot} IN ACCESS EXCLUSIVE MODE"))
         if not await self.is_spent(slot, before):
             return False

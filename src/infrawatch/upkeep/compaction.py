@@ -53,7 +53,7 @@ MERGE_SAMPLES = 2_000_000
 """The most samples one transaction merges, except for a single window of a block that holds more:
 a block has up to 512 series."""
 
-NEIGHBOURS = tuple(range(first, first + 16) for first in range(0, SHARDS, 16))
+SHARD_GROUPS = tuple(range(first, first + 16) for first in range(0, SHARDS, 16))
 """Shards that are merged in one transaction, whose overhead equals the work for a few dozen series.
 While it runs, no other process compacts these shards."""
 
@@ -65,7 +65,7 @@ TRY_AGAIN_S = 0.1
 EVERYTHING = from_us(4_102_444_800_000_000)  # 2100-01-01
 
 
-class _Sorted(NamedTuple):
+class _Encoded(NamedTuple):
     """Samples turned into rows of the head or into chunks, and the number of series per shard."""
 
     rows: list[Piece]
@@ -81,9 +81,9 @@ def due(backlogs: Sequence[Backlog], *, arrived_samples: int = 0) -> list[int]:
     """
     total = sum(one.samples for one in backlogs)
     if arrived_samples >= BURST_SAMPLES and total < BURST_BACKLOG_SAMPLES:
-        return _as_many([one for one in backlogs if one.age_s >= MAX_AGE_S])
+        return _fitting([one for one in backlogs if one.age_s >= MAX_AGE_S])
     is_too_much = total >= BACKLOG_SAMPLES
-    return _as_many([one for one in backlogs if is_too_much or _is_due(one)])
+    return _fitting([one for one in backlogs if is_too_much or _is_due(one)])
 
 
 async def compact(
@@ -116,10 +116,10 @@ async def compact(
         generation = 1 + max(one.generation for one in locked)
         min_buckets = 1 if everything else full_windows.FULL_BUCKETS
         parts = [
-            await asyncio.to_thread(_sorted, columns, generation, min_buckets)
+            await asyncio.to_thread(_encode, columns, generation, min_buckets)
             async for columns in compaction.read(mine, cut, at_least=BLOCK_SAMPLES)
         ]
-        chunks = await _stored(connection, parts)
+        chunks = await _store(connection, parts)
         series = sum((part.series for part in parts), np.zeros(SHARDS, np.int64))
         active = {shard: int(series[shard]) for shard in mine}
         await compaction.advance(active, cut=cut, generation=generation)
@@ -163,7 +163,7 @@ async def compact_until(
     # If the clock was set back, the times of arrival in the journal may lie in the future.
     moment = max([moment, *(one.began_at for one in backlogs)])
     while waiting := [one for one in backlogs if one.began_at <= moment]:
-        shards = _as_many(waiting)
+        shards = _fitting(waiting)
         passed = await compact(database, shards, everything=everything)
         if passed.samples == 0:
             await asyncio.sleep(TRY_AGAIN_S)  # another process is compacting these shards
@@ -179,17 +179,17 @@ async def merge_until(database: Database, until: datetime) -> Compacted:
         Unavailable: earlier transactions remain committed; try again later.
     """
     done = Compacted(0, 0)
-    for shards in NEIGHBOURS:
+    for shards in SHARD_GROUPS:
         done = done.plus(await merge(database, shards, until))
     return done
 
 
-async def _stored(connection: AsyncConnection, parts: Sequence[_Sorted]) -> int:
+async def _store(connection: AsyncConnection, parts: Sequence[_Encoded]) -> int:
     """Store rows of the head and chunks; return the number of chunks."""
     if rows := [piece for part in parts for piece in part.rows]:
         await ChunkRepository(connection).append_head(rows)
     chunks = 0
-    for full in _together([one for part in parts for one in part.full]):
+    for full in _in_batches([one for part in parts for one in part.full]):
         blocks = Blocks.joined([one.blocks for one in full])
         chunks += (await close(connection, blocks, full)).chunks
     return chunks
@@ -210,14 +210,14 @@ def window_of(time_us: int) -> int:
     return time_us // WINDOW_US * WINDOW_US
 
 
-def _as_many(backlogs: Sequence[Backlog]) -> list[int]:
+def _fitting(backlogs: Sequence[Backlog]) -> list[int]:
     """Return the first shards, as many as one pass takes, but at least one."""
     totals = accumulate(one.samples for one in backlogs)
     fitting = sum(1 for total in totals if total <= PASS_SAMPLES)
     return [one.shard for one in backlogs[: max(fitting, 1)]]
 
 
-def _together(parts: Sequence[ArrivingWindows]) -> list[list[ArrivingWindows]]:
+def _in_batches(parts: Sequence[ArrivingWindows]) -> list[list[ArrivingWindows]]:
     """Group the parts into lists that are each closed in one call."""
     totals = accumulate(len(part.samples.counts) for part in parts)
     by_total = groupby(
@@ -231,11 +231,11 @@ def _is_due(backlog: Backlog) -> bool:
     return backlog.age_s >= MAX_AGE_S or (0 < enough <= backlog.samples)
 
 
-def _sorted(columns: Columns, generation: int, min_buckets: int) -> _Sorted:
+def _encode(columns: Columns, generation: int, min_buckets: int) -> _Encoded:
     samples = latest_by_shard(columns)
     ids = samples.series_ids[series_bounds(samples.series_ids)[:-1]]
     full, others = full_windows.split(samples, min_buckets)
-    return _Sorted(
+    return _Encoded(
         list(to_copy(others, generation)) if len(others) > 0 else [],
         [ArrivingWindows.of(one) for one in full],
         len(columns),

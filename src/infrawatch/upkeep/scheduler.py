@@ -17,7 +17,7 @@ from infrawatch.store.writers import WriterRepository
 from infrawatch.telemetry import Telemetry
 from infrawatch.upkeep import compaction
 from infrawatch.upkeep.retention import retain
-from infrawatch.upkeep.slots import Spent, empty_slots, find_spent
+from infrawatch.upkeep.slots import SpentSlots, empty_slots, find_spent
 
 log = structlog.get_logger()
 
@@ -26,7 +26,7 @@ MERGE_EVERY_S = 60.0
 EMPTY_EVERY_S = 30.0
 RETAIN_EVERY_S = 600.0
 
-AT_ONCE_S = 0.0
+IMMEDIATELY_S = 0.0
 """A server that starts compacts what others left and applies a changed retention. The other jobs
 wait for their turn, and then need no connections of their own."""
 
@@ -58,19 +58,19 @@ class Scheduler:
         self._telemetry = telemetry
         self._retentions = retentions
         self._replay_window = replay_window
-        self._spent: Spent | None = None
+        self._spent: SpentSlots | None = None
         self._backlog_samples = 0
 
     @property
     def runs(self) -> Sequence[Callable[[], Coroutine[object, object, None]]]:
         """The endless tasks, to be run concurrently."""
         return [
-            partial(self._again_and_again, job, first_s, every_s)
+            partial(self._run_repeatedly, job, first_s, every_s)
             for job, first_s, every_s in (
-                (self.compact, AT_ONCE_S, COMPACT_EVERY_S),
+                (self.compact, IMMEDIATELY_S, COMPACT_EVERY_S),
                 (self.merge, MERGE_EVERY_S, MERGE_EVERY_S),
                 (self.empty_slots, EMPTY_EVERY_S, EMPTY_EVERY_S),
-                (self.retain, AT_ONCE_S, RETAIN_EVERY_S),
+                (self.retain, IMMEDIATELY_S, RETAIN_EVERY_S),
             )
         ]
 
@@ -87,7 +87,7 @@ class Scheduler:
         until = compaction.closed_until()
         async with self._database.reading() as connection:
             unmerged = set(await MergeRepository(connection).unmerged(until))
-        for shards in compaction.NEIGHBOURS:
+        for shards in compaction.SHARD_GROUPS:
             if not unmerged.isdisjoint(shards):
                 merged = await compaction.merge(self._database, shards, until)
                 self._telemetry.merged_samples.inc(merged.samples)
@@ -125,7 +125,7 @@ class Scheduler:
         self._telemetry.compacted_samples.inc(done.samples)
         return done.samples
 
-    async def _again_and_again(
+    async def _run_repeatedly(
         self, job: Callable[[], Awaitable[None]], first_s: float, every_s: float
     ) -> None:
         wait_s = first_s

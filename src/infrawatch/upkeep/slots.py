@@ -19,7 +19,7 @@ TRIES = 20
 TRY_AGAIN_S = 0.1
 
 
-class Spent(NamedTuple):
+class SpentSlots(NamedTuple):
     """Slots found to hold only compacted rows that arrived before `before`.
 
     A reader with a snapshot older than `transaction` may not see the compaction and need the slots.
@@ -30,7 +30,7 @@ class Spent(NamedTuple):
     transaction: int
 
 
-async def find_spent(database: Database, before: datetime) -> Spent:
+async def find_spent(database: Database, before: datetime) -> SpentSlots:
     """Find the slots that can be emptied once no reader needs them.
 
     Transactions under way may still add rows to a slot, which a reader considered new enough would
@@ -41,10 +41,10 @@ async def find_spent(database: Database, before: datetime) -> Spent:
     async with database.reading() as connection:
         partitions = PartitionRepository(connection)
         slots = [one for one in await partitions.slots() if await partitions.is_spent(one, before)]
-        return Spent(slots, before, await partitions.newest_transaction())
+        return SpentSlots(slots, before, await partitions.newest_transaction())
 
 
-async def empty_slots(database: Database, spent: Spent) -> int:
+async def empty_slots(database: Database, spent: SpentSlots) -> int:
     """Empty the slots unless a reader may still need them; return how many were emptied.
 
     A slot in use at the moment is left for the next call.

@@ -5,13 +5,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from time import monotonic
 
-RESTS = 9
+PAUSE_FACTOR = 9
 """Length of a pause as a multiple of the piece before it: about a tenth of a core in all."""
 
-MAX_REST_S = 0.02
+MAX_PAUSE_S = 0.02
 """Maximum pause: a piece that took longer mostly waited for the database or for other work."""
 
-PATIENCE_S = 2.0
+MAX_TOTAL_PAUSE_S = 2.0
 """Maximum total of a batch's pauses, so that even a large batch is answered by its deadline."""
 
 
@@ -25,7 +25,7 @@ class LowPriority:
 
     def __init__(self, turn: asyncio.Lock) -> None:
         self._turn = turn
-        self._left_s = PATIENCE_S
+        self._left_s = MAX_TOTAL_PAUSE_S
 
     @asynccontextmanager
     async def piece(self) -> AsyncGenerator[None, None]:
@@ -33,6 +33,6 @@ class LowPriority:
         async with self._turn:
             started = monotonic()
             yield
-            rest_s = min(RESTS * (monotonic() - started), MAX_REST_S, self._left_s)
-            self._left_s -= rest_s
-            await asyncio.sleep(rest_s)
+            pause_s = min(PAUSE_FACTOR * (monotonic() - started), MAX_PAUSE_S, self._left_s)
+            self._left_s -= pause_s
+            await asyncio.sleep(pause_s)

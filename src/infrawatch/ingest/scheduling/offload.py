@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from infrawatch.errors import Overloaded
 from infrawatch.ingest.scheduling.loop_budget import BlocksLoop, Read
-from infrawatch.ingest.scheduling.low_priority import RESTS
+from infrawatch.ingest.scheduling.low_priority import PAUSE_FACTOR
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,7 +24,7 @@ _FLOODED_BYTES = 64 * 1024
 """Larger bodies of a flooded tenant are always read in a thread: most of their series are refused,
 which does not justify blocking the loop for more than about two milliseconds."""
 
-_MAX_REST_S = 0.1
+_MAX_PAUSE_S = 0.1
 
 
 class _Tenant:
@@ -61,8 +61,10 @@ class Offload:
 
         def free(_done: object) -> None:
             self._free.release()
-            rest_s = RESTS * (loop.time() - started_s) if self._is_flooded(tenant_id) else 0.0
-            loop.call_later(min(rest_s, _MAX_REST_S), tenant.turn.release)
+            pause_s = (
+                PAUSE_FACTOR * (loop.time() - started_s) if self._is_flooded(tenant_id) else 0.0
+            )
+            loop.call_later(min(pause_s, _MAX_PAUSE_S), tenant.turn.release)
 
         working = loop.run_in_executor(None, partial(work, *args, **kwargs))
         # A thread continues if its caller is cancelled, and is not free before it ends.

@@ -29,7 +29,7 @@ class Evaluation:
         self, samples: Mapping[Selector, Samples], times: QueryTimes, limits: ReadLimits
     ) -> None:
         self._samples = samples
-        self._asked = times
+        self._times = times
         self._limits = limits
         self._ends = monotonic() + limits.deadline.total_seconds()
 
@@ -41,7 +41,7 @@ class Evaluation:
             QueryTooBroad: the query exceeds a limit.
             DeadlineExceeded: the evaluation takes too long.
         """
-        moments_us = self._asked.moments()
+        moments_us = self._times.moments()
         expression = _plain(expression)
         with np.errstate(all="ignore"):
             if isinstance(expression, (promql.MatrixSelector, promql.SubqueryExpr)):
@@ -81,8 +81,8 @@ class Evaluation:
 
     def _latest(self, selector: promql.VectorSelector, moments_us: Int64s) -> tuple[Vector, Int64s]:
         samples = self._found(selector, len(moments_us))
-        shifted = self._asked.shifted(moments_us, selector.at, selector.offset)
-        return samples.latest(shifted, self._asked.lookback_us)
+        shifted = self._times.shifted(moments_us, selector.at, selector.offset)
+        return samples.latest(shifted, self._times.lookback_us)
 
     def _found(self, selector: promql.VectorSelector, moments: int) -> Samples:
         samples = self._samples[to_selector(selector)]
@@ -173,17 +173,17 @@ class Evaluation:
     def _ranged(self, argument: promql.Expr, moments_us: Int64s) -> tuple[Samples, Int64s, int]:
         """The samples, the ends of their windows, and the length of the windows in µs."""
         if isinstance(argument, promql.SubqueryExpr):
-            inner_us = self._asked.of_subquery(argument, moments_us)
+            inner_us = self._times.of_subquery(argument, moments_us)
             is_empty = len(inner_us) == 0  # no multiple of its step lies in any window
             vector = Vector.blank(0) if is_empty else self._vector(argument.expr, inner_us)
             self._check(len(vector.labels), max(len(inner_us), len(moments_us)))
-            shifted = self._asked.shifted(moments_us, argument.at, argument.offset)
+            shifted = self._times.shifted(moments_us, argument.at, argument.offset)
             range_us = length_us(cast(timedelta, argument.range))  # of_subquery has checked
             return Samples.of_vector(vector, inner_us), shifted, range_us
         selected = cast(promql.MatrixSelector, argument)
         selector = selected.vector_selector
         samples = self._found(selector, len(moments_us))
-        shifted = self._asked.shifted(moments_us, selector.at, selector.offset)
+        shifted = self._times.shifted(moments_us, selector.at, selector.offset)
         return samples, shifted, length_us(selected.range)
 
     def _of_expression(self, name: str, argument: promql.Expr, moments_us: Int64s) -> Vector:

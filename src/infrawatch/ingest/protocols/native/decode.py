@@ -17,7 +17,7 @@ from infrawatch.ingest.protocols.native.explain import explain
 from infrawatch.ingest.protocols.native.regular import (
     batch_too_large,
     decode_regular,
-    is_flooded,
+    has_too_many_keys,
     to_columns,
     to_metadata,
 )
@@ -128,7 +128,7 @@ def _check_size(body: bytes) -> None:
 
 def _read_quickly(body: bytes) -> Sequence[Any]:
     """Read the series of a body of the right shape; empty if it needs the careful path."""
-    if _NUL in body or is_flooded(body):
+    if _NUL in body or has_too_many_keys(body):
         return ()
     try:
         return schemas.BATCH_SHAPE.validate_json(body)["series"]
@@ -137,7 +137,7 @@ def _read_quickly(body: bytes) -> Sequence[Any]:
 
 
 def _read_line(line: bytes, number: int, verdicts: Verdicts, *, is_quick: bool) -> Iterator[_Item]:
-    if not (_NUL in line or is_flooded(line)):
+    if not (_NUL in line or has_too_many_keys(line)):
         with suppress(ValidationError):  # the careful path finds the errors
             yield _Item(number, "", cast(Any, schemas.SERIES_SHAPE.validate_json(line)))
             return

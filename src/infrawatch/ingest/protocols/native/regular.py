@@ -72,7 +72,7 @@ def decode_regular(
     keys, _, insides = zip(*map(bytes.rpartition, series, repeat(separator)), strict=True)
     ids = find_known(find, keys, on_loop=on_loop)
     new = [n for n, series_id in enumerate(ids) if series_id is None]
-    if any(is_flooded(keys[n]) for n in new):
+    if any(has_too_many_keys(keys[n]) for n in new):
         return None
     try:
         checked = {n: _read(keys[n]) for n in new}
@@ -109,7 +109,7 @@ def _to_decoded(
     )
 
 
-def is_flooded(text: bytes) -> bool:
+def has_too_many_keys(text: bytes) -> bool:
     """Whether a text has so many keys per object that an error for each would fill memory.
 
     A valid text may be flagged as well, so the result only selects the careful path.
