@@ -23,7 +23,7 @@ from infrawatch.errors import Unavailable
 from infrawatch.store.database import Database
 from infrawatch.store.migrations import upgrade
 
-RESTLESS = Path(__file__).with_name("restless_server.py")
+RESTLESS = Path(__file__).with_name("busy_upkeep_server.py")
 SENDERS = 3
 HOSTS = 8
 STEP_MS = 5_000

@@ -1,4 +1,4 @@
-"""What a decoded batch says, in a form that can be compared."""
+"""The content of decoded batches, in a form that can be compared."""
 
 import struct
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ Samples = Sequence[tuple[int, bytes]]
 """Times as they came, and the bits of the values."""
 
 
-class Told(NamedTuple):
-    """All that can be learnt from a batch: what is good in it, and what is wrong."""
+class Content(NamedTuple):
+    """What a batch contains: its valid series, and what is wrong."""
 
     series: list[tuple[SeriesName, Samples]]
     wrong: list[tuple[int, str, str]]
@@ -29,7 +29,7 @@ def nothing_known(keys: Sequence[object]) -> list[int | None]:
     return [None] * len(keys)
 
 
-def told(decoded: Decoded) -> Told:
+def content_of(decoded: Decoded) -> Content:
     wrong = list(decoded.verdicts)
     series: list[tuple[SeriesName, Samples]] = []
     pointers: list[str] = []
@@ -44,7 +44,7 @@ def told(decoded: Decoded) -> Told:
         values = [struct.pack("<d", value) for value in decoded.values[samples].tolist()]
         series.append((name, list(zip(decoded.times[samples].tolist(), values, strict=True))))
         pointers += [decoded.locate(number, place)[1] for place in range(count)]
-    return Told(
+    return Content(
         series,
         sorted((one.index, one.locator, one.code) for one in wrong),
         sum(one.samples for one in wrong),
@@ -59,12 +59,12 @@ def decoded_carefully(body: bytes, precision: str = "ms") -> Decoded:
     return native._to_decoded(list(native._read_carefully(body, verdicts)), verdicts, precision)
 
 
-def told_or_refused(body: bytes, *, carefully: bool) -> Told | type[InfraWatchError]:
-    """What a JSON batch says, or the kind of error it is refused with."""
+def content_or_refusal(body: bytes, *, carefully: bool) -> Content | type[InfraWatchError]:
+    """The content of a JSON batch, or the kind of error it is refused with."""
     try:
         if carefully:
-            return told(decoded_carefully(body))
-        return told(native.decode_json(body, "ms", nothing_known))
+            return content_of(decoded_carefully(body))
+        return content_of(native.decode_json(body, "ms", nothing_known))
     except InfraWatchError as error:
         return type(error)
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from told_server import eventually
+from scripted_server import eventually
 
 from infrawatch.embedded.endpoint import choose_port, is_free
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 
 import psutil
 import pytest
-from dawdling import push_during
 from httpx import AsyncClient
 from keys import TESTS, a_key, bearing
 from pushing import now_ms
 from serving_process import serving_process
+from slow_connections import push_during
 
 from infrawatch.access.limits.changes import put_limits
 from infrawatch.access.principal import DEFAULT_TENANT_ID, SCOPES

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import psutil
 import pytest
-from dawdling import push_during
 from httpx import AsyncClient, Response
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
@@ -16,6 +15,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from pushing import now_ms
 from serving_process import serving_process
+from slow_connections import push_during
 
 from infrawatch.ingest.series.naming import MAX_NEW_LABELS, MAX_NEW_SERIES, TOO_MANY_NEW
 

@@ -4,9 +4,9 @@ import asyncio
 from time import monotonic
 
 import psutil
-from dawdling import half_open, push_during
 from httpx import AsyncClient
 from serving_process import serving_process
+from slow_connections import half_open, push_during
 
 CONNECTIONS = 500
 WITHIN_S = 20

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import httpx
 import psutil
-from told_server import eventually
+from scripted_server import eventually
 from viewing import Picture, Viewing, now_ms
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException

@@ -14,10 +14,10 @@ from signal import SIGHUP, SIGKILL
 from tempfile import TemporaryFile
 
 import psutil
-from told_server import eventually
+from scripted_server import eventually
 
 READY_WITHIN_S = 300
-DOOMED = str(Path(__file__).parents[1] / "doomed_server.py")
+DOOMED = str(Path(__file__).parents[1] / "killed_server.py")
 
 _SURPRISES = re.compile(r"unexpected_error|vital_task_failed|Traceback|never retrieved")
 """What a server may not have to say, whatever is done to it."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from time import monotonic
 
 from httpx import AsyncClient
+from scripted_server import eventually, scripted_server
 from spooling import closed_spools  # noqa: F401  # used by every test
-from told_server import eventually, told_server
 
 from infrawatch.agent.batches import Encoder
 from infrawatch.agent.collect import Collection, host_collectors
@@ -75,7 +75,7 @@ async def test_an_hour_without_the_server_loses_nothing(server: str, tmp_path: P
 async def test_an_agent_killed_during_an_outage_of_the_server_loses_nothing(
     server: str, tmp_path: Path
 ) -> None:
-    async with told_server() as away:
+    async with scripted_server() as away:
         gone = away.url
     async with agent_process(gone, tmp_path) as process:
         await eventually(lambda: spooled_bytes(tmp_path) > MIB // 4)
@@ -119,7 +119,7 @@ async def stored(server: str, metric: str, *, start: str = "-10m") -> list[Sampl
 
 async def until_stored(server: str, metric: str, *, at_least: int) -> None:
     async with asyncio.timeout(30):
-        while len(await stored(server, metric)) < at_least:  # noqa: ASYNC110  # see told_server
+        while len(await stored(server, metric)) < at_least:  # noqa: ASYNC110  # see scripted_server
             await asyncio.sleep(0.05)
 
 

@@ -16,11 +16,11 @@ import pytest
 from commands import infrawatch
 from conftest import execute
 from database_proxy import DatabaseProxy, Road
-from dawdling import connection
 from formats import ENCODE, FORMATS
 from httpx import AsyncClient
 from keys import a_key
-from told_server import eventually
+from scripted_server import eventually
+from slow_connections import connection
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from dawdling import HALVES, HEAD, Connection, connection, half_open, push_during
 from httpx import AsyncClient
 from pushing import batch, find_count, series
 from serving_process import ServingProcess, serving_process
+from slow_connections import HALVES, HEAD, Connection, connection, half_open, push_during
 from websockets.asyncio.client import connect
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

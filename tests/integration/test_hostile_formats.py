@@ -9,12 +9,12 @@ import cramjam
 import pytest
 import pytest_asyncio
 from bombs import BOMBS
-from dawdling import connection
 from formats import ENCODE, FORMATS, Format
 from httpx import AsyncClient, Response
 from protobuf_wire import varint
 from pushing import find_count
 from serving_process import ServingProcess, serving_process
+from slow_connections import connection
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

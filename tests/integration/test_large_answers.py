@@ -8,11 +8,11 @@ from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
-from dawdling import connection
 from httpx import AsyncClient
 from integration.conftest import serving
 from pushing import find_count, push, series
 from serving_process import serving_process
+from slow_connections import connection
 from stored import named, store
 
 from infrawatch.access.principal import DEFAULT_TENANT_ID

@@ -9,8 +9,8 @@ from time import monotonic
 from urllib.parse import urlsplit
 
 import pytest
+from scripted_server import eventually
 from serving_live import live_server
-from told_server import eventually
 from viewing import check, now_ms, push, viewing
 from websockets.asyncio.client import connect
 

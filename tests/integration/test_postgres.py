@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import execute
-from told_server import eventually
+from scripted_server import eventually
 
 from infrawatch.embedded.binaries import find_binaries
 from infrawatch.embedded.configuration import write_configuration

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from told_server import eventually
+from scripted_server import eventually
 
 from infrawatch.embedded import processes
 from infrawatch.embedded.home import Home

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from explaining import nodes
 from httpx import AsyncClient
 from pushing import push, series
+from query_plans import nodes
 from sqlalchemy import text
 from stored import STALE, Told, named, store
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import execute
-from explaining import nodes
 from httpx import AsyncClient
+from query_plans import nodes
 from stored import named, store
 
 from infrawatch.model.samples import Columns

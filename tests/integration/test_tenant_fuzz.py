@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
-from asking import EVERYTHING, SECRET, T_MS, Question, questions, without
 from conftest import cloned
+from documented_requests import EVERYTHING, SECRET, T_MS, Question, questions, without
 from httpx import AsyncClient
 from integration.conftest import serving
 from keys import a_key, a_tenant, bearing

@@ -1,7 +1,7 @@
 """Tenants: whatever one of them asks, on every route there is, it is answered as if it were alone.
 
 Every operation of the OpenAPI document is asked, with every parameter it has: a route, a parameter
-or a body that is new fails the test until tests/asking.py says how it is asked.
+or a body that is new fails the test until tests/documented_requests.py says how it is asked.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import pytest
-from asking import EVERYTHING, SECRET, Question, questions, without
+from documented_requests import EVERYTHING, SECRET, Question, questions, without
 from httpx import AsyncClient
 from integration.conftest import serving
 from keys import a_key, a_tenant, bearing

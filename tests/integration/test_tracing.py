@@ -14,12 +14,12 @@ from httpx import AsyncClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pushing import push, series
+from scripted_server import eventually
 from serving_process import serving_process
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from told_server import eventually
 
 from infrawatch.embedded.valkey import valkey_running
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from commands import infrawatch, rest_of, started, up
 from conftest import execute
-from told_server import eventually
+from scripted_server import eventually
 
 
 async def test_up_starts_a_server_a_database_and_an_agent_for_this_machine(data_dir: Path) -> None:

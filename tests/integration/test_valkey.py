@@ -8,7 +8,7 @@ import psutil
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
-from told_server import eventually
+from scripted_server import eventually
 
 from infrawatch.embedded.home import HomeInUse
 from infrawatch.embedded.valkey import valkey_running

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from httpx import AsyncClient, TransportError
-from told_server import eventually
+from scripted_server import eventually
 from viewing import metric, now_ms, push, until, viewing
 from websockets.exceptions import ConnectionClosed
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from told_server import ToldServer, eventually, told_server
+from scripted_server import ScriptedServer, eventually, scripted_server
 from typer.testing import CliRunner
 
 from infrawatch.agent.loop import AgentOptions, Grid, run
@@ -22,7 +22,7 @@ INTERVAL = timedelta(milliseconds=100)
 
 async def test_every_series_names_its_origin(tmp_path: Path) -> None:
     labels = {"env": "test", "job": "mine"}
-    async with told_server() as server, running(server, tmp_path, labels=labels):
+    async with scripted_server() as server, running(server, tmp_path, labels=labels):
         await eventually(lambda: len(server.accepted) >= 3)
 
     for series in (one for batch in server.accepted for one in batch["series"]):
@@ -32,7 +32,7 @@ async def test_every_series_names_its_origin(tmp_path: Path) -> None:
 
 
 async def test_the_agent_reports_its_own_state(tmp_path: Path) -> None:
-    async with told_server() as server, running(server, tmp_path):
+    async with scripted_server() as server, running(server, tmp_path):
         await eventually(lambda: len(server.accepted) >= 3)
 
     metrics = {series["metric"] for series in server.accepted[-1]["series"]}
@@ -50,7 +50,7 @@ async def test_the_agent_reports_its_own_state(tmp_path: Path) -> None:
 
 
 async def test_samples_are_a_step_apart(tmp_path: Path) -> None:
-    async with told_server() as server, running(server, tmp_path):
+    async with scripted_server() as server, running(server, tmp_path):
         await eventually(lambda: len(server.accepted) >= 10)
 
     times = sorted(
@@ -63,7 +63,7 @@ async def test_samples_are_a_step_apart(tmp_path: Path) -> None:
 
 async def test_a_stopped_agent_leaves_no_task_and_frees_its_spool(tmp_path: Path) -> None:
     before = asyncio.all_tasks()
-    async with told_server() as server:
+    async with scripted_server() as server:
         for _ in range(2):
             async with running(server, tmp_path):
                 server.accepted.clear()
@@ -83,7 +83,7 @@ async def test_a_slow_collector_does_not_block_the_event_loop(
         return []
 
     monkeypatch.setattr("infrawatch.agent.loop.host_collectors", lambda: {"slow": wait})
-    async with told_server() as server, running(server, tmp_path):
+    async with scripted_server() as server, running(server, tmp_path):
         await eventually(started.is_set)
         release.set()
         await eventually(lambda: server.accepted)
@@ -91,7 +91,7 @@ async def test_a_slow_collector_does_not_block_the_event_loop(
 
 
 async def test_two_agents_cannot_share_a_spool(tmp_path: Path) -> None:
-    async with told_server() as server, running(server, tmp_path):
+    async with scripted_server() as server, running(server, tmp_path):
         await eventually(lambda: server.accepted)
         with pytest.raises(CannotStart, match="--spool-dir"):
             await run(AgentOptions(url=server.url, spool_dir=tmp_path))
@@ -153,7 +153,7 @@ def test_the_command_names_an_invalid_setting() -> None:
 
 @asynccontextmanager
 async def running(
-    server: ToldServer, spool_dir: Path, *, labels: dict[str, str] | None = None
+    server: ScriptedServer, spool_dir: Path, *, labels: dict[str, str] | None = None
 ) -> AsyncGenerator[None, None]:
     options = AgentOptions(
         url=server.url, spool_dir=spool_dir, interval=INTERVAL, labels=labels or {}

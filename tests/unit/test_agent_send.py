@@ -7,9 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from scripted_server import ScriptedServer, count_samples, eventually, problem, scripted_server
 from spooling import closed_spools  # noqa: F401  # used by every test
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from told_server import ToldServer, count_samples, eventually, problem, told_server
 
 from infrawatch.agent import send
 from infrawatch.agent.batches import Body, Encoder
@@ -35,12 +35,14 @@ def spool(tmp_path: Path) -> Generator[Spool, None, None]:
 
 
 @pytest.fixture
-async def server() -> AsyncGenerator[ToldServer, None]:
-    async with told_server() as server:
+async def server() -> AsyncGenerator[ScriptedServer, None]:
+    async with scripted_server() as server:
         yield server
 
 
-async def test_spooled_batches_arrive_and_leave_the_spool(spool: Spool, server: ToldServer) -> None:
+async def test_spooled_batches_arrive_and_leave_the_spool(
+    spool: Spool, server: ScriptedServer
+) -> None:
     async with sending(spool, server.url) as sender:
         await spool_and_wake(spool, sender, batch(1))
         await eventually(lambda: spool.usage.batches == 0)
@@ -55,7 +57,7 @@ async def test_spooled_batches_arrive_and_leave_the_spool(spool: Spool, server: 
 
 
 async def test_a_backlog_is_merged_and_the_newest_batch_goes_first(
-    spool: Spool, server: ToldServer
+    spool: Spool, server: ScriptedServer
 ) -> None:
     spool.add(batch(at) for at in range(1, 201))
     async with sending(spool, server.url):
@@ -70,7 +72,7 @@ async def test_a_backlog_is_merged_and_the_newest_batch_goes_first(
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 async def test_a_batch_is_sent_again_when_the_server_says_later(
-    spool: Spool, server: ToldServer, status: int
+    spool: Spool, server: ScriptedServer, status: int
 ) -> None:
     server.answers = [problem(status), problem(status)]
     spool.add([batch(1)])
@@ -85,7 +87,7 @@ async def test_a_batch_is_sent_again_when_the_server_says_later(
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 415, 422])
 async def test_a_batch_that_is_refused_for_good_is_never_sent_again(
-    spool: Spool, server: ToldServer, status: int
+    spool: Spool, server: ScriptedServer, status: int
 ) -> None:
     server.answers = [problem(status, code="no_way")]
     spool.add([batch(1, series=3)])
@@ -99,7 +101,7 @@ async def test_a_batch_that_is_refused_for_good_is_never_sent_again(
 
 
 async def test_a_refusal_without_a_code_is_counted_by_status(
-    spool: Spool, server: ToldServer
+    spool: Spool, server: ScriptedServer
 ) -> None:
     server.answers = [Response("404 page not found", 404)]
     spool.add([batch(1)])
@@ -111,7 +113,7 @@ async def test_a_refusal_without_a_code_is_counted_by_status(
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_refused_key_loses_nothing_and_is_read_again(
-    spool: Spool, server: ToldServer, tmp_path: Path, status: int
+    spool: Spool, server: ScriptedServer, tmp_path: Path, status: int
 ) -> None:
     server.rule = lambda request, _: (
         None if request.headers.get("authorization") == "Bearer iw_new" else problem(status)
@@ -132,7 +134,7 @@ async def test_a_refused_key_loses_nothing_and_is_read_again(
 
 @pytest.mark.parametrize("text", ["", "\n", "two\nlines", "schlüssel"])
 async def test_a_key_file_without_a_key_loses_nothing(
-    spool: Spool, server: ToldServer, tmp_path: Path, text: str
+    spool: Spool, server: ScriptedServer, tmp_path: Path, text: str
 ) -> None:
     key_file = tmp_path / "key"
     key_file.write_text(text)
@@ -144,7 +146,9 @@ async def test_a_key_file_without_a_key_loses_nothing(
     assert server.requests[0].headers["authorization"] == "Bearer iw_good"
 
 
-async def test_a_batch_that_is_too_large_is_sent_in_parts(spool: Spool, server: ToldServer) -> None:
+async def test_a_batch_that_is_too_large_is_sent_in_parts(
+    spool: Spool, server: ScriptedServer
+) -> None:
     server.rule = lambda _, sent: problem(413) if len(sent["series"]) > 2 else None
     spool.add([batch(1, series=9)])
     async with sending(spool, server.url):
@@ -155,7 +159,7 @@ async def test_a_batch_that_is_too_large_is_sent_in_parts(spool: Spool, server: 
     assert not spool.lost_samples
 
 
-async def test_merged_batches_stop_growing_at_413(spool: Spool, server: ToldServer) -> None:
+async def test_merged_batches_stop_growing_at_413(spool: Spool, server: ScriptedServer) -> None:
     server.rule = lambda _, sent: problem(413) if count_samples(sent) > 10 else None
     spool.add(batch(at) for at in range(1, 101))
     async with sending(spool, server.url) as sender:
@@ -167,7 +171,7 @@ async def test_merged_batches_stop_growing_at_413(spool: Spool, server: ToldServ
 
 
 async def test_a_single_series_that_is_too_large_is_refused(
-    spool: Spool, server: ToldServer
+    spool: Spool, server: ScriptedServer
 ) -> None:
     server.rule = lambda *_: problem(413, code="body_too_large")
     spool.add([batch(1)])
@@ -177,7 +181,9 @@ async def test_a_single_series_that_is_too_large_is_refused(
     assert spool.lost_samples == {Loss("refused", "body_too_large"): 1}
 
 
-async def test_a_bad_batch_does_not_fail_other_batches(spool: Spool, server: ToldServer) -> None:
+async def test_a_bad_batch_does_not_fail_other_batches(
+    spool: Spool, server: ScriptedServer
+) -> None:
     server.rule = lambda _, sent: (
         problem(422, code="bad")
         if any(time == 13 for series in sent["series"] for time, _ in series["samples"])
@@ -192,7 +198,7 @@ async def test_a_bad_batch_does_not_fail_other_batches(spool: Spool, server: Tol
 
 
 async def test_refused_samples_cost_only_themselves_and_are_counted_by_code(
-    spool: Spool, server: ToldServer
+    spool: Spool, server: ScriptedServer
 ) -> None:
     errors = [
         {"pointer": "/series/0/samples/0/0", "code": "too_old", "detail": "retention is 15d"},
@@ -223,7 +229,7 @@ async def test_refused_samples_cost_only_themselves_and_are_counted_by_code(
     ],
 )
 async def test_only_a_receipt_is_an_acknowledgement(
-    spool: Spool, server: ToldServer, answer: Response
+    spool: Spool, server: ScriptedServer, answer: Response
 ) -> None:
     server.answers = [answer]
     spool.add([batch(1)])
@@ -235,13 +241,13 @@ async def test_only_a_receipt_is_an_acknowledgement(
 
 
 async def test_an_outage_of_the_server_loses_nothing(spool: Spool) -> None:
-    async with told_server() as gone:
+    async with scripted_server() as gone:
         port = int(gone.url.rpartition(":")[2])
     async with sending(spool, gone.url) as sender:
         for at in range(1, 11):
             await spool_and_wake(spool, sender, batch(at))
         await eventually(lambda: sender.attempts["unavailable"] >= 3)
-        async with told_server(port) as back:
+        async with scripted_server(port) as back:
             await eventually(lambda: spool.usage.batches == 0)
 
     assert sum(map(count_samples, back.accepted)) == 10
@@ -249,7 +255,7 @@ async def test_an_outage_of_the_server_loses_nothing(spool: Spool) -> None:
 
 
 async def test_a_connection_that_breaks_before_the_answer_loses_nothing(
-    spool: Spool, server: ToldServer
+    spool: Spool, server: ScriptedServer
 ) -> None:
     broken = 0
 

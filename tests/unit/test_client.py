@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from told_server import ToldServer, problem, told_server
+from scripted_server import ScriptedServer, problem, scripted_server
 
 from infrawatch.client.connection import Client
 from infrawatch.client.series import Sample, Series
@@ -19,12 +19,12 @@ NOON_US = 1_795_176_000_000_000
 
 
 @pytest.fixture
-async def server() -> AsyncGenerator[ToldServer, None]:
-    async with told_server() as server:
+async def server() -> AsyncGenerator[ScriptedServer, None]:
+    async with scripted_server() as server:
         yield server
 
 
-async def test_a_push_keeps_times_to_the_microsecond(server: ToldServer) -> None:
+async def test_a_push_keeps_times_to_the_microsecond(server: ScriptedServer) -> None:
     series = Series("t_celsius", {"room": "a"}, [Sample(NOON, 21.5), (NOON, 22)], unit="celsius")
     async with Client(server.url, key="iw_key") as client:
         receipt = await client.push([series])
@@ -47,7 +47,7 @@ async def test_a_push_keeps_times_to_the_microsecond(server: ToldServer) -> None
     assert server.requests[0].headers["authorization"] == "Bearer iw_key"
 
 
-async def test_a_refusal_repeats_the_detail_of_the_server(server: ToldServer) -> None:
+async def test_a_refusal_repeats_the_detail_of_the_server(server: ScriptedServer) -> None:
     server.answers = [problem(422, code="batch_rejected")]
     async with Client(server.url) as client:
         with pytest.raises(RequestRefused, match="told to say 422") as refused:
@@ -62,14 +62,14 @@ async def test_a_refusal_repeats_the_detail_of_the_server(server: ToldServer) ->
     [("7", 7), (" 0 ", 0), ("soon", None), ("-5", None), ("", None), ("9" * 40, None)],
 )
 async def test_retry_after_may_be_seconds(
-    server: ToldServer, text: str, expected_s: int | None
+    server: ScriptedServer, text: str, expected_s: int | None
 ) -> None:
     server.answers = [problem(503, Retry_After=text)]
     expected = None if expected_s is None else timedelta(seconds=expected_s)
     assert await retry_after(server) == expected
 
 
-async def test_retry_after_may_be_a_date(server: ToldServer) -> None:
+async def test_retry_after_may_be_a_date(server: ScriptedServer) -> None:
     in_a_minute = datetime.now(UTC) + timedelta(seconds=60)
     server.answers = [problem(429, Retry_After=format_datetime(in_a_minute, usegmt=True))]
     pause = await retry_after(server)
@@ -81,7 +81,7 @@ async def test_retry_after_may_be_a_date(server: ToldServer) -> None:
 
 
 async def test_a_server_that_is_not_there_is_unavailable_and_named_without_its_password() -> None:
-    async with told_server() as gone:
+    async with scripted_server() as gone:
         url = gone.url.replace("http://", "http://me:secret@")
     async with Client(url) as client:
         with pytest.raises(ServerUnavailable, match=gone.url) as unavailable:
@@ -106,7 +106,7 @@ async def test_no_request_takes_longer_than_its_timeout_however_it_drips() -> No
 
 
 async def test_a_server_on_loopback_is_not_asked_through_a_proxy(
-    server: ToldServer, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     async with Client(server.url) as client:
@@ -115,7 +115,7 @@ async def test_a_server_on_loopback_is_not_asked_through_a_proxy(
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 async def test_values_that_json_does_not_know_are_not_sent(
-    server: ToldServer, value: float
+    server: ScriptedServer, value: float
 ) -> None:
     async with Client(server.url) as client:
         with pytest.raises(InvalidInput, match="cannot be sent"):
@@ -123,7 +123,7 @@ async def test_values_that_json_does_not_know_are_not_sent(
     assert not server.batches
 
 
-async def test_a_time_without_a_zone_is_not_sent(server: ToldServer) -> None:
+async def test_a_time_without_a_zone_is_not_sent(server: ScriptedServer) -> None:
     async with Client(server.url) as client:
         with pytest.raises(InvalidInput, match="cannot be sent"):
             await client.push([Series("m", {}, [(NOON.replace(tzinfo=None), 1)])])
@@ -146,7 +146,7 @@ def test_a_url_is_shown_without_its_password() -> None:
     assert public_url("https://me:secret@example.org/iw") == "https://example.org/iw"
 
 
-async def retry_after(server: ToldServer) -> timedelta | None:
+async def retry_after(server: ScriptedServer) -> timedelta | None:
     async with Client(server.url) as client:
         with pytest.raises(ServerUnavailable) as unavailable:
             await client.push([])

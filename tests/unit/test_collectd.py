@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from decoding import told
+from decoding import content_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,7 +99,7 @@ def test_a_value_collectd_did_not_get_is_no_sample() -> None:
 def test_notifications_are_skipped() -> None:
     notification = {"host": "h", "severity": "OKAY", "message": "all is well", "time": 1.0}
 
-    assert told(decode(json.dumps([notification, record()]).encode())).wrong == []
+    assert content_of(decode(json.dumps([notification, record()]).encode())).wrong == []
     assert len(found(notification, record())) == 1
 
 
@@ -115,7 +115,7 @@ def test_notifications_are_skipped() -> None:
 def test_the_type_of_a_source_is_that_of_its_metric(source: str, metadata: Metadata) -> None:
     decoded = decode(json.dumps([record(dstypes=[source])]).encode())
 
-    assert told(decoded).metadata == {"memory.used": metadata}
+    assert content_of(decoded).metadata == {"memory.used": metadata}
 
 
 @pytest.mark.parametrize(
@@ -141,28 +141,30 @@ def test_an_invalid_record_is_refused_alone_with_its_position(
 ) -> None:
     decoded = decode(json.dumps([record(), record(**change), record()]).encode())
 
-    assert told(decoded).wrong == [(1, pointer, code)]
-    assert len(told(decoded).series) == 2
+    assert content_of(decoded).wrong == [(1, pointer, code)]
+    assert len(content_of(decoded).series) == 2
 
 
 @pytest.mark.parametrize("body", [b"NaN", b"1e999"])
 def test_a_value_that_is_not_finite_is_refused(body: bytes) -> None:
     text = json.dumps([record()]).encode().replace(b"0.5", body)
 
-    assert told(decode(text)).wrong == [(0, "/0/values/0", "not_finite")]
+    assert content_of(decode(text)).wrong == [(0, "/0/values/0", "not_finite")]
 
 
 def test_a_record_that_lacks_a_field_is_refused_with_its_name() -> None:
     incomplete = record()
     del incomplete["host"]
 
-    assert told(decode(json.dumps([incomplete]).encode())).wrong == [
+    assert content_of(decode(json.dumps([incomplete]).encode())).wrong == [
         (0, "/0/host", "missing_field")
     ]
 
 
 def test_all_values_of_a_wrong_record_count_as_rejected() -> None:
-    assert told(decode(json.dumps([record(values=[1, 2, "x"])]).encode())).rejected_samples == 3
+    assert (
+        content_of(decode(json.dumps([record(values=[1, 2, "x"])]).encode())).rejected_samples == 3
+    )
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"PUTVAL a/b/c 1:2", b'"\xff"', b"[" * 100_000])
@@ -188,7 +190,7 @@ json_values = st.recursive(
     )
 )
 def test_no_array_breaks_the_decoder_and_every_record_gets_a_verdict(records: list[Any]) -> None:
-    result = told(decode(json.dumps(records).encode()))
+    result = content_of(decode(json.dumps(records).encode()))
 
     values = sum(
         sum(value is not None for value in one["values"])

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from damaged_bodies import damaged
 from fastapi import Request
 from formats import ENCODE, FORMATS, Format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutating import damaged
 from starlette.types import Message
 from thorough import IS_THOROUGH
 

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from decoding import Told, told
+from decoding import Content, content_of
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Summary
@@ -24,9 +24,9 @@ PIECES = [
 ]
 
 
-def read(body: bytes | str, **extra_labels: str) -> Told:
+def read(body: bytes | str, **extra_labels: str) -> Content:
     encoded = body if isinstance(body, bytes) else body.encode()
-    return told(decode(encoded, NOW_MS, extra_labels))
+    return content_of(decode(encoded, NOW_MS, extra_labels))
 
 
 def names(body: str, **extra_labels: str) -> list[SeriesName]:

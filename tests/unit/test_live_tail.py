@@ -8,8 +8,8 @@ from uuid import UUID
 
 import numpy as np
 from pydantic_core import from_json
+from scripted_server import eventually
 from sqlalchemy.ext.asyncio import AsyncConnection
-from told_server import eventually
 from typing_extensions import override
 
 from infrawatch.errors import StoreUnavailable

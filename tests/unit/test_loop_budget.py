@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from decoding import nothing_known, told
+from decoding import content_of, nothing_known
 from otlp_requests import gauge, number, request
 from protobuf_wire import Table, bytes_field, labels, sample, write_request
 
@@ -124,7 +124,7 @@ COSTLY: dict[str, tuple[Read, bytes]] = {
 
 def read_told(read: Read, body: bytes, *, on_loop: bool) -> object:
     found = read(body, on_loop=on_loop)
-    return told(found if isinstance(found, Decoded) else found.decoded)
+    return content_of(found if isinstance(found, Decoded) else found.decoded)
 
 
 @pytest.mark.parametrize(("read", "body"), USUAL.values(), ids=USUAL.keys())

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from decoding import (
-    Told,
+    Content,
+    content_of,
+    content_or_refusal,
     decoded_carefully,
     nothing_known,
-    told,
-    told_or_refused,
     verdicts_on,
 )
 from hypothesis import given, settings
@@ -228,7 +228,7 @@ def test_a_bad_batch_can_be_too_large_as_well(body: bytes) -> None:
 def test_a_line_that_is_not_json_spoils_no_other() -> None:
     lines = [encoded_line(GOOD), b"", b"{", b" \r", encoded_line({**GOOD, "metric": "down"})]
 
-    result = told(decode_ndjson(b"\r\n".join(lines), "ms", nothing_known))
+    result = content_of(decode_ndjson(b"\r\n".join(lines), "ms", nothing_known))
 
     assert [name.metric for name, _ in result.series] == ["up", "down"]
     assert result.wrong == [(3, "", "malformed_json")]
@@ -260,7 +260,7 @@ def test_a_value_is_the_double_that_was_written(text: str) -> None:
 def test_an_empty_label_is_no_label() -> None:
     body = encoded({**GOOD, "labels": {"host": "", "b": "2", "a": "1"}})
 
-    assert told(decode_json(body, "ms", nothing_known)).series[0][0] == SeriesName.of(
+    assert content_of(decode_json(body, "ms", nothing_known)).series[0][0] == SeriesName.of(
         "up", {"a": "1", "b": "2"}
     )
 
@@ -292,12 +292,12 @@ MAYBE_SERIES = st.fixed_dictionaries(
 def test_all_decoders_of_a_batch_agree(series: list[Any]) -> None:
     body = json.dumps({"series": series}).encode()
 
-    quickly = told_or_refused(body, carefully=False)
+    quickly = content_or_refusal(body, carefully=False)
 
-    assert quickly == told_or_refused(body, carefully=True)
-    if isinstance(quickly, Told) and quickly.series:
+    assert quickly == content_or_refusal(body, carefully=True)
+    if isinstance(quickly, Content) and quickly.series:
         one_line = b"\n".join(map(encoded_line, series))
-        by_line = told(decode_ndjson(one_line, "ms", nothing_known))
+        by_line = content_of(decode_ndjson(one_line, "ms", nothing_known))
         assert by_line.series == quickly.series
         assert [f"/series/{n - 1}{where}" for n, where, _ in by_line.wrong] == [
             where for _, where, _ in quickly.wrong
@@ -313,9 +313,9 @@ def test_every_sample_is_either_good_or_counted_as_rejected(series: list[Any]) -
         if isinstance(one.get("samples"), list)
     )
 
-    result = told_or_refused(body, carefully=True)
+    result = content_or_refusal(body, carefully=True)
 
-    if isinstance(result, Told) and series:
+    if isinstance(result, Content) and series:
         good = sum(len(samples) for _, samples in result.series)
         assert good + result.rejected_samples == sent
 

@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import pytest
-from told_server import eventually
+from scripted_server import eventually
 
 from infrawatch.errors import MalformedBody, Overloaded
 from infrawatch.ingest.scheduling.loop_budget import check_budget

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from decoding import Told, told
+from decoding import Content, content_of
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
@@ -23,9 +23,9 @@ PIECES = [
 ]
 
 
-def read(body: bytes | str) -> Told:
+def read(body: bytes | str) -> Content:
     encoded = body if isinstance(body, bytes) else body.encode()
-    return told(decode(encoded, NOW_MS, {}, is_openmetrics=True))
+    return content_of(decode(encoded, NOW_MS, {}, is_openmetrics=True))
 
 
 def times(line: str) -> list[int]:

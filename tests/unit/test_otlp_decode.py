@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
+from caching_decoder import CachingDecoder
 from decoding import nothing_known
-from learning import Learnt
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, Metric
@@ -168,11 +168,11 @@ def test_no_recorded_value_is_a_stale_marker(labels: dict[str, str]) -> None:
 
 
 def test_a_series_that_is_known_can_still_end() -> None:
-    learnt = Learnt(decode)
+    caching = CachingDecoder(decode)
     for flags in (0, 1, 0):
         body = request(gauge("a", number(1.0, flags=flags))).SerializeToString()
-        metrics = decode(body, learnt.find)
-        learnt.tell(body)
+        metrics = decode(body, caching.find)
+        caching.decode(body)
         assert is_stale(metrics.values).tolist() == [flags == 1]
 
 

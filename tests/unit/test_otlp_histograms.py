@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 import pytest
+from caching_decoder import CachingDecoder
 from decoding import nothing_known
 from hypothesis import given
 from hypothesis import strategies as st
-from learning import Learnt
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     ExponentialHistogram,
     ExponentialHistogramDataPoint,
@@ -120,22 +120,22 @@ def test_the_bucket_label_is_not_an_attribute() -> None:
 
 
 def test_bounds_are_the_same_series_from_request_to_request() -> None:
-    learnt = Learnt(decode)
+    caching = CachingDecoder(decode)
     sent = request(histogram("h", buckets([1, 2], [0.5], {"a": "b"}, sum=1.0))).SerializeToString()
-    learnt.tell(sent)
+    caching.decode(sent)
 
-    again = decode(sent, learnt.find)
+    again = decode(sent, caching.find)
 
-    assert None not in learnt.find(again.keys)
+    assert None not in caching.find(again.keys)
     assert len(set(again.keys)) == 4
 
 
 def test_metadata_is_decoded_only_with_new_series() -> None:
-    learnt = Learnt(decode)
+    caching = CachingDecoder(decode)
     sent = request(histogram("h", buckets([1], []))).SerializeToString()
 
-    assert learnt.tell(sent).metadata.keys() == {"h_count", "h_bucket"}
-    assert decode(sent, learnt.find).metadata == {}
+    assert caching.decode(sent).metadata.keys() == {"h_count", "h_bucket"}
+    assert decode(sent, caching.find).metadata == {}
 
 
 def test_an_exponential_histogram_gets_bounds_around_buckets_that_are_not_empty() -> None:

@@ -4,11 +4,11 @@ import json
 import struct
 from functools import partial
 
+from caching_decoder import CachingDecoder
 from decoding import nothing_known
 from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
-from learning import Learnt
 from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint
 from otlp_requests import (
     NOW_NS,
@@ -89,11 +89,11 @@ def found(metrics: Metrics) -> list[tuple[tuple[tuple[str, str], ...], int, byte
 def test_a_point_is_read_as_protobuf_reads_it_known_or_not(points: list[bytes]) -> None:
     """Fields in any order, twice, missing, unknown or cut off; the second time keys are known."""
     body = encoded_gauge(*points)
-    learnt = Learnt(decode)
+    caching = CachingDecoder(decode)
 
     for _ in range(2):
-        assert found(decode(body, learnt.find)) == [expected(point) for point in points]
-        learnt.tell(body)
+        assert found(decode(body, caching.find)) == [expected(point) for point in points]
+        caching.decode(body)
 
 
 @given(st.floats(), st.integers(-(2**63), 2**63 - 1))

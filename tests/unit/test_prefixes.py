@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from decoding import nothing_known, told
+from decoding import content_of, nothing_known
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +31,7 @@ class Format(NamedTuple):
     def plainly(self, body: bytes) -> object:
         """What a body says when nothing is known."""
         try:
-            return told(self.decode(body, nothing_known, None))
+            return content_of(self.decode(body, nothing_known, None))
         except InfraWatchError as error:
             return type(error)
 
@@ -92,7 +92,7 @@ def test_the_prefixes_of_a_body_with_new_series_are_learnt_for_the_next(sent: Fo
     decoded = [sender.send(body) for body in bodies]
 
     assert [one.ids is not None for one in decoded] == [False, True]
-    assert told(decoded[-1]) == sent.plainly(bodies[-1])
+    assert content_of(decoded[-1]) == sent.plainly(bodies[-1])
     assert decoded[-1].ids is not None
     assert decoded[-1].ids.tolist() == list(range(1, SERIES + 1))
 
@@ -116,7 +116,7 @@ def test_several_lines_of_a_series_are_read_by_its_prefixes_too() -> None:
 
     assert decoded[-1].ids is not None
     assert decoded[-1].counts.tolist() == [10, 10, 10, 10]
-    assert told(decoded[-1]) == LINES.plainly(body(2))
+    assert content_of(decoded[-1]) == LINES.plainly(body(2))
 
 
 @both_formats
@@ -134,7 +134,7 @@ def test_a_body_that_differs_anywhere_is_read_as_without_prefixes(
         changed[place] = data.draw(st.sampled_from(b'0123456789.-=, \n[]{}":e\x00\xffa'))
 
     try:
-        found: object = told(sender.send(bytes(changed)))
+        found: object = content_of(sender.send(bytes(changed)))
     except InfraWatchError as error:
         found = type(error)
     assert found == sent.plainly(bytes(changed))
@@ -155,7 +155,7 @@ def test_a_series_in_the_place_of_another_is_read_as_without_prefixes(
     pieces[data.draw(places)] = pieces[data.draw(places)]
     changed = (b"},{" if sent is JSON else b"\n").join(pieces)
 
-    assert told(sender.send(changed)) == sent.plainly(changed)
+    assert content_of(sender.send(changed)) == sent.plainly(changed)
 
 
 def test_a_line_of_numbers_alone_is_no_sample() -> None:
@@ -226,4 +226,4 @@ def test_lines_of_any_form_are_read_as_without_prefixes(data: st.DataObject) -> 
         )
     body = b"\n".join(lines) + data.draw(st.sampled_from([b"", b"\n", b"\r\n", b"\n\n"]))
 
-    assert told(sender.send(body)) == LINES.plainly(body)
+    assert content_of(sender.send(body)) == LINES.plainly(body)

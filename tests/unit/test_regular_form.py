@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from decoding import decoded_carefully, nothing_known, told, told_or_refused
+from decoding import content_of, content_or_refusal, decoded_carefully, nothing_known
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -78,7 +78,7 @@ PIECES = [
 
 def regular(body: bytes) -> object:
     decoded = decode_regular(body, MS, nothing_known)
-    return None if decoded is None else told(decoded)
+    return None if decoded is None else content_of(decoded)
 
 
 def check(body: bytes) -> bool:
@@ -86,7 +86,7 @@ def check(body: bytes) -> bool:
     short = regular(body)
     if short is None:
         return False
-    assert short == told_or_refused(body, carefully=True)
+    assert short == content_or_refusal(body, carefully=True)
     return True
 
 

@@ -4,11 +4,11 @@ import struct
 from contextlib import suppress
 
 import pytest
-from decoding import Told, nothing_known, told
+from caching_decoder import CachingDecoder
+from decoding import Content, content_of, nothing_known
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
-from learning import Learnt
 from protobuf_wire import (
     Field,
     bits_field,
@@ -45,8 +45,8 @@ def decode(body: bytes, find: Find) -> Decoded:
     return version1.decode(body, find).decoded
 
 
-def tell(body: bytes) -> Told:
-    return told(decode(body, nothing_known))
+def tell(body: bytes) -> Content:
+    return content_of(decode(body, nothing_known))
 
 
 def test_a_request_is_read_as_the_specification_has_it() -> None:
@@ -133,7 +133,7 @@ def test_exemplars_are_counted() -> None:
     decoded = decode(body, nothing_known)
 
     assert decoded.exemplars == 2
-    assert told(decoded).series == [(named("up"), [(NOON, ONE)])]
+    assert content_of(decoded).series == [(named("up"), [(NOON, ONE)])]
 
 
 def test_a_series_without_samples_is_no_series() -> None:
@@ -255,7 +255,7 @@ def test_a_series_of_absurdly_many_fields_is_refused(field: bytes) -> None:
 
 def test_common_requests_are_never_read_field_by_field() -> None:
     """Neither when a series is new nor when it is known: that is what makes it cheap."""
-    learnt = Learnt(decode)
+    caching = CachingDecoder(decode)
     usual = [
         sample(1.0, NOON),
         sample(None, NOON),
@@ -266,22 +266,22 @@ def test_common_requests_are_never_read_field_by_field() -> None:
     ]
     body = write_request(*(labels("up", n=str(n)) + one for n, one in enumerate(usual)))
 
-    new = version1.decode(body, learnt.find)
-    learnt.tell(body)
-    known = version1.decode(body, learnt.find)
+    new = version1.decode(body, caching.find)
+    caching.decode(body)
+    known = version1.decode(body, caching.find)
 
     assert new.careful == known.careful == {}
-    assert told(new.decoded) == told(known.decoded)
+    assert content_of(new.decoded) == content_of(known.decoded)
 
 
 def test_a_known_key_is_never_found_in_the_middle_of_something_else() -> None:
     """What follows a known key is read as fields, whatever it looks like from its end."""
-    learnt = Learnt(decode)
+    caching = CachingDecoder(decode)
     known = labels("up")
-    learnt.tell(write_request(known + sample(1.0, NOON)))
+    caching.decode(write_request(known + sample(1.0, NOON)))
     looks_like_two_samples = bytes_field(7, sample(1.0, NOON)[2:]) + sample(2.0, NOON + 1)
 
-    assert learnt.tell(write_request(known + looks_like_two_samples)).series == [
+    assert caching.decode(write_request(known + looks_like_two_samples)).series == [
         (named("up"), [(NOON + 1, TWO)])
     ]
 
@@ -356,24 +356,24 @@ def _read_label(field: Field) -> tuple[str, str]:
 @example([labels("up") + one for one in LOOKALIKES])
 @given(st.lists(all_series(), max_size=6))
 def test_short_cuts_find_what_a_plain_reader_finds(series: list[bytes]) -> None:
-    learnt = Learnt(decode)
+    caching = CachingDecoder(decode)
     plainly = [one for one in map(read_plainly, series) if one]
     backwards = [one for one in map(read_plainly, series[::-1]) if one]
 
-    unknown, known = learnt.tell(write_request(*series)), learnt.tell(write_request(*series))
+    unknown, known = caching.decode(write_request(*series)), caching.decode(write_request(*series))
 
     assert unknown.series == known.series == plainly
     assert unknown.wrong == known.wrong
-    assert learnt.tell(write_request(*series[::-1])).series == backwards
+    assert caching.decode(write_request(*series[::-1])).series == backwards
 
 
 @given(st.lists(all_series(), min_size=1, max_size=3), st.data())
 def test_a_broken_request_never_hurts_more_than_itself(
     series: list[bytes], data: st.DataObject
 ) -> None:
-    learnt = Learnt(decode)
+    caching = CachingDecoder(decode)
     body = bytearray(write_request(*series))
-    learnt.tell(bytes(body))
+    caching.decode(bytes(body))
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(body) - 1))
         body[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
@@ -381,7 +381,7 @@ def test_a_broken_request_never_hurts_more_than_itself(
             break
 
     with suppress(InfraWatchError):
-        learnt.tell(bytes(body))
+        caching.decode(bytes(body))
 
 
 @given(st.binary(max_size=200))

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
-from decoding import Told, nothing_known, told
+from caching_decoder import CachingDecoder
+from decoding import Content, content_of, nothing_known
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
-from learning import Learnt
 from protobuf_wire import (
     Table,
     bits_field,
@@ -40,8 +40,8 @@ def decode(body: bytes, find: Find) -> Decoded:
     return version2.decode(body, find).decoded
 
 
-def tell(body: bytes) -> Told:
-    return told(decode(body, nothing_known))
+def tell(body: bytes) -> Content:
+    return content_of(decode(body, nothing_known))
 
 
 def test_a_request_is_read_as_the_specification_has_it() -> None:
@@ -108,15 +108,15 @@ def test_a_table_may_be_long() -> None:
 
 
 def test_the_same_series_is_known_again_with_another_table() -> None:
-    learnt, first, second = Learnt(decode), Table(), Table()
+    caching, first, second = CachingDecoder(decode), Table(), Table()
     second.symbols += [b"z", b"job", b"up"]
     bodies = [
         table.request(table.labels("up", job="x") + sample(1.0, NOON)) for table in (first, second)
     ]
-    keys = [decode(body, learnt.find).keys for body in bodies]
+    keys = [decode(body, caching.find).keys for body in bodies]
 
     assert keys[0] == keys[1]
-    assert [learnt.tell(body).series for body in bodies] == [
+    assert [caching.decode(body).series for body in bodies] == [
         [(named("up", job="x"), [(NOON, ONE)])]
     ] * 2
 
@@ -159,13 +159,13 @@ def test_fields_may_come_in_any_order_and_references_one_by_one() -> None:
 
 def test_metadata_are_read_with_every_request() -> None:
     """Because a key says nothing of them, and they change when an exporter does."""
-    learnt, table = Learnt(decode), Table()
+    caching, table = CachingDecoder(decode), Table()
     bodies = [
         table.request(table.labels("up") + sample(1.0, NOON) + table.metadata(2, text))
         for text in ("before", "after")
     ]
 
-    assert [learnt.tell(body).metadata["up"].help for body in bodies] == ["before", "after"]
+    assert [caching.decode(body).metadata["up"].help for body in bodies] == ["before", "after"]
 
 
 def test_metadata_that_cannot_be_read_cost_no_sample() -> None:
@@ -345,10 +345,10 @@ def read_plainly(series: bytes) -> tuple[SeriesName, list[tuple[int, bytes]]] | 
 @example([packed_field(1, [1, 2]) + one for one in LOOKALIKES])
 @given(st.lists(all_series(), max_size=6))
 def test_short_cuts_find_what_a_plain_reader_finds(series: list[bytes]) -> None:
-    learnt = Learnt(decode)
+    caching = CachingDecoder(decode)
     plainly = [one for one in map(read_plainly, series) if one]
 
-    unknown, known = learnt.tell(request(series)), learnt.tell(request(series))
+    unknown, known = caching.decode(request(series)), caching.decode(request(series))
     carefully = tell(request(series, [*SYMBOLS, b"\xff"]))  # which keeps it off all short cuts
 
     assert unknown.series == known.series == plainly

@@ -4,7 +4,7 @@ import math
 import struct
 
 import pytest
-from decoding import nothing_known, told
+from decoding import content_of, nothing_known
 from hypothesis import given
 from hypothesis import strategies as st
 from protobuf_wire import (
@@ -210,7 +210,10 @@ def test_both_versions_read_the_same_histogram() -> None:
         write_request(labels("h", job="x") + bytes_field(4, encoded)), nothing_known
     )
 
-    assert told(to_classics(request).decoded).series == told(to_classics(first).decoded).series
+    assert (
+        content_of(to_classics(request).decoded).series
+        == content_of(to_classics(first).decoded).series
+    )
     assert request.decoded.metadata["h"].type == "histogram"
 
 
@@ -221,7 +224,7 @@ def test_samples_and_histograms_of_a_series_are_both_read() -> None:
     )
     decoded, lasts = to_classics(request)
 
-    assert [name for name, _ in told(request.decoded).series] == [named("h")]
+    assert [name for name, _ in content_of(request.decoded).series] == [named("h")]
     assert lasts.tolist() == [2, 5]
     assert decoded.locate(3, 0) == (0, "series 0, histogram 1 of h")
 

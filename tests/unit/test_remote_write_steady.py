@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from decoding import Told, nothing_known, told
+from decoding import Content, content_of, nothing_known
 from hypothesis import given
 from hypothesis import strategies as st
 from protobuf_wire import Table, bytes_field, labels, sample, write_request
@@ -95,9 +95,9 @@ def is_by_layout(batch: Batch) -> bool:
     return batch.decoded.ids is not None
 
 
-def without_metadata(batch: Batch) -> Told:
+def without_metadata(batch: Batch) -> Content:
     """Series that were stored before are not reported again."""
-    return told(batch.decoded)._replace(metadata={})
+    return content_of(batch.decoded)._replace(metadata={})
 
 
 @both_versions

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from decoding import Told, told
+from decoding import Content, content_of
 from hypothesis import given
 from hypothesis import strategies as st
 from stored import named
@@ -23,9 +23,9 @@ UP = {
 }
 
 
-def tell(*lines: Any, **extra_labels: str) -> Told:
+def tell(*lines: Any, **extra_labels: str) -> Content:
     texts = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
-    return told(decode(b"\n".join(texts), extra_labels))
+    return content_of(decode(b"\n".join(texts), extra_labels))
 
 
 def bits(value: float) -> bytes:
@@ -106,4 +106,4 @@ def test_a_request_too_large_for_one_commit_is_refused() -> None:
 @given(st.binary(max_size=100) | st.text(max_size=100).map(str.encode))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     with suppress(InfraWatchError):
-        told(decode(body, {}))
+        content_of(decode(body, {}))

@@ -1,14 +1,14 @@
-"""A decoder with a memory, as a running server has one."""
+"""A decoder with a cache of series, as in a running server."""
 
 from collections.abc import Callable, Hashable, Sequence
 
-from decoding import Told, told
+from decoding import Content, content_of
 
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.model.labels import SeriesName
 
 
-class Learnt:
+class CachingDecoder:
     """Remembers the keys of stored series with valid names."""
 
     def __init__(self, decode: Callable[[bytes, Find], Decoded]) -> None:
@@ -18,9 +18,9 @@ class Learnt:
     def find(self, keys: Sequence[Hashable]) -> list[int | None]:
         return [self._ids.get(key) for key in keys]
 
-    def tell(self, body: bytes) -> Told:
+    def decode(self, body: bytes) -> Content:
         decoded = self._decode(body, self.find)
         for number, key in enumerate(decoded.keys):
             if isinstance(decoded.name_of(number), SeriesName):
                 self._ids[key] = number
-        return told(decoded)
+        return content_of(decoded)

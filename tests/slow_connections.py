@@ -1,4 +1,4 @@
-"""Connections that never come to the point, and a sender that works next to them."""
+"""Connections that never finish their requests, and a sender that works next to them."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Sequence

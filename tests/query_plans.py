@@ -1,4 +1,4 @@
-"""What PostgreSQL means to do, as EXPLAIN tells it."""
+"""Query plans of PostgreSQL, from EXPLAIN."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

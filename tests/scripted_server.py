@@ -19,7 +19,7 @@ Batch = dict[str, Any]
 
 
 @dataclass(slots=True)
-class ToldServer:
+class ScriptedServer:
     """`answers` are used up one a request; then every batch is accepted, or what `rule` says."""
 
     url: str
@@ -41,8 +41,8 @@ class ToldServer:
 
 
 @asynccontextmanager
-async def told_server(port: int = 0) -> AsyncGenerator[ToldServer, None]:
-    told = ToldServer(url="")
+async def scripted_server(port: int = 0) -> AsyncGenerator[ScriptedServer, None]:
+    told = ScriptedServer(url="")
     app = Starlette(routes=[Route("/v1/samples", told.answer, methods=["POST"])])
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, lifespan="off"))
     async with asyncio.TaskGroup() as tasks:
