@@ -139,6 +139,17 @@ def test_several_samples_of_a_series_are_read_by_layout_too() -> None:
     assert without_metadata(batches[-1]) == FIRST.plainly(body(2))
 
 
+def test_series_of_any_size_are_found_behind_metadata() -> None:
+    many = [labels(f"m{n}") + n * sample(1.0, NOON) for n in (1, 20, 1_000, 1)]
+    body = write_request(metadata=[bytes_field(2, b"m1")]) + write_request(*many)
+    sender = Sender(FIRST)
+
+    batches = [sender.send(body) for _ in range(2)]
+
+    assert list(map(is_by_layout, batches)) == [False, True]
+    assert without_metadata(batches[-1]) == FIRST.plainly(body)
+
+
 def test_another_series_of_the_same_length_is_read_anew() -> None:
     sender = Sender(FIRST)
     for _ in range(3):
@@ -184,6 +195,7 @@ def test_verdicts_on_metadata_are_repeated_with_every_request() -> None:
         write_request(labels("a") + sample(None, NOON) + sample(1.0, NOON)),
         ONE_SERIES + bytes_field(15, ONE_SERIES),
         ONE_SERIES + b"\x1a\x00",
+        ONE_SERIES + b"\x0a\xa1\x00" + ONE_SERIES[2:] + ONE_SERIES,
         write_request(labels("a")) + ONE_SERIES,
         write_request(sample(1.0, NOON) + labels("a")),
         write_request(labels("a") + sample(1.0, NOON) + bytes_field(3, b"")),

@@ -12,9 +12,10 @@ from infrawatch.store.database import Database
 from infrawatch.store.series import SeriesRepository
 from infrawatch.telemetry import Telemetry
 
-_AT_ONCE = 250
+_AT_ONCE = 500
 """Series created per transaction, which blocks the loop for two milliseconds at a time and lets
-other tenants take their turn soon. A transaction itself costs a tenth of creating this many."""
+other tenants take their turn soon. Requests served together are committed together, so fewer at
+a time would also make more groups, each as costly as 25 series (docs/decisions/0011)."""
 
 NamesByKey = Mapping[Hashable, SeriesName]
 

@@ -34,9 +34,6 @@ from infrawatch.store.columns.ragged import Runs
 _MORE = 0x80
 """Set in every byte of a varint but its last."""
 
-_MAX_SIZE_BYTES = 4
-"""A size with more bytes is larger than a body."""
-
 Inflated = bytes | memoryview
 """A body; only its beginning is ever copied."""
 
@@ -47,11 +44,12 @@ MARK_BYTES = 1024
 class Kind(NamedTuple):
     """The parts specific to a version of remote write.
 
-    `mark` extracts a part of the beginning of a body that recurs in the next one, but usually
-    differs for other series.
+    `series_tag` precedes each series of a `request`. `mark` extracts a part of the beginning of a
+    body that recurs in the next one, but usually differs for other series.
     """
 
     request: type[Message]
+    series_tag: bytes
     key_form: KeyForm
     mark: Callable[[bytes], bytes]
 
@@ -177,17 +175,26 @@ def _pieces(octets: NDArray[np.uint8], length: int) -> NDArray[np.void]:
 
 
 def _find_series(kind: Kind, body: bytes, sizes: Positions) -> Positions | None:
-    """Locate the series of a body; None unless it ends with them, as the library writes them."""
-    written = kind.request(timeseries=parse(kind.request, body).timeseries).SerializeToString()
-    first = len(body) - len(written)
-    if not body.endswith(written):
+    """Locate the series of a body; None unless it ends with them, and nothing lies between them."""
+    listed = sizes.tolist()
+    head_of = {size: kind.series_tag + _to_varint(size) for size in set(listed)}
+    heads = [head_of[size] for size in listed]
+    lengths = np.fromiter(map(len, heads), np.intp, len(heads))
+    ends = np.cumsum(lengths + sizes)
+    first = len(body) - int(ends[-1])
+    starts = first + ends - sizes
+    if first < 0 or not all(map(body.startswith, heads, (starts - lengths).tolist())):
         return None
     try:
         parse(kind.request, body[:first])
     except ValueError:  # the part before the series is incomplete
         return None
-    headers = 2 + np.sum(sizes[:, np.newaxis] >= 1 << 7 * np.arange(1, _MAX_SIZE_BYTES), axis=1)
-    return first + np.cumsum(headers + sizes) - sizes
+    return starts
+
+
+def _to_varint(number: int) -> bytes:
+    more = number >> 7
+    return bytes([number & 0x7F | _MORE]) + _to_varint(more) if more else bytes([number])
 
 
 def _read(body: Inflated, layout: Layout, key_form: KeyForm) -> Batch:

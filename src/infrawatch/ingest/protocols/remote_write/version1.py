@@ -190,4 +190,4 @@ def _read_metadata(messages: Iterable[bytes], verdicts: Verdicts) -> dict[str, M
     return metadata
 
 
-KIND = Kind(WRITE_REQUEST, KEY_FORM, _mark)
+KIND = Kind(WRITE_REQUEST, b"\x0a", KEY_FORM, _mark)

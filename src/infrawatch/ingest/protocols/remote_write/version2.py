@@ -230,4 +230,4 @@ def _mark(body: bytes) -> bytes:
     return body[: size_of_fields(body, _SYMBOL_TAG, 2 * MAX_PAIRS)]
 
 
-KIND = Kind(REQUEST, KEY_FORM, _mark)
+KIND = Kind(REQUEST, b"\x2a", KEY_FORM, _mark)
