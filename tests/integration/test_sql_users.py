@@ -5,6 +5,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from commands import infrawatch
@@ -20,6 +21,7 @@ from infrawatch.embedded.binaries import find_binaries
 from infrawatch.errors import AlreadyExists, Forbidden, NotFound
 from infrawatch.model.timerange import from_us, now_us
 from infrawatch.store.accounts.audit import Actor
+from infrawatch.store.accounts.sql_users import to_user_url
 from infrawatch.store.database import Database
 from infrawatch.upkeep import compaction
 
@@ -222,6 +224,38 @@ async def test_sql_users_are_listed_and_recorded(filled_url: str, user_url: str,
             await drop_sql_user(database, "nobody", Actor("tests"))
         with pytest.raises(NotFound, match="there is no tenant 'no'"):
             await create_sql_user(database, "x", "no", Actor("tests"))
+
+
+def test_no_user_can_prevent_the_end_of_its_access(filled_url: str) -> None:
+    """Roles that own something cannot be dropped, and everybody may create large objects."""
+    name = f"t{uuid.uuid4().hex[:16]}"
+    url = infrawatch("sql-users", "create", "--name", name, url=filled_url).stdout.strip()
+    created = attempt(url, "SET default_transaction_read_only = off", "SELECT lo_create(0)")
+
+    dropped = infrawatch("sql-users", "drop", "--name", name, url=filled_url)
+    again = attempt(url, "SELECT 1")
+    execute(filled_url, f"DROP OWNED BY infrawatch_{name}")
+    execute(filled_url, f"DROP ROLE infrawatch_{name}")
+
+    assert created.returncode == 0, created.stderr
+    assert dropped.returncode == 0, dropped.stderr
+    assert f"DROP OWNED BY infrawatch_{name}" in dropped.stderr
+    assert "not permitted to log in" in again.stderr
+    assert name not in infrawatch("sql-users", "list", url=filled_url).stdout
+
+
+async def test_a_connected_user_is_dropped_with_its_temporary_tables(filled_url: str) -> None:
+    name = f"t{uuid.uuid4().hex[:16]}"
+    async with Database.open(filled_url, write_pool_size=1) as database:
+        password = await create_sql_user(database, name, "default", Actor("tests"))
+        connection = await asyncpg.connect(to_user_url(filled_url, name, password))
+        await connection.execute("SET default_transaction_read_only = off")
+        await connection.execute("CREATE TEMP TABLE t AS SELECT generate_series(1, 1000) AS n")
+        await drop_sql_user(database, name, Actor("tests"))
+
+    assert execute(filled_url, f"SELECT count(*) FROM pg_roles WHERE rolname ~ '{name}'") == "0"
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        await connection.execute("SELECT 1")
 
 
 async def test_a_user_without_createrole_is_told_what_it_lacks(filled_url: str) -> None:

@@ -9,11 +9,14 @@ from datetime import datetime
 from hashlib import pbkdf2_hmac, sha256
 from typing import NamedTuple
 
+import structlog
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.errors import AlreadyExists, Forbidden, NotFound
+
+log = structlog.get_logger()
 
 SCHEMA = "infrawatch_sql"
 
@@ -27,6 +30,7 @@ _ITERATIONS = 4096
 
 _INSUFFICIENT_PRIVILEGE = "42501"
 _DUPLICATE_OBJECT = "42710"
+_DEPENDENT_OBJECTS = "2BP01"
 
 # Users may change these settings for themselves; they only prevent accidental harm.
 _DEFAULTS = {
@@ -55,8 +59,10 @@ SELECT u.role::text, t.name, u.created_at, u.created_by
 FROM sql_users u JOIN tenants t ON t.id = u.tenant_id ORDER BY t.name, u.role
 """)
 
+# Waits for the end of each, as temporary tables keep a role from being dropped.
 _END_CONNECTIONS = text("""
-SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = CAST(:role AS name)
+SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+WHERE usename = CAST(:role AS name)
 """)
 
 
@@ -98,6 +104,8 @@ class SqlUserRepository:
     async def drop(self, name: str) -> int:
         """Drop a role and end its connections; return the id of its tenant.
 
+        A role that owns something, such as large objects, remains, but can do nothing any more.
+
         Raises:
             NotFound: there is no such SQL user.
             Forbidden: the database user may not drop roles.
@@ -112,8 +120,19 @@ class SqlUserRepository:
             await self._connection.execute(_END_CONNECTIONS, {"role": role})
             for grant in reversed(_GRANTS):
                 await self._run(f"REVOKE {grant} FROM {role}")
-            await self._run(f"DROP ROLE {role}")
+            await self._drop_role(role)
         return tenant_id
+
+    async def _drop_role(self, role: str) -> None:
+        try:
+            async with self._connection.begin_nested():
+                await self._run(f"DROP ROLE {role}")
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _DEPENDENT_OBJECTS:
+                raise
+            # Otherwise users could prevent the end of their access.
+            then = f"in each database: DROP OWNED BY {role}; then: DROP ROLE {role}"
+            log.warning("role_without_access_remains", role=role, why="it owns objects", then=then)
 
     async def list(self) -> Sequence[SqlUser]:
         """Return all SQL users, by tenant and name."""
