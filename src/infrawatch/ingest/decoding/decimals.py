@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.ingest.decoding.numbers import read_array
+from infrawatch.ingest.decoding.pieces import gather
 from infrawatch.model.samples import Float64s, Positions
 
 Words = NDArray[np.uint64]
@@ -79,10 +80,7 @@ def read_decimals(text: bytes, starts: Positions, ends: Positions) -> Float64s |
 def _gather(text: bytes, ends: Positions, count: int) -> Words:
     """Gather the characters before each end as rows of words, in which digits are 0 to 9."""
     width = count * _WORD
-    if ends[0] < width:
-        text, ends = bytes(width) + text, ends + width
-    every = np.ndarray(len(text) - width + 1, np.dtype((np.void, width)), text, strides=1)
-    words: Words = every[ends - width].view("<u8").reshape(-1, count)
+    words: Words = gather(text, ends - width, width).view("<u8").reshape(-1, count)
     words ^= _ZEROS
     return words
 

@@ -2,7 +2,7 @@
 
 A prefix is compared by two parts of the same length, its head and its tail, which overlap if it is
 shorter than both together. So prefixes of different lengths are gathered from a text by two
-operations, and compared by one more.
+operations, and each compared with that of the line before, if both are of one series.
 """
 
 from bisect import bisect_right
@@ -11,37 +11,41 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from infrawatch.ingest.decoding.pieces import Pieces, gather, half_width, to_rows
 from infrawatch.ingest.series.layouts import KEY_BYTES
 from infrawatch.model.samples import Int64s, Positions
+from infrawatch.store.columns.ragged import Runs
 
 _POINTER_BYTES = 8
 
-Parts = NDArray[np.void]
-
 
 class _Group(NamedTuple):
-    """Series with prefixes of similar length: which lines are theirs, and how they begin."""
+    """Series with prefixes of similar length: which lines are theirs, and how they begin.
+
+    The lines of each series follow one another, from `firsts` of these lines on.
+    """
 
     lines: Positions | slice
-    counts: Positions
+    firsts: Positions
     width: int
-    heads: Parts
-    tails: Parts
+    heads: bytes
+    tails: bytes
 
     def begin(self, text: bytes, starts: Positions, ends: Positions) -> bool:
         """Whether each of these lines begins with its prefix; in each, there is room for it."""
-        every = np.ndarray(
-            len(text) - self.width + 1, np.dtype((np.void, self.width)), text, strides=1
-        )
-        return self._are(self.heads, every[starts[self.lines]]) and self._are(
-            self.tails, every[ends[self.lines] - self.width]
+        return self._are(self.heads, gather(text, starts[self.lines], self.width)) and self._are(
+            self.tails, gather(text, ends[self.lines] - self.width, self.width)
         )
 
-    def _are(self, parts: Parts, found: Parts) -> bool:
-        expected = parts if len(parts) == len(found) else np.repeat(parts, self.counts)
-        return not (found.view(np.uint8) != expected.view(np.uint8)).any()
+    def _are(self, parts: bytes, found: Pieces) -> bool:
+        """Whether first lines have the part of their series, and others that of the line before."""
+        if len(self.firsts) == len(found):
+            return parts.startswith(found.data)  # of equal length, so this compares them
+        rows = to_rows(found)
+        differ = rows[1:] != rows[:-1]
+        differ[self.firsts[1:] - 1] = False
+        return parts.startswith(found[self.firsts].data) and not differ.any()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +91,13 @@ def _to_groups(prefixes: Sequence[bytes], counts: Positions) -> Iterator[_Group]
         most = 2 * len(prefixes[left[0]])
         count = bisect_right(left, most, key=lambda n: len(prefixes[n]))
         members, left = sorted(left[:count]), left[count:]
-        width = (max(len(prefixes[n]) for n in members) + 1) // 2
+        lengths = [len(prefixes[n]) for n in members]
+        width = half_width(min(lengths), max(lengths))
         is_all = len(members) == len(prefixes)
         yield _Group(
             slice(None) if is_all else np.flatnonzero(np.isin(series_of, members)),
-            counts[members],
+            Runs.of(counts[members]).starts,
             width,
-            _to_parts([prefixes[n][:width] for n in members], width),
-            _to_parts([prefixes[n][-width:] for n in members], width),
+            b"".join([prefixes[n][:width] for n in members]),
+            b"".join([prefixes[n][-width:] for n in members]),
         )
-
-
-def _to_parts(texts: Sequence[bytes], width: int) -> Parts:
-    return np.frombuffer(b"".join(texts), np.dtype((np.void, width)))

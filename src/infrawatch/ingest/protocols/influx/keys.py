@@ -5,8 +5,8 @@ from itertools import compress
 from operator import ne
 
 import numpy as np
-from numpy.typing import NDArray
 
+from infrawatch.ingest.decoding.pieces import gather, half_width, to_rows
 from infrawatch.model.samples import Bools, Positions
 from infrawatch.store.columns.ragged import distances
 
@@ -17,12 +17,10 @@ _WINDOW_SHIFT = 5
 _WINDOW = 1 << _WINDOW_SHIFT
 """Longer than most numbers; for a key that ends before it, the line is searched by itself."""
 
-_WORD = 8
-
 
 def find_ends(text: bytes, starts: Positions, spaces: Positions) -> Positions | None:
     """Return where the last `=` before each space is; None if a line has none, or no key."""
-    windows = np.frombuffer(_gather(text, spaces - _WINDOW, _WINDOW), np.uint8)
+    windows = np.frombuffer(gather(text, spaces - _WINDOW, _WINDOW), np.uint8)
     found = np.flatnonzero(windows == ord(END))
     places = np.full(len(spaces), -1)
     places[found >> _WINDOW_SHIFT] = found & (_WINDOW - 1)  # the last one of a window remains
@@ -48,20 +46,9 @@ def _may_differ(text: bytes, starts: Positions, ends: Positions) -> Bools:
     not longer than any by themselves.
     """
     lengths = ends - starts
-    half = -(-int(lengths.max()) // (2 * _WORD)) * _WORD
-    width = min(half, int(lengths.min()))
+    width = half_width(int(lengths.min()), int(lengths.max()))
     is_same = (lengths[1:] == lengths[:-1]) & (lengths[1:] <= 2 * width)
     for at in (starts, ends - width):
-        parts = _gather(text, at, width).view(np.uint64 if width % _WORD == 0 else np.uint8)
-        rows = parts.reshape(len(at), -1)
+        rows = to_rows(gather(text, at, width))
         is_same &= (rows[1:] == rows[:-1]).all(axis=1)
     return np.append(True, ~is_same)
-
-
-def _gather(text: bytes, at: Positions, width: int) -> NDArray[np.void]:
-    """Gather `width` bytes from each position; before the text there are as many zeros."""
-    if at[0] < 0:
-        text, at = bytes(width) + text, at + width
-    every = np.ndarray(len(text) - width + 1, np.dtype((np.void, width)), text, strides=1)
-    pieces: NDArray[np.void] = every[at]
-    return pieces
