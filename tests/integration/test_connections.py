@@ -74,6 +74,19 @@ async def test_half_open_connections_are_closed_while_others_are_served(
             assert answer == b""
 
 
+@pytest.mark.parametrize("together", [1, 20, 1_000])
+async def test_a_body_is_put_together_of_its_pieces(server: ServingProcess, together: int) -> None:
+    body = json.dumps(batch(series("pieces"))).encode()
+    pieces = [b"1\r\n%c\r\n" % byte for byte in body] + [b"0\r\n\r\n"]
+
+    async with connection(server.url, HEAD + b"Connection: close\r\n" + CHUNKED) as one:
+        for first in range(0, len(pieces), together):
+            one.writer.write(b"".join(pieces[first : first + together]))
+            await one.writer.drain()
+
+        assert (await one.rest()).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_a_slow_upload_that_goes_on_is_served(server: ServingProcess) -> None:
     body = json.dumps(batch(series("slow"))).encode().ljust(60_000)
     head = HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)

@@ -63,6 +63,13 @@ def test_a_request_without_headers_has_no_credential() -> None:
     assert find_credential(connection("/write", "u=a")) is None
 
 
+@given(st.lists(st.sampled_from([*"up=&;%+", "%70", "%3D", "%C3%BC", "\u00fc", "iw_b_c"])))
+def test_a_query_string_is_read_as_starlette_reads_it(pieces: list[str]) -> None:
+    one = connection("/write", "".join(pieces))
+
+    assert find_credential(one) == one.query_params.get("p")
+
+
 def test_influx_1_may_put_it_into_the_url() -> None:
     assert find_credential(connection("/write", "u=a&p=iw_b_c")) == "iw_b_c"
     assert find_credential(connection("/write", "p=b", authorization="Token c")) == "c"

@@ -130,6 +130,7 @@ class HttpProtocol(DecliningProtocol):
     def on_body(self, body: bytes) -> None:
         if not self.cycle.response_complete:  # otherwise it is discarded and earns no more time
             self._body_bytes += len(body)
+        self._spare_copies()
         super().on_body(body)
 
     @override
@@ -147,6 +148,18 @@ class HttpProtocol(DecliningProtocol):
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn when the parser fails, on invalid input or an error raised here."""
         self._refuse(*self._flaw)
+
+    def _spare_copies(self) -> None:
+        """Let uvicorn take over a piece of the body that it hands on alone, as it usually does.
+
+        It appends pieces to a bytearray, and copies that to bytes. Adding bytes to no bytes, and
+        converting them to bytes, copies nothing.
+        """
+        received: bytes | bytearray = self.cycle.body
+        if not received:
+            self.cycle.body = b""  # type: ignore[assignment]  # uvicorn's is a bytearray
+        elif isinstance(received, bytes):
+            self.cycle.body = bytearray(received)
 
     def _await(self, awaited: Literal["head", "body"]) -> None:
         self._awaited = awaited

@@ -6,6 +6,7 @@ import secrets
 import string
 from hashlib import sha256
 from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 from starlette.requests import HTTPConnection
 
@@ -63,7 +64,8 @@ def find_credential(connection: HTTPConnection) -> str | None:
     if (authorization := find_header(scope, b"authorization", None)) is not None:
         return _from_authorization(authorization)
     if scope["path"] in _QUERY_PASSWORD_PATHS:
-        return connection.query_params.get("p")
+        query = scope["query_string"].decode("latin-1")
+        return dict(parse_qsl(query, keep_blank_values=True)).get("p")  # faster than QueryParams
     return None
 
 
