@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from infrawatch.errors import InfraWatchError
+from infrawatch.ingest import native
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.protocols.native import decode as native
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata

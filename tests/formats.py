@@ -13,11 +13,11 @@ from otlp_requests import counter, gauge, histogram, number, request
 from protobuf_wire import Table, labels, sample, write_request
 from pushing import now_ms
 
+from infrawatch.ingest import native
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.protocols import collectd, vm_import
 from infrawatch.ingest.protocols.exposition import reading as exposition
 from infrawatch.ingest.protocols.influx import reading as influx
-from infrawatch.ingest.protocols.native import decode as native
 from infrawatch.ingest.protocols.otlp.decode import decode as decode_otlp
 from infrawatch.ingest.protocols.otlp.json_form import to_protobuf
 from infrawatch.ingest.protocols.remote_write import version1, version2

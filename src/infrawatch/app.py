@@ -26,17 +26,17 @@ from infrawatch.access.requests.request_ids import RequestIds
 from infrawatch.access.routes import keys, limits, oidc, session
 from infrawatch.errors import CannotStart, StoreUnavailable
 from infrawatch.health import CountRequests, Health
+from infrawatch.ingest import router as ingest
 from infrawatch.ingest.bounds import TimeBounds
 from infrawatch.ingest.intake import Intake, Rules
-from infrawatch.ingest.openapi import openapi_components
 from infrawatch.ingest.protocols import collectd, vm_import
 from infrawatch.ingest.protocols.exposition import router as exposition
 from infrawatch.ingest.protocols.influx import router as influx
-from infrawatch.ingest.protocols.native import router as native
 from infrawatch.ingest.protocols.otlp import router as otlp
 from infrawatch.ingest.protocols.remote_write import router as remote_write
 from infrawatch.ingest.routing import FastPath
 from infrawatch.ingest.scheduling.admission import AdmissionControl, InFlight
+from infrawatch.ingest.schemas import openapi_components
 from infrawatch.ingest.series.cache import SeriesCache
 from infrawatch.ingest.writer import GroupWriter, OnCommitted
 from infrawatch.live import asyncapi
@@ -46,8 +46,8 @@ from infrawatch.live.subscription import LiveUpdates
 from infrawatch.model.timerange import now_us
 from infrawatch.query import router as query
 from infrawatch.query.limits import ReadLimits
+from infrawatch.query.plan import Reader
 from infrawatch.query.promql import router as promql
-from infrawatch.query.reader import Reader
 from infrawatch.runtime import settle, stop, vital
 from infrawatch.settings import Settings
 from infrawatch.store import migrations
@@ -65,7 +65,7 @@ _ROUTERS = (
     # ingest routes are mostly matched by `FastPath`.
     query.router,
     promql.router,
-    native.router,
+    ingest.router,
     remote_write.router,
     influx.router,
     otlp.router,
@@ -80,7 +80,7 @@ _ROUTERS = (
     oidc.router,
     health.router,
 )
-_OURS = (native.router, query.router, live.router, keys.router, limits.router, session.router)
+_OURS = (ingest.router, query.router, live.router, keys.router, limits.router, session.router)
 
 
 class State(TypedDict):

@@ -8,7 +8,7 @@ from httpx import AsyncClient
 from pushing import batch, find_values, now_ms, push, push_lines, series
 from viewing import metric, until
 
-from infrawatch.ingest.protocols.native.schemas import MAX_BATCH_SAMPLES
+from infrawatch.ingest.schemas import MAX_BATCH_SAMPLES
 from infrawatch.model.cursor import Cursor
 from infrawatch.store.database import Database
 

@@ -19,11 +19,11 @@ from infrawatch.access.principal import DEFAULT_TENANT_ID
 from infrawatch.model.selector import parse_selector
 from infrawatch.model.timerange import FAR_FUTURE_US, TimeRange
 from infrawatch.query import encoding, streaming
-from infrawatch.query import reader as query_reader
+from infrawatch.query import plan as query_plan
 from infrawatch.query.grouping import Ranges
 from infrawatch.query.limits import QueryContext, ReadLimits
+from infrawatch.query.plan import Reader
 from infrawatch.query.promql import router as promql
-from infrawatch.query.reader import Reader
 from infrawatch.query.streaming import Pieces
 from infrawatch.store.database import Database
 
@@ -121,7 +121,7 @@ async def test_few_queries_hold_many_samples_at_once_and_those_with_few_do_not_w
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even for the one connection that there is: those that hold or wait have none."""
-    monkeypatch.setattr(query_reader, "_LARGE_RESULT_SAMPLES", 1)
+    monkeypatch.setattr(query_plan, "_LARGE_RESULT_SAMPLES", 1)
     await store_series(database)
     await store(database, {named("one"): [(START * SECOND, 1.0)]})
     limits = ReadLimits(1_000, 1_000, timedelta(seconds=WITHIN_S))

@@ -18,7 +18,7 @@ from stored import named, store
 from infrawatch.access.principal import DEFAULT_TENANT_ID
 from infrawatch.errors import Overloaded
 from infrawatch.model.timerange import TimeRange
-from infrawatch.query import reader as query_reader
+from infrawatch.query import plan as query_plan
 from infrawatch.store.database import Database
 from infrawatch.store.metadata import Metadata, MetadataRepository
 from infrawatch.store.packed_samples import PackedSamples
@@ -136,8 +136,8 @@ async def test_a_large_query_waits_for_others_no_longer_than_its_deadline(
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store(database, {named("up"): [(START * SECOND, 1.0)]})
-    monkeypatch.setattr(query_reader, "_OFF_LOOP_SAMPLES", 0)
-    monkeypatch.setattr(query_reader, "_LARGE_AT_ONCE", 0)  # as if others never ended
+    monkeypatch.setattr(query_plan, "_OFF_LOOP_SAMPLES", 0)
+    monkeypatch.setattr(query_plan, "_LARGE_AT_ONCE", 0)  # as if others never ended
 
     async with asking(database_url, read_deadline=timedelta(seconds=0.5)) as client:
         for path in ("/v1/samples", "/v1/range"):
@@ -151,8 +151,8 @@ async def test_a_query_at_many_moments_waits_for_others_even_with_few_samples(
     database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store(database, {named("up"): [(START * SECOND, 1.0)]})
-    monkeypatch.setattr(query_reader, "_OFF_LOOP_SAMPLES", 100)
-    monkeypatch.setattr(query_reader, "_LARGE_AT_ONCE", 0)  # as if others never ended
+    monkeypatch.setattr(query_plan, "_OFF_LOOP_SAMPLES", 100)
+    monkeypatch.setattr(query_plan, "_LARGE_AT_ONCE", 0)  # as if others never ended
     span: dict[str, str | int] = {"query": "up", "start": START, "end": START + 1_000}
     subquery: dict[str, str | int] = {"query": "count_over_time(up[1h:1s])", "time": START}
 

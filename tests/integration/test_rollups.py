@@ -14,7 +14,7 @@ from sqlalchemy import text
 from stored import STALE, Told, named, store
 
 from infrawatch.model.timerange import from_us, now_us
-from infrawatch.query import reader as query_reader
+from infrawatch.query import plan as query_plan
 from infrawatch.store.database import Database
 from infrawatch.store.partitions import CHUNKS, ROLLUPS, PartitionRepository
 from infrawatch.store.rollups.buckets import FIVE_MINUTES, HOUR
@@ -97,7 +97,7 @@ async def test_answers_from_rollups_are_those_of_the_samples(
         for end in ends.values()
     ]
     rolled = [await ask(client, **question) for question in questions]
-    monkeypatch.setattr(query_reader, "find_resolution", lambda _function, _steps: None)
+    monkeypatch.setattr(query_plan, "find_resolution", lambda _function, _steps: None)
     for question, found in zip(questions, rolled, strict=True):
         assert_same(found, await ask(client, **question))
 

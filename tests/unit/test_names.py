@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infrawatch.ingest.decoding.names import MAX_LABELS, MAX_NAME_CHARACTERS, Flaw, to_series_name
+from infrawatch.ingest.decoding.names import MAX_NAME_CHARACTERS, Flaw, to_series_name
+from infrawatch.ingest.schemas import MAX_LABELS
 from infrawatch.model.labels import SeriesName
 
 LONG = "x" * MAX_NAME_CHARACTERS

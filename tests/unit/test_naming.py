@@ -6,7 +6,7 @@ import numpy as np
 from formats import read_names
 
 from infrawatch.ingest.decoded import Decoded
-from infrawatch.ingest.decoding.names import MAX_LABELS
+from infrawatch.ingest.schemas import MAX_LABELS
 from infrawatch.ingest.series.naming import MAX_NEW_LABELS, MAX_NEW_SERIES, TOO_MANY_NEW
 from infrawatch.ingest.verdicts import MAX_SHOWN, Verdict
 from infrawatch.model.labels import SeriesName

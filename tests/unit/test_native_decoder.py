@@ -18,9 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infrawatch.errors import BatchTooLarge, MalformedBody
-from infrawatch.ingest.decoding.names import MAX_LABELS
-from infrawatch.ingest.protocols.native.decode import decode_json, decode_ndjson
-from infrawatch.ingest.protocols.native.schemas import MAX_BATCH_SAMPLES, MAX_BATCH_SERIES
+from infrawatch.ingest.native import decode_json, decode_ndjson
+from infrawatch.ingest.schemas import MAX_BATCH_SAMPLES, MAX_BATCH_SERIES, MAX_LABELS
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata
 

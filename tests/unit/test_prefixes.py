@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.native import decode_json
 from infrawatch.ingest.protocols.influx.reading import decode as decode_lines
-from infrawatch.ingest.protocols.native.decode import decode_json
 from infrawatch.ingest.series.cache import SeriesCache, Space
 from infrawatch.ingest.series.prefixes import KnownPrefixes
 

@@ -3,10 +3,10 @@
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
+from infrawatch.ingest import router as native
 from infrawatch.ingest.protocols import collectd, vm_import
 from infrawatch.ingest.protocols.exposition import router as exposition
 from infrawatch.ingest.protocols.influx import router as influx
-from infrawatch.ingest.protocols.native import router as native
 from infrawatch.ingest.protocols.otlp import router as otlp
 from infrawatch.ingest.protocols.remote_write import router as remote_write
 from infrawatch.ingest.routing import Arguments, IngestRoute

@@ -24,8 +24,8 @@ from infrawatch.query.across import Across
 from infrawatch.query.formats import FORMATS, wanted_format
 from infrawatch.query.functions import Function
 from infrawatch.query.limits import QueryContext
+from infrawatch.query.plan import Reader
 from infrawatch.query.ranges import RangeQuery
-from infrawatch.query.reader import Reader
 from infrawatch.query.rollups import from_whole_bucket
 from infrawatch.query.steps import Steps
 from infrawatch.query.streaming import SERIES_WEIGHT, to_response

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from operator import itemgetter
 from typing import NamedTuple
 
+from infrawatch.ingest.schemas import MAX_LABELS
 from infrawatch.model.labels import Labels, SeriesName
 from infrawatch.model.selector import METRIC_LABEL
 
-MAX_LABELS = 64
 MAX_NAME_CHARACTERS = 200
 MAX_VALUE_CHARACTERS = 4_096
 

@@ -1,1 +1,1 @@
-"""The protocols: a module or package each, all of one shape (bytes → columns → response)."""
+"""Foreign protocols: a module or package each, all of one shape (bytes → columns → response)."""

@@ -26,9 +26,9 @@ from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.decoding.names import Flaw, to_series_name
 from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.protocols import plain_text
-from infrawatch.ingest.protocols.native.schemas import Time
 from infrawatch.ingest.routing import answering_with, intake_of
 from infrawatch.ingest.scheduling.loop_budget import check_budget
+from infrawatch.ingest.schemas import Time
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import STALE_NAN_BITS, Float64s

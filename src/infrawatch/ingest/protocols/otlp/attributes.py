@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from infrawatch.ingest.decoding.names import MAX_LABELS, MAX_NAME_CHARACTERS, Flaw
+from infrawatch.ingest.decoding.names import MAX_NAME_CHARACTERS, Flaw
 from infrawatch.ingest.protocols.otlp.names import label_name
+from infrawatch.ingest.schemas import MAX_LABELS
 from infrawatch.model.selector import METRIC_LABEL
 
 MAX_ATTRIBUTES = 1_000

@@ -13,7 +13,6 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyVa
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from infrawatch.ingest.decoding.names import (
-    MAX_LABELS,
     MAX_NAME_CHARACTERS,
     MAX_VALUE_CHARACTERS,
     Flaw,
@@ -26,6 +25,7 @@ from infrawatch.ingest.protocols.otlp.attributes import (
     to_entries,
     to_text,
 )
+from infrawatch.ingest.schemas import MAX_LABELS
 from infrawatch.model.labels import SeriesName
 
 TARGET_INFO = "target_info"

@@ -6,12 +6,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from infrawatch.ingest.decoding.names import (
-    MAX_LABELS,
     Flaw,
     find_plain_labels,
     is_plain_metric,
     to_series_name,
 )
+from infrawatch.ingest.schemas import MAX_LABELS
 from infrawatch.model.labels import Labels, SeriesName
 from infrawatch.model.selector import METRIC_LABEL
 

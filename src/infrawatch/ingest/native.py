@@ -9,12 +9,11 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from infrawatch.errors import MalformedBody
+from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, Locate, NameOf
-from infrawatch.ingest.decoding.names import MAX_LABELS
 from infrawatch.ingest.decoding.not_json import line_problem, malformed
-from infrawatch.ingest.protocols.native import schemas
-from infrawatch.ingest.protocols.native.explain import explain
-from infrawatch.ingest.protocols.native.regular import (
+from infrawatch.ingest.explain import explain
+from infrawatch.ingest.regular import (
     batch_too_large,
     decode_regular,
     has_too_many_keys,
@@ -243,8 +242,8 @@ def _locator(items: Sequence[_Item]) -> Locate:
 def _find_series_errors(check: TypeAdapter[Any], one: object) -> list[ErrorDetails]:
     """Find all errors of a series; too many labels are one error, without one for each label."""
     labels = one.get("labels") if isinstance(one, dict) else None
-    if isinstance(labels, dict) and len(labels) > MAX_LABELS:
-        message = f"a series has at most {MAX_LABELS} labels, this has {len(labels)}"
+    if isinstance(labels, dict) and len(labels) > schemas.MAX_LABELS:
+        message = f"a series has at most {schemas.MAX_LABELS} labels, this has {len(labels)}"
         return [ErrorDetails(type="labels", loc=("labels",), msg=message, input=None)]
     return _find_errors(check, one)
 

@@ -22,10 +22,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from infrawatch.errors import BatchTooLarge
+from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, NameOf
-from infrawatch.ingest.decoding.names import MAX_LABELS
 from infrawatch.ingest.decoding.numbers import MAX_WIDTH, read_array, read_digits, windows
-from infrawatch.ingest.protocols.native import schemas
 from infrawatch.ingest.scheduling.loop_budget import find_known
 from infrawatch.ingest.series.prefixes import KnownPrefixes, Prefixes
 from infrawatch.model.labels import SeriesName
@@ -42,7 +41,7 @@ and its samples: as written by compact encoders, and by Python's `json` by defau
 
 
 _COMMA, _OPENING, _CLOSING = b",[]"
-_MANY_KEYS = 2 * MAX_LABELS
+_MANY_KEYS = 2 * schemas.MAX_LABELS
 """More than any valid series has."""
 
 

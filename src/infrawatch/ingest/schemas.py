@@ -1,6 +1,7 @@
 """Request and response schemas of `POST /v1/samples`."""
 
-from typing import Annotated, Literal, Required
+import json
+from typing import Annotated, Any, Literal, Required
 
 from pydantic import (
     AfterValidator,
@@ -17,12 +18,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
-from infrawatch.ingest.decoding.names import MAX_LABELS
 from infrawatch.model.selector import METRIC_LABEL
 from infrawatch.problems import Problem
 
 MAX_BATCH_SERIES = 10_000
 MAX_BATCH_SAMPLES = 50_000
+MAX_LABELS = 64
 
 MetricName = Annotated[
     StrictStr, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$", max_length=200, examples=["node_load1"])
@@ -184,3 +185,53 @@ SERIES_SHAPE = TypeAdapter(_SeriesShape)
 DESCRIPTOR = TypeAdapter(_DescriptorIn)
 NAME = TypeAdapter(_Name)
 ENVELOPE = TypeAdapter(_Envelope)
+
+
+def openapi_components(now_ms: int) -> dict[str, dict[str, Any]]:
+    """Build the OpenAPI components that FastAPI does not generate, from the same models.
+
+    The examples carry current times, so that they are accepted when pasted.
+    """
+    reference = "#/components/schemas/{model}"
+    batch = BATCH.json_schema(ref_template=reference)
+    problem = BatchProblem.model_json_schema(ref_template=reference)
+    shared = batch.pop("$defs") | problem.pop("$defs")
+    load = {"metric": "node_load1", "labels": {"host": "web-1"}, "type": "gauge", "unit": "1"}
+    series = {**load, "samples": [[now_ms - 10_000, 0.42], [now_ms, 0.44]]}
+    return {
+        "schemas": {**shared, "BatchIn": batch, "BatchProblem": problem},
+        "examples": {
+            "Batch": {"summary": "Two samples", "value": {"series": [series]}},
+            "Lines": {"summary": "One series a line", "value": f"{json.dumps(series)}\n"},
+            **_examples_of_protocols(now_ms),
+        },
+    }
+
+
+def _examples_of_protocols(now_ms: int) -> dict[str, Any]:
+    point = {"timeUnixNano": f"{now_ms}000000", "asInt": "7"}
+    metric = {"name": "queue.length", "gauge": {"dataPoints": [point]}}
+    service = {"key": "service.name", "value": {"stringValue": "checkout"}}
+    request = {"resource": {"attributes": [service]}, "scopeMetrics": [{"metrics": [metric]}]}
+    record = {
+        "values": [197141504, 175136768],
+        "dstypes": ["derive", "derive"],
+        "dsnames": ["read", "write"],
+        "time": now_ms / 1000,
+        "interval": 10,
+        "host": "web-1",
+        "plugin": "disk",
+        "plugin_instance": "sda",
+        "type": "disk_octets",
+        "type_instance": "",
+    }
+    exported = {
+        "metric": {"__name__": "up", "job": "node"},
+        "values": [1, 0],
+        "timestamps": [now_ms - 15_000, now_ms],
+    }
+    return {
+        "Otlp": {"summary": "A gauge", "value": {"resourceMetrics": [request]}},
+        "Records": {"summary": "A disk, both ways", "value": [record]},
+        "Exported": {"summary": "One series", "value": f"{json.dumps(exported)}\n"},
+    }

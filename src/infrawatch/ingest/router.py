@@ -10,18 +10,13 @@ from fastapi.responses import Response
 from infrawatch.access.needs import MayWrite
 from infrawatch.access.principal import Principal
 from infrawatch.errors import InvalidInput, UnsupportedContent
+from infrawatch.ingest import native
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.intake import Intake, Outcome, WriteOptions
-from infrawatch.ingest.protocols.native.decode import decode_json, decode_ndjson
-from infrawatch.ingest.protocols.native.schemas import (
-    BatchProblem,
-    PartialReceipt,
-    Receipt,
-    Refusal,
-)
 from infrawatch.ingest.routing import IngestRoute, intake_of
 from infrawatch.ingest.scheduling.loop_budget import Read
+from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Receipt, Refusal
 from infrawatch.ingest.series.prefixes import KnownPrefixes
 from infrawatch.ingest.verdicts import Verdicts, counted
 from infrawatch.model.cursor import Cursor
@@ -54,8 +49,8 @@ class _Format(NamedTuple):
     has_lines: bool
 
 
-_JSON = _Format(decode_json, has_lines=False)
-_NDJSON = _Format(decode_ndjson, has_lines=True)
+_JSON = _Format(native.decode_json, has_lines=False)
+_NDJSON = _Format(native.decode_ndjson, has_lines=True)
 _FORMATS = {
     "application/json": _JSON,
     "application/x-ndjson": _NDJSON,

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from pydantic_core import ErrorDetails
 
-from infrawatch.ingest.protocols.native import schemas
+from infrawatch.ingest import schemas
 
 _CODES = {
     "missing": "missing_field",

@@ -1,1 +1,0 @@
-"""POST /v1/samples: the formats of InfraWatch itself, JSON and NDJSON."""
