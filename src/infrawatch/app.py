@@ -53,7 +53,7 @@ from infrawatch.settings import Settings
 from infrawatch.store import migrations
 from infrawatch.store.database import Database
 from infrawatch.store.installation import get_epoch
-from infrawatch.store.partitions import CHUNKS, ROLLUPS, Partitioned
+from infrawatch.store.partitions import CHUNKS, ROLLUPS, PartitionedTable
 from infrawatch.store.rollups.buckets import FIVE_MINUTES, HOUR
 from infrawatch.telemetry import Telemetry
 from infrawatch.upkeep.compaction import STATEMENT_DEADLINE
@@ -261,7 +261,7 @@ def _intake(
     )
 
 
-def _retentions(settings: Settings) -> Mapping[Partitioned, timedelta | None]:
+def _retentions(settings: Settings) -> Mapping[PartitionedTable, timedelta | None]:
     return {
         CHUNKS: settings.retention,
         ROLLUPS[FIVE_MINUTES]: settings.rollup_5m_retention,

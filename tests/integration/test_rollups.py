@@ -150,8 +150,8 @@ async def test_a_span_in_sql_has_the_buckets_that_begin_in_it_and_reads_no_more(
     await store(database, told(chance, most=30))
     old = [from_us(START_US - days * DAY_US).date() for days in (5, 100)]
     async with database.writing() as connection:
-        for parted in (CHUNKS, *ROLLUPS.values()):
-            await PartitionRepository(connection).make(parted, old)
+        for table in (CHUNKS, *ROLLUPS.values()):
+            await PartitionRepository(connection).make(table, old)
     start_s, end_s = START_US // 1_000_000 + 36_100, START_US // 1_000_000 + 51_100
     between = _BETWEEN.format(name=name, start=start_s, end=end_s)
     columns = "series_id, at, count, sum::text, min::text, max::text, last::text"
@@ -288,8 +288,8 @@ async def test_a_start_back_from_now_lies_where_a_rollup_begins_if_one_can_answe
 async def test_each_resolution_has_its_own_retention(database: Database) -> None:
     old = from_us(END_US - 200 * DAY_US).date()
     async with database.writing() as connection:
-        for parted in ROLLUPS.values():
-            await PartitionRepository(connection).make(parted, [old])
+        for table in ROLLUPS.values():
+            await PartitionRepository(connection).make(table, [old])
     retentions = {ROLLUPS[FIVE_MINUTES]: timedelta(days=90), ROLLUPS[HOUR]: None}
     upkeep = Scheduler(
         database, Telemetry(), retentions=retentions, replay_window=timedelta(minutes=10)

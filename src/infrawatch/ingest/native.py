@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails, from_json
 from infrawatch.errors import MalformedBody
 from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, Locate, NameOf
-from infrawatch.ingest.decoding.not_json import line_problem, malformed
+from infrawatch.ingest.decoding.json_errors import line_problem, malformed
 from infrawatch.ingest.explain import explain
 from infrawatch.ingest.regular import (
     batch_too_large,

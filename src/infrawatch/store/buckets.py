@@ -10,7 +10,7 @@ from infrawatch.errors import QueryTooBroad
 from infrawatch.model.samples import Int64s
 from infrawatch.model.timerange import TimeRange, to_us
 from infrawatch.store.chunks.codec import WINDOW_US
-from infrawatch.store.partitions import CHUNKS, ROLLUPS, Partitioned, PartitionRepository
+from infrawatch.store.partitions import CHUNKS, ROLLUPS, PartitionedTable, PartitionRepository
 from infrawatch.store.rollups.buckets import RESOLUTIONS, Buckets, Resolution
 from infrawatch.store.rollups.repository import RollupRepository
 from infrawatch.store.samples import SampleRepository
@@ -87,9 +87,9 @@ class BucketRepository:
                 )
             yield closed
 
-    async def _kept_from(self, parted: Partitioned) -> int:
+    async def _kept_from(self, table: PartitionedTable) -> int:
         """Return the start of the first partition, in µs; 0 if none exists, as none was dropped."""
-        starts = await PartitionRepository(self._connection).find(parted)
+        starts = await PartitionRepository(self._connection).find(table)
         return to_us(datetime.combine(min(starts), time(), UTC)) if starts else 0
 
 

@@ -54,13 +54,13 @@ WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND datname = current
 
 
 @dataclass(frozen=True, slots=True)
-class Partitioned:
+class PartitionedTable:
     """A table partitioned by day, or by month if it is small; `form` names the partitions.
 
     PostgreSQL keeps no statistics of the columns `packed`.
     """
 
-    table: str
+    name: str
     form: str
     packed: Sequence[str]
 
@@ -74,16 +74,16 @@ class Partitioned:
         return self.start_of(start + longest)
 
     def to_name(self, day: date) -> str:
-        return f"{self.table}_{day.strftime(self.form)}"
+        return f"{self.name}_{day.strftime(self.form)}"
 
     def from_name(self, name: str) -> date:
-        form = f"{self.table}_{self.form}"
+        form = f"{self.name}_{self.form}"
         return datetime.strptime(name, form).replace(tzinfo=UTC).date()
 
 
-CHUNKS = Partitioned("chunks", "%Y%m%d", ("times", "deltas", "raw"))
+CHUNKS = PartitionedTable("chunks", "%Y%m%d", ("times", "deltas", "raw"))
 ROLLUPS = {
-    resolution: Partitioned(resolution.table, "%Y%m", ("facts", "words", "raw"))
+    resolution: PartitionedTable(resolution.table, "%Y%m", ("facts", "words", "raw"))
     for resolution in (FIVE_MINUTES, HOUR)
 }
 
@@ -92,34 +92,34 @@ class PartitionRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def find(self, parted: Partitioned) -> set[date]:
+    async def find(self, table: PartitionedTable) -> set[date]:
         """Return the first days of the existing partitions."""
-        names = await self._connection.execute(text(_NAMES.format(table=parted.table)))
-        return {parted.from_name(name) for name in names.scalars()}
+        names = await self._connection.execute(text(_NAMES.format(table=table.name)))
+        return {table.from_name(name) for name in names.scalars()}
 
-    async def make(self, parted: Partitioned, days: Iterable[date]) -> None:
+    async def make(self, table: PartitionedTable, days: Iterable[date]) -> None:
         """Create missing partitions for these days; concurrent processes create each only once."""
-        starts = {parted.start_of(day) for day in days}
-        if not starts - await self.find(parted):
+        starts = {table.start_of(day) for day in days}
+        if not starts - await self.find(table):
             return
-        table = parted.table
-        columns = ", ".join(f"ALTER {column} SET STATISTICS 0" for column in parted.packed)
-        await self._connection.execute(text(_ONE_AT_A_TIME.format(table=table)))
-        for start in sorted(starts - await self.find(parted)):
-            name = parted.to_name(start)
-            await self._connection.execute(text(_MAKE.format(table=table, name=name)))
+        columns = ", ".join(f"ALTER {column} SET STATISTICS 0" for column in table.packed)
+        await self._connection.execute(text(_ONE_AT_A_TIME.format(table=table.name)))
+        for start in sorted(starts - await self.find(table)):
+            name = table.to_name(start)
+            await self._connection.execute(text(_MAKE.format(table=table.name, name=name)))
             await self._connection.execute(text(_NO_STATISTICS.format(name=name, columns=columns)))
-            attach = _ATTACH.format(table=table, name=name, start=start, end=parted.end_of(start))
+            end = table.end_of(start)
+            attach = _ATTACH.format(table=table.name, name=name, start=start, end=end)
             await self._connection.execute(text(attach))
 
-    async def drop(self, parted: Partitioned, start: date) -> None:
+    async def drop(self, table: PartitionedTable, start: date) -> None:
         """Drop a partition and its contents.
 
         Raises:
             StoreUnavailable: the table is being read; nothing was dropped, try again soon.
         """
         await self._connection.execute(_SHORT_LOCK_TIMEOUT)
-        await self._connection.execute(text(f"DROP TABLE IF EXISTS {parted.to_name(start)}"))
+        await self._connection.execute(text(f"DROP TABLE IF EXISTS {table.to_name(start)}"))
 
     async def newest_transaction(self) -> int:
         """Return a transaction number above those of all committed transactions."""

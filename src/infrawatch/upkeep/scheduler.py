@@ -12,7 +12,7 @@ from infrawatch.errors import Unavailable
 from infrawatch.store.chunks.merging import MergeRepository
 from infrawatch.store.compaction import Backlog, CompactionRepository
 from infrawatch.store.database import Database
-from infrawatch.store.partitions import CHUNKS, Partitioned, PartitionRepository
+from infrawatch.store.partitions import CHUNKS, PartitionedTable, PartitionRepository
 from infrawatch.store.writers import WriterRepository
 from infrawatch.telemetry import Telemetry
 from infrawatch.upkeep import compaction
@@ -51,7 +51,7 @@ class Scheduler:
         database: Database,
         telemetry: Telemetry,
         *,
-        retentions: Mapping[Partitioned, timedelta | None],
+        retentions: Mapping[PartitionedTable, timedelta | None],
         replay_window: timedelta,
     ) -> None:
         self._database = database
@@ -109,9 +109,9 @@ class Scheduler:
             ahead = (today + timedelta(days=days) for days in range(DAYS_AHEAD + 1))
             await PartitionRepository(connection).make(CHUNKS, ahead)
             await WriterRepository(connection).forget_silent(WRITER_KEPT)
-        for parted, retention in self._retentions.items():
+        for table, retention in self._retentions.items():
             if retention is not None:
-                await retain(self._database, parted, retention)
+                await retain(self._database, table, retention)
 
     async def _backlogs(self) -> list[Backlog]:
         async with self._database.reading() as connection:

@@ -19,8 +19,8 @@ from infrawatch.access.needs import MayWrite
 from infrawatch.errors import MalformedBody, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.decoding.json_errors import malformed
 from infrawatch.ingest.decoding.names import Flaw, to_series_name
-from infrawatch.ingest.decoding.not_json import malformed
 from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.routing import answering_with, intake_of
