@@ -1,4 +1,4 @@
-"""Fast path for JSON batches as most encoders write them: only the numbers are parsed.
+"""Fast path for native JSON batches as most encoders write them: only the numbers are parsed.
 
 In such a body every series object is `{"metric"`, a descriptor, `,"samples":[`, the samples, `]}`.
 Descriptors repeat from batch to batch, so they serve as the keys of their series: a descriptor that
