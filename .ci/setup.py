@@ -172,16 +172,19 @@ def make_pip(environment: Mapping[str, str]) -> None:
     say("Setting up pip")
     shutil.rmtree(TOOLS, ignore_errors=True)
     run([BASE_PYTHON, "-m", "venv", "--without-pip", TOOLS], environment)
-    asked = subprocess.run([BASE_PYTHON, "-c", "import pip"], check=False, capture_output=True)
-    if asked.returncode == 0:
-        pip: list[str | Path] = [BASE_PYTHON, "-m", "pip", "--python", POETRY_PYTHON]
-    else:
-        pip = [POETRY_PYTHON, "-m", "pip"]
+    options = ("install", "--quiet", "--no-compile", PIP)
+    installed = subprocess.run(
+        [BASE_PYTHON, "-m", "pip", "--python", POETRY_PYTHON, *options],
+        env=environment,
+        check=False,
+        capture_output=True,
+    )
+    if installed.returncode != 0:
         try:
             read([POETRY_PYTHON, "-m", "ensurepip"], environment)
         except subprocess.CalledProcessError:
             sys.exit("Python has no pip here; Debian and Ubuntu have it in python3-venv.")
-    run([*pip, "install", "--quiet", "--no-compile", PIP], environment)
+        run([POETRY_PYTHON, "-m", "pip", *options], environment)
     done.write_text(PIP)
 
 
