@@ -6,11 +6,13 @@ import pytest_asyncio
 from browsing import browsing
 from hosts import host, send, times_until
 from httpx import AsyncClient
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 from pushing import now_ms
 from serving_live import live_server
 
 SILENT_MS = 8 * 60_000
+
+expect.set_options(timeout=30_000)  # the machine may be busy with other tests
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
