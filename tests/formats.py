@@ -16,13 +16,13 @@ from pushing import now_ms
 from infrawatch.ingest import native
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.protocols import collectd, vm_import
-from infrawatch.ingest.protocols.exposition import reading as exposition
-from infrawatch.ingest.protocols.influx import reading as influx
+from infrawatch.ingest.protocols.exposition import decode as exposition
+from infrawatch.ingest.protocols.influx import decode as influx
 from infrawatch.ingest.protocols.otlp.decode import decode as decode_otlp
 from infrawatch.ingest.protocols.otlp.json_form import to_protobuf
 from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.classic import to_classics
-from infrawatch.ingest.series.naming import Names, reading_names
+from infrawatch.ingest.series.naming import Names, read_names
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -107,9 +107,9 @@ def _import(host: str) -> bytes:
     return (json.dumps(one) + "\n").encode()
 
 
-def read_names(decoded: Decoded, ids: Sequence[int | None]) -> Names:
+def read_all_names(decoded: Decoded, ids: Sequence[int | None]) -> Names:
     """The names of all series without an id, at once."""
-    return {place: name for part in reading_names(decoded, ids) for place, name in part.items()}
+    return {place: name for part in read_names(decoded, ids) for place, name in part.items()}
 
 
 def read_whole(decoded: Decoded) -> None:
@@ -117,7 +117,7 @@ def read_whole(decoded: Decoded) -> None:
     assert len(decoded.keys) == len(decoded.counts)
     assert len(decoded.times) == len(decoded.values) == int(decoded.counts.sum())
     assert decoded.times.dtype == np.int64
-    names = read_names(decoded, nothing_known(decoded.keys))
+    names = read_all_names(decoded, nothing_known(decoded.keys))
     for name in names.values():
         name.fingerprint()
         name.shard()

@@ -13,14 +13,14 @@ from stored import named
 from viewing import until
 
 from infrawatch.access.tenants import create_tenant
-from infrawatch.ingest.series.cache import SeriesCache, Space
+from infrawatch.ingest.series.cache import KeySpace, SeriesCache
 from infrawatch.ingest.series.resolver import Resolver
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.database import Database
 from infrawatch.store.series import SeriesRepository
 from infrawatch.telemetry import Telemetry
 
-SPACE = Space(1, "some format")
+SPACE = KeySpace(1, "some format")
 TRANSACTIONS = "SELECT count(DISTINCT xmin::text) FROM series"
 LOOKED_AT = text("""
 SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'series'
@@ -32,7 +32,7 @@ def resolver(database: Database, cache_bytes: int = 1 << 20) -> Resolver:
     return Resolver(database, SeriesCache(cache_bytes), Telemetry())
 
 
-async def resolve(resolver: Resolver, metrics: Iterable[str], space: Space = SPACE) -> list[int]:
+async def resolve(resolver: Resolver, metrics: Iterable[str], space: KeySpace = SPACE) -> list[int]:
     """The ids of some series, by keys that are their metrics."""
     ids = await resolver.resolve(space, {metric: named(metric) for metric in metrics})
     return [ids[metric] for metric in metrics]
@@ -120,7 +120,7 @@ async def test_names_are_looked_up_alone_before_postgresql_has_counted_the_serie
 
 async def test_series_of_other_tenants_or_formats_stay_apart(database: Database) -> None:
     one = resolver(database)
-    format_of_theirs = Space(1, "another format")
+    format_of_theirs = KeySpace(1, "another format")
 
     ids = await asyncio.gather(
         resolve(one, "a"), resolve(one, "b", format_of_theirs), resolve(one, "ab")
@@ -146,7 +146,7 @@ async def test_a_cancelled_request_affects_no_other_and_leaves_nothing(
 
 async def test_tenants_take_turns_with_one_that_creates_many_series(database: Database) -> None:
     one = resolver(database)
-    other_tenant = Space((await create_tenant(database, "other", TESTS)).id, "some format")
+    other_tenant = KeySpace((await create_tenant(database, "other", TESTS)).id, "some format")
     flood = asyncio.ensure_future(resolve(one, list(map(str, range(5_000)))))
     await asyncio.sleep(0)  # it is at work now
 

@@ -11,7 +11,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from infrawatch.errors import InvalidInput
-from infrawatch.ingest.protocols.exposition.reading import decode
+from infrawatch.ingest.protocols.exposition.decode import decode
 from infrawatch.ingest.protocols.exposition.router import read_grouping
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata

@@ -10,7 +10,7 @@ import pytest
 
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.protocols.influx import grammar
-from infrawatch.ingest.protocols.influx.reading import decode
+from infrawatch.ingest.protocols.influx.decode import decode
 from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.decoding.names import Flaw, to_series_name
 from infrawatch.ingest.protocols.influx import grammar
+from infrawatch.ingest.protocols.influx.decode import decode
 from infrawatch.ingest.protocols.influx.fields import decode_fields
 from infrawatch.ingest.protocols.influx.lines import decode_lines
-from infrawatch.ingest.protocols.influx.reading import decode
 from infrawatch.ingest.protocols.influx.regular import decode_regular
 from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName

@@ -13,8 +13,8 @@ from protobuf_wire import Table, bytes_field, labels, sample, write_request
 from infrawatch.ingest import native
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.protocols import collectd, vm_import
-from infrawatch.ingest.protocols.exposition import reading as exposition
-from infrawatch.ingest.protocols.influx import reading as influx
+from infrawatch.ingest.protocols.exposition import decode as exposition
+from infrawatch.ingest.protocols.influx import decode as influx
 from infrawatch.ingest.protocols.otlp import router as otlp
 from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.scheduling.loop_budget import MAX_NEW, BlocksLoop, find_known

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from formats import read_names
+from formats import read_all_names
 
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.schemas import MAX_LABELS
@@ -37,7 +37,7 @@ def test_only_unknown_series_are_read_and_each_once() -> None:
     asked: list[int] = []
     batch = decoded(["up", "load", "up", "known", "load"], asked)
 
-    names = read_names(batch, [None, None, None, 7, None])
+    names = read_all_names(batch, [None, None, None, 7, None])
 
     assert {number: name.metric for number, name in names.items()} == {
         0: "up",
@@ -53,7 +53,7 @@ def test_each_invalid_series_gets_a_verdict() -> None:
     asked: list[int] = []
     batch = decoded(["bad", "up", "bad"], asked)
 
-    names = read_names(batch, [None] * 3)
+    names = read_all_names(batch, [None] * 3)
 
     assert list(names) == [1]
     assert [one.index for one in batch.verdicts] == [0, 2]
@@ -64,7 +64,7 @@ def test_beyond_the_limit_new_series_are_refused_by_name_and_others_stored() -> 
     keys = [f"m{number}" for number in range(MAX_NEW_SERIES + 200)]
     batch = decoded([*keys, "m0", "known"], asked)
 
-    names = read_names(batch, [*[None] * (len(keys) + 1), 7])
+    names = read_all_names(batch, [*[None] * (len(keys) + 1), 7])
 
     assert len(asked) == MAX_NEW_SERIES
     assert len(names) == MAX_NEW_SERIES + 1
@@ -80,7 +80,7 @@ def test_labels_count_too() -> None:
     batch = decoded([f"m{number}" for number in range(count)], [], samples=1)
     batch.name_of = lambda number: SeriesName.of(f"m{number}", wide)
 
-    names = read_names(batch, [None] * count)
+    names = read_all_names(batch, [None] * count)
 
     assert len(names) == MAX_NEW_LABELS // MAX_LABELS + 1
     assert batch.verdicts.rejected_samples == count - len(names)
@@ -90,6 +90,6 @@ def test_a_flood_of_wrong_names_is_not_read_to_its_end() -> None:
     asked: list[int] = []
     batch = decoded(["bad"] * (MAX_NEW_SERIES + 1), asked, samples=1)
 
-    assert read_names(batch, [None] * (MAX_NEW_SERIES + 1)) == {}
+    assert read_all_names(batch, [None] * (MAX_NEW_SERIES + 1)) == {}
     assert len(asked) == MAX_NEW_SERIES
     assert batch.verdicts.rejected_samples == MAX_NEW_SERIES + 1

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from infrawatch.ingest.protocols.exposition.reading import decode
+from infrawatch.ingest.protocols.exposition.decode import decode
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.native import decode_json
-from infrawatch.ingest.protocols.influx.reading import decode as decode_lines
-from infrawatch.ingest.series.cache import SeriesCache, Space
+from infrawatch.ingest.protocols.influx.decode import decode as decode_lines
+from infrawatch.ingest.series.cache import KeySpace, SeriesCache
 from infrawatch.ingest.series.prefixes import KnownPrefixes
 
 NOON = 1_790_000_000_000
 SERIES = 20
-SPACE = Space(1, "some format")
+SPACE = KeySpace(1, "some format")
 
 Numbers = Sequence[tuple[int, float]]
 """Time and value of a sample of each series."""

@@ -24,10 +24,10 @@ from infrawatch.model.samples import STALE_NAN_BITS, Columns
 from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.model.timerange import US
 from infrawatch.query.limits import ReadLimits
-from infrawatch.query.promql.answers import Result, encode, to_texts
 from infrawatch.query.promql.evaluation import Evaluation
 from infrawatch.query.promql.moments import QueryTimes, find_needs
 from infrawatch.query.promql.parsing import parse_query
+from infrawatch.query.promql.responses import Result, encode, to_texts
 from infrawatch.query.promql.samples import Samples
 
 LIMITS = ReadLimits(series=100, samples=10_000, deadline=timedelta(minutes=1))

@@ -2,13 +2,13 @@
 
 from sys import getsizeof
 
-from infrawatch.ingest.series.cache import SeriesCache, Space
+from infrawatch.ingest.series.cache import KeySpace, SeriesCache
 
-OURS = Space(1, "native")
+OURS = KeySpace(1, "native")
 KIB = 1024
 
 
-def filled(cache: SeriesCache, space: Space, start: int, count: int) -> list[str]:
+def filled(cache: SeriesCache, space: KeySpace, start: int, count: int) -> list[str]:
     keys = [f"key-{number:09}" for number in range(start, start + count)]
     for number, key in enumerate(keys, start):
         cache.add(space, key, number)
@@ -28,8 +28,8 @@ def test_tenants_and_formats_do_not_share_keys() -> None:
     cache = SeriesCache(64 * KIB)
     cache.add(OURS, "a", 1)
 
-    assert cache.find(Space(2, "native"), ["a"]) == [None]
-    assert cache.find(Space(1, "influx"), ["a"]) == [None]
+    assert cache.find(KeySpace(2, "native"), ["a"]) == [None]
+    assert cache.find(KeySpace(1, "influx"), ["a"]) == [None]
 
 
 def test_unused_entries_are_evicted_eventually() -> None:
@@ -72,7 +72,7 @@ def test_a_sequence_is_found_only_where_every_key_is_the_same() -> None:
     swapped = [*keys[:50], keys[51], keys[50], *keys[52:]]
     assert cache.find(OURS, swapped) == [*range(50), 51, 50, *range(52, 100)]
     assert cache.find(OURS, [*keys[:-1], "other"]) == [*range(99), None]
-    assert cache.find(Space(2, "native"), keys) == [None] * 100
+    assert cache.find(KeySpace(2, "native"), keys) == [None] * 100
 
 
 def test_a_cached_sequence_is_independent_of_the_callers_list() -> None:

@@ -16,9 +16,9 @@ from infrawatch.errors import DeadlineExceeded, Overloaded
 from infrawatch.ingest.bounds import TimeBounds, to_us
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.scheduling.offload import Offload
-from infrawatch.ingest.series.cache import SeriesCache, Space
-from infrawatch.ingest.series.layouts import Layouts
-from infrawatch.ingest.series.naming import Names, reading_names
+from infrawatch.ingest.series.cache import KeySpace, SeriesCache
+from infrawatch.ingest.series.layouts import LayoutCache
+from infrawatch.ingest.series.naming import Names, read_names
 from infrawatch.ingest.series.prefixes import KnownPrefixes
 from infrawatch.ingest.series.quota import SeriesQuota, UnknownSeries
 from infrawatch.ingest.series.resolver import Resolver
@@ -101,17 +101,17 @@ class Intake:
         self._known_metadata: dict[tuple[int, str], int] = {}  # hashes, because texts may be long
 
     @property
-    def layouts(self) -> Layouts:
+    def layouts(self) -> LayoutCache:
         """The body layouts that decoders remember."""
         return self._cache.layouts
 
     def finder(self, principal: Principal, format_name: str) -> Find:
         """Return the function with which decoders look up the known keys of a tenant's series."""
-        return partial(self._cache.find, Space(principal.tenant_id, format_name))
+        return partial(self._cache.find, KeySpace(principal.tenant_id, format_name))
 
     def known_prefixes(self, principal: Principal, format_name: str) -> KnownPrefixes:
         """Return the series prefixes of earlier bodies, for decoders of text formats."""
-        return KnownPrefixes(self._cache.layouts, Space(principal.tenant_id, format_name))
+        return KnownPrefixes(self._cache.layouts, KeySpace(principal.tenant_id, format_name))
 
     async def take(
         self, decoded: Decoded, principal: Principal, format_name: str, options: WriteOptions
@@ -139,10 +139,10 @@ class Intake:
     async def _take(
         self, decoded: Decoded, principal: Principal, format_name: str, options: WriteOptions
     ) -> Outcome:
-        space = Space(principal.tenant_id, format_name)
+        space = KeySpace(principal.tenant_id, format_name)
         ids = self._find_ids(space, decoded)
-        names = await self._name(principal, decoded, ids)
-        kept = self._bounds.check(decoded, self._which_are_named(decoded, ids, names))
+        names = await self._name_series(principal, decoded, ids)
+        kept = self._bounds.check(decoded, self._find_named(decoded, ids, names))
         verdicts = decoded.verdicts
         if verdicts and not options.partial:
             return Outcome(0, verdicts, None)
@@ -162,13 +162,13 @@ class Intake:
             commit = await self._writer.write(space.tenant_id, columns)
         return Outcome(accepted, verdicts, commit, kept)
 
-    def _find_ids(self, space: Space, decoded: Decoded) -> Ids:
+    def _find_ids(self, space: KeySpace, decoded: Decoded) -> Ids:
         if decoded.ids is not None:
             return decoded.ids
         column = self._cache.find_column(space, decoded.keys)
         return self._cache.find(space, decoded.keys) if column is None else column
 
-    async def _name(self, principal: Principal, decoded: Decoded, ids: Ids) -> Names:
+    async def _name_series(self, principal: Principal, decoded: Decoded, ids: Ids) -> Names:
         """Read the names of uncached series; add verdicts for those that may not be stored."""
         if isinstance(ids, np.ndarray) or None not in ids:
             return {}
@@ -178,7 +178,7 @@ class Intake:
             return {place: name for part in parts for place, name in part.items()}
         async with self._series_quota.turn(tenant_id) as low_priority:
             parts = (
-                reading_names(decoded, ids)
+                read_names(decoded, ids)
                 if low_priority
                 else await self._read_names(tenant_id, decoded, ids)
             )
@@ -188,12 +188,12 @@ class Intake:
     async def _read_names(
         self, tenant_id: int, decoded: Decoded, ids: Sequence[int | None]
     ) -> Iterator[Names]:
-        reading = reading_names(decoded, ids)
+        reading = read_names(decoded, ids)
         if _are_few(decoded.keys, ids):
             return reading
         return iter(await self.offload.run(tenant_id, list, reading))
 
-    def _which_are_named(
+    def _find_named(
         self, decoded: Decoded, ids: Ids, names: Mapping[int, SeriesName]
     ) -> Bools | None:
         """Mark the samples whose series has an id or a name; None means all of them."""
@@ -204,7 +204,7 @@ class Intake:
 
     async def _create(
         self,
-        space: Space,
+        space: KeySpace,
         names: Mapping[int, SeriesName],
         keys: Sequence[Hashable],
         ids: Ids,

@@ -63,7 +63,7 @@ def decode_regular(
     if split is None:
         return None
     series, separator = split
-    prefixes = known and known.recall(len(series), series[0].rpartition(separator)[0], Prefixes)
+    prefixes = known and known.find(len(series), series[0].rpartition(separator)[0], Prefixes)
     rests = prefixes and prefixes.stripped(series)
     if prefixes and rests:
         return _to_decoded(prefixes.keys, rests, {}, unit_ns, prefixes.ids)

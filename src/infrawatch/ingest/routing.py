@@ -21,7 +21,7 @@ from infrawatch.ingest.intake import Intake
 from infrawatch.problems import to_invalid_input, to_response
 
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
-ToAnswer = Callable[[Request, InfraWatchError], Response]
+ToErrorResponse = Callable[[Request, InfraWatchError], Response]
 Arguments = Mapping[str, Any]
 """An endpoint's arguments from the query string, in addition to the request and the principal."""
 
@@ -77,23 +77,23 @@ class IngestRoute(APIRoute):
             principal = await self._needs(request)
             response: Response = await self.endpoint(request, principal, **arguments)
         except InfraWatchError as error:
-            return self.to_answer(request, error)
+            return self.to_error_response(request, error)
         return response
 
-    def to_answer(self, _request: Request, error: InfraWatchError) -> Response:
+    def to_error_response(self, _request: Request, error: InfraWatchError) -> Response:
         """Convert an error to a response."""
         return to_response(error)
 
 
-def answering_with(to_answer: ToAnswer) -> type[APIRoute]:
+def foreign_route(to_error_response: ToErrorResponse) -> type[APIRoute]:
     """Create a route class for a foreign protocol, with its own error format, not problems."""
 
     class Route(IngestRoute):
         is_foreign = True
 
         @override
-        def to_answer(self, request: Request, error: InfraWatchError) -> Response:
-            return to_answer(request, error)
+        def to_error_response(self, request: Request, error: InfraWatchError) -> Response:
+            return to_error_response(request, error)
 
         @override
         def get_route_handler(self) -> Handle:
@@ -103,9 +103,9 @@ def answering_with(to_answer: ToAnswer) -> type[APIRoute]:
                 try:
                     return await handle(request)
                 except InfraWatchError as error:
-                    return to_answer(request, error)
+                    return to_error_response(request, error)
                 except RequestValidationError as error:
-                    return to_answer(request, to_invalid_input(error))
+                    return to_error_response(request, to_invalid_input(error))
 
             return answer_errors
 

@@ -23,7 +23,7 @@ from infrawatch.ingest.decoding.json_errors import malformed
 from infrawatch.ingest.decoding.names import Flaw, to_series_name
 from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.protocols import plain_text
-from infrawatch.ingest.routing import answering_with, intake_of
+from infrawatch.ingest.routing import foreign_route, intake_of
 from infrawatch.ingest.scheduling.loop_budget import check_budget
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
@@ -88,7 +88,7 @@ _BODY = {
     }
 }
 
-router = APIRouter(route_class=answering_with(plain_text.failed), tags=["ingest"])
+router = APIRouter(route_class=foreign_route(plain_text.failed), tags=["ingest"])
 
 
 @router.post(

@@ -26,7 +26,7 @@ from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.decoding.names import Flaw, to_series_name
 from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.protocols import plain_text
-from infrawatch.ingest.routing import answering_with, intake_of
+from infrawatch.ingest.routing import foreign_route, intake_of
 from infrawatch.ingest.scheduling.loop_budget import check_budget
 from infrawatch.ingest.schemas import Time
 from infrawatch.ingest.verdicts import Verdict, Verdicts
@@ -61,7 +61,7 @@ _LINE = TypeAdapter(_Line)
 _CODES = {"json_invalid": "malformed_json", "missing": "missing_field", "too_short": "empty"}
 """Pydantic's error types → codes of the API; any other is `wrong_type`."""
 
-router = APIRouter(route_class=answering_with(plain_text.failed), tags=["ingest"])
+router = APIRouter(route_class=foreign_route(plain_text.failed), tags=["ingest"])
 
 _BODY = {
     "requestBody": {

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infrawatch.ingest.series.layouts import Layouts
+from infrawatch.ingest.series.layouts import LayoutCache
 from infrawatch.model.samples import Int64s
 
 _ENTRY_BYTES = 120
@@ -20,7 +20,7 @@ _SHORTEST_SEQUENCE = 16
 """Fewer keys are looked up as fast as they are compared."""
 
 
-class Space(NamedTuple):
+class KeySpace(NamedTuple):
     """The namespace of keys: one tenant and one format."""
 
     tenant_id: int
@@ -30,7 +30,7 @@ class Space(NamedTuple):
 class _SequenceKey(NamedTuple):
     """The cache key of a sequence, which few senders share."""
 
-    space: Space
+    space: KeySpace
     length: int
     first: Hashable
 
@@ -57,15 +57,15 @@ class SeriesCache:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self.layouts = Layouts(max_bytes // _PARTS)
+        self.layouts = LayoutCache(max_bytes // _PARTS)
         self._sequences_left_bytes = max_bytes // _PARTS
         self._sequences: OrderedDict[_SequenceKey, _Sequence] = OrderedDict()
         self._half_bytes = (max_bytes // _PARTS) * (_PARTS - 2) // 2
         self._young_bytes = 0
-        self._young: dict[Space, dict[Hashable, int]] = {}
-        self._old: dict[Space, dict[Hashable, int]] = {}
+        self._young: dict[KeySpace, dict[Hashable, int]] = {}
+        self._old: dict[KeySpace, dict[Hashable, int]] = {}
 
-    def find(self, space: Space, keys: Sequence[Hashable]) -> list[int | None]:
+    def find(self, space: KeySpace, keys: Sequence[Hashable]) -> list[int | None]:
         """Return the id of each key, in order; None for unknown keys.
 
         A list without None is shared between callers and must not be modified.
@@ -78,16 +78,16 @@ class SeriesCache:
             self._keep(_SequenceKey(space, len(keys), keys[0]), keys, found)
         return found
 
-    def find_column(self, space: Space, keys: Sequence[Hashable]) -> Int64s | None:
+    def find_column(self, space: KeySpace, keys: Sequence[Hashable]) -> Int64s | None:
         """Return the ids of a sequence that was found completely before; must not be modified."""
         sequence = self._find_sequence(space, keys)
         return None if sequence is None else sequence.column
 
-    def add(self, space: Space, key: Hashable, series_id: int) -> None:
+    def add(self, space: KeySpace, key: Hashable, series_id: int) -> None:
         """Add a key whose name has been checked and whose series is committed."""
         self.add_all(space, {key: series_id})
 
-    def add_all(self, space: Space, ids: Mapping[Hashable, int]) -> None:
+    def add_all(self, space: KeySpace, ids: Mapping[Hashable, int]) -> None:
         """Add keys, a small part of what fits, whose series are committed."""
         self._young.setdefault(space, {}).update(ids)
         self._young_bytes += _ENTRY_BYTES * len(ids) + sum(map(getsizeof, ids))
@@ -95,7 +95,7 @@ class SeriesCache:
             self._old, self._young = self._young, {}
             self._young_bytes = 0
 
-    def _find_sequence(self, space: Space, keys: Sequence[Hashable]) -> _Sequence | None:
+    def _find_sequence(self, space: KeySpace, keys: Sequence[Hashable]) -> _Sequence | None:
         if len(keys) < _SHORTEST_SEQUENCE:
             return None
         place = _SequenceKey(space, len(keys), keys[0])
@@ -105,7 +105,7 @@ class SeriesCache:
         self._sequences.move_to_end(place)
         return sequence
 
-    def _look_up(self, space: Space, keys: Sequence[Hashable]) -> list[int | None]:
+    def _look_up(self, space: KeySpace, keys: Sequence[Hashable]) -> list[int | None]:
         young = self._young.setdefault(space, {})
         found = list(map(young.get, keys))
         if None in found and (old := self._old.get(space)):

@@ -11,12 +11,12 @@ from threading import Lock
 from typing import Protocol, TypeVar
 
 _MAX_SEEN = 10_000
-"""Maximum number of places whose bodies are counted, at about 500 bytes each."""
+"""Maximum number of keys whose bodies are counted, at about 500 bytes each."""
 
 KEY_BYTES = 100
 """Memory overhead of a key, in addition to its own bytes."""
 
-Place = Hashable
+LayoutKey = Hashable
 """The cache key of a layout: the tenant, the format, and anything else but numbers that tells
 bodies apart."""
 
@@ -32,8 +32,8 @@ class Layout(Protocol):
 L = TypeVar("L", bound=Layout)
 
 
-class Layouts:
-    """LRU cache of layouts by place, bounded in bytes.
+class LayoutCache:
+    """LRU cache of layouts, bounded in bytes.
 
     Large bodies are read in threads, so every access takes a lock.
     """
@@ -41,21 +41,21 @@ class Layouts:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._held_bytes = 0
-        self._layouts: OrderedDict[Place, Layout] = OrderedDict()
-        self._seen: OrderedDict[Place, int] = OrderedDict()
+        self._layouts: OrderedDict[LayoutKey, Layout] = OrderedDict()
+        self._seen: OrderedDict[LayoutKey, int] = OrderedDict()
         self._lock = Lock()
 
-    def find(self, place: Place, kind: type[L]) -> L | None:
-        """Return the last layout added for a place; None if there is none of that kind."""
+    def find(self, key: LayoutKey, kind: type[L]) -> L | None:
+        """Return the last layout added for a key; None if there is none of that kind."""
         with self._lock:
-            layout = self._layouts.get(place)
+            layout = self._layouts.get(key)
             if not isinstance(layout, kind):
                 return None
-            self._layouts.move_to_end(place)
+            self._layouts.move_to_end(key)
             return layout
 
-    def is_worth_it(self, place: Place, *, are_new: bool) -> bool:
-        """Whether to create a layout for a body: true the 2nd, 3rd, 5th, 9th... time at its place.
+    def should_learn(self, key: LayoutKey, *, are_new: bool) -> bool:
+        """Whether to create a layout for a body: true the 2nd, 3rd, 5th, 9th... time with its key.
 
         Some senders split their requests differently each time and would fill the cache with
         layouts that never recur. For bodies that have no layout, it is not attempted every time.
@@ -64,17 +64,17 @@ class Layouts:
         and creating the series took twenty times as long as a layout does.
         """
         with self._lock:
-            before = self._seen.pop(place, 0)
-            self._seen[place] = before + 1
+            before = self._seen.pop(key, 0)
+            self._seen[key] = before + 1
             if len(self._seen) > _MAX_SEEN:
                 self._seen.popitem(last=False)
             return (are_new or before > 0) and before & (before - 1) == 0
 
-    def add(self, place: Place, layout: Layout) -> None:
-        """Cache a layout, replacing the previous one of its place."""
+    def add(self, key: LayoutKey, layout: Layout) -> None:
+        """Cache a layout, replacing the previous one of its key."""
         with self._lock:
-            before = self._layouts.pop(place, None)
-            self._layouts[place] = layout
+            before = self._layouts.pop(key, None)
+            self._layouts[key] = layout
             self._held_bytes += layout.held_bytes - (before.held_bytes if before else 0)
             while self._held_bytes > self._max_bytes:
                 self._held_bytes -= self._layouts.popitem(last=False)[1].held_bytes

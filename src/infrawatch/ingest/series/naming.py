@@ -25,7 +25,7 @@ Names = dict[int, SeriesName]
 """Names by the position of their series in the batch."""
 
 
-def reading_names(decoded: Decoded, ids: Sequence[int | None]) -> Iterator[Names]:
+def read_names(decoded: Decoded, ids: Sequence[int | None]) -> Iterator[Names]:
     """Yield the names of series without an id, in parts; invalid names get verdicts instead."""
     names: Names = {}
     read: dict[Hashable, SeriesName] = {}  # a request may name a series for every sample

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-from infrawatch.ingest.series.cache import Space
-from infrawatch.ingest.series.layouts import KEY_BYTES, Layout, Layouts, Place
+from infrawatch.ingest.series.cache import KeySpace
+from infrawatch.ingest.series.layouts import KEY_BYTES, Layout, LayoutCache, LayoutKey
 from infrawatch.model.samples import Int64s
 
 _POINTER_BYTES = 8
@@ -51,13 +51,13 @@ class Prefixes:
 class KnownPrefixes:
     """The prefixes that the senders of one tenant and format repeat."""
 
-    def __init__(self, layouts: Layouts, space: Space) -> None:
+    def __init__(self, layouts: LayoutCache, space: KeySpace) -> None:
         self._layouts = layouts
         self._space = space
 
-    def recall(self, pieces: int, first: bytes, kind: type[L]) -> L | None:
+    def find(self, pieces: int, first: bytes, kind: type[L]) -> L | None:
         """Return the prefixes of an earlier body by its number of pieces and its first key."""
-        return self._layouts.find(self._place(pieces, first), kind)
+        return self._layouts.find(self._key(pieces, first), kind)
 
     def learn(
         self,
@@ -69,9 +69,9 @@ class KnownPrefixes:
         are_new: bool,
     ) -> None:
         """Remember the prefixes of a body decoded from scratch, if similar bodies recur."""
-        place = self._place(pieces, first)
-        if pieces >= _FEWEST and self._layouts.is_worth_it(place, are_new=are_new):
-            self._layouts.add(place, to_layout(ids))
+        key = self._key(pieces, first)
+        if pieces >= _FEWEST and self._layouts.should_learn(key, are_new=are_new):
+            self._layouts.add(key, to_layout(ids))
 
-    def _place(self, pieces: int, first: bytes) -> Place:
+    def _key(self, pieces: int, first: bytes) -> LayoutKey:
         return self._space, pieces, first

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain, islice
 
 from infrawatch.errors import StoreConflict
-from infrawatch.ingest.series.cache import SeriesCache, Space
+from infrawatch.ingest.series.cache import KeySpace, SeriesCache
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.database import Database
 from infrawatch.store.series import SeriesRepository
@@ -32,10 +32,10 @@ class Resolver:
         self._cache = cache
         self._telemetry = telemetry
         self._turn = asyncio.Lock()  # first come, first served
-        self._turns: defaultdict[Space, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._waiting: defaultdict[Space, dict[Hashable, SeriesName]] = defaultdict(dict)
+        self._turns: defaultdict[KeySpace, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._waiting: defaultdict[KeySpace, dict[Hashable, SeriesName]] = defaultdict(dict)
 
-    async def resolve(self, space: Space, names: NamesByKey) -> Mapping[Hashable, int]:
+    async def resolve(self, space: KeySpace, names: NamesByKey) -> Mapping[Hashable, int]:
         """Return the ids of these names, by key; creates missing series.
 
         Raises:
@@ -50,7 +50,7 @@ class Resolver:
             for key in names:
                 waiting.pop(key, None)
 
-    async def _resolve(self, space: Space, names: NamesByKey) -> dict[Hashable, int]:
+    async def _resolve(self, space: KeySpace, names: NamesByKey) -> dict[Hashable, int]:
         known = zip(names, self._cache.find(space, list(names)), strict=True)
         ids = {key: series_id for key, series_id in known if series_id is not None}
         if len(ids) == len(names):  # created by the previous request
@@ -63,7 +63,7 @@ class Resolver:
                 ids |= await self._create(space, part)
         return ids
 
-    async def _create(self, space: Space, part: NamesByKey) -> dict[Hashable, int]:
+    async def _create(self, space: KeySpace, part: NamesByKey) -> dict[Hashable, int]:
         names = list(part.values())
         try:
             resolved = await self._store(space.tenant_id, names)

@@ -12,8 +12,8 @@ import promql_parser as promql
 from infrawatch.errors import QueryTooBroad
 from infrawatch.model.samples import Float64s
 from infrawatch.model.selector import METRIC_LABEL
-from infrawatch.query.promql.answers import to_texts
 from infrawatch.query.promql.over_time import between_ranks
+from infrawatch.query.promql.responses import to_texts
 from infrawatch.query.promql.vectors import Groups, Labels, Vector, key_of, within, without
 
 _MAX_COUNTED = 1_000

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from infrawatch.errors import CannotEvaluate
 from infrawatch.model.expressions import Looker
 from infrawatch.model.samples import Bools, Float64s
-from infrawatch.query.promql.answers import Value
 from infrawatch.query.promql.histograms import histogram_quantile
+from infrawatch.query.promql.responses import Value
 from infrawatch.query.promql.vectors import Labels, Vector
 
 _REFERENCE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")

@@ -15,9 +15,9 @@ from infrawatch.model.selector import METRIC_LABEL, Operator, Selector, to_selec
 from infrawatch.model.timerange import US
 from infrawatch.query.limits import ReadLimits
 from infrawatch.query.promql import aggregations, calls, operators
-from infrawatch.query.promql.answers import Value
 from infrawatch.query.promql.moments import QueryTimes, length_us
 from infrawatch.query.promql.over_time import KEEP_NAME, WINDOW_FUNCTIONS, WITH_PARAMETER
+from infrawatch.query.promql.responses import Value
 from infrawatch.query.promql.samples import Samples, WindowFunction
 from infrawatch.query.promql.vectors import Labels, Vector
 

@@ -11,10 +11,10 @@ from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.query.aggregate import series_in
 from infrawatch.query.limits import QueryContext, ReadLimits
 from infrawatch.query.plan import Reader
-from infrawatch.query.promql.answers import Result
 from infrawatch.query.promql.evaluation import Evaluation
 from infrawatch.query.promql.moments import QueryTimes, find_needs
 from infrawatch.query.promql.parsing import parse_query
+from infrawatch.query.promql.responses import Result
 from infrawatch.query.promql.samples import Samples
 from infrawatch.query.results import SelectedSamples
 

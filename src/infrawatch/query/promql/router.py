@@ -29,10 +29,10 @@ from infrawatch.query.encoding import in_pieces
 from infrawatch.query.limits import QueryContext
 from infrawatch.query.plan import MAX_STEPS, Reader
 from infrawatch.query.promql import schemas, unsupported
-from infrawatch.query.promql.answers import encode
 from infrawatch.query.promql.execution import run_query
 from infrawatch.query.promql.moments import LOOKBACK_US, QueryTimes
 from infrawatch.query.promql.parsing import parse_query
+from infrawatch.query.promql.responses import encode
 from infrawatch.query.promql.routing import RESPONSES, PrometheusRoute
 from infrawatch.query.results import SeriesExtent
 from infrawatch.query.router import MAX_VALUES, TheContext, TheReader

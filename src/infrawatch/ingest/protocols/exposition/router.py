@@ -16,9 +16,9 @@ from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.intake import Outcome, WriteOptions
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.exposition import openmetrics
-from infrawatch.ingest.protocols.exposition.reading import decode
+from infrawatch.ingest.protocols.exposition.decode import decode
 from infrawatch.ingest.protocols.extra_labels import ExtraLabels, read_extra_labels
-from infrawatch.ingest.routing import answering_with, intake_of
+from infrawatch.ingest.routing import foreign_route, intake_of
 from infrawatch.model.timerange import now_us
 
 FORMAT = "exposition"
@@ -59,7 +59,7 @@ _PUSHED = {
     200 if status == HTTPStatus.NO_CONTENT else status: _RESPONSES[status] for status in _RESPONSES
 }
 
-router = APIRouter(route_class=answering_with(plain_text.failed), tags=["ingest"])
+router = APIRouter(route_class=foreign_route(plain_text.failed), tags=["ingest"])
 
 
 @router.post(

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from infrawatch.access.needs import MayWrite
 from infrawatch.errors import InvalidInput
 from infrawatch.ingest.bodies import read_body
-from infrawatch.ingest.protocols.influx import answers
-from infrawatch.ingest.routing import answering_with
+from infrawatch.ingest.protocols.influx import responses
+from infrawatch.ingest.routing import foreign_route
 
-router = APIRouter(route_class=answering_with(answers.failed_v1), tags=["ingest"])
+router = APIRouter(route_class=foreign_route(responses.failed_v1), tags=["ingest"])
 
 VERSION = "1.8.10"
 """The InfluxDB version whose write API this is; clients compare it with their requirements."""
@@ -58,12 +58,12 @@ class QueryResults(BaseModel):
 
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": answers.ErrorV1, "description": "The statement is not one about databases."},
-    401: {"model": answers.ErrorV1, "description": "The key is missing or invalid."},
-    403: {"model": answers.ErrorV1, "description": "The key lacks the scope `write`."},
-    413: {"model": answers.ErrorV1, "description": "The statement is too long."},
-    415: {"model": answers.ErrorV1, "description": "The content encoding is not supported."},
-    429: {"model": answers.ErrorV1, "description": "Too many wrong keys came from this address."},
+    400: {"model": responses.ErrorV1, "description": "The statement is not one about databases."},
+    401: {"model": responses.ErrorV1, "description": "The key is missing or invalid."},
+    403: {"model": responses.ErrorV1, "description": "The key lacks the scope `write`."},
+    413: {"model": responses.ErrorV1, "description": "The statement is too long."},
+    415: {"model": responses.ErrorV1, "description": "The content encoding is not supported."},
+    429: {"model": responses.ErrorV1, "description": "Too many wrong keys came from this address."},
 }
 
 

@@ -60,7 +60,7 @@ def decode_regular(
     first = body[: lines.ends[0]].rpartition(END)[0]
     if not grammar.KEY.fullmatch(first):
         return None
-    prefixes = known.recall(len(lines.ends), first, LinePrefixes) if known else None
+    prefixes = known.find(len(lines.ends), first, LinePrefixes) if known else None
     starts = prefixes.find_ends(body, lines.starts, lines.ends) if prefixes else None
     if prefixes and starts is not None:
         numbers = _read_numbers(lines, starts)

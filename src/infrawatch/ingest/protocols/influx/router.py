@@ -11,9 +11,9 @@ from infrawatch.access.needs import MayWrite
 from infrawatch.access.principal import Principal
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.intake import Outcome, WriteOptions
-from infrawatch.ingest.protocols.influx import answers, preliminaries
-from infrawatch.ingest.protocols.influx.reading import decode
-from infrawatch.ingest.routing import answering_with, intake_of
+from infrawatch.ingest.protocols.influx import preliminaries, responses
+from infrawatch.ingest.protocols.influx.decode import decode
+from infrawatch.ingest.routing import foreign_route, intake_of
 from infrawatch.model.timerange import now_us
 
 FORMAT = "influx"
@@ -33,9 +33,9 @@ _UNIT_NS = {
     "h": 3600 * 10**9,
 }
 
-v1 = APIRouter(route_class=answering_with(answers.failed_v1), tags=["ingest"])
-v2 = APIRouter(route_class=answering_with(answers.failed_v2), tags=["ingest"])
-v3 = APIRouter(route_class=answering_with(answers.failed_v3), tags=["ingest"])
+v1 = APIRouter(route_class=foreign_route(responses.failed_v1), tags=["ingest"])
+v2 = APIRouter(route_class=foreign_route(responses.failed_v2), tags=["ingest"])
+v3 = APIRouter(route_class=foreign_route(responses.failed_v3), tags=["ingest"])
 
 
 def _responses(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
@@ -73,7 +73,7 @@ def _described(*ignored: str) -> dict[str, Any]:
     "/write",
     status_code=204,
     response_class=Response,
-    responses=_responses(answers.ErrorV1),
+    responses=_responses(responses.ErrorV1),
     openapi_extra=_described("db", "rp", "consistency"),
 )
 async def write_v1(
@@ -89,14 +89,14 @@ async def write_v1(
     the response; valid fields are stored. Lines without a time get the current time.
     """
     outcome, body = await _write(request, principal, _UNIT_NS[precision], WriteOptions())
-    return answers.refused_v1(outcome, body) if outcome.verdicts else answers.stored()
+    return responses.refused_v1(outcome, body) if outcome.verdicts else responses.stored()
 
 
 @v2.post(
     "/api/v2/write",
     status_code=204,
     response_class=Response,
-    responses=_responses(answers.ErrorV2),
+    responses=_responses(responses.ErrorV2),
     openapi_extra=_described("org", "orgID", "bucket"),
 )
 async def write_v2(
@@ -106,14 +106,14 @@ async def write_v2(
 ) -> Response:
     """Store line protocol, compatible with InfluxDB 2; see `POST /write` for the mapping."""
     outcome, body = await _write(request, principal, _UNIT_NS[precision], WriteOptions())
-    return answers.refused_v2(outcome, body) if outcome.verdicts else answers.stored()
+    return responses.refused_v2(outcome, body) if outcome.verdicts else responses.stored()
 
 
 @v3.post(
     "/api/v3/write_lp",
     status_code=204,
     response_class=Response,
-    responses=_responses(answers.ErrorV3),
+    responses=_responses(responses.ErrorV3),
     openapi_extra=_described("db", "no_sync"),
 )
 async def write_v3(
@@ -134,8 +134,8 @@ async def write_v3(
     options = WriteOptions(partial=accept_partial)
     outcome, body = await _write(request, principal, unit_ns, options)
     if outcome.verdicts:
-        return answers.refused_v3(outcome, body, is_partial=accept_partial)
-    return answers.stored()
+        return responses.refused_v3(outcome, body, is_partial=accept_partial)
+    return responses.stored()
 
 
 async def _write(

@@ -10,15 +10,15 @@ from infrawatch.errors import NotFound, UnsupportedContent
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Find
 from infrawatch.ingest.intake import WriteOptions
-from infrawatch.ingest.protocols.otlp.answers import Encoding, encoding_of, to_answer, to_error
 from infrawatch.ingest.protocols.otlp.decode import Metrics, decode
 from infrawatch.ingest.protocols.otlp.json_form import to_protobuf
 from infrawatch.ingest.protocols.otlp.openapi import BODY, ONLY_METRICS, RESPONSES
-from infrawatch.ingest.routing import answering_with, intake_of
+from infrawatch.ingest.protocols.otlp.responses import Encoding, encoding_of, to_answer, to_error
+from infrawatch.ingest.routing import foreign_route, intake_of
 from infrawatch.ingest.scheduling.loop_budget import check_budget
 from infrawatch.problems import to_response
 
-router = APIRouter(prefix="/v1", route_class=answering_with(to_error), tags=["ingest"])
+router = APIRouter(prefix="/v1", route_class=foreign_route(to_error), tags=["ingest"])
 
 FORMAT = "otlp"
 

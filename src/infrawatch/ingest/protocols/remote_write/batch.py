@@ -19,7 +19,7 @@ from infrawatch.ingest.protocols.remote_write.labels import (
 from infrawatch.ingest.protocols.remote_write.samples import (
     Piece,
     Samples,
-    put_together,
+    combine,
 )
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
@@ -86,7 +86,7 @@ def to_batch(
     Raises:
         BatchTooLarge: more than a million samples.
     """
-    samples = put_together([Piece(regular.indexes, regular.samples), _to_piece(careful)], len(keys))
+    samples = combine([Piece(regular.indexes, regular.samples), _to_piece(careful)], len(keys))
     if len(samples.times_ms) > MAX_SAMPLES:
         raise too_large()
     indexes: Sequence[int] = range(len(keys))
@@ -112,7 +112,7 @@ def to_known_batch(
     return Batch(decoded, {}, key_form)
 
 
-def take_long(indexes: Sequence[int], series: Sequence[bytes]) -> bool:
+def are_slow(indexes: Sequence[int], series: Sequence[bytes]) -> bool:
     """Whether reading these series of a request on the careful path takes long."""
     return len(indexes) > _CAREFUL_OFF_LOOP or (
         sum(len(series[index]) for index in indexes) > _CAREFUL_OFF_LOOP_BYTES

@@ -21,9 +21,9 @@ from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.batch import Batch
 from infrawatch.ingest.protocols.remote_write.classic import to_classics
-from infrawatch.ingest.protocols.remote_write.steady import Inflated, Kind, Steady
-from infrawatch.ingest.routing import answering_with, intake_of
-from infrawatch.ingest.series.cache import Space
+from infrawatch.ingest.protocols.remote_write.layouts import Inflated, RequestLayouts, WireFormat
+from infrawatch.ingest.routing import foreign_route, intake_of
+from infrawatch.ingest.series.cache import KeySpace
 
 _MEDIA_TYPE = "application/x-protobuf"
 
@@ -39,13 +39,17 @@ class Decode(Protocol):
 class _Version(NamedTuple):
     format: str
     decode: Decode
-    kind: Kind
+    wire_format: WireFormat
     reports_written: bool
 
 
 _VERSIONS = {
-    _FIRST: _Version("remote_write_1", version1.decode, version1.KIND, reports_written=False),
-    _SECOND: _Version("remote_write_2", version2.decode, version2.KIND, reports_written=True),
+    _FIRST: _Version(
+        "remote_write_1", version1.decode, version1.WIRE_FORMAT, reports_written=False
+    ),
+    _SECOND: _Version(
+        "remote_write_2", version2.decode, version2.WIRE_FORMAT, reports_written=True
+    ),
 }
 """Versions by message name, which is the `proto` parameter of the Content-Type."""
 
@@ -72,7 +76,7 @@ def _failed(request: Request, error: InfraWatchError) -> Response:
     return response
 
 
-router = APIRouter(route_class=answering_with(_failed), tags=["ingest"])
+router = APIRouter(route_class=foreign_route(_failed), tags=["ingest"])
 
 _BODY = {
     "requestBody": {
@@ -107,14 +111,15 @@ async def write(request: Request, principal: MayWrite) -> Response:
         )
     body = await _read(request)
     intake = intake_of(request)
-    find = intake.finder(principal, version.format)
-    steady = Steady(intake.layouts, Space(principal.tenant_id, version.format), version.kind)
-    batch = steady.read(body)
+    layouts = RequestLayouts(
+        intake.layouts, KeySpace(principal.tenant_id, version.format), version.wire_format
+    )
+    batch = layouts.read(body)
     if batch is None:
         body = bytes(body)
-        read = partial(version.decode, find=find)
+        read = partial(version.decode, find=intake.finder(principal, version.format))
         batch = await intake.offload.read(principal.tenant_id, read, body)
-        steady.teach(body, batch)
+        batch.decoded.learn = layouts.learner(body, batch)
     outcomes = [await intake.take(batch.decoded, principal, version.format, WriteOptions())]
     written = _Written(samples=outcomes[0].accepted)
     if batch.has_histograms:

@@ -31,7 +31,7 @@ class Piece(NamedTuple):
     samples: Samples
 
 
-def put_together(pieces: Sequence[Piece], series: int) -> Samples:
+def combine(pieces: Sequence[Piece], series: int) -> Samples:
     """Combine the samples of a request in its order; the pieces have no series in common."""
     pieces = [piece for piece in pieces if piece.indexes.size]
     if len(pieces) == 1 and len(pieces[0].indexes) == series:

@@ -17,8 +17,8 @@ from infrawatch.ingest.protocols.remote_write.batch import (
     OFF_LOOP_BYTES,
     Batch,
     Careful,
+    are_slow,
     gather,
-    take_long,
     to_batch,
     too_large,
 )
@@ -37,6 +37,7 @@ from infrawatch.ingest.protocols.remote_write.labels import (
     Pairs,
     to_text,
 )
+from infrawatch.ingest.protocols.remote_write.layouts import WireFormat, size_of_fields
 from infrawatch.ingest.protocols.remote_write.messages import (
     LABEL,
     LABELS,
@@ -47,7 +48,6 @@ from infrawatch.ingest.protocols.remote_write.messages import (
     parse_series,
 )
 from infrawatch.ingest.protocols.remote_write.metadata import read_metric, to_metadata
-from infrawatch.ingest.protocols.remote_write.steady import Kind, size_of_fields
 from infrawatch.ingest.scheduling.loop_budget import MAX_NEW, check_budget
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.samples import Positions
@@ -98,7 +98,7 @@ def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:
     samples, has_form = read_samples(wire, fields.kept(is_whole))
     regular = Regular.of(wire, fields, samples, is_whole & has_form)
     others = np.flatnonzero(~(is_whole & has_form)).tolist()
-    check_budget(on_loop=on_loop, is_long=take_long(others, series))
+    check_budget(on_loop=on_loop, is_long=are_slow(others, series))
     careful = gather(lambda index: _read_carefully(series[index], index, verdicts), others, keys)
     metadata = _read_metadata(request.metadata, verdicts)
     return to_batch(keys, regular, careful, KEY_FORM, metadata, verdicts)
@@ -129,7 +129,7 @@ def _cut(series: Sequence[bytes], wire: Wire, at: Positions) -> list[bytes]:
     return [one[:size] for one, size in zip(series, sizes, strict=True)]
 
 
-def _mark(body: bytes) -> bytes:
+def _signature(body: bytes) -> bytes:
     """The label fields of the first series."""
     start = 2 + sum(byte >= _MORE for byte in body[1:_MAX_SIZE_BYTES])
     first = body[start:]
@@ -169,7 +169,7 @@ def _to_pair(label: bytes) -> tuple[str, str]:
 
 _to_shared_pair = lru_cache(maxsize=_SHARED_LABELS)(_to_pair)
 
-KEY_FORM = KeyForm(_to_pairs, partial(size_of_fields, tag=LABEL_TAG, most=1))
+KEY_FORM = KeyForm(_to_pairs, partial(size_of_fields, tag=LABEL_TAG, max_fields=1))
 
 
 def _read_metadata(messages: Iterable[bytes], verdicts: Verdicts) -> dict[str, Metadata]:
@@ -190,4 +190,4 @@ def _read_metadata(messages: Iterable[bytes], verdicts: Verdicts) -> dict[str, M
     return metadata
 
 
-KIND = Kind(WRITE_REQUEST, b"\x0a", KEY_FORM, _mark)
+WIRE_FORMAT = WireFormat(WRITE_REQUEST, b"\x0a", KEY_FORM, _signature)

@@ -19,8 +19,8 @@ from infrawatch.ingest.protocols.remote_write.batch import (
     OFF_LOOP_BYTES,
     Batch,
     Careful,
+    are_slow,
     gather,
-    take_long,
     to_batch,
     too_large,
 )
@@ -34,6 +34,7 @@ from infrawatch.ingest.protocols.remote_write.labels import (
     read_name,
     to_text,
 )
+from infrawatch.ingest.protocols.remote_write.layouts import WireFormat, size_of_fields
 from infrawatch.ingest.protocols.remote_write.messages import (
     METADATA,
     REQUEST,
@@ -47,7 +48,6 @@ from infrawatch.ingest.protocols.remote_write.references import (
     find_references,
     read_references,
 )
-from infrawatch.ingest.protocols.remote_write.steady import Kind, size_of_fields
 from infrawatch.ingest.scheduling.loop_budget import check_budget
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.samples import Bools, Positions
@@ -115,7 +115,7 @@ class _Reading:
         self._name(regular, references)
         self._describe(regular, references, wire.ends - fields.ends)
         others = np.flatnonzero(~is_regular).tolist()
-        check_budget(on_loop=on_loop, is_long=take_long(others, self._series))
+        check_budget(on_loop=on_loop, is_long=are_slow(others, self._series))
         careful = gather(self._read_carefully, others, self._keys)
         picked = Regular.of(wire, fields, samples, is_regular)
         return to_batch(self._keys, picked, careful, KEY_FORM, self._metadata, self._verdicts)
@@ -225,9 +225,9 @@ def _size_of_first(key: bytes) -> int:
 KEY_FORM = KeyForm(_to_pairs, _size_of_first)
 
 
-def _mark(body: bytes) -> bytes:
+def _signature(body: bytes) -> bytes:
     """The first symbols, usually the names and values of the first series' labels."""
     return body[: size_of_fields(body, _SYMBOL_TAG, 2 * MAX_PAIRS)]
 
 
-KIND = Kind(REQUEST, b"\x2a", KEY_FORM, _mark)
+WIRE_FORMAT = WireFormat(REQUEST, b"\x2a", KEY_FORM, _signature)

@@ -15,8 +15,8 @@ from protobuf_wire import Table, bytes_field, labels, sample, write_request
 from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.batch import Batch
-from infrawatch.ingest.protocols.remote_write.steady import Steady, make_layout
-from infrawatch.ingest.series.cache import SeriesCache, Space
+from infrawatch.ingest.protocols.remote_write.layouts import RequestLayouts, make_layout
+from infrawatch.ingest.series.cache import KeySpace, SeriesCache
 
 NOON = 1_790_000_000_000
 
@@ -68,15 +68,15 @@ class Sender:
 
     def __init__(self, version: Version) -> None:
         self._module = version.module
-        self._space = Space(1, version.module.__name__)
+        self._space = KeySpace(1, version.module.__name__)
         self._cache = SeriesCache(1 << 20)
-        self.steady = Steady(self._cache.layouts, self._space, version.module.KIND)
+        self.layouts = RequestLayouts(self._cache.layouts, self._space, version.module.WIRE_FORMAT)
 
     def find(self, keys: Sequence[Hashable]) -> list[int | None]:
         return self._cache.find(self._space, keys)
 
     def send(self, body: bytes) -> Batch:
-        batch = self.steady.read(memoryview(body))  # as inflated from snappy
+        batch = self.layouts.read(memoryview(body))  # as inflated from snappy
         if batch is None:
             batch = self._module.decode(body, self.find)
             assert batch is not None
@@ -84,7 +84,7 @@ class Sender:
             new = self.find(keys).count(None)
             for number, key in enumerate(keys):
                 self._cache.add(self._space, key, number + 1)
-            self.steady.teach(body, batch)
+            batch.decoded.learn = self.layouts.learner(body, batch)
             if batch.decoded.learn:
                 ids = np.array(self.find(keys), np.int64)
                 batch.decoded.learn(ids, are_new=2 * new > len(keys))
@@ -206,7 +206,9 @@ def test_a_body_of_another_form_has_no_layout(body: bytes) -> None:
     keys = [labels("a")] * len(batch.decoded.keys)
     ids = np.ones(len(keys), np.int64)
 
-    assert not batch.outline or not make_layout(version1.KIND, body, batch.outline, keys, ids)
+    assert not batch.outline or not make_layout(
+        version1.WIRE_FORMAT, body, batch.outline, keys, ids
+    )
 
 
 @both_versions
@@ -223,12 +225,12 @@ def test_a_body_that_differs_anywhere_is_read_as_without_a_layout(
     body = version.body_of(numbers)
     for _ in range(3):
         sender.send(body)
-    assert sender.steady.read(body) is not None
+    assert sender.layouts.read(body) is not None
 
     changed = bytearray(body)
     for place in data.draw(st.lists(st.integers(0, len(body) - 1), min_size=1, max_size=3)):
         changed[place] = data.draw(st.integers(0, 255))
-    batch = sender.steady.read(bytes(changed))
+    batch = sender.layouts.read(bytes(changed))
 
     if batch is not None:
         assert without_metadata(batch) == version.plainly(bytes(changed))
@@ -246,7 +248,7 @@ def test_a_layout_reads_every_time_and_value(version: Version, numbers: Numbers)
     sender = Sender(version)
     for _ in range(3):
         sender.send(version.body_of(numbers))
-    batch = sender.steady.read(version.body_of(numbers))
+    batch = sender.layouts.read(version.body_of(numbers))
 
     assert batch is not None
     assert batch.decoded.times.tolist() == [time for _, time in numbers]
@@ -266,17 +268,17 @@ def test_every_bit_of_a_value_arrives(version: Version) -> None:
 
 def test_layouts_are_bounded_and_the_used_ones_stay() -> None:
     cache = SeriesCache(64 * 1024)
-    steady = Steady(cache.layouts, Space(1, "some format"), version1.KIND)
+    layouts = RequestLayouts(cache.layouts, KeySpace(1, "some format"), version1.WIRE_FORMAT)
     used = first_body([(1.0, NOON)] * 10)
 
     def learn(body: bytes) -> None:
         batch = version1.decode(body, nothing_known)
-        steady.teach(body, batch)
+        batch.decoded.learn = layouts.learner(body, batch)
         assert batch.decoded.learn is not None
         batch.decoded.learn(np.ones(len(batch.decoded.keys), np.int64), are_new=True)
 
     learn(used)
     for host in range(200):
         learn(write_request(labels("m", host=f"{host:0200}") + sample(1.0, NOON)))
-        assert steady.read(used) is not None
+        assert layouts.read(used) is not None
     assert cache.layouts._held_bytes < 64 * 1024 / 4

@@ -15,6 +15,7 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
+from infrawatch.ingest.decoded import Learn
 from infrawatch.ingest.protocols.remote_write.batch import Batch, to_known_batch
 from infrawatch.ingest.protocols.remote_write.fields import (
     FORMS,
@@ -26,8 +27,8 @@ from infrawatch.ingest.protocols.remote_write.fields import (
 from infrawatch.ingest.protocols.remote_write.labels import KeyForm
 from infrawatch.ingest.protocols.remote_write.messages import parse
 from infrawatch.ingest.protocols.remote_write.samples import Samples
-from infrawatch.ingest.series.cache import Space
-from infrawatch.ingest.series.layouts import KEY_BYTES, Layouts, Place
+from infrawatch.ingest.series.cache import KeySpace
+from infrawatch.ingest.series.layouts import KEY_BYTES, LayoutCache, LayoutKey
 from infrawatch.model.samples import Int64s, Positions
 from infrawatch.store.columns.ragged import Runs
 
@@ -37,25 +38,25 @@ _MORE = 0x80
 Inflated = bytes | memoryview
 """A body; only its beginning is ever copied."""
 
-MARK_BYTES = 1024
+SIGNATURE_BYTES = 1024
 """More than the labels of nearly any series."""
 
 
-class Kind(NamedTuple):
+class WireFormat(NamedTuple):
     """The parts specific to a version of remote write.
 
-    `series_tag` precedes each series of a `request`. `mark` extracts a part of the beginning of a
-    body that recurs in the next one, but usually differs for other series.
+    `series_tag` precedes each series of a `request`. `signature_of` returns the part of the
+    beginning of a body that recurs in the next one, but usually differs for other series.
     """
 
     request: type[Message]
     series_tag: bytes
     key_form: KeyForm
-    mark: Callable[[bytes], bytes]
+    signature_of: Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RequestLayout:
     """A body without its numbers: its bits are `constant` where `mask` is set.
 
     Series n has the next `counts[n]` samples. The time of sample i ends with the last of the
@@ -82,47 +83,47 @@ class Layout:
         return texts + sum(column.nbytes for column in columns)
 
 
-class Steady:
+class RequestLayouts:
     """The request layouts of one tenant and format."""
 
-    def __init__(self, layouts: Layouts, space: Space, kind: Kind) -> None:
+    def __init__(self, layouts: LayoutCache, space: KeySpace, wire_format: WireFormat) -> None:
         self._layouts = layouts
         self._space = space
-        self._kind = kind
+        self._wire_format = wire_format
 
     def read(self, body: Inflated) -> Batch | None:
         """Read a body that fits the layout of an earlier one; None if it does not."""
-        layout = self._layouts.find(self._place(body), Layout)
+        layout = self._layouts.find(self._key(body), RequestLayout)
         if layout is None or not layout.fits(body):
             return None
-        return _read(body, layout, self._kind.key_form)
+        return _read(body, layout, self._wire_format.key_form)
 
-    def teach(self, body: bytes, batch: Batch) -> None:
-        """Let the layout of a decoded body be learned, if nothing of it was refused."""
+    def learner(self, body: bytes, batch: Batch) -> Learn | None:
+        """Return what learns the layout of a decoded body; None if any of it was refused."""
         decoded, outline = batch.decoded, batch.outline
         if outline is None or decoded.verdicts:
-            return
+            return None
         keys = [key for key in decoded.keys if isinstance(key, bytes)]
-        decoded.learn = partial(self._learn, body, outline, keys)
+        return partial(self._learn, body, outline, keys)
 
     def _learn(
         self, body: bytes, outline: Outline, keys: Sequence[bytes], ids: Int64s, *, are_new: bool
     ) -> None:
-        place = self._place(body)
-        if not self._layouts.is_worth_it(place, are_new=are_new):
+        key = self._key(body)
+        if not self._layouts.should_learn(key, are_new=are_new):
             return
-        layout = make_layout(self._kind, body, outline, keys, ids)
+        layout = make_layout(self._wire_format, body, outline, keys, ids)
         if layout is not None:
-            self._layouts.add(place, layout)
+            self._layouts.add(key, layout)
 
-    def _place(self, body: Inflated) -> Place:
-        return self._space, len(body), self._kind.mark(bytes(body[:MARK_BYTES]))
+    def _key(self, body: Inflated) -> LayoutKey:
+        return self._space, len(body), self._wire_format.signature_of(bytes(body[:SIGNATURE_BYTES]))
 
 
-def size_of_fields(text: bytes, tag: int, most: int) -> int:
-    """The size of the fields with `tag` that a text begins with, counting at most `most`."""
+def size_of_fields(text: bytes, tag: int, max_fields: int) -> int:
+    """The size of the fields with `tag` that a text begins with, up to `max_fields` of them."""
     at, end = 0, len(text)
-    for _ in range(most):
+    for _ in range(max_fields):
         if at + 2 >= end or text[at] != tag:
             break
         size, start = text[at + 1], at + 2
@@ -135,10 +136,10 @@ def size_of_fields(text: bytes, tag: int, most: int) -> int:
 
 
 def make_layout(
-    kind: Kind, body: bytes, outline: Outline, keys: Sequence[bytes], ids: Int64s
-) -> Layout | None:
+    wire_format: WireFormat, body: bytes, outline: Outline, keys: Sequence[bytes], ids: Int64s
+) -> RequestLayout | None:
     """Create the layout of a decoded body; None if anything follows its series."""
-    series_at = _find_series(kind, body, outline.sizes) if keys else None
+    series_at = _find_series(wire_format, body, outline.sizes) if keys else None
     if series_at is None:
         return None
     fields = outline.fields
@@ -158,7 +159,7 @@ def make_layout(
         has_value[which] = form.value is not None
     if numbers_at[0] < 0:
         return None
-    return Layout(
+    return RequestLayout(
         mask=mask,
         constant=(np.frombuffer(body, np.uint8) & mask).tobytes(),
         keys=keys,
@@ -174,10 +175,10 @@ def _pieces(octets: NDArray[np.uint8], length: int) -> NDArray[np.void]:
     return np.ndarray((len(octets) - length + 1,), f"V{length}", octets, strides=(1,))
 
 
-def _find_series(kind: Kind, body: bytes, sizes: Positions) -> Positions | None:
+def _find_series(wire_format: WireFormat, body: bytes, sizes: Positions) -> Positions | None:
     """Locate the series of a body; None unless it ends with them, and nothing lies between them."""
     listed = sizes.tolist()
-    head_of = {size: kind.series_tag + _to_varint(size) for size in set(listed)}
+    head_of = {size: wire_format.series_tag + _to_varint(size) for size in set(listed)}
     heads = [head_of[size] for size in listed]
     lengths = np.fromiter(map(len, heads), np.intp, len(heads))
     ends = np.cumsum(lengths + sizes)
@@ -186,7 +187,7 @@ def _find_series(kind: Kind, body: bytes, sizes: Positions) -> Positions | None:
     if first < 0 or not all(map(body.startswith, heads, (starts - lengths).tolist())):
         return None
     try:
-        parse(kind.request, body[:first])
+        parse(wire_format.request, body[:first])
     except ValueError:  # the part before the series is incomplete
         return None
     return starts
@@ -197,7 +198,7 @@ def _to_varint(number: int) -> bytes:
     return bytes([number & 0x7F | _MORE]) + _to_varint(more) if more else bytes([number])
 
 
-def _read(body: Inflated, layout: Layout, key_form: KeyForm) -> Batch:
+def _read(body: Inflated, layout: RequestLayout, key_form: KeyForm) -> Batch:
     found = _pieces(np.frombuffer(body, np.uint8), NUMBERS.itemsize)[layout.numbers_at]
     numbers = found.view(NUMBERS)
     bits = numbers["value"].copy()
