@@ -147,7 +147,14 @@ temperature{room="lab"} == on() temperature{room="hall"}
 
 REFUSED = """
 temperature[5m]
+(temperature[5m])
+((temperature[5m:1m]))
 "text"
+("text")
+topk(NaN, temperature)
+bottomk(Inf, temperature)
+count_values("a-b", temperature)
+count_values("", temperature)
 sum(
 rate(temperature)
 temperature + on(room

@@ -170,6 +170,31 @@ async def test_a_query_is_refused_with_the_same_status(both: Both, query: str) -
     assert ours.json()["error"]
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "topk(3, temperature)",
+        "bottomk(2, temperature)",
+        "sort(temperature)",
+        "sort_desc(temperature)",
+        'topk by (code) (3, requests_total{code="404"})',
+    ],
+)
+async def test_series_come_in_the_same_order(both: Both, query: str) -> None:
+    asked = {"time": START_S + 900.5}
+    ours, theirs = [await asked_of(one, "/api/v1/query", asked, query) for one in both]
+    assert_same(ours, theirs, query)
+    assert [*normal(ours[1])] == [*normal(theirs[1])]
+
+
+async def test_the_most_steps_are_the_same(both: Both) -> None:
+    for seconds, status in ((11_000, 200), (11_001, 400)):
+        asked: Any = {"query": "1", "start": START_S, "end": START_S + seconds, "step": "1"}
+        for client in both:
+            answer = await client.get("/api/v1/query_range", params=asked)
+            assert answer.status_code == status, (client.base_url, seconds)
+
+
 async def test_samples_of_a_range_are_as_they_were_sent(both: Both) -> None:
     for query in (
         "temperature[5m]",
@@ -243,7 +268,7 @@ def assert_same(ours: Answer, theirs: Answer, query: str) -> None:
             assert is_close(value, expected), (query, name, at, value, expected)
 
 
-def normal(data: dict[str, Any]) -> dict[str, list[tuple[float, str]]]:
+def normal(data: Any) -> dict[str, list[tuple[float, str]]]:
     """Samples by what their series is called."""
     if data["resultType"] in {"scalar", "string"}:
         return {"": [tuple(data["result"])]}

@@ -63,7 +63,8 @@ def compiled(pattern: str) -> "re2._Regexp[str]":
     try:
         return re2.compile(pattern, _OPTIONS)
     except re2.error as error:
-        raise InvalidSelector(f"bad regular expression {pattern[:100]!r}: {error}") from None
+        reason = error.args[0].decode(errors="replace")
+        raise InvalidSelector(f"bad regular expression {pattern[:100]!r}: {reason}") from None
 
 
 def _quiet_options() -> re2.Options:

@@ -9,12 +9,23 @@ from types import MappingProxyType
 import numpy as np
 import promql_parser as promql
 
-from infrawatch.errors import QueryTooBroad
+from infrawatch.errors import CannotEvaluate, QueryTooBroad
 from infrawatch.model.samples import Float64s
 from infrawatch.model.selector import METRIC_LABEL
 from infrawatch.query.promql.over_time import between_ranks
 from infrawatch.query.promql.responses import to_texts
-from infrawatch.query.promql.vectors import Groups, Labels, Vector, key_of, within, without
+from infrawatch.query.promql.vectors import (
+    Groups,
+    Labels,
+    Vector,
+    check_label,
+    key_of,
+    within,
+    without,
+)
+
+_TOO_MANY = 2.0**63
+"""Prometheus counts series in 64 bits, and refuses what does not fit."""
 
 _MAX_COUNTED = 1_000
 """The most values `count_values` counts, over all groups; each becomes a series."""
@@ -52,10 +63,16 @@ def extremes(
 ) -> Vector:
     """`topk` and `bottomk`: the series themselves, where they rank among the first of their group.
 
-    NaN comes last.
+    Those of a group come by their rank at the first moment; NaN comes last.
+
+    Raises:
+        CannotEvaluate: `most` is no number of series.
     """
+    if not (np.abs(most) < _TOO_MANY).all():
+        raise CannotEvaluate("topk and bottomk take how many series they keep, not NaN or Inf")
     _, groups = _grouped(vector, modifier)
     kept = np.zeros(vector.present.shape, np.bool_)
+    ranked = [np.empty(0, np.intp)]
     heights = -vector.values if are_largest else vector.values
     for rows in groups.members():
         keys = np.where(np.isnan(heights[rows]), np.inf, heights[rows])
@@ -63,16 +80,19 @@ def extremes(
         order = np.lexsort((keys, np.isnan(heights[rows]), absent), axis=0)
         ranks = np.empty_like(order)
         np.put_along_axis(ranks, order, np.arange(len(rows))[:, np.newaxis], axis=0)
-        kept[rows] = ranks < np.floor(np.nan_to_num(most))
-    return vector.where(kept)
+        kept[rows] = ranks < np.floor(most)
+        ranked.append(rows[order[:, 0]])
+    return vector.where(kept).picked(np.concatenate(ranked))
 
 
 def count_values(label: str, vector: Vector, modifier: promql.AggModifier | None) -> Vector:
     """How many series of a group have each value; the value is a label of the result.
 
     Raises:
+        CannotEvaluate: no label can have this name.
         QueryTooBroad: there are too many values.
     """
+    check_label(label)
     names, groups = _grouped(vector, modifier)
     labels: list[Labels] = []
     counts: list[Float64s] = []

@@ -17,7 +17,7 @@ from infrawatch.model.expressions import Looker
 from infrawatch.model.samples import Bools, Float64s
 from infrawatch.query.promql.histograms import histogram_quantile
 from infrawatch.query.promql.responses import Value
-from infrawatch.query.promql.vectors import Labels, Vector
+from infrawatch.query.promql.vectors import Labels, Vector, check_label
 
 _REFERENCE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
 """The references that Go's `Regexp.Expand` replaces."""
@@ -27,8 +27,6 @@ _MAX_VALUE_CHARACTERS = 4_096
 
 _MAX_RESULT_CHARACTERS = 4 * 1024 * 1024
 """The limit for all series together: 80 for each of 50,000."""
-
-_LABEL = re.compile(r"[a-zA-Z_]\w*", re.ASCII)
 
 
 def _rounded(values: Float64s, to: Float64s) -> Float64s:
@@ -156,7 +154,7 @@ def _label_join(vector: Vector, target: str, separator: str, *sources: str) -> V
 
 def _with_values(vector: Vector, target: str, value_of: Callable[[Labels], str | None]) -> Vector:
     """Set a label on every series; None from `value_of` leaves a series unchanged."""
-    _check_label(target)
+    check_label(target)
     left = _MAX_RESULT_CHARACTERS
 
     def change(labels: Labels) -> Labels:
@@ -177,13 +175,6 @@ def _with_values(vector: Vector, target: str, value_of: Callable[[Labels], str |
 
 def _with_label(labels: Labels, name: str, value: str) -> Labels:
     return {**labels, name: value} if value else {k: v for k, v in labels.items() if k != name}
-
-
-def _check_label(name: str) -> None:
-    if not _LABEL.fullmatch(name):
-        raise CannotEvaluate(
-            f"no label can be called {name[:100]!r} in label_replace or label_join"
-        )
 
 
 def _expanded(template: str, found: "re2._Match[str]") -> str:

@@ -42,7 +42,7 @@ class Evaluation:
             DeadlineExceeded: the evaluation takes too long.
         """
         moments_us = self._times.moments()
-        expression = _plain(expression)
+        expression = plain(expression)
         with np.errstate(all="ignore"):
             if isinstance(expression, (promql.MatrixSelector, promql.SubqueryExpr)):
                 return self._raw(expression, moments_us)
@@ -147,7 +147,7 @@ class Evaluation:
             return self._over(arguments[0], moments_us, WINDOW_FUNCTIONS[name], name)
         if name in WITH_PARAMETER:
             ranges = (promql.MatrixSelector, promql.SubqueryExpr)
-            place = 0 if isinstance(_plain(arguments[0]), ranges) else 1
+            place = 0 if isinstance(plain(arguments[0]), ranges) else 1
             number = self._number(arguments[1 - place], moments_us)
             return self._over(arguments[place], moments_us, WITH_PARAMETER[name](number), name)
         if name in calls.OF_EXPRESSIONS:
@@ -165,7 +165,7 @@ class Evaluation:
         self, argument: promql.Expr, moments_us: Int64s, function: WindowFunction, name: str
     ) -> Vector:
         """Apply a function to the windows of a range selector or of a subquery."""
-        samples, shifted, range_us = self._ranged(_plain(argument), moments_us)
+        samples, shifted, range_us = self._ranged(plain(argument), moments_us)
         is_sample = ~is_stale(samples.values)
         vector = samples.picked(is_sample).over(shifted, range_us, function)
         return vector if name in KEEP_NAME else vector.without_name()
@@ -188,19 +188,19 @@ class Evaluation:
 
     def _of_expression(self, name: str, argument: promql.Expr, moments_us: Int64s) -> Vector:
         """Evaluate a function that depends on how its argument is written."""
-        plain = _plain(argument)
-        if name == "timestamp" and isinstance(plain, promql.VectorSelector):
-            vector, times_us = self._latest(plain, moments_us)
+        argument = plain(argument)
+        if name == "timestamp" and isinstance(argument, promql.VectorSelector):
+            vector, times_us = self._latest(argument, moments_us)
             return vector.with_values(times_us // 1_000 / 1_000).without_name()
         if name == "absent_over_time":
             is_there = WINDOW_FUNCTIONS["present_over_time"]
-            vector = self._over(plain, moments_us, is_there, "last_over_time")
+            vector = self._over(argument, moments_us, is_there, "last_over_time")
         else:
-            vector = self._vector(plain, moments_us)
+            vector = self._vector(argument, moments_us)
         if name == "timestamp":
             now = np.broadcast_to(moments_us / US, vector.values.shape)
             return vector.with_values(now).without_name()
-        return calls.absent(vector, _expected(plain))
+        return calls.absent(vector, _expected(argument))
 
     _BY_TYPE: ClassVar[Mapping[type, Callable[["Evaluation", Any, Int64s], Value]]] = (
         MappingProxyType(
@@ -215,7 +215,8 @@ class Evaluation:
     )
 
 
-def _plain(expression: promql.Expr) -> promql.Expr:
+def plain(expression: promql.Expr) -> promql.Expr:
+    """The expression without the parentheses around it."""
     while isinstance(expression, promql.ParenExpr):
         expression = expression.expr
     return expression

@@ -11,7 +11,7 @@ from infrawatch.model.selector import METRIC_LABEL, Selector
 from infrawatch.query.aggregate import series_in
 from infrawatch.query.limits import QueryContext, ReadLimits
 from infrawatch.query.plan import Reader
-from infrawatch.query.promql.evaluation import Evaluation
+from infrawatch.query.promql.evaluation import Evaluation, plain
 from infrawatch.query.promql.moments import QueryTimes, find_needs
 from infrawatch.query.promql.parsing import parse_query
 from infrawatch.query.promql.responses import Result
@@ -32,7 +32,7 @@ async def run_query(
     """
     expression = parse_query(text)
     if is_range and isinstance(
-        expression, (promql.StringLiteral, promql.MatrixSelector, promql.SubqueryExpr)
+        plain(expression), (promql.StringLiteral, promql.MatrixSelector, promql.SubqueryExpr)
     ):
         raise InvalidQuery("over a range, a query must be a number or an instant vector")
     needs = find_needs(expression, times)

@@ -1,5 +1,6 @@
 """Instant vectors at many moments at once: a row for each series, a column for each moment."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -15,6 +16,8 @@ Labels = Mapping[str, str]
 
 Key = tuple[tuple[str, str], ...]
 """Labels in a form that can be compared and hashed."""
+
+_LABEL = re.compile(r"[a-zA-Z_]\w*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,18 @@ class Groups:
         """The rows of each group."""
         order = np.argsort(self.codes, kind="stable")
         return np.split(order, np.flatnonzero(np.diff(self.codes[order])) + 1) if len(order) else []
+
+
+def check_label(name: str) -> None:
+    """Check that a query may give a label this name.
+
+    Raises:
+        CannotEvaluate: it may not.
+    """
+    if not _LABEL.fullmatch(name):
+        raise CannotEvaluate(
+            f"no label can be called {name[:100]!r} in label_replace, label_join or count_values"
+        )
 
 
 def key_of(labels: Labels) -> Key:
