@@ -152,7 +152,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
             replay_window=settings.replay_window,
         )
         health = _health(database, pipeline, telemetry)
-        most = ReadLimits(
+        read_limits = ReadLimits(
             settings.read_max_series, settings.read_max_samples, settings.read_deadline
         )
         runs = (*pipeline.runs, *upkeep.runs, *access.runs, health.run)
@@ -163,7 +163,7 @@ async def _lifespan(settings: Settings, telemetry: Telemetry) -> AsyncGenerator[
                 access=access,
                 epoch=epoch,
                 intake=_intake(settings, database, writer, telemetry, access.limiter),
-                reader=Reader(database, epoch, most),
+                reader=Reader(database, epoch, read_limits),
                 live=pipeline.live,
                 health=health,
                 max_body_bytes=settings.max_body_bytes,

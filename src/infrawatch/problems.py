@@ -148,7 +148,7 @@ def describe(document: dict[str, Any], *, is_loopback_only: bool) -> None:
         for operation in operations.values():
             _describe_operation(operation, is_named="{" in path)
             if is_loopback_only:
-                operation["responses"]["403"] = to_answer(
+                operation["responses"]["403"] = problem_response(
                     "Authentication is off, and this came from elsewhere."
                 )
 
@@ -157,18 +157,18 @@ def _describe_operation(operation: dict[str, Any], *, is_named: bool) -> None:
     answers = operation["responses"]
     inferred = answers.get("422", {}).get("content", {}).get("application/json", {})
     if inferred.get("schema") == _FASTAPIS_OWN:
-        answers["422"] = to_answer("A parameter does not fit.", ParameterProblem)
+        answers["422"] = problem_response("A parameter does not fit.", ParameterProblem)
     if is_named:
-        answers.setdefault("404", to_answer("Nothing can be called that."))
+        answers.setdefault("404", problem_response("Nothing can be called that."))
     if "requestBody" in operation:
-        answers.setdefault("413", to_answer("The body is too large."))
+        answers.setdefault("413", problem_response("The body is too large."))
     for status, description in _OF_CONNECTIONS.items():
-        answer = to_answer(description)
+        answer = problem_response(description)
         described = answers.setdefault(status, answer)
         described.setdefault("content", {}).setdefault(MEDIA_TYPE, answer["content"][MEDIA_TYPE])
 
 
-def to_answer(description: str, *models: type[Problem]) -> dict[str, Any]:
+def problem_response(description: str, *models: type[Problem]) -> dict[str, Any]:
     """Return an OpenAPI response whose body is a problem: one of `models`, or any problem."""
     references = [{"$ref": f"#/components/schemas/{one.__name__}"} for one in models or (Problem,)]
     schema = references[0] if len(references) == 1 else {"anyOf": references}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from infrawatch.access.needs import SCHEME
-from infrawatch.problems import to_answer
+from infrawatch.problems import problem_response
 
 _SCHEMES: dict[str, dict[str, str]] = {
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -41,4 +41,4 @@ def describe(document: dict[str, Any], *, is_required: bool) -> None:
             if not is_required:
                 operation["security"].append({})
             for status, description in _REFUSALS.items():
-                operation["responses"].setdefault(status, to_answer(description))
+                operation["responses"].setdefault(status, problem_response(description))

@@ -11,14 +11,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import HTTPConnection
 
 from infrawatch.access.needs import Needs
-from infrawatch.problems import ParameterProblem, to_answer
+from infrawatch.problems import ParameterProblem, problem_response
 
 _SHOWN_CHARACTERS = 50
 _MAX_LISTED = 100
 """Finding similar names takes a while, and a URL may contain ten thousand parameters."""
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    422: to_answer("A parameter does not fit, or there is none of that name.", ParameterProblem)
+    422: problem_response(
+        "A parameter does not fit, or there is none of that name.", ParameterProblem
+    )
 }
 
 

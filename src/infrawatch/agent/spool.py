@@ -179,7 +179,7 @@ class Spool:
                 except sqlite3.Error as error:
                     self._hold(body, error)
 
-    def next_batches(self, most: int, *, max_samples: int) -> list[Batch]:
+    def next_batches(self, max_batches: int, *, max_samples: int) -> list[Batch]:
         """The batches to send together, oldest first; empty if there is nothing to send.
 
         The newest is always included, so that dashboards are current while the oldest ones
@@ -190,14 +190,14 @@ class Spool:
         """
         with self._lock:
             if self._held:
-                return self._held[-most:]
+                return self._held[-max_batches:]
             newest = [Batch(*row) for row in self._connection.execute(_NEWEST)]
             chosen: list[Batch] = []
             room = max_samples - sum(batch.samples for batch in newest)
             for row in self._connection.execute(_OLDEST):
                 batch = Batch(*row)
                 room -= batch.samples
-                if len(chosen) + 1 >= most or room < 0 or batch.id == newest[0].id:
+                if len(chosen) + 1 >= max_batches or room < 0 or batch.id == newest[0].id:
                     break
                 chosen.append(batch)
             return chosen + newest

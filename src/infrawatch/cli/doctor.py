@@ -214,10 +214,10 @@ def _configuration(facts: Facts, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _clock(least: timedelta, most: timedelta) -> Finding:
+def _clock(lower: timedelta, upper: timedelta) -> Finding:
     """Check the clock, which is ahead of the local one by an amount between the two bounds."""
-    skew = min(abs(least), abs(most))
-    if skew > MAX_SKEW and (least > timedelta()) == (most > timedelta()):
+    skew = min(abs(lower), abs(upper))
+    if skew > MAX_SKEW and (lower > timedelta()) == (upper > timedelta()):
         text = f"The database's differs by {skew.total_seconds():.0f} s: let both use NTP."
         return Finding(FAULT, "clock", text)
     return Finding(OK, "clock", "It agrees with the database's.")

@@ -25,6 +25,12 @@ nearly always suffice. A buffer for the largest allowed body takes 40 ms to allo
 Inflate = Callable[[bytes, bytearray], int]
 
 
+def media_type_of(request: Request) -> str:
+    """Return the Content-Type of a request without its parameters; empty if it has none."""
+    content_type = find_header(request.scope, b"content-type", "")
+    return content_type.partition(";")[0].strip().lower()
+
+
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
     """Read the request's body and decode its Content-Encoding.
 

@@ -172,8 +172,8 @@ class Intake:
         """Read the names of uncached series; add verdicts for those that may not be stored."""
         if isinstance(ids, np.ndarray) or None not in ids:
             return {}
-        tenant_id, most = principal.tenant_id, self._limiter.max_series(principal)
-        if most is None:
+        tenant_id, max_series = principal.tenant_id, self._limiter.max_series(principal)
+        if max_series is None:
             parts = await self._read_names(tenant_id, decoded, ids)
             return {place: name for part in parts for place, name in part.items()}
         async with self._series_quota.turn(tenant_id) as low_priority:
@@ -183,7 +183,7 @@ class Intake:
                 else await self._read_names(tenant_id, decoded, ids)
             )
             unknown = UnknownSeries(tenant_id, decoded, parts)
-            return await self._series_quota.keep_within(most, unknown, low_priority)
+            return await self._series_quota.keep_within(max_series, unknown, low_priority)
 
     async def _read_names(
         self, tenant_id: int, decoded: Decoded, ids: Sequence[int | None]
@@ -228,9 +228,11 @@ class Intake:
         }
         if not changed:
             return
-        most = self._limiter.max_series(principal)
+        max_series = self._limiter.max_series(principal)
         async with self._database.writing() as connection:
-            stored = await MetadataRepository(connection, tenant_id).put(changed, most=most)
+            stored = await MetadataRepository(connection, tenant_id).put(
+                changed, max_metrics=max_series
+            )
         if stored < len(changed):  # asked for again when it is sent again: the limit may be raised
             self._telemetry.metadata_refused.inc(len(changed) - stored)
             return

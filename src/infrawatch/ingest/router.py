@@ -11,7 +11,7 @@ from infrawatch.access.needs import MayWrite
 from infrawatch.access.principal import Principal
 from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest import native
-from infrawatch.ingest.bodies import read_body
+from infrawatch.ingest.bodies import media_type_of, read_body
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.intake import Intake, Outcome, WriteOptions
 from infrawatch.ingest.routing import IngestRoute, intake_of
@@ -21,7 +21,7 @@ from infrawatch.ingest.series.prefixes import KnownPrefixes
 from infrawatch.ingest.verdicts import Verdicts, counted
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.timerange import Precision
-from infrawatch.problems import ParameterProblem, to_answer, to_response
+from infrawatch.problems import ParameterProblem, problem_response, to_response
 
 router = APIRouter(prefix="/v1", route_class=IngestRoute, tags=["ingest"])
 
@@ -66,11 +66,11 @@ class BatchRejected(InvalidInput):
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"model": Receipt, "description": "Every sample is stored, on disk."},
     207: {"model": PartialReceipt, "description": "With `partial`: the valid part is stored."},
-    400: to_answer("The body cannot be read."),
-    413: to_answer("The body or the batch is too large; send it in parts."),
-    415: to_answer("The content type or encoding is not supported."),
-    422: to_answer("Nothing was stored; `errors` says why.", BatchProblem, ParameterProblem),
-    503: to_answer("Try again after `Retry-After` seconds; it is always safe."),
+    400: problem_response("The body cannot be read."),
+    413: problem_response("The body or the batch is too large; send it in parts."),
+    415: problem_response("The content type or encoding is not supported."),
+    422: problem_response("Nothing was stored; `errors` says why.", BatchProblem, ParameterProblem),
+    503: problem_response("Try again after `Retry-After` seconds; it is always safe."),
 }
 
 _BODY = {
@@ -104,11 +104,11 @@ async def write_samples(  # `request` and `principal` come from the framework
     by its series and time, writing the same value again changes nothing, and if the values differ,
     the one that arrives last wins.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    read_as = _FORMATS.get(content_type)
+    media_type = media_type_of(request)
+    read_as = _FORMATS.get(media_type)
     if read_as is None:
         raise UnsupportedContent(
-            f"Content-Type {content_type[:50]!r} is not read here: use application/json or "
+            f"Content-Type {media_type[:50]!r} is not read here: use application/json or "
             "application/x-ndjson"
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
@@ -116,7 +116,7 @@ async def write_samples(  # `request` and `principal` come from the framework
     read = _with_all_known(read_as.decode, precision, intake, principal)
     decoded = await intake.offload.read(principal.tenant_id, read, body)
     outcome = await intake.take(decoded, principal, FORMAT, options)
-    return _to_answer(outcome, options, request.state.epoch, has_lines=read_as.has_lines)
+    return _to_response(outcome, options, request.state.epoch, has_lines=read_as.has_lines)
 
 
 def _with_all_known(
@@ -126,7 +126,7 @@ def _with_all_known(
     return partial(decode, precision=precision, find=find, known=known)
 
 
-def _to_answer(
+def _to_response(
     outcome: Outcome, options: WriteOptions, epoch: UUID, *, has_lines: bool
 ) -> Response:
     verdicts, commit = outcome.verdicts, outcome.commit

@@ -95,11 +95,11 @@ class Reader:
         Raises:
             QueryTooBroad: more metrics have metadata than the series limit of one query.
         """
-        most, metrics = self.limits_of(context).series, None if metric is None else [metric]
+        limit, metrics = self.limits_of(context).series, None if metric is None else [metric]
         async with self._snapshot(context) as snapshot:
-            found = await snapshot.metadata.list(metrics, limit=most + 1)
-        if len(found) > most:
-            raise QueryTooBroad(f"more than {most} metrics have metadata: ask for one `metric`")
+            found = await snapshot.metadata.list(metrics, limit=limit + 1)
+        if len(found) > limit:
+            raise QueryTooBroad(f"more than {limit} metrics have metadata: ask for one `metric`")
         return found
 
     async def latest(
@@ -194,11 +194,11 @@ class Reader:
             )
         async with self._snapshot(context) as snapshot:
             series = await self._select(context, snapshot, query.selector)
-            most = self.limits_of(context).samples
-            if len(series) * steps.count > most:
+            max_values = self.limits_of(context).samples
+            if len(series) * steps.count > max_values:
                 raise QueryTooBroad(
                     f"{len(series)} series of {steps.count} steps are more than "
-                    f"{most} values: ask for a longer step or fewer series, or "
+                    f"{max_values} values: ask for a longer step or fewer series, or "
                     "raise INFRAWATCH_READ_MAX_SAMPLES"
                 )
             known = {one.id: one for one in series}
@@ -235,11 +235,11 @@ class Reader:
     async def _select(
         self, context: QueryContext, snapshot: Snapshot, selector: Selector
     ) -> list[Series]:
-        most = self.limits_of(context).series
-        series = await snapshot.series.select(selector, limit=most + 1)
-        if len(series) > most:
+        max_series = self.limits_of(context).series
+        series = await snapshot.series.select(selector, limit=max_series + 1)
+        if len(series) > max_series:
             raise QueryTooBroad(
-                f"the selector means more than {most} series: add a label to it, or raise "
+                f"the selector means more than {max_series} series: add a label to it, or raise "
                 "INFRAWATCH_READ_MAX_SERIES or your limit (`infrawatch limits`)"
             )
         return series

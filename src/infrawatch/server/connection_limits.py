@@ -25,8 +25,8 @@ class ConnectionLimits:
         """Count a connection until `release`; return the limit that refuses it, if any."""
         if len(self._sites) >= self.settings.max_connections:
             return "total"
-        site, most = site_of(address), self.settings.max_connections_per_address
-        if most and self._counts[site] >= most and not self._is_proxy(address):
+        site, limit = site_of(address), self.settings.max_connections_per_address
+        if limit and self._counts[site] >= limit and not self._is_proxy(address):
             return "address"
         self._sites[transport] = site
         self._counts[site] += 1

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from infrawatch.errors import DeadlineExceeded, InfraWatchError, Overloaded
 from infrawatch.server.connection_limits import ConnectionLimits
 from infrawatch.server.declined_offers import DecliningProtocol
-from infrawatch.server.refusals import to_answer
+from infrawatch.server.refusals import to_bytes
 from infrawatch.server.request_heads import HeadersTooLarge, NotHttp, UrlTooLong, find_flaw
 from infrawatch.server.send_progress import SendProgress
 from infrawatch.telemetry import CONNECTIONS_LOGGER
@@ -98,12 +98,12 @@ class HttpProtocol(DecliningProtocol):
     @override
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
-        most = self._settings.max_url_bytes
-        if len(self.url) > most:
+        max_bytes = self._settings.max_url_bytes
+        if len(self.url) > max_bytes:
             self._flaw = (
                 "url_size",
                 UrlTooLong(
-                    f"the URL is longer than {most} bytes: ask for less at once, or raise "
+                    f"the URL is longer than {max_bytes} bytes: ask for less at once, or raise "
                     "INFRAWATCH_MAX_URL_BYTES"
                 ),
             )
@@ -230,7 +230,7 @@ class HttpProtocol(DecliningProtocol):
         self._stop_watching()
         is_begun = self._is_answering() and self.cycle.response_started
         if not (is_begun or self.pipeline or self.transport.is_closing()):
-            self.transport.write(to_answer(error))
+            self.transport.write(to_bytes(error))
         if self._is_answering():
             self.cycle.disconnected = True
             self.cycle.message_event.set()

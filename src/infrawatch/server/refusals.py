@@ -8,7 +8,7 @@ from infrawatch.errors import InfraWatchError
 from infrawatch.problems import MEDIA_TYPE, RETRY_AFTER_S, to_members
 
 
-def to_answer(error: InfraWatchError) -> bytes:
+def to_bytes(error: InfraWatchError) -> bytes:
     """Return the complete response, after which the connection is closed."""
     body = json.dumps(to_members(error)).encode()
     headers = [

@@ -124,9 +124,9 @@ def _fitting(settings: Settings) -> Settings:
     allowed = allow_open_files(needed)
     if allowed >= needed:
         return settings
-    most = max(1, allowed - _OTHER_FILES)
-    log.warning("fewer_connections", most=most, open_files=allowed)
-    return settings.model_copy(update={"max_connections": most})
+    max_connections = max(1, allowed - _OTHER_FILES)
+    log.warning("fewer_connections", max_connections=max_connections, open_files=allowed)
+    return settings.model_copy(update={"max_connections": max_connections})
 
 
 def _configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:

@@ -11,7 +11,7 @@ from websockets.frames import Frame
 
 from infrawatch.errors import InfraWatchError
 from infrawatch.server.connection_limits import ConnectionLimits
-from infrawatch.server.refusals import to_answer
+from infrawatch.server.refusals import to_bytes
 from infrawatch.telemetry import CONNECTIONS_LOGGER
 
 _MUCH_BYTES, _BYTES_PER_S = 16 * 1024, 256 * 1024
@@ -52,7 +52,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().data_received(data)
         if not (self.handshake_initiated or self.transport.is_closing()):
             # The first data received is a whole head. If it is no handshake, uvicorn waits forever.
-            self.transport.write(to_answer(NoHandshake(_NO_HANDSHAKE)))
+            self.transport.write(to_bytes(NoHandshake(_NO_HANDSHAKE)))
             self.transport.close()
         elif len(data) > _MUCH_BYTES and not (self.read_paused or self.transport.is_closing()):
             self.transport.pause_reading()

@@ -57,7 +57,7 @@ FROM (
     WHERE h.shard = ANY(CAST(:shards AS smallint[])) AND j.arrived_at < :cut
     GROUP BY j.arrived_at
 ) AS counted
-WHERE total > :most AND arrived_at > first
+WHERE total > :max_samples AND arrived_at > first
 """)
 
 _UNCOMPACTED = text(JOINED.format(join="", condition="AND j.arrived_at < :cut"))
@@ -153,7 +153,7 @@ class CompactionRepository:
                 await self._connection.execute(_WAIT_FOR_WRITERS)
                 await savepoint.rollback()  # releases the writers at once
         if max_samples is not None:
-            parameters = {"shards": list(shards), "cut": latest, "most": max_samples}
+            parameters = {"shards": list(shards), "cut": latest, "max_samples": max_samples}
             latest = (await self._connection.execute(_EARLIER_CUT, parameters)).scalar() or latest
         return Cut(latest, clock, begun_s)
 

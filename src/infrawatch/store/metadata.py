@@ -24,8 +24,8 @@ SELECT :tenant, metric, type, unit, help, temporality FROM (
     LEFT JOIN metric_metadata AS stored
         ON stored.tenant_id = :tenant AND stored.metric = new.metric
 ) AS given
-WHERE CAST(:most AS bigint) IS NULL OR NOT is_new
-    OR place <= :most - (SELECT count(*) FROM metric_metadata WHERE tenant_id = :tenant)
+WHERE CAST(:max_metrics AS bigint) IS NULL OR NOT is_new
+    OR place <= :max_metrics - (SELECT count(*) FROM metric_metadata WHERE tenant_id = :tenant)
 ORDER BY metric COLLATE "C"
 ON CONFLICT (tenant_id, metric) DO UPDATE
 SET type = excluded.type, unit = excluded.unit, help = excluded.help,
@@ -56,19 +56,19 @@ class MetadataRepository:
         self._connection = connection
         self._tenant_id = tenant_id
 
-    async def put(self, metadata: Mapping[str, Metadata], *, most: int | None = None) -> int:
+    async def put(self, metadata: Mapping[str, Metadata], *, max_metrics: int | None = None) -> int:
         """Store the metadata of each metric, replacing earlier metadata; return of how many.
 
-        If `most` metrics have metadata already, that of others is left out. Concurrent transactions
+        If `max_metrics` have metadata already, that of others is left out. Concurrent transactions
         do not see each other's, so together they may exceed that by what each stores.
         """
         metrics, stored = sorted(metadata), 0
         for start in range(0, len(metrics), _PART):
             part = metrics[start : start + _PART]
-            stored += await self._put({metric: metadata[metric] for metric in part}, most)
+            stored += await self._put({metric: metadata[metric] for metric in part}, max_metrics)
         return stored
 
-    async def _put(self, metadata: Mapping[str, Metadata], most: int | None) -> int:
+    async def _put(self, metadata: Mapping[str, Metadata], max_metrics: int | None) -> int:
         types, units, helps, temporalities = zip(*metadata.values(), strict=True)
         put = await self._connection.execute(
             _PUT,
@@ -79,7 +79,7 @@ class MetadataRepository:
                 "units": list(units),
                 "helps": list(helps),
                 "temporalities": list(temporalities),
-                "most": most,
+                "max_metrics": max_metrics,
             },
         )
         return put.rowcount

@@ -71,14 +71,14 @@ class PackedSamples:
         return Columns.joined(list(self.blocks()))
 
 
-def check_total(samples: int, most: int) -> None:
+def check_total(samples: int, max_samples: int) -> None:
     """Check the number of samples a query reads against its limit.
 
     Raises:
-        QueryTooBroad: `samples` exceeds `most`.
+        QueryTooBroad: `samples` exceeds `max_samples`.
     """
-    if samples > most:
+    if samples > max_samples:
         raise QueryTooBroad(
-            f"more than {most} samples would have to be read: ask for a shorter span or fewer "
-            "series, or raise INFRAWATCH_READ_MAX_SAMPLES"
+            f"more than {max_samples} samples would have to be read: ask for a shorter span or "
+            "fewer series, or raise INFRAWATCH_READ_MAX_SAMPLES"
         )

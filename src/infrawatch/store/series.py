@@ -175,18 +175,18 @@ class SeriesRepository:
         conditions, parameters, rest = split(selector)
         statement, accepts = next_of(conditions), to_predicate(rest)
         found: list[Series] = []
-        most = _PROBED
+        page_size = _PROBED
         while True:
-            parameters |= {"tenant": self._tenant_id, "after": after, "size": most}
+            parameters |= {"tenant": self._tenant_id, "after": after, "size": page_size}
             [(last, size, *page)] = await statement.fetch(self._connection, parameters)
             hits = await asyncio.to_thread(_matching, page, accepts)
             found += hits
-            if len(found) >= limit or size < most:
+            if len(found) >= limit or size < page_size:
                 return found[:limit]
             if len(hits) * _GOOD_PART < size:
                 others = await self.select(selector, limit=limit - len(found), after=last)
                 return found + others
-            after, most = last, PAGE
+            after, page_size = last, PAGE
 
     async def _name(self, ids: Int64s) -> list[Series]:
         """Return series of this tenant by their ids, in that order; read those not cached."""

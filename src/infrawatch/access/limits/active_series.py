@@ -33,7 +33,7 @@ CountStored = Callable[[int], Awaitable[int]]
 _GRANT = f"""
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local most, unreported, recent_s = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local limit, unreported, recent_s = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local counted, names, length = tonumber(ARGV[6]), ARGV[7], {FINGERPRINT_BYTES}
 local kept_s = math.ceil(2 * recent_s + ARGV[4])
 
@@ -62,11 +62,11 @@ if counted then
     counted_at = now
 elseif not series then
     return {{0, ''}}
-elseif #new > 0 and now - counted_at >= tonumber(series + #new <= most and ARGV[4] or ARGV[5]) then
+elseif #new > 0 and now - counted_at >= tonumber(series + #new <= limit and ARGV[4] or ARGV[5]) then
     return {{0, ''}}
 end
 
-for number = 1, math.min(#new, most - series) do
+for number = 1, math.min(#new, limit - series) do
     local place, name = unpack(new[number])
     redis.call('SADD', KEYS[2], name)
     granted[place] = 1
@@ -81,7 +81,7 @@ return {{series, table.concat(granted)}}
 
 class _Asked(NamedTuple):
     fingerprints: Sequence[bytes]
-    most: int
+    limit: int
     counted: int | None = None
 
 
@@ -101,7 +101,7 @@ class ActiveSeries:
         self._here: defaultdict[int, _Here] = defaultdict(_Here)
 
     async def grant(
-        self, tenant_id: int, fingerprints: Sequence[bytes], most: int, count_stored: CountStored
+        self, tenant_id: int, fingerprints: Sequence[bytes], limit: int, count_stored: CountStored
     ) -> Sequence[bool]:
         """Return for each of some distinct new names whether there is room; it is then taken.
 
@@ -112,10 +112,10 @@ class ActiveSeries:
             StoreUnavailable: the series cannot be counted now; none was granted.
         """
         async with self._here[tenant_id].turn:
-            granted = await self._grant(tenant_id, _Asked(fingerprints, most))
+            granted = await self._grant(tenant_id, _Asked(fingerprints, limit))
             if granted is None:
-                counted = await count_stored(most - len(fingerprints))
-                granted = await self._grant(tenant_id, _Asked(fingerprints, most, counted))
+                counted = await count_stored(limit - len(fingerprints))
+                granted = await self._grant(tenant_id, _Asked(fingerprints, limit, counted))
         assert granted is not None
         return granted
 
@@ -133,7 +133,7 @@ class ActiveSeries:
         answer = await self._shared.run(
             _GRANT,
             [self._shared.key("active_series", tenant_id, part) for part in _PARTS],
-            asked.most,
+            asked.limit,
             here.unreported,
             self._recent_s,
             COUNT_AGAIN_S,
@@ -174,9 +174,9 @@ class _Here:
             is_bound = self._series >= asked.counted
             self._series = min(self._series, bound) if is_bound else bound
             self._counted_at = monotonic()
-        elif new and monotonic() - self._counted_at >= self._max_age_s(len(new), asked.most):
+        elif new and monotonic() - self._counted_at >= self._max_age_s(len(new), asked.limit):
             return None
-        granted = new[: max(0, asked.most - self._series)]
+        granted = new[: max(0, asked.limit - self._series)]
         self._recent.update(granted)
         self._series += len(granted)
         self.unreported += len(granted)
@@ -190,8 +190,8 @@ class _Here:
         self.unreported = 0
         return granted
 
-    def _max_age_s(self, wanted: int, most: int) -> float:
-        return COUNT_AGAIN_S if self._series + wanted <= most else COUNT_SOON_S
+    def _max_age_s(self, wanted: int, limit: int) -> float:
+        return COUNT_AGAIN_S if self._series + wanted <= limit else COUNT_SOON_S
 
     def _is_recent(self, fingerprint: bytes) -> bool:
         return fingerprint in self._recent or fingerprint in self._before

@@ -100,12 +100,12 @@ class Limiter:
         """
         async with AsyncExitStack() as stack:
             for one in self.cache.of(principal):
-                most = one.limits.live_connections
-                if most is None:
+                limit = one.limits.live_connections
+                if limit is None:
                     continue
-                if not await stack.enter_async_context(self._viewers.counted(one.name, most)):
+                if not await stack.enter_async_context(self._viewers.counted(one.name, limit)):
                     raise LimitExceeded(
-                        f"this {_kind_of(one.name)} may have {most} live connections, and has as "
+                        f"this {_kind_of(one.name)} may have {limit} live connections, and has as "
                         f"many: close one; {_HOW}",
                         retry_after=timedelta(seconds=WINDOW_S),
                     )

@@ -44,19 +44,19 @@ class Viewers:
         self._leases: dict[str, set[str]] = {}
 
     @asynccontextmanager
-    async def counted(self, holder: str, most: int) -> AsyncGenerator[bool, None]:
+    async def counted(self, holder: str, limit: int) -> AsyncGenerator[bool, None]:
         """Count a connection until the block ends, if there is room; yield whether there is.
 
         While Redis is unreachable, every server counts by itself, so together they allow more.
         """
         lease = token_hex(8)
         leases = self._leases.setdefault(holder, set())
-        has_room = len(leases) < most
+        has_room = len(leases) < limit
         if has_room:
             leases.add(lease)
         try:
             if has_room:
-                has_room = await self._ask(_TAKE, holder, most, LEASE_S, lease) != 0
+                has_room = await self._ask(_TAKE, holder, limit, LEASE_S, lease) != 0
             yield has_room
         finally:
             if lease in leases:

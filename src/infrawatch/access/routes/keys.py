@@ -15,7 +15,7 @@ from infrawatch.access.routes import schemas
 from infrawatch.durations import parse_duration
 from infrawatch.errors import Forbidden, InvalidInput
 from infrawatch.model.timerange import from_us, now_us, parse_time
-from infrawatch.problems import ParameterProblem, Problem, to_answer
+from infrawatch.problems import ParameterProblem, Problem, problem_response
 from infrawatch.store.accounts.audit import Actor, AuditRepository
 from infrawatch.store.accounts.keys import KeyRepository
 from infrawatch.store.accounts.tenants import TenantRepository
@@ -23,9 +23,9 @@ from infrawatch.store.database import Database
 
 MAX_PAGE_ENTRIES = 1_000
 
-_INVALID = to_answer("A field or parameter does not fit.", Problem, ParameterProblem)
+_INVALID = problem_response("A field or parameter does not fit.", Problem, ParameterProblem)
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    503: to_answer("Try again after `Retry-After` seconds."),
+    503: problem_response("Try again after `Retry-After` seconds."),
 }
 
 router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_class=SmallBodyRoute)
@@ -47,7 +47,7 @@ async def list_keys(principal: MayAdministrate, database: TheDatabase) -> schema
 @router.post(
     "/keys",
     status_code=201,
-    responses={404: to_answer("There is no such tenant."), 422: _INVALID},
+    responses={404: problem_response("There is no such tenant."), 422: _INVALID},
 )
 async def post_key(
     key_in: schemas.KeyIn, principal: MayAdministrate, database: TheDatabase

@@ -11,7 +11,7 @@ from infrawatch.access.principal import Principal
 from infrawatch.access.requests.small_bodies import SmallBodyRoute
 from infrawatch.access.routes.schemas import Name, Wire
 from infrawatch.errors import Forbidden
-from infrawatch.problems import ParameterProblem, Problem, to_answer
+from infrawatch.problems import ParameterProblem, Problem, problem_response
 from infrawatch.store.accounts.audit import Actor
 from infrawatch.store.accounts.limits import Holder, LimitRepository, Limits
 from infrawatch.store.accounts.tenants import TenantRepository
@@ -60,9 +60,9 @@ router = APIRouter(
     tags=["access"],
     route_class=SmallBodyRoute,
     responses={
-        404: to_answer("There is no such tenant, key or limit."),
-        422: to_answer("A field or parameter does not fit.", Problem, ParameterProblem),
-        503: to_answer("Try again after `Retry-After` seconds."),
+        404: problem_response("There is no such tenant, key or limit."),
+        422: problem_response("A field or parameter does not fit.", Problem, ParameterProblem),
+        503: problem_response("Try again after `Retry-After` seconds."),
     },
 )
 

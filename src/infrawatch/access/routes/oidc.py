@@ -21,7 +21,7 @@ from infrawatch.access.needs import TheAccess
 from infrawatch.access.principal import Principal
 from infrawatch.access.requests.origins import find_public_url
 from infrawatch.errors import NotFound, ServerUnavailable, Unauthenticated, Unavailable
-from infrawatch.problems import to_answer
+from infrawatch.problems import problem_response
 
 log = structlog.get_logger()
 
@@ -33,8 +33,8 @@ CALLBACK = "/v1/session/oidc/callback"
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     303: {"description": "Where to go next."},
-    404: to_answer("No identity provider is set up."),
-    503: to_answer("The identity provider cannot be reached."),
+    404: problem_response("No identity provider is set up."),
+    503: problem_response("The identity provider cannot be reached."),
 }
 
 router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES)

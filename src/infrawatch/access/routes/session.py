@@ -14,20 +14,20 @@ from infrawatch.access.requests.refusals import origin_of
 from infrawatch.access.requests.small_bodies import SmallBodyRoute
 from infrawatch.access.routes import schemas
 from infrawatch.errors import Forbidden, InvalidInput, Unauthenticated
-from infrawatch.problems import ParameterProblem, Problem, to_answer
+from infrawatch.problems import ParameterProblem, Problem, problem_response
 from infrawatch.store.accounts.tenants import TenantRepository
 
-_UNKNOWN = to_answer("A key, token or password that is wrong.")
-_FOREIGN = to_answer(
+_UNKNOWN = problem_response("A key, token or password that is wrong.")
+_FOREIGN = problem_response(
     "A page from elsewhere may have sent this: bring a matching `Origin`, or `X-Requested-With`."
 )
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     401: _UNKNOWN,
-    429: to_answer(
+    429: problem_response(
         "Too many wrong ones came from this address, or too many requests of the key: wait for "
         "`Retry-After` seconds."
     ),
-    503: to_answer("Try again after `Retry-After` seconds."),
+    503: problem_response("Try again after `Retry-After` seconds."),
 }
 
 router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_class=SmallBodyRoute)
@@ -44,7 +44,10 @@ async def get_session(request: Request, access: TheAccess) -> schemas.SessionOut
 @router.post(
     "/session",
     status_code=201,
-    responses={403: _FOREIGN, 422: to_answer("A field does not fit.", Problem, ParameterProblem)},
+    responses={
+        403: _FOREIGN,
+        422: problem_response("A field does not fit.", Problem, ParameterProblem),
+    },
 )
 async def sign_in(
     request: Request, response: Response, session_in: schemas.SessionIn, access: TheAccess

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from infrawatch.access.needs import MayWrite
 from infrawatch.errors import MalformedBody, UnsupportedContent
-from infrawatch.ingest.bodies import read_body
+from infrawatch.ingest.bodies import media_type_of, read_body
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.decoding.json_errors import malformed
 from infrawatch.ingest.decoding.names import Flaw, to_series_name
@@ -105,10 +105,10 @@ async def write_collectd(request: Request, principal: MayWrite) -> Response:
     data source, joined by dots: `{"disk_octets.read", host="web-1", plugin="disk"}`. Valid records
     are stored even if others are not, because collectd never retries. Notifications are ignored.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/json":
+    media_type = media_type_of(request)
+    if media_type != "application/json":
         raise UnsupportedContent(
-            f"Content-Type {content_type[:50]!r} is not read here: write_http sends "
+            f"Content-Type {media_type[:50]!r} is not read here: write_http sends "
             'application/json with Format "JSON"'
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)

@@ -13,19 +13,20 @@ from itertools import chain
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import AllowInfNan, Field, StrictFloat, StrictStr, TypeAdapter, ValidationError
 from pydantic_core import to_json
 from typing_extensions import TypedDict
 
 from infrawatch.access.needs import MayWrite
-from infrawatch.errors import BatchTooLarge, InvalidInput
+from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest.bodies import read_body
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.decoding.names import Flaw, to_series_name
 from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.protocols import plain_text
+from infrawatch.ingest.protocols.extra_labels import ExtraLabels, read_extra_labels
 from infrawatch.ingest.routing import foreign_route, intake_of
 from infrawatch.ingest.scheduling.loop_budget import check_budget
 from infrawatch.ingest.schemas import Time
@@ -86,16 +87,14 @@ _BODY = {
 async def import_lines(
     request: Request,
     principal: MayWrite,
-    extra_label: Annotated[
-        Sequence[str], Query(description="`name=value`, added to every series; may be repeated.")
-    ] = (),
+    extra_label: ExtraLabels = (),
 ) -> Response:
     """Store the output of VictoriaMetrics' `/api/v1/export`, with any Content-Type.
 
     Valid lines are stored even if others are refused; retrying is always safe.
     """
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
-    labels = _read_labels(extra_label)
+    labels = read_extra_labels(extra_label)
     intake = intake_of(request)
     read = partial(decode, extra_labels=labels)
     decoded = await intake.offload.read(principal.tenant_id, read, body)
@@ -181,10 +180,3 @@ def _to_column(values: Sequence[float | str | None]) -> Float64s:
     if None in values:
         column.view(np.int64)[[value is None for value in values]] = STALE_NAN_BITS
     return column
-
-
-def _read_labels(written: Sequence[str]) -> dict[str, str]:
-    pairs = [one.partition("=") for one in written]
-    if not all(name and equals for name, equals, _ in pairs):
-        raise InvalidInput("an extra_label is written name=value")
-    return {name: value for name, _, value in pairs}

@@ -88,8 +88,8 @@ def _to_groups(prefixes: Sequence[bytes], counts: Positions) -> Iterator[_Group]
     series_of = np.repeat(np.arange(len(prefixes)), counts)
     left = sorted(range(len(prefixes)), key=lambda n: len(prefixes[n]))
     while left:
-        most = 2 * len(prefixes[left[0]])
-        count = bisect_right(left, most, key=lambda n: len(prefixes[n]))
+        max_length = 2 * len(prefixes[left[0]])
+        count = bisect_right(left, max_length, key=lambda n: len(prefixes[n]))
         members, left = sorted(left[:count]), left[count:]
         lengths = [len(prefixes[n]) for n in members]
         width = half_width(min(lengths), max(lengths))

@@ -81,7 +81,7 @@ class SeriesQuota:
             yield LowPriority(self._turn)
 
     async def keep_within(
-        self, most: int, unknown: UnknownSeries, low_priority: LowPriority | None
+        self, max_series: int, unknown: UnknownSeries, low_priority: LowPriority | None
     ) -> dict[int, SeriesName]:
         """Return the names that may be resolved; the others get verdicts.
 
@@ -94,10 +94,10 @@ class SeriesQuota:
             async with low_priority.piece() if low_priority else nullcontext():
                 new = await self._find_new(unknown.tenant_id, part)
                 unseen = new_series.find_unseen(new)
-                granted = await self._grant(unknown.tenant_id, unseen, most)
+                granted = await self._grant(unknown.tenant_id, unseen, max_series)
                 new_series.admit(unseen, granted)
                 kept |= new_series.without_refused(part, new)
-        if new_series.refuse(most):
+        if new_series.refuse(max_series):
             flood.refused_at = monotonic()
         return kept
 
@@ -109,7 +109,7 @@ class SeriesQuota:
             stored = await SeriesRepository(connection, tenant_id).find(names)
         return {name: key for key, name in names.items() if key not in stored}
 
-    async def _grant(self, tenant_id: int, unseen: Fingerprints, most: int) -> Sequence[bool]:
+    async def _grant(self, tenant_id: int, unseen: Fingerprints, max_series: int) -> Sequence[bool]:
         async def count_stored(enough: int) -> int:
             async with self._database.reading() as connection:
                 series = SeriesRepository(connection, tenant_id)
@@ -117,7 +117,9 @@ class SeriesQuota:
 
         if not unseen:
             return ()
-        return await self._active_series.grant(tenant_id, list(unseen.values()), most, count_stored)
+        return await self._active_series.grant(
+            tenant_id, list(unseen.values()), max_series, count_stored
+        )
 
 
 async def _next_part(parts: Iterator[Names], low_priority: LowPriority | None) -> Names:
@@ -168,10 +170,10 @@ class _NewSeries:
                 self._others_samples += int(self._decoded.counts[place])
         return kept
 
-    def refuse(self, most: int) -> bool:
+    def refuse(self, max_series: int) -> bool:
         """Add verdicts for the refused series; return whether there are any."""
         verdicts = self._decoded.verdicts
-        why = self._explained(most) if self._shown else ""
+        why = self._explained(max_series) if self._shown else ""
         for place in self._shown:
             index, locator = self._decoded.locate(place, 0)
             samples = int(self._decoded.counts[place])
@@ -182,11 +184,11 @@ class _NewSeries:
             )
         return bool(self._shown)
 
-    def _explained(self, most: int) -> str:
+    def _explained(self, max_series: int) -> str:
         """Explain the refusal; the label with the most values usually is the cause."""
         label, values = self._growth.find_largest()
         return (
-            f"the tenant may have {most} active series and has them; of its latest new ones the "
-            f"label {label} differs most ({values} values): leave it out, or have "
+            f"the tenant may have {max_series} active series and has them; of its latest new ones "
+            f"the label {label} differs most ({values} values): leave it out, or have "
             "`infrawatch limits set --active-series` raised"
         )

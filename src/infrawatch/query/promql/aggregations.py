@@ -59,16 +59,16 @@ def quantile(quantiles: Float64s, vector: Vector, modifier: promql.AggModifier |
 
 
 def extremes(
-    most: Float64s, vector: Vector, modifier: promql.AggModifier | None, *, are_largest: bool
+    k: Float64s, vector: Vector, modifier: promql.AggModifier | None, *, are_largest: bool
 ) -> Vector:
     """`topk` and `bottomk`: the series themselves, where they rank among the first of their group.
 
     Those of a group come by their rank at the first moment; NaN comes last.
 
     Raises:
-        CannotEvaluate: `most` is no number of series.
+        CannotEvaluate: `k` is no number of series.
     """
-    if not (np.abs(most) < _TOO_MANY).all():
+    if not (np.abs(k) < _TOO_MANY).all():
         raise CannotEvaluate("topk and bottomk take how many series they keep, not NaN or Inf")
     _, groups = _grouped(vector, modifier)
     kept = np.zeros(vector.present.shape, np.bool_)
@@ -80,7 +80,7 @@ def extremes(
         order = np.lexsort((keys, np.isnan(heights[rows]), absent), axis=0)
         ranks = np.empty_like(order)
         np.put_along_axis(ranks, order, np.arange(len(rows))[:, np.newaxis], axis=0)
-        kept[rows] = ranks < np.floor(most)
+        kept[rows] = ranks < np.floor(k)
         ranked.append(rows[order[:, 0]])
     return vector.where(kept).picked(np.concatenate(ranked))
 

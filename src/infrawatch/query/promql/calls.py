@@ -191,10 +191,10 @@ def _expanded(template: str, found: "re2._Match[str]") -> str:
     return _REFERENCE.sub(value, template)
 
 
-def _clamp(vector: Vector, least: Float64s, most: Float64s) -> Vector:
-    """`clamp`: the result is empty where `least` exceeds `most`."""
-    values = np.maximum(least, np.minimum(most, vector.values))
-    return vector.with_values(values).where(~(most < least)).without_name()
+def _clamp(vector: Vector, lower: Float64s, upper: Float64s) -> Vector:
+    """`clamp`: the result is empty where `lower` exceeds `upper`."""
+    values = np.maximum(lower, np.minimum(upper, vector.values))
+    return vector.with_values(values).where(~(upper < lower)).without_name()
 
 
 def _each(function: Callable[..., Float64s]) -> Callable[..., Vector]:

@@ -90,10 +90,10 @@ class Evaluation:
         return samples
 
     def _check(self, series: int, moments: int) -> None:
-        most = self._limits.samples
-        if series * moments > most:
+        max_values = self._limits.samples
+        if series * moments > max_values:
             raise QueryTooBroad(
-                f"{series} series at {moments} moments are more than {most} values: "
+                f"{series} series at {moments} moments are more than {max_values} values: "
                 "ask for a longer step or fewer series, or raise INFRAWATCH_READ_MAX_SAMPLES"
             )
 

@@ -36,7 +36,7 @@ _COMPARISONS: Mapping[str, Callable[[Float64s, Float64s], Bools]] = MappingProxy
     }
 )
 _MAX_VALUES = 20_000_000
-"""The most values of all matching pairs of series: 160 MB."""
+"""The maximum of all values of all matching pairs of series: 160 MB."""
 
 
 def calculate(operator: str, left: Float64s, right: Float64s) -> Float64s:
@@ -142,12 +142,12 @@ def _check_one(one: Vector, keys: Sequence[Key], side: str) -> None:
         )
 
 
-def _pairs(many: Sequence[Key], one: Sequence[Key], most: int) -> Positions:
-    """The pairs of rows that match each other, at most `most`."""
+def _pairs(many: Sequence[Key], one: Sequence[Key], max_pairs: int) -> Positions:
+    """The pairs of rows that match each other, at most `max_pairs`."""
     places: dict[Key, list[int]] = {}
     for place, key in enumerate(one):
         places.setdefault(key, []).append(place)
-    if sum(len(places.get(key, ())) for key in many) > most:
+    if sum(len(places.get(key, ())) for key in many) > max_pairs:
         raise QueryTooBroad(
             "too many series match each other: name more labels with on(…), or ask for a longer "
             "step"

@@ -52,28 +52,28 @@ def _unusual(value: float, *, has_exponents: bool) -> str:
     return repr(value)
 
 
-def encode(result: Result, most: int | None = None) -> Iterator[bytes]:
+def encode(result: Result, limit: int | None = None) -> Iterator[bytes]:
     """The response to a successful query, in pieces.
 
-    It has at most `most` series, and a warning if some were left out.
+    It has at most `limit` series, and a warning if some were left out.
     """
     yield b'{"status":"success","data":{"resultType":'
-    is_cut = yield from _data(result, most)
+    is_cut = yield from _data(result, limit)
     yield b'},"warnings":["results truncated due to limit"]}' if is_cut else b"}}"
 
 
-def _data(result: Result, most: int | None) -> Generator[bytes, None, bool]:
+def _data(result: Result, limit: int | None) -> Generator[bytes, None, bool]:
     """The response's data, in pieces; returns whether series were left out."""
     value, times = result.value, _times(result.moments_us)
     if isinstance(value, str):
         yield b'"string","result":' + to_json([times[0], value])
     elif isinstance(value, Samples):
         yield b'"matrix","result":['
-        return (yield from _listed(_raw(value), most))
+        return (yield from _listed(_raw(value), limit))
     elif isinstance(value, Vector):
         yield b'"matrix","result":[' if result.is_range else b'"vector","result":['
         rows = _matrix(value, times) if result.is_range else _vector(value, times[0])
-        return (yield from _listed(rows, most))
+        return (yield from _listed(rows, limit))
     elif result.is_range:
         yield b'"matrix","result":['
         yield _series({}, times, value)
@@ -118,8 +118,8 @@ def _times(times_us: Int64s) -> list[float]:
     return seconds
 
 
-def _listed(parts: Iterator[bytes], most: int | None) -> Generator[bytes, None, bool]:
-    for place, part in enumerate(islice(parts, most)):
+def _listed(parts: Iterator[bytes], limit: int | None) -> Generator[bytes, None, bool]:
+    for place, part in enumerate(islice(parts, limit)):
         yield b"," + part if place else part
     yield b"]"
     return next(parts, None) is not None

@@ -135,11 +135,11 @@ async def list_label_values(
     if "\0" in label:
         raise InvalidInput("no label name holds a NUL character")
     _span(parameters.start, parameters.end)
-    most = min(parameters.limit or MAX_VALUES, MAX_VALUES)
+    limit = min(parameters.limit or MAX_VALUES, MAX_VALUES)
     found: set[str] = set()
     for selector in map(parse_selector, parameters.match) if parameters.match else [None]:
-        found |= set(await reader.label_values(context, label, selector, limit=most))
-    return schemas.NamesAnswer(data=sorted(found)[:most])
+        found |= set(await reader.label_values(context, label, selector, limit=limit))
+    return schemas.NamesAnswer(data=sorted(found)[:limit])
 
 
 @router.get("/metadata", response_model=None, responses={200: {"model": schemas.MetadataAnswer}})
@@ -231,17 +231,17 @@ async def _series(
     reader: Reader, context: QueryContext, parameters: schemas.SeriesParameters
 ) -> Response:
     span = _span(parameters.start, parameters.end)
-    most = reader.limits_of(context).series
+    max_series = reader.limits_of(context).series
     found: dict[int, dict[str, str]] = {}
     for selector in map(parse_selector, parameters.match):
-        for one in await reader.series(context, selector, limit=most + 1, after=0):
+        for one in await reader.series(context, selector, limit=max_series + 1, after=0):
             if _overlaps(one, span):
                 found[one.series.id] = {METRIC_LABEL: one.series.metric, **one.series.labels}
-    if parameters.limit == 0 and len(found) > most:
+    if parameters.limit == 0 and len(found) > max_series:
         raise QueryTooBroad(
-            f"that means more than {most} series: add a label, or ask for a `limit`"
+            f"that means more than {max_series} series: add a label, or ask for a `limit`"
         )
-    rows = islice(found.values(), parameters.limit or most)
+    rows = islice(found.values(), parameters.limit or max_series)
     return to_response(listing.list_rows(_DATA, rows, b"]}"), SERIES_WEIGHT * len(found))
 
 

@@ -70,12 +70,12 @@ class Runs(NamedTuple):
         """Return some of the runs, at unchanged positions."""
         return type(self)(self.starts[which], self.counts[which])
 
-    def cut(self, most: Int64s) -> "tuple[Runs, Int64s]":
-        """Cut run i into pieces of at most `most[i]` numbers; return them and the run of each."""
-        parts = Runs.of(-(-self.counts // most))
-        run_of = parts.spread(np.arange(len(most)))
-        firsts = parts.indexes() * most[run_of]
-        counts = np.minimum(self.counts[run_of] - firsts, most[run_of])
+    def cut(self, limits: Int64s) -> "tuple[Runs, Int64s]":
+        """Cut run i into pieces of at most `limits[i]` numbers; return them and the run of each."""
+        parts = Runs.of(-(-self.counts // limits))
+        run_of = parts.spread(np.arange(len(limits)))
+        firsts = parts.indexes() * limits[run_of]
+        counts = np.minimum(self.counts[run_of] - firsts, limits[run_of])
         return Runs(self.starts[run_of] + firsts, counts), run_of
 
     def spread(self, per_run: NDArray[_Scalar]) -> NDArray[_Scalar]:

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from infrawatch.access.needs import MayWrite
 from infrawatch.access.principal import Principal
 from infrawatch.errors import InvalidInput, UnsupportedContent
-from infrawatch.ingest.bodies import read_body
+from infrawatch.ingest.bodies import media_type_of, read_body
 from infrawatch.ingest.intake import Outcome, WriteOptions
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.exposition import openmetrics
@@ -145,10 +145,10 @@ def _from_base64(value: str) -> str:
 
 
 async def _write(request: Request, principal: Principal, labels: Mapping[str, str]) -> Outcome:
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type not in _CONTENT_TYPES:
+    media_type = media_type_of(request)
+    if media_type not in _CONTENT_TYPES:
         raise UnsupportedContent(
-            f"Content-Type {content_type[:50]!r} is not read here: send the text format, "
+            f"Content-Type {media_type[:50]!r} is not read here: send the text format, "
             f"text/plain, or {openmetrics.MEDIA_TYPE} (the Go client's Pusher: "
             ".Format(expfmt.NewFormat(expfmt.TypeTextPlain)))"
         )
@@ -158,7 +158,7 @@ async def _write(request: Request, principal: Principal, labels: Mapping[str, st
         decode,
         now_ms=now_us() // 1000,
         extra_labels=labels,
-        is_openmetrics=content_type == openmetrics.MEDIA_TYPE,
+        is_openmetrics=media_type == openmetrics.MEDIA_TYPE,
     )
     decoded = await intake.offload.read(principal.tenant_id, read, body)
     return await intake.take(decoded, principal, FORMAT, WriteOptions())

@@ -20,6 +20,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from infrawatch.errors import InfraWatchError
+from infrawatch.ingest.bodies import media_type_of
 from infrawatch.ingest.intake import Outcome
 from infrawatch.ingest.protocols.otlp.decode import Metrics
 from infrawatch.ingest.protocols.otlp.wire import Message
@@ -38,7 +39,7 @@ _CODES = {401: 16, 403: 7, 404: 5, 413: 8, 429: 8}
 
 def encoding_of(request: Request) -> Encoding | None:
     """The encoding of a request by its Content-Type; None if it is not one of OTLP's."""
-    match request.headers.get("content-type", "").partition(";")[0].strip().lower():
+    match media_type_of(request):
         case "application/x-protobuf":
             return "application/x-protobuf"
         case "application/json":
@@ -47,7 +48,7 @@ def encoding_of(request: Request) -> Encoding | None:
             return None
 
 
-def to_answer(metrics: Metrics, outcome: Outcome, encoding: Encoding) -> Response:
+def stored(metrics: Metrics, outcome: Outcome, encoding: Encoding) -> Response:
     """Convert an outcome to a response, which is empty if everything was stored.
 
     A `partial_success` with no rejected data points is a warning.
@@ -60,14 +61,14 @@ def to_answer(metrics: Metrics, outcome: Outcome, encoding: Encoding) -> Respons
     if said:
         answer.partial_success.rejected_data_points = rejected
         answer.partial_success.error_message = "; ".join(said)[:_MAX_MESSAGE_CHARACTERS]
-    return _to_response(answer, encoding, 200)
+    return _encode(answer, encoding, 200)
 
 
-def to_error(request: Request, error: InfraWatchError) -> Response:
+def failed(request: Request, error: InfraWatchError) -> Response:
     """Convert an error to a `google.rpc.Status`: nothing of the request was stored."""
     code = _UNAVAILABLE if error.retryable else _CODES.get(error.status, _INVALID_ARGUMENT)
     status = _Status(code=code, message=f"{error.code}: {error}")
-    response = _to_response(status, encoding_of(request) or "application/json", error.status)
+    response = _encode(status, encoding_of(request) or "application/json", error.status)
     response.headers.update(headers_of(error))
     return response
 
@@ -82,7 +83,7 @@ def _explain(verdicts: Verdicts) -> list[str]:
     ]
 
 
-def _to_response(message: Message, encoding: Encoding, status: int) -> Response:
+def _encode(message: Message, encoding: Encoding, status: int) -> Response:
     is_json = encoding == "application/json"
     content = MessageToJson(message, indent=None) if is_json else message.SerializeToString()
     return Response(content, status, media_type=encoding)

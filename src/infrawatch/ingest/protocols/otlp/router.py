@@ -13,12 +13,17 @@ from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.protocols.otlp.decode import Metrics, decode
 from infrawatch.ingest.protocols.otlp.json_form import to_protobuf
 from infrawatch.ingest.protocols.otlp.openapi import BODY, ONLY_METRICS, RESPONSES
-from infrawatch.ingest.protocols.otlp.responses import Encoding, encoding_of, to_answer, to_error
+from infrawatch.ingest.protocols.otlp.responses import (
+    Encoding,
+    encoding_of,
+    failed,
+    stored,
+)
 from infrawatch.ingest.routing import foreign_route, intake_of
 from infrawatch.ingest.scheduling.loop_budget import check_budget
 from infrawatch.problems import to_response
 
-router = APIRouter(prefix="/v1", route_class=foreign_route(to_error), tags=["ingest"])
+router = APIRouter(prefix="/v1", route_class=foreign_route(failed), tags=["ingest"])
 
 FORMAT = "otlp"
 
@@ -56,8 +61,8 @@ async def write_metrics(request: Request, principal: MayWrite) -> Response:
     # `find` only reads dicts, so it may be called from a thread.
     read = partial(_read, encoding=encoding, find=find)
     metrics = await intake.offload.read(principal.tenant_id, read, body)
-    outcome = await intake.take(metrics, principal, FORMAT, WriteOptions(partial=True))
-    return to_answer(metrics, outcome, encoding)
+    outcome = await intake.take(metrics, principal, FORMAT, WriteOptions())
+    return stored(metrics, outcome, encoding)
 
 
 @router.post("/traces", status_code=404, response_class=Response, responses=ONLY_METRICS)
