@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from uuid import uuid4
 
 import numpy as np
@@ -15,6 +16,7 @@ from infrawatch.live import tail
 from infrawatch.live.mailbox import MAX_SAMPLES
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.samples import Columns
+from infrawatch.model.timerange import US
 from infrawatch.store.database import Database
 from infrawatch.store.journal import JournalRepository
 from infrawatch.store.writers import WriterRepository
@@ -123,6 +125,25 @@ async def test_the_cursor_of_another_database_is_a_gap(server: str, seen: Pictur
         again = await resumed(viewer, seen)
     assert again.gaps == ["other_database"]
     assert again.values() == [4]
+
+
+@pytest.mark.parametrize("is_new_writer", [False, True])
+async def test_what_came_after_the_clock_was_set_back_is_a_gap(
+    server: str, seen: Picture, database_url: str, is_new_writer: bool
+) -> None:
+    assert seen.cursor is not None
+    cursor = Cursor.from_text(seen.cursor)
+    seen.cursor = replace(cursor, at_us=cursor.at_us + 120 * US).to_text()
+
+    async with live_server(database_url) as other, viewing(server) as viewer:
+        unchanged = await resumed(viewer, seen)
+        assert (unchanged.snapshots, unchanged.gaps) == (0, [])
+        await push(other if is_new_writer else server, "m", [(now_ms(), 5)])
+    async with viewing(server) as viewer:
+        again = await resumed(viewer, seen)
+
+    assert 5 in again.values()
+    assert (again.snapshots, again.gaps) == (1, ["journal_lost"])
 
 
 async def test_more_than_a_viewer_can_be_sent_is_a_gap(

@@ -1,7 +1,8 @@
 """The initial state of a subscription: series, the writers' positions, and samples up to them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from typing import NamedTuple
@@ -100,10 +101,10 @@ class InitialStateReader:
         lost = None
         if resume is not None:
             lost = await self._why_not_resumable(journal, resume)
-            missed = None if lost else await _replayed(journal, resume, ids)
-            if missed is not None:
+            missed = lost or await _replayed(journal, resume, ids, seqs)
+            if isinstance(missed, Columns):
                 return InitialState(series, position, missed, is_resumed=True)
-            lost = lost or "slow_viewer"
+            lost = missed
         return InitialState(series, position, await _samples(snapshot, options, ids), lost=lost)
 
     async def _why_not_resumable(self, journal: JournalRepository, resume: Cursor) -> Reason | None:
@@ -128,25 +129,45 @@ async def _samples(snapshot: Snapshot, options: SubscriptionOptions, ids: Int64s
         ) from None
 
 
-async def _replayed(journal: JournalRepository, resume: Cursor, ids: Int64s) -> Columns | None:
-    """The samples that came after a cursor; None if they are too many for a viewer.
+async def _replayed(
+    journal: JournalRepository, resume: Cursor, ids: Int64s, reached: Mapping[int, int]
+) -> Columns | Reason:
+    """The samples that came after a cursor, until each writer had `reached` its seq.
+
+    Or why they cannot be sent: they are too many for a viewer, or some are not found.
 
     The cursor may be behind one writer and ahead of another. A sample that arrived before one that
     the viewer has of the same series and time is left out, so that it does not replace that one.
     """
     seqs, since_us = resume.seqs, resume.at_us - SLACK_US
     first_us = await journal.find_first_beyond(seqs, since_us=since_us)
-    if first_us is None:
-        return Columns.empty()
     parts: list[Columns] = []
     is_known: list[bool] = []
-    samples = 0
+    samples, new = 0, Counter[int]()
+    if first_us is None:
+        return _unless_lost(Columns.empty(), new, seqs, reached)
     async with aclosing(journal.replay({}, since_us=first_us)) as entries:
         async for entry in entries:
             part = entry.columns.picked(is_among(entry.columns.series_ids, ids))
             parts.append(part)
             is_known.append(entry.seq <= seqs.get(entry.writer, 0))
+            new[entry.writer] += not is_known[-1]
             samples += len(part)
             if samples > MAX_SAMPLES:
-                return None
-    return unreplaced(parts, is_known)
+                return "slow_viewer"
+    return _unless_lost(unreplaced(parts, is_known), new, seqs, reached)
+
+
+def _unless_lost(
+    missed: Columns, new: Counter[int], seqs: Mapping[int, int], reached: Mapping[int, int]
+) -> Columns | Reason:
+    """What a viewer missed, unless fewer entries than were committed are new to it.
+
+    That is so where the database's clock was set back: entries arrived before the cursor was made.
+    A writer that the cursor does not name had committed nothing for long, or ever.
+    """
+    for writer, seq in reached.items():
+        if new[writer] < seq - seqs.get(writer, max(seq - 1, 0)):
+            log.error("journal_lost_entries", writer=writer)
+            return "journal_lost"
+    return missed
