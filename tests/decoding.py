@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from infrawatch.errors import InfraWatchError
-from infrawatch.ingest import native
 from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.native import decode as native
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata
@@ -70,8 +70,9 @@ def content_or_refusal(body: bytes, *, carefully: bool) -> Content | type[InfraW
 
 
 def verdicts_on(body: bytes, *, lines: bool = False) -> list[Verdict]:
-    decode = native.decode_ndjson if lines else native.decode_json
-    decoded = decode(body, "ms", nothing_known)
+    decoded = (
+        native.decode_ndjson(body, "ms") if lines else native.decode_json(body, "ms", nothing_known)
+    )
     found = list(decoded.verdicts)
     for number in range(len(decoded.counts)):
         name = decoded.name_of(number)

@@ -13,8 +13,8 @@ from otlp_requests import counter, gauge, histogram, number, request
 from protobuf_wire import Table, labels, sample, write_request
 from pushing import now_ms
 
-from infrawatch.ingest import native
 from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.native import decode as native
 from infrawatch.ingest.protocols import collectd, vm_import
 from infrawatch.ingest.protocols.exposition import decode as exposition
 from infrawatch.ingest.protocols.influx import decode as influx
@@ -158,7 +158,7 @@ FORMATS = [
     ),
     Format(
         *("NDJSON", "/v1/samples", "application/x-ndjson", _lines),
-        lambda body: read_whole(native.decode_ndjson(body, "ms", nothing_known)),
+        lambda body: read_whole(native.decode_ndjson(body, "ms")),
     ),
     Format(
         *("OTLP", "/v1/metrics", PROTOBUF, _otlp),

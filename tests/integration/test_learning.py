@@ -15,7 +15,7 @@ from infrawatch.ingest import intake as intake_module
 from infrawatch.ingest.bounds import TimeBounds
 from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.intake import Intake, Rules, WriteOptions
-from infrawatch.ingest.native import decode_json
+from infrawatch.ingest.native.decode import decode_json
 from infrawatch.ingest.series.cache import SeriesCache
 from infrawatch.ingest.writer import GroupWriter
 from infrawatch.model.timerange import now_us

@@ -4,7 +4,7 @@ import pytest
 
 from infrawatch.errors import InvalidSelector, QueryTooBroad
 from infrawatch.model import expressions
-from infrawatch.model.expressions import Looker, compiled
+from infrawatch.model.expressions import BoundedPattern, compiled
 from infrawatch.model.selector import parse_selector, to_predicate
 
 HEAVY = "(.*a){500}b"
@@ -25,24 +25,24 @@ class Clock:
 @pytest.mark.parametrize("expression", [HEAVY, ".*a.{900}", "(a?){1000}", "((a*)?){700}"])
 def test_a_single_slow_match_is_refused(expression: str) -> None:
     with pytest.raises(QueryTooBroad, match="takes too long"):
-        Looker(expression).fullmatch("a" * 4_096)
+        BoundedPattern(expression).fullmatch("a" * 4_096)
 
 
 def test_matches_that_are_slow_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expressions, "thread_time", Clock(by_s=0.01))
-    looker = Looker("web-.*")
+    pattern = BoundedPattern("web-.*")
 
     for n in range(50):
-        looker.fullmatch(f"web-{n}")
+        pattern.fullmatch(f"web-{n}")
     with pytest.raises(QueryTooBroad, match="web-"):
-        [looker.fullmatch(f"web-{n}") for n in range(100)]
+        [pattern.fullmatch(f"web-{n}") for n in range(100)]
 
 
 def test_any_number_of_ordinary_matches_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expressions, "thread_time", Clock(by_s=0.000_005))
-    looker = Looker(ADDRESSES)
+    pattern = BoundedPattern(ADDRESSES)
 
-    found = [looker.fullmatch(f"10.0.1.{n % 150}:9100") for n in range(100_000)]
+    found = [pattern.fullmatch(f"10.0.1.{n % 150}:9100") for n in range(100_000)]
 
     assert None not in found
 

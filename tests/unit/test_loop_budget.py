@@ -10,8 +10,8 @@ from decoding import content_of, nothing_known
 from otlp_requests import gauge, number, request
 from protobuf_wire import Table, bytes_field, labels, sample, write_request
 
-from infrawatch.ingest import native
 from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.native import decode as native
 from infrawatch.ingest.protocols import collectd, vm_import
 from infrawatch.ingest.protocols.exposition import decode as exposition
 from infrawatch.ingest.protocols.influx import decode as influx
@@ -24,7 +24,7 @@ Read = Callable[..., Any]
 NOW_MS = 1_790_000_000_000
 
 native_json: Read = partial(native.decode_json, precision="ms", find=nothing_known)
-ndjson: Read = partial(native.decode_ndjson, precision="ms", find=nothing_known)
+ndjson: Read = partial(native.decode_ndjson, precision="ms")
 protobuf: Read = partial(otlp._read, encoding="application/x-protobuf", find=nothing_known)
 otlp_json: Read = partial(otlp._read, encoding="application/json", find=nothing_known)
 first: Read = partial(version1.decode, find=nothing_known)

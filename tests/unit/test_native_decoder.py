@@ -2,6 +2,7 @@
 
 import json
 import struct
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infrawatch.errors import BatchTooLarge, MalformedBody
-from infrawatch.ingest.native import decode_json, decode_ndjson
+from infrawatch.ingest.native.decode import decode_json, decode_ndjson
 from infrawatch.ingest.schemas import MAX_BATCH_SAMPLES, MAX_BATCH_SERIES, MAX_LABELS
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata
@@ -201,9 +202,9 @@ def test_a_batch_may_be_as_large_as_promised(*, lines: bool, series: int, sample
     more = [*batch, GOOD]
 
     if lines:
-        decoded = decode_ndjson(b"\n".join(map(encoded_line, batch)), "ms", nothing_known)
+        decoded = decode_ndjson(b"\n".join(map(encoded_line, batch)), "ms")
         with pytest.raises(BatchTooLarge):
-            decode_ndjson(b"\n".join(map(encoded_line, more)), "ms", nothing_known)
+            decode_ndjson(b"\n".join(map(encoded_line, more)), "ms")
     else:
         decoded = decode_json(encoded(*batch), "ms", nothing_known)
         with pytest.raises(BatchTooLarge):
@@ -227,7 +228,7 @@ def test_a_bad_batch_can_be_too_large_as_well(body: bytes) -> None:
 def test_a_line_that_is_not_json_spoils_no_other() -> None:
     lines = [encoded_line(GOOD), b"", b"{", b" \r", encoded_line({**GOOD, "metric": "down"})]
 
-    result = content_of(decode_ndjson(b"\r\n".join(lines), "ms", nothing_known))
+    result = content_of(decode_ndjson(b"\r\n".join(lines), "ms"))
 
     assert [name.metric for name, _ in result.series] == ["up", "down"]
     assert result.wrong == [(3, "", "malformed_json")]
@@ -236,7 +237,7 @@ def test_a_line_that_is_not_json_spoils_no_other() -> None:
 @pytest.mark.parametrize("body", [b"", b"\n\n", b"  \r\n"])
 def test_no_lines_are_no_batch(body: bytes) -> None:
     with pytest.raises(MalformedBody, match="one series object a line"):
-        decode_ndjson(body, "ms", nothing_known)
+        decode_ndjson(body, "ms")
 
 
 def test_metadata_is_taken_of_metrics_that_can_be_stored() -> None:
@@ -296,7 +297,7 @@ def test_all_decoders_of_a_batch_agree(series: list[Any]) -> None:
     assert quickly == content_or_refusal(body, carefully=True)
     if isinstance(quickly, Content) and quickly.series:
         one_line = b"\n".join(map(encoded_line, series))
-        by_line = content_of(decode_ndjson(one_line, "ms", nothing_known))
+        by_line = content_of(decode_ndjson(one_line, "ms"))
         assert by_line.series == quickly.series
         assert [f"/series/{n - 1}{where}" for n, where, _ in by_line.wrong] == [
             where for _, where, _ in quickly.wrong
@@ -321,9 +322,9 @@ def test_every_sample_is_either_good_or_counted_as_rejected(series: list[Any]) -
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_no_bytes_break_the_decoders(body: bytes) -> None:
-    for decode in (decode_json, decode_ndjson):
+    for decode in (partial(decode_json, find=nothing_known), decode_ndjson):
         try:
-            decoded = decode(body, "ms", nothing_known)
+            decoded = decode(body, "ms")
         except MalformedBody:
             continue
         assert decoded.verdicts

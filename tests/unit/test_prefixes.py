@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.native import decode_json
+from infrawatch.ingest.native.decode import decode_json
 from infrawatch.ingest.protocols.influx.decode import decode as decode_lines
 from infrawatch.ingest.series.cache import KeySpace, SeriesCache
 from infrawatch.ingest.series.prefixes import KnownPrefixes

@@ -8,7 +8,7 @@ from decoding import content_of, content_or_refusal, decoded_carefully, nothing_
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from infrawatch.ingest.regular import decode_regular
+from infrawatch.ingest.native.regular import decode_regular
 
 MS = 1_000_000
 

@@ -1,7 +1,7 @@
 """POST /v1/samples: the native formats, JSON and NDJSON, and their responses."""
 
 from functools import partial
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -10,14 +10,13 @@ from fastapi.responses import Response
 from infrawatch.access.needs import MayWrite
 from infrawatch.access.principal import Principal
 from infrawatch.errors import InvalidInput, UnsupportedContent
-from infrawatch.ingest import native
 from infrawatch.ingest.bodies import media_type_of, read_body
-from infrawatch.ingest.decoded import Decoded, Find
+from infrawatch.ingest.decoded import Decoded
 from infrawatch.ingest.intake import Intake, Outcome, WriteOptions
+from infrawatch.ingest.native.decode import decode_json, decode_ndjson
 from infrawatch.ingest.routing import IngestRoute, intake_of
 from infrawatch.ingest.scheduling.loop_budget import Read
 from infrawatch.ingest.schemas import BatchProblem, PartialReceipt, Receipt, Refusal
-from infrawatch.ingest.series.prefixes import KnownPrefixes
 from infrawatch.ingest.verdicts import Verdicts, counted
 from infrawatch.model.cursor import Cursor
 from infrawatch.model.timerange import Precision
@@ -28,35 +27,13 @@ router = APIRouter(prefix="/v1", route_class=IngestRoute, tags=["ingest"])
 FORMAT = "native"
 
 
-class Decode(Protocol):
-    """One of the native decoders."""
-
-    def __call__(
-        self,
-        body: bytes,
-        precision: str,
-        find: Find,
-        known: KnownPrefixes | None,
-        *,
-        on_loop: bool = False,
-    ) -> Decoded: ...
-
-
-class _Format(NamedTuple):
-    """The decoder of a body, and whether its errors carry a line number."""
-
-    decode: Decode
-    has_lines: bool
-
-
-_JSON = _Format(native.decode_json, has_lines=False)
-_NDJSON = _Format(native.decode_ndjson, has_lines=True)
-_FORMATS = {
-    "application/json": _JSON,
-    "application/x-ndjson": _NDJSON,
-    "application/ndjson": _NDJSON,
-    "application/jsonl": _NDJSON,
+_HAS_LINES = {
+    "application/json": False,
+    "application/x-ndjson": True,
+    "application/ndjson": True,
+    "application/jsonl": True,
 }
+"""Media types, and whether each line of a body is a series."""
 
 
 class BatchRejected(InvalidInput):
@@ -105,25 +82,27 @@ async def write_samples(  # `request` and `principal` come from the framework
     the one that arrives last wins.
     """
     media_type = media_type_of(request)
-    read_as = _FORMATS.get(media_type)
-    if read_as is None:
+    has_lines = _HAS_LINES.get(media_type)
+    if has_lines is None:
         raise UnsupportedContent(
             f"Content-Type {media_type[:50]!r} is not read here: use application/json or "
             "application/x-ndjson"
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake, options = intake_of(request), WriteOptions(partial=partial, dry_run=dry_run)
-    read = _with_all_known(read_as.decode, precision, intake, principal)
+    read = _decoder(intake, principal, precision, has_lines=has_lines)
     decoded = await intake.offload.read(principal.tenant_id, read, body)
     outcome = await intake.take(decoded, principal, FORMAT, options)
-    return _to_response(outcome, options, request.state.epoch, has_lines=read_as.has_lines)
+    return _to_response(outcome, options, request.state.epoch, has_lines=has_lines)
 
 
-def _with_all_known(
-    decode: Decode, precision: Precision, intake: Intake, principal: Principal
+def _decoder(
+    intake: Intake, principal: Principal, precision: Precision, *, has_lines: bool
 ) -> Read[Decoded]:
+    if has_lines:
+        return partial(decode_ndjson, precision=precision)
     find, known = intake.finder(principal, FORMAT), intake.known_prefixes(principal, FORMAT)
-    return partial(decode, precision=precision, find=find, known=known)
+    return partial(decode_json, precision=precision, find=find, known=known)
 
 
 def _to_response(

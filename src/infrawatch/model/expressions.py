@@ -19,7 +19,7 @@ _PATIENCE_S, _USUAL_S = 1.0, 0.000_02
 """CPU time for all matches together, and what each may take beside that: five usual matches."""
 
 
-class Looker:
+class BoundedPattern:
     """Matches values one by one, within a budget of CPU time.
 
     A match that is faster than five usual ones restores part of the budget.

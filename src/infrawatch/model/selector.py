@@ -9,7 +9,7 @@ from typing import NamedTuple
 import promql_parser
 
 from infrawatch.errors import InvalidSelector
-from infrawatch.model.expressions import Looker, compiled
+from infrawatch.model.expressions import BoundedPattern, compiled
 
 MAX_SELECTOR_CHARACTERS = 8_192
 """Far above what users write; bounds the cost of parsing and compiling."""
@@ -82,23 +82,26 @@ def to_predicate(selector: Selector, *, values_remembered: int = _VALUES_REMEMBE
 
     The predicate raises `QueryTooBroad` when matching takes too much work.
     """
-    looks = [(one.label, lru_cache(values_remembered)(_to_look(one))) for one in selector.matchers]
+    checks = [
+        (matcher.label, lru_cache(values_remembered)(_to_check(matcher)))
+        for matcher in selector.matchers
+    ]
 
     def accepts(metric: str, labels: Mapping[str, str]) -> bool:
         return all(
-            look(metric if label == METRIC_LABEL else labels.get(label, ""))
-            for label, look in looks
+            check(metric if label == METRIC_LABEL else labels.get(label, ""))
+            for label, check in checks
         )
 
     return accepts
 
 
-def _to_look(matcher: Matcher) -> Callable[[str], bool]:
+def _to_check(matcher: Matcher) -> Callable[[str], bool]:
     """Return `matcher.accepts`, with regular expressions limited in work."""
     if matcher.operator in (Operator.EQUAL, Operator.NOT_EQUAL):
         return matcher.accepts
-    looker, is_match = Looker(matcher.value), matcher.operator is Operator.MATCHES
-    return lambda value: (looker.fullmatch(value) is not None) == is_match
+    pattern, is_match = BoundedPattern(matcher.value), matcher.operator is Operator.MATCHES
+    return lambda value: (pattern.fullmatch(value) is not None) == is_match
 
 
 _SUCH_AS = 'node_load1{host=~"web-.*"}'

@@ -13,7 +13,7 @@ import re2
 from numpy.typing import NDArray
 
 from infrawatch.errors import CannotEvaluate
-from infrawatch.model.expressions import Looker
+from infrawatch.model.expressions import BoundedPattern
 from infrawatch.model.samples import Bools, Float64s
 from infrawatch.query.promql.histograms import histogram_quantile
 from infrawatch.query.promql.responses import Value
@@ -131,10 +131,10 @@ def _label_replace(
         InvalidSelector: the expression is not RE2.
         QueryTooBroad: matching takes too much work.
     """
-    looker = Looker(expression)
+    pattern = BoundedPattern(expression)
 
     def value_of(labels: Labels) -> str | None:
-        found = looker.fullmatch(labels.get(source, ""))
+        found = pattern.fullmatch(labels.get(source, ""))
         return None if found is None else _expanded(replacement, found)
 
     return _with_values(vector, target, value_of)

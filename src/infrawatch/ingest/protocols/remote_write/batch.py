@@ -45,7 +45,7 @@ _CAREFUL_OFF_LOOP = 500
 """Limits for series in other forms; reading this many takes about five milliseconds."""
 
 
-class Careful(NamedTuple):
+class ParsedSeries(NamedTuple):
     """One series as parsed by protobuf; empty if it is refused."""
 
     key: bytes = b""
@@ -59,24 +59,24 @@ class Careful(NamedTuple):
 class Batch:
     """A decoded request: all samples except those of histograms, which are still encoded.
 
-    `careful` holds the series that were not in the usual form, by their index in the request.
+    `parsed` holds the series that were not in the usual form, by their index in the request.
     There is an `outline` if all are, and each has samples.
     """
 
     decoded: Decoded
-    careful: Mapping[int, Careful]
+    parsed: Mapping[int, ParsedSeries]
     key_form: KeyForm
     outline: Outline | None = None
 
     @property
     def has_histograms(self) -> bool:
-        return any(one.histograms for one in self.careful.values())
+        return any(one.histograms for one in self.parsed.values())
 
 
 def to_batch(
     keys: Sequence[bytes],
     regular: Regular,
-    careful: Mapping[int, Careful],
+    parsed: Mapping[int, ParsedSeries],
     key_form: KeyForm,
     metadata: Mapping[str, Metadata],
     verdicts: Verdicts,
@@ -86,7 +86,7 @@ def to_batch(
     Raises:
         BatchTooLarge: more than a million samples.
     """
-    samples = combine([Piece(regular.indexes, regular.samples), _to_piece(careful)], len(keys))
+    samples = combine([Piece(regular.indexes, regular.samples), _to_piece(parsed)], len(keys))
     if len(samples.times_ms) > MAX_SAMPLES:
         raise too_large()
     indexes: Sequence[int] = range(len(keys))
@@ -98,8 +98,8 @@ def to_batch(
         outline = None
     decoded = _to_decoded(_Series(keys, indexes, samples.counts, key_form), samples)
     decoded.metadata, decoded.verdicts = metadata, verdicts
-    decoded.exemplars = sum(one.exemplars for one in careful.values())
-    return Batch(decoded, careful, key_form, outline)
+    decoded.exemplars = sum(one.exemplars for one in parsed.values())
+    return Batch(decoded, parsed, key_form, outline)
 
 
 def to_known_batch(
@@ -119,25 +119,25 @@ def are_slow(indexes: Sequence[int], series: Sequence[bytes]) -> bool:
     )
 
 
-def gather(
-    read: Callable[[int], Careful], indexes: Iterable[int], keys: list[bytes]
-) -> dict[int, Careful]:
+def parse_each(
+    read: Callable[[int], ParsedSeries], indexes: Iterable[int], keys: list[bytes]
+) -> dict[int, ParsedSeries]:
     """Read some series of a request on the careful path, and set their `keys`.
 
     Raises:
         BatchTooLarge: together they exceed a limit.
     """
-    gathered: dict[int, Careful] = {}
+    parsed: dict[int, ParsedSeries] = {}
     samples = histograms = key_bytes = 0
     for index in indexes:
-        one = gathered[index] = read(index)
+        one = parsed[index] = read(index)
         keys[index] = one.key
         samples += len(one.times_ms)
         histograms += len(one.histograms)
         key_bytes += len(one.key)
         if samples > MAX_SAMPLES or histograms > MAX_HISTOGRAMS or key_bytes > MAX_KEY_BYTES:
             raise too_large()
-    return gathered
+    return parsed
 
 
 def too_large() -> BatchTooLarge:
@@ -194,11 +194,11 @@ def _to_decoded(series: _Series, samples: Samples) -> Decoded:
     )
 
 
-def _to_piece(careful: Mapping[int, Careful]) -> Piece:
-    all_series = careful.values()
+def _to_piece(parsed: Mapping[int, ParsedSeries]) -> Piece:
+    all_series = parsed.values()
     bits = [bits for one in all_series for bits in one.value_bits]
     return Piece(
-        np.array(list(careful), np.intp),
+        np.array(list(parsed), np.intp),
         Samples(
             np.array([len(one.times_ms) for one in all_series], np.intp),
             np.array([time_ms for one in all_series for time_ms in one.times_ms], np.int64),

@@ -65,7 +65,7 @@ def to_classics(batch: Batch) -> Classics:
 def _read_all(batch: Batch, verdicts: Verdicts) -> Iterator[_Histogram]:
     """Yield the histograms that can be stored; the others get verdicts."""
     room = _ROOM_BYTES
-    for index, series in batch.careful.items():
+    for index, series in batch.parsed.items():
         if not series.histograms:
             continue
         pairs = batch.key_form.to_pairs(series.key)

@@ -16,9 +16,9 @@ from infrawatch.ingest.protocols.remote_write.batch import (
     MAX_SERIES,
     OFF_LOOP_BYTES,
     Batch,
-    Careful,
+    ParsedSeries,
     are_slow,
-    gather,
+    parse_each,
     to_batch,
     too_large,
 )
@@ -99,9 +99,9 @@ def decode(body: bytes, find: Find, *, on_loop: bool = False) -> Batch:
     regular = Regular.of(wire, fields, samples, is_whole & has_form)
     others = np.flatnonzero(~(is_whole & has_form)).tolist()
     check_budget(on_loop=on_loop, is_long=are_slow(others, series))
-    careful = gather(lambda index: _read_carefully(series[index], index, verdicts), others, keys)
+    parsed = parse_each(lambda index: _read_series(series[index], index, verdicts), others, keys)
     metadata = _read_metadata(request.metadata, verdicts)
-    return to_batch(keys, regular, careful, KEY_FORM, metadata, verdicts)
+    return to_batch(keys, regular, parsed, KEY_FORM, metadata, verdicts)
 
 
 def _read_keys(series: Sequence[bytes], wire: Wire, find: Find) -> tuple[list[bytes], Positions]:
@@ -136,18 +136,18 @@ def _signature(body: bytes) -> bytes:
     return first[: size_of_fields(first, LABEL_TAG, MAX_PAIRS)]
 
 
-def _read_carefully(series: bytes, index: int, verdicts: Verdicts) -> Careful:
+def _read_series(series: bytes, index: int, verdicts: Verdicts) -> ParsedSeries:
     """Read a series with any fields in any order."""
     try:
         message = parse_series(SERIES_1, series)
     except ValueError as error:
         verdicts.add(Verdict(index, f"series {index}", "malformed_series", str(error)))
-        return Careful()
+        return ParsedSeries()
     if len(message.labels) > MAX_PAIRS:
         samples = len(message.samples) + len(message.histograms)
         verdicts.add(Verdict(index, f"series {index}", *TOO_MANY, samples))
-        return Careful()
-    return Careful(
+        return ParsedSeries()
+    return ParsedSeries(
         key=SERIES_1(labels=message.labels).SerializeToString(),
         times_ms=[sample.timestamp for sample in message.samples],
         value_bits=[sample.value for sample in message.samples],

@@ -18,9 +18,9 @@ from infrawatch.ingest.protocols.remote_write.batch import (
     MAX_SERIES,
     OFF_LOOP_BYTES,
     Batch,
-    Careful,
+    ParsedSeries,
     are_slow,
-    gather,
+    parse_each,
     to_batch,
     too_large,
 )
@@ -116,9 +116,9 @@ class _Reading:
         self._describe(regular, references, wire.ends - fields.ends)
         others = np.flatnonzero(~is_regular).tolist()
         check_budget(on_loop=on_loop, is_long=are_slow(others, self._series))
-        careful = gather(self._read_carefully, others, self._keys)
+        parsed = parse_each(self._read_series, others, self._keys)
         picked = Regular.of(wire, fields, samples, is_regular)
-        return to_batch(self._keys, picked, careful, KEY_FORM, self._metadata, self._verdicts)
+        return to_batch(self._keys, picked, parsed, KEY_FORM, self._metadata, self._verdicts)
 
     def _name(self, regular: Positions, references: References) -> None:
         """Create the keys of series whose references have been read."""
@@ -160,22 +160,22 @@ class _Reading:
         else:
             self._metadata[name] = to_metadata(said.type, unit, help_text)
 
-    def _read_carefully(self, index: int) -> Careful:
+    def _read_series(self, index: int) -> ParsedSeries:
         """Read a series with any fields in any order."""
         try:
             message = parse_series(SERIES_2, self._series[index])
         except ValueError as error:
             self._verdicts.add(Verdict(index, f"series {index}", "malformed_series", str(error)))
-            return Careful()
+            return ParsedSeries()
         pairs = self._resolve(message.labels_refs)
         if isinstance(pairs, Flaw):
             samples = len(message.samples) + len(message.histograms)
             self._verdicts.add(Verdict(index, f"series {index}", *pairs, samples))
-            return Careful()
+            return ParsedSeries()
         metric = dict(pairs).get(METRIC)
         if message.metadata and metric:
             self._add_metadata(index, metric, message.metadata)
-        return Careful(
+        return ParsedSeries(
             key=b"".join(text + _END for pair in pairs for text in pair),
             times_ms=[sample.timestamp for sample in message.samples],
             value_bits=[sample.value for sample in message.samples],

@@ -12,8 +12,8 @@ from infrawatch.errors import MalformedBody
 from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, Locate, NameOf
 from infrawatch.ingest.decoding.json_errors import line_problem, malformed
-from infrawatch.ingest.explain import explain
-from infrawatch.ingest.regular import (
+from infrawatch.ingest.native.explain import explain
+from infrawatch.ingest.native.regular import (
     batch_too_large,
     decode_regular,
     has_too_many_keys,
@@ -90,14 +90,7 @@ def decode_json(
     return _to_decoded(items, verdicts, precision)
 
 
-def decode_ndjson(
-    body: bytes,
-    precision: str,
-    find: Find,  # noqa: ARG001  # same signature as `decode_json`
-    known: KnownPrefixes | None = None,  # noqa: ARG001
-    *,
-    on_loop: bool = False,
-) -> Decoded:
+def decode_ndjson(body: bytes, precision: str, *, on_loop: bool = False) -> Decoded:
     """Read one series object per line; empty lines are skipped, lines are numbered from 1.
 
     Raises:

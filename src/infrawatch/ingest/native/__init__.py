@@ -1,0 +1,1 @@
+"""The native formats, JSON and NDJSON."""
