@@ -16,7 +16,11 @@ def _to_timedelta(value: object) -> object:
 
 
 def _to_retention(value: object) -> object:
-    return None if value == "forever" else _to_timedelta(value)
+    """Read a retention; a number without a unit is seconds, and rarely meant so."""
+    retention = None if value == "forever" else _to_timedelta(value)
+    if isinstance(retention, timedelta) and retention < timedelta(hours=1):
+        raise ValueError("at least 1h; for days write 15d, to keep everything `forever`")
+    return retention
 
 
 def _to_labels(value: object) -> object:

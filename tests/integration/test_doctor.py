@@ -117,7 +117,7 @@ def test_a_setting_that_makes_no_sense_is_a_fault(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("INFRAWATCH_RETENTION", "soon")
     wrong = doctor()
     assert wrong.exit_code == 1
-    assert "FAULT: settings INFRAWATCH_RETENTION: " in said_of(wrong, "settings")
+    assert "FAULT: settings INFRAWATCH_RETENTION: 'soon' is not" in said_of(wrong, "settings")
     assert "mend the settings first" in said_of(wrong, "database")
 
 

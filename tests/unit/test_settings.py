@@ -1,6 +1,7 @@
 """`.env.example` and settings.py say the same."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,20 @@ def test_the_documented_defaults_are_the_defaults(
             monkeypatch.setenv(variable, documented[variable])
 
     assert kind(_env_file=None) == defaults
+
+
+@pytest.mark.parametrize("name", ["retention", "rollup_5m_retention", "rollup_1h_retention"])
+def test_a_retention_that_would_drop_everything_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = f"INFRAWATCH_{name.upper()}"
+    for text in ("0", "15", "59m"):  # in other stores, these are for ever, and days or months
+        monkeypatch.setenv(variable, text)
+        with pytest.raises(ValueError, match="at least 1h; for days write 15d"):
+            Settings(_env_file=None)
+    for text, retention in (("forever", None), ("1h", timedelta(hours=1))):
+        monkeypatch.setenv(variable, text)
+        assert getattr(Settings(_env_file=None), name) == retention
 
 
 def _fields() -> dict[str, FieldInfo]:

@@ -44,7 +44,8 @@ def read_settings(kind: type[AnySettings], **options: Any) -> AnySettings:
         return kind(**given)
     except ValidationError as error:
         wrong = [
-            f"INFRAWATCH_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}"
+            f"INFRAWATCH_{'_'.join(map(str, one['loc'])).upper()}: "
+            + one["msg"].removeprefix("Value error, ")
             for one in error.errors()
         ]
         raise CannotStart("; ".join(wrong)) from None
