@@ -85,7 +85,7 @@ async def test_a_batch_is_sent_again_when_the_server_says_later(
     assert not spool.lost_samples
 
 
-@pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 415, 422])
+@pytest.mark.parametrize("status", [400, 409, 410, 415, 422])
 async def test_a_batch_that_is_refused_for_good_is_never_sent_again(
     spool: Spool, server: ScriptedServer, status: int
 ) -> None:
@@ -100,15 +100,27 @@ async def test_a_batch_that_is_refused_for_good_is_never_sent_again(
     assert spool.lost_samples[Loss("refused", "no_way")] == 3
 
 
-async def test_a_refusal_without_a_code_is_counted_by_status(
-    spool: Spool, server: ScriptedServer
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HTMLResponse("<h1>default backend - 404</h1>", 404),
+        HTMLResponse("<h1>The plain HTTP request was sent to HTTPS port</h1>", 400),
+        JSONResponse({"message": "Unprocessable"}, 422),
+        problem(404, code="not_found"),
+        problem(405, code="method_not_allowed"),
+    ],
+)
+async def test_a_refusal_by_a_proxy_or_about_the_url_loses_nothing(
+    spool: Spool, server: ScriptedServer, answer: Response
 ) -> None:
-    server.answers = [Response("404 page not found", 404)]
+    server.answers = [answer, answer]
     spool.add([batch(1)])
-    async with sending(spool, server.url):
+    async with sending(spool, server.url) as sender:
         await eventually(lambda: spool.usage.batches == 0)
 
-    assert spool.lost_samples == {Loss("refused", "http_404"): 1}
+    assert len(server.accepted) == 1
+    assert sender.attempts["unavailable"] == 2
+    assert not spool.lost_samples
 
 
 @pytest.mark.parametrize("status", [401, 403])

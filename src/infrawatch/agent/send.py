@@ -28,6 +28,7 @@ _MAX_BATCHES = 256
 _TOO_LARGE = 413
 _ABOUT_THE_BATCH = frozenset({400, _TOO_LARGE, 422})
 _ABOUT_THE_KEY = frozenset({401, 403})
+_ABOUT_THE_URL = frozenset({404, 405})
 
 
 class Sender:
@@ -42,6 +43,8 @@ class Sender:
       retried after a pause, exponential with full jitter, in addition to `Retry-After`.
     - 401 and 403: the key is probably being changed. The batches stay, and the key file is
       read again before each attempt.
+    - 404 and 405, and a refusal that is not InfraWatch's: the URL is wrong, or a proxy on the way
+      does not know the server now. Retried like a server that is unreachable.
     - 413: sent again in halves. 400 and 422 for several batches: each half is sent alone,
       until the bad batch is found.
     - Any other 4xx is never sent again: its samples are counted as refused, by code.
@@ -114,6 +117,10 @@ class Sender:
         if status in _ABOUT_THE_KEY:
             self.attempts["forbidden"] += 1
             raise Forbidden(f"{error}; is the key right, and may it write?") from error
+        is_ours = error.answered_code != f"http_{status}"
+        if status in _ABOUT_THE_URL or not (is_ours or status == _TOO_LARGE):
+            self.attempts["unavailable"] += 1
+            raise ServerUnavailable(f"{error}; is this the right URL?") from error
         self.attempts["refused"] += 1
         if status == _TOO_LARGE:
             self._max_samples = max(samples // 2, 1)
