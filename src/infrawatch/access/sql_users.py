@@ -1,13 +1,10 @@
 """Creation and removal of SQL users, each recorded in the audit trail."""
 
-import structlog
-
-from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.audit import Act, Actor
 from infrawatch.store.accounts.sql_users import SqlUserRepository
 from infrawatch.store.accounts.tenants import TenantRepository
+from infrawatch.store.auditing import audited
 from infrawatch.store.database import Database
-
-log = structlog.get_logger()
 
 
 async def create_sql_user(database: Database, name: str, tenant: str, actor: Actor) -> str:
@@ -18,11 +15,11 @@ async def create_sql_user(database: Database, name: str, tenant: str, actor: Act
         AlreadyExists: there is a role of this name.
         Forbidden: InfraWatch's own role may not create roles.
     """
-    async with database.writing() as connection:
-        tenant_id = (await TenantRepository(connection).get(tenant)).id
-        password = await SqlUserRepository(connection).add(name, tenant_id, str(actor))
-        await AuditRepository(connection).add(actor, Act(tenant_id, "sql_user.created", name, {}))
-    log.info("audit", actor=str(actor), action="sql_user.created", target=name)
+    async with audited(database, actor) as transaction:
+        tenant_id = (await TenantRepository(transaction.connection).get(tenant)).id
+        users = SqlUserRepository(transaction.connection)
+        password = await users.add(name, tenant_id, str(actor))
+        await transaction.record(Act(tenant_id, "sql_user.created", name, {}))
     return password
 
 
@@ -33,7 +30,6 @@ async def drop_sql_user(database: Database, name: str, actor: Actor) -> None:
         NotFound: there is none of this name.
         Forbidden: InfraWatch's own role may not drop roles.
     """
-    async with database.writing() as connection:
-        tenant_id = await SqlUserRepository(connection).drop(name)
-        await AuditRepository(connection).add(actor, Act(tenant_id, "sql_user.dropped", name, {}))
-    log.info("audit", actor=str(actor), action="sql_user.dropped", target=name)
+    async with audited(database, actor) as transaction:
+        tenant_id = await SqlUserRepository(transaction.connection).drop(name)
+        await transaction.record(Act(tenant_id, "sql_user.dropped", name, {}))

@@ -1,12 +1,9 @@
 """Creation of tenants, recorded in the audit trail."""
 
-import structlog
-
-from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.audit import Act, Actor
 from infrawatch.store.accounts.tenants import Tenant, TenantRepository
+from infrawatch.store.auditing import audited
 from infrawatch.store.database import Database
-
-log = structlog.get_logger()
 
 
 async def create_tenant(database: Database, name: str, actor: Actor) -> Tenant:
@@ -15,8 +12,7 @@ async def create_tenant(database: Database, name: str, actor: Actor) -> Tenant:
     Raises:
         AlreadyExists: there is one of this name.
     """
-    async with database.writing() as connection:
-        tenant = await TenantRepository(connection).add(name)
-        await AuditRepository(connection).add(actor, Act(tenant.id, "tenant.created", name, {}))
-    log.info("audit", actor=str(actor), action="tenant.created", target=name)
+    async with audited(database, actor) as transaction:
+        tenant = await TenantRepository(transaction.connection).add(name)
+        await transaction.record(Act(tenant.id, "tenant.created", name, {}))
     return tenant

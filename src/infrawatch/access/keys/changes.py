@@ -5,16 +5,13 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import NamedTuple
 
-import structlog
-
 from infrawatch.access.keys.credentials import ApiKey
 from infrawatch.access.principal import Scope
 from infrawatch.errors import NotFound
-from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.audit import Act, Actor
 from infrawatch.store.accounts.keys import KeyRepository, NewKey, StoredKey
+from infrawatch.store.auditing import AuditedTransaction, audited
 from infrawatch.store.database import Database
-
-log = structlog.get_logger()
 
 
 class KeySpec(NamedTuple):
@@ -29,31 +26,18 @@ class KeySpec(NamedTuple):
 @asynccontextmanager
 async def changing_keys(database: Database, actor: Actor) -> AsyncGenerator["KeyChange", None]:
     """Open a transaction that changes keys; other such transactions wait for its end."""
-    acts: list[Act] = []
-    async with database.writing() as connection:
-        keys = KeyRepository(connection)
-        number = await keys.begin_change()
-        yield KeyChange(keys, AuditRepository(connection), actor, number, acts)
-    for act in acts:  # they are committed now
-        log.info("audit", actor=str(actor), action=act.action, target=act.target)
+    async with audited(database, actor) as transaction:
+        keys = KeyRepository(transaction.connection)
+        yield KeyChange(keys, await keys.begin_change(), transaction)
 
 
 class KeyChange:
     """Changes to keys, recorded in the audit trail."""
 
-    def __init__(
-        self,
-        keys: KeyRepository,
-        audit: AuditRepository,
-        actor: Actor,
-        number: int,
-        acts: list[Act],
-    ) -> None:
+    def __init__(self, keys: KeyRepository, number: int, transaction: AuditedTransaction) -> None:
         self._keys = keys
-        self._audit = audit
-        self._actor = actor
         self._number = number
-        self._acts = acts
+        self._transaction = transaction
 
     async def create(self, spec: KeySpec, key: ApiKey) -> None:
         """Store a key; only a digest of its secret is kept."""
@@ -64,18 +48,20 @@ class KeyChange:
                 name=spec.name,
                 scopes=spec.scopes,
                 digest=key.digest,
-                created_by=str(self._actor),
+                created_by=str(self._transaction.actor),
                 expires_at=spec.expires_at,
             ),
             self._number,
         )
         detail = {"name": spec.name, "scopes": list(spec.scopes), "expires_at": spec.expires_at}
-        await self._record(Act(spec.tenant_id, "key.created", key.id, detail))
+        await self._transaction.record(Act(spec.tenant_id, "key.created", key.id, detail))
 
     async def revoke(self, key: StoredKey) -> None:
         """Revoke a key; does nothing if it is already revoked."""
         if await self._keys.revoke(key.id, self._number):
-            await self._record(Act(key.tenant_id, "key.revoked", key.id, {"name": key.name}))
+            await self._transaction.record(
+                Act(key.tenant_id, "key.revoked", key.id, {"name": key.name})
+            )
 
     async def find(self, key_id: str) -> StoredKey | None:
         return await self._keys.find(key_id)
@@ -83,10 +69,6 @@ class KeyChange:
     async def has_any(self, scope: Scope) -> bool:
         """Whether there is, or ever was, a key with a scope."""
         return await self._keys.has_any(scope)
-
-    async def _record(self, act: Act) -> None:
-        await self._audit.add(self._actor, act)
-        self._acts.append(act)
 
 
 async def create_key(database: Database, spec: KeySpec, actor: Actor) -> ApiKey:

@@ -1,16 +1,11 @@
 """Changes to limits, each recorded in the audit trail."""
 
-from collections.abc import Mapping
-
-import structlog
-
 from infrawatch.errors import NotFound
-from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.audit import Act, Actor
 from infrawatch.store.accounts.keys import KeyRepository
 from infrawatch.store.accounts.limits import Holder, LimitRepository, Limits
+from infrawatch.store.auditing import audited
 from infrawatch.store.database import Database
-
-log = structlog.get_logger()
 
 
 async def put_limits(database: Database, holder: Holder, limits: Limits, actor: Actor) -> None:
@@ -19,8 +14,8 @@ async def put_limits(database: Database, holder: Holder, limits: Limits, actor: 
     Raises:
         NotFound: the tenant has no such key.
     """
-    async with database.writing() as connection:
-        keys = KeyRepository(connection)
+    async with audited(database, actor) as transaction:
+        keys = KeyRepository(transaction.connection)
         await keys.begin_change()
         if holder.key_id is not None:
             key = await keys.find(holder.key_id)
@@ -28,10 +23,9 @@ async def put_limits(database: Database, holder: Holder, limits: Limits, actor: 
                 raise NotFound(
                     f"the tenant has no key {holder.key_id!r}; `infrawatch keys list` shows all"
                 )
-        await LimitRepository(connection).put(holder, limits)
+        await LimitRepository(transaction.connection).put(holder, limits)
         detail = {name: value for name, value in limits._asdict().items() if value is not None}
-        await AuditRepository(connection).add(actor, _act(holder, "limits.set", detail))
-    log.info("audit", actor=str(actor), action="limits.set", target=holder.name)
+        await transaction.record(Act(holder.tenant_id, "limits.set", holder.name, detail))
 
 
 async def remove_limits(database: Database, holder: Holder, actor: Actor) -> None:
@@ -40,13 +34,8 @@ async def remove_limits(database: Database, holder: Holder, actor: Actor) -> Non
     Raises:
         NotFound: there are none.
     """
-    async with database.writing() as connection:
-        await KeyRepository(connection).begin_change()
-        if not await LimitRepository(connection).remove(holder):
+    async with audited(database, actor) as transaction:
+        await KeyRepository(transaction.connection).begin_change()
+        if not await LimitRepository(transaction.connection).remove(holder):
             raise NotFound("there are no such limits; `infrawatch limits list` shows all")
-        await AuditRepository(connection).add(actor, _act(holder, "limits.removed", {}))
-    log.info("audit", actor=str(actor), action="limits.removed", target=holder.name)
-
-
-def _act(holder: Holder, action: str, detail: Mapping[str, object]) -> Act:
-    return Act(holder.tenant_id, action, holder.name, detail)
+        await transaction.record(Act(holder.tenant_id, "limits.removed", holder.name, {}))

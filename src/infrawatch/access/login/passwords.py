@@ -8,7 +8,6 @@ from math import inf
 from pathlib import Path
 from time import monotonic
 
-import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
@@ -22,12 +21,11 @@ from infrawatch.errors import (
     TooManyWrongKeys,
     Unauthenticated,
 )
-from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.audit import Act, Actor
 from infrawatch.store.accounts.passwords import PasswordRepository
 from infrawatch.store.accounts.sessions import SessionRepository
+from infrawatch.store.auditing import audited
 from infrawatch.store.database import Database
-
-log = structlog.get_logger()
 
 ADMINISTRATOR = Principal(DEFAULT_TENANT_ID, "admin", frozenset(SCOPES))
 
@@ -163,12 +161,11 @@ async def _changing(
     database: Database, action: str, actor: Actor
 ) -> AsyncGenerator[PasswordRepository, None]:
     """Open a transaction that changes the password, ends its sessions, and is audited."""
-    async with database.writing() as connection:
-        yield PasswordRepository(connection)
-        ended = await SessionRepository(connection).end_of_way("password")
+    async with audited(database, actor) as transaction:
+        yield PasswordRepository(transaction.connection)
+        ended = await SessionRepository(transaction.connection).end_of_way("password")
         act = Act(DEFAULT_TENANT_ID, action, ADMINISTRATOR.name, {"sessions_ended": ended})
-        await AuditRepository(connection).add(actor, act)
-    log.info("audit", actor=str(actor), action=action, target=ADMINISTRATOR.name)
+        await transaction.record(act)
 
 
 def _fits(hashed: str, encoded: bytes) -> bool:

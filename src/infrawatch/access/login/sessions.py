@@ -10,7 +10,6 @@ from hmac import compare_digest
 from time import monotonic
 from typing import Literal, NamedTuple, cast
 
-import structlog
 from starlette.requests import HTTPConnection
 
 from infrawatch.access.gate import SESSION_OVER
@@ -20,12 +19,11 @@ from infrawatch.access.login.cookies import SAFE_METHODS, find_cookie, is_from_o
 from infrawatch.access.principal import Principal, Scope
 from infrawatch.errors import Forbidden, NotFound, StoreUnavailable, Unauthenticated, Unavailable
 from infrawatch.model.timerange import now_us, to_us
-from infrawatch.store.accounts.audit import Act, Actor, AuditRepository
+from infrawatch.store.accounts.audit import Act, Actor
 from infrawatch.store.accounts.passwords import PasswordRepository
 from infrawatch.store.accounts.sessions import NewSession, SessionRepository, StoredSession
+from infrawatch.store.auditing import audited
 from infrawatch.store.database import Database
-
-log = structlog.get_logger()
 
 Way = Literal["password", "oidc", "key"]
 
@@ -96,18 +94,18 @@ class Sessions:
             way,
             principal.key_id,
         )
-        act = Act(principal.tenant_id, "session.created", session_id, {"way": way})
-        async with self._database.writing() as transaction:
-            passwords = PasswordRepository(transaction)
+        actor = Actor(principal.name, principal.key_id)
+        async with audited(self._database, actor) as transaction:
+            passwords = PasswordRepository(transaction.connection)
             if password_hash is not None and not await passwords.hold(password_hash):
                 raise Unauthenticated(
                     "the password was changed just now", reason="wrong_password", who=str(principal)
                 )
-            sessions = SessionRepository(transaction)
+            sessions = SessionRepository(transaction.connection)
             await sessions.forget(self.idle)
             ends = await sessions.add(session, self.life, principal.good_until)
-            await AuditRepository(transaction).add(Actor(principal.name, principal.key_id), act)
-        log.info("audit", actor=str(principal), action=act.action, target=session_id)
+            act = Act(principal.tenant_id, "session.created", session_id, {"way": way})
+            await transaction.record(act)
         return StartedSession(cookie, principal._replace(session_id=session_id, good_until=ends))
 
     async def end(self, principal: Principal) -> None:
@@ -202,15 +200,13 @@ async def end_session(database: Database, session_id: str, actor: Actor) -> None
     Raises:
         NotFound: there is no session with this id, or no longer.
     """
-    async with database.writing() as connection:
-        tenant_id = await SessionRepository(connection).end(session_id)
+    async with audited(database, actor) as transaction:
+        tenant_id = await SessionRepository(transaction.connection).end(session_id)
         if tenant_id is None:
             raise NotFound(
                 f"there is no session {session_id[:50]!r}; `infrawatch sessions list` shows all"
             )
-        act = Act(tenant_id, "session.ended", session_id, {})
-        await AuditRepository(connection).add(actor, act)
-    log.info("audit", actor=str(actor), action="session.ended", target=session_id)
+        await transaction.record(Act(tenant_id, "session.ended", session_id, {}))
 
 
 def _age(time: datetime) -> timedelta:
