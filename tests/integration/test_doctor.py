@@ -104,7 +104,7 @@ def test_a_machine_that_is_well_has_no_faults(
 
     stopped = doctor("--data-dir", str(data_dir))
     assert stopped.exit_code == 1
-    assert "start it with `infrawatch up`" in said_of(stopped, "database")
+    assert said_of(stopped, "database").endswith("start it with `infrawatch up`.")
 
 
 def test_before_the_first_start_there_is_no_fault_but_a_hint() -> None:

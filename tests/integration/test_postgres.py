@@ -137,6 +137,14 @@ async def test_a_configuration_it_cannot_start_with_is_shown(data_dir: Path) -> 
             pytest.fail("it runs")
 
 
+async def test_a_full_disk_is_named(data_dir: Path) -> None:
+    async with postgres_running(data_dir) as postgres:
+        (postgres.home.path / "postgresql.conf.new").symlink_to("/dev/full")
+    with pytest.raises(CannotStart, match=r"No space left on device\. Make room"):
+        async with postgres_running(data_dir):
+            pytest.fail("it runs")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: other systems have no such signal")
 async def test_it_stops_when_we_are_killed_and_the_next_start_recovers(data_dir: Path) -> None:
     holder = await asyncio.create_subprocess_exec(sys.executable, "-c", _HOLD, data_dir)

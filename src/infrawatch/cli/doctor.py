@@ -147,13 +147,17 @@ async def _database(settings: Settings) -> AsyncGenerator[Finding, None]:
             "There is none yet: `infrawatch up` makes one, or set INFRAWATCH_DATABASE_URL.",
         )
         return
-    what_to_do = "start it with `infrawatch up`" if url is None else "check INFRAWATCH_DATABASE_URL"
+    what_to_do = (
+        "start it with `infrawatch up`"
+        if url is None
+        else "check INFRAWATCH_DATABASE_URL, and that its server runs"
+    )
     try:
         async with Database.open(url or endpoint.url()) as database:  # type: ignore[union-attr]
             async for finding in _check(database, settings):
                 yield finding
     except Unavailable as error:
-        yield Finding(FAULT, "database", f"{error}: {what_to_do}, and that its server runs.")
+        yield Finding(FAULT, "database", f"{error}: {what_to_do}.")
 
 
 async def _check(database: Database, settings: Settings) -> AsyncGenerator[Finding, None]:

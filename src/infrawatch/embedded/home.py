@@ -1,5 +1,6 @@
 """The data directory: its location, its account, and a lock that admits only one process."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -79,16 +80,22 @@ class Home:
             self._create()
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise CannotStart(
-                f"The data directory {self.path} cannot be used: {error.strerror}. "
-                "Choose another with --data-dir, or run as the user it belongs to."
-            ) from error
+            raise self.unusable(error) from error
         try:
             self._hold(lock)
             self._check_account()
             yield
         finally:
             os.close(lock)
+
+    def unusable(self, error: OSError) -> CannotStart:
+        """The error that says why the directory cannot be used, and what to do."""
+        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        hint = "Make room" if is_full else "Run as the user it belongs to"
+        return CannotStart(
+            f"The data directory {self.path} cannot be used: {error.strerror}. "
+            f"{hint}, or choose another with --data-dir."
+        )
 
     def give(self, directory: Path) -> None:
         """Create a directory to which only the account the server runs as has access."""

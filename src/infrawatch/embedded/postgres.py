@@ -50,14 +50,17 @@ async def postgres_running(data_dir: Path) -> AsyncGenerator[Postgres]:
     """
     home = Home.resolve(data_dir)
     with home.locked():
-        check_version(home)
-        binaries = find_binaries()
-        if home.account is not None:
-            binaries = reachable_binaries(binaries, home.account, home.path)
-        await stop_orphan(home)
-        endpoint = await _prepare(home, binaries)
-        home.give(home.logs)
-        command = _command(home, binaries, endpoint)
+        try:
+            check_version(home)
+            binaries = find_binaries()
+            if home.account is not None:
+                binaries = reachable_binaries(binaries, home.account, home.path)
+            await stop_orphan(home)
+            endpoint = await _prepare(home, binaries)
+            home.give(home.logs)
+            command = _command(home, binaries, endpoint)
+        except OSError as error:
+            raise home.unusable(error) from error
         keeper = Keeper("postgres", lambda: _start(home, command), _STOP_SIGNALS)
         async with keeper.keeping():
             yield Postgres(home, endpoint)
