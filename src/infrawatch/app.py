@@ -227,7 +227,7 @@ def _oidc(settings: Settings) -> OidcOptions | None:
         return None
     if settings.oidc_client_id is None:
         raise CannotStart("INFRAWATCH_OIDC_ISSUER needs INFRAWATCH_OIDC_CLIENT_ID beside it.")
-    values = {one.name: getattr(settings, f"oidc_{one.name}") for one in fields(OidcOptions)}
+    values = {field.name: getattr(settings, f"oidc_{field.name}") for field in fields(OidcOptions)}
     return OidcOptions(**values)
 
 

@@ -170,14 +170,18 @@ def _describe_operation(operation: dict[str, Any], *, is_named: bool) -> None:
 
 def problem_response(description: str, *models: type[Problem]) -> dict[str, Any]:
     """Return an OpenAPI response whose body is a problem: one of `models`, or any problem."""
-    references = [{"$ref": f"#/components/schemas/{one.__name__}"} for one in models or (Problem,)]
+    references = [
+        {"$ref": f"#/components/schemas/{model.__name__}"} for model in models or (Problem,)
+    ]
     schema = references[0] if len(references) == 1 else {"anyOf": references}
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 def to_invalid_input(error: RequestValidationError) -> InvalidInput:
     """Join FastAPI's validation errors into one, for protocols whose errors are a single text."""
-    return InvalidInput("; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors()))
+    return InvalidInput(
+        "; ".join(f"{found['loc'][-1]}: {found['msg']}" for found in error.errors())
+    )
 
 
 async def _ours(_request: Request, error: Exception) -> Response:
@@ -196,7 +200,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
         }
         for found in error.errors()[:100]
     ]
-    first = "; ".join(f"{one['parameter']}: {one['detail']}" for one in errors[:3])
+    first = "; ".join(f"{flaw['parameter']}: {flaw['detail']}" for flaw in errors[:3])
     return to_response(InvalidInput(f"a parameter does not fit: {first}"), {"errors": errors})
 
 

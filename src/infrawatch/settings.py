@@ -32,7 +32,7 @@ def _to_labels(value: object) -> object:
 
 def _to_list(value: object) -> object:
     return (
-        [one.strip() for one in value.split(",") if one.strip()]
+        [part.strip() for part in value.split(",") if part.strip()]
         if isinstance(value, str)
         else value
     )

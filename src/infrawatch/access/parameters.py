@@ -43,13 +43,13 @@ async def _refuse_undeclared(connection: HTTPConnection) -> None:
         return
     sent = Counter(name for name, _ in connection.query_params.multi_items())
     dependants = list(_flattened(connection.scope["route"].dependant))
-    declared = {one.alias for dependant in dependants for one in dependant.query_params}
+    declared = {field.alias for dependant in dependants for field in dependant.query_params}
     undeclared = [name for name in sent if name not in declared]
     wrong = [_undeclared(name, declared) for name in undeclared[:_MAX_LISTED]]
     wrong += [_repeated(name) for name in declared if sent[name] > 1]
     if not wrong:
         return
-    for call in dict.fromkeys(one.call for one in dependants):
+    for call in dict.fromkeys(dependant.call for dependant in dependants):
         if isinstance(call, Needs):
             await call(connection)
     raise RequestValidationError(wrong)

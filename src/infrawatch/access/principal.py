@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple, get_args
 
 from typing_extensions import override
 
+from infrawatch.store.accounts.audit import Actor
+
 DEFAULT_TENANT_ID = 1
 """The tenant of a fresh installation; the migration creates it under this id."""
 
@@ -33,10 +35,15 @@ class Principal(NamedTuple):
         """Whether the principal runs this installation, as administrator of the default tenant."""
         return self.tenant_id == DEFAULT_TENANT_ID and "admin" in self.scopes
 
+    @property
+    def actor(self) -> Actor:
+        """The principal as the audit trail names it."""
+        return Actor(self.name, self.key_id)
+
     @override
     def __str__(self) -> str:
-        """Return a name for people, in the audit trail and in logs."""
-        return self.name if self.key_id is None else f"{self.name} ({self.key_id})"
+        """Return a name for people, in logs and messages."""
+        return str(self.actor)
 
 
 EVERYBODY = Principal(DEFAULT_TENANT_ID, "everybody", frozenset(SCOPES))

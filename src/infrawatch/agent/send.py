@@ -106,7 +106,7 @@ class Sender:
         refused: Mapping[str, int] = {}
         if receipt.rejected:
             refused = await asyncio.to_thread(count_refused, body, receipt)
-            self._log_refused(refused, {one.code: one.detail for one in receipt.errors})
+            self._log_refused(refused, {verdict.code: verdict.detail for verdict in receipt.errors})
         await asyncio.to_thread(self._spool.settle, batches, refused=refused)
 
     async def _handle_refusal(

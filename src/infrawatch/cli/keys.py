@@ -156,7 +156,7 @@ def parse_name(name: str, parameter: str) -> str:
 
 
 def _parse_scopes(scopes: Sequence[str]) -> Sequence[Scope]:
-    unknown = [one for one in scopes if one not in SCOPES]
+    unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown:
         raise typer.BadParameter(
             f"{unknown[0]!r} is not a scope: use {', '.join(SCOPES)}", param_hint="--scope"

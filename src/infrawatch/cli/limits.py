@@ -82,7 +82,10 @@ async def _list(data_dir: Path | None) -> None:
     async with migrated_database(data_dir) as database, database.reading() as connection:
         found = await LimitRepository(connection).list()
     heads = ("TENANT", "KEY", *(name.upper() for name in Limits._fields))
-    rows = [(one.tenant, one.holder.key_id or "-", *map(_to_cell, one.limits)) for one in found]
+    rows = [
+        (stored.tenant, stored.holder.key_id or "-", *map(_to_cell, stored.limits))
+        for stored in found
+    ]
     print_table(heads, rows)
 
 

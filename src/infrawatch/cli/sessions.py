@@ -43,7 +43,7 @@ def end(
 
 async def _list(data_dir: Path | None, idle: timedelta) -> None:
     async with migrated_database(data_dir) as database, database.reading() as connection:
-        tenants = {one.id: one.name for one in await TenantRepository(connection).list()}
+        tenants = {tenant.id: tenant.name for tenant in await TenantRepository(connection).list()}
         found = await SessionRepository(connection).list(idle)
     heads = ("ID", "TENANT", "NAME", "BY", "SINCE", "LAST USED", "UNTIL")
     rows = [

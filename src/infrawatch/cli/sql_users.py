@@ -68,7 +68,7 @@ async def _create(data_dir: Path | None, name: str, tenant: str) -> None:
 async def _list(data_dir: Path | None) -> None:
     async with migrated_database(data_dir) as database, database.reading() as connection:
         found = await SqlUserRepository(connection).list()
-    rows = [(one.role, one.tenant, to_cell(one.created_at), one.created_by) for one in found]
+    rows = [(user.role, user.tenant, to_cell(user.created_at), user.created_by) for user in found]
     print_table(("ROLE", "TENANT", "CREATED", "BY"), rows)
 
 

@@ -45,4 +45,6 @@ async def _create(data_dir: Path | None, name: str) -> None:
 async def _list(data_dir: Path | None) -> None:
     async with migrated_database(data_dir) as database, database.reading() as connection:
         found = await TenantRepository(connection).list()
-    print_table(("NAME", "CREATED"), [(one.name, to_cell(one.created_at)) for one in found])
+    print_table(
+        ("NAME", "CREATED"), [(tenant.name, to_cell(tenant.created_at)) for tenant in found]
+    )

@@ -46,7 +46,7 @@ class Account(NamedTuple):
 
         Judged by mode bits, so an access control list that allows more is ignored.
         """
-        return all(self._may_pass(one.stat()) for one in (path, *path.parents))
+        return all(self._may_pass(folder.stat()) for folder in (path, *path.parents))
 
     def _may_pass(self, status: os.stat_result) -> bool:
         if status.st_uid == self.uid:

@@ -95,7 +95,9 @@ def _copy(binaries: Binaries, destination: Path) -> None:
     def other_versions(directory: str, names: Iterable[str]) -> list[str]:
         if Path(directory) != package:
             return []
-        return [one for one in names if one.startswith("pginstall") and one != binaries.root.name]
+        return [
+            name for name in names if name.startswith("pginstall") and name != binaries.root.name
+        ]
 
     for folder in (package, package.with_name(f"{package.name}.libs")):
         if folder.is_dir():

@@ -48,7 +48,7 @@ class Home:
         if cluster.is_dir() and cluster.stat().st_uid != 0:
             return cls(requested, Account.owning(cluster), requested)
         account = Account.unprivileged()
-        above = next(one for one in (requested, *requested.parents) if one.exists())
+        above = next(folder for folder in (requested, *requested.parents) if folder.exists())
         if not above.is_dir():
             raise CannotStart(
                 f"The data directory {requested} cannot be made: {above} is a file. "
@@ -104,7 +104,7 @@ class Home:
             os.chown(directory, self.account.uid, self.account.gid)
 
     def _create(self) -> None:
-        missing = [one for one in (self.path, *self.path.parents) if not one.exists()]
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         for directory in reversed(missing):
             directory.mkdir(exist_ok=True)
             # Whatever the umask is, the account must be able to pass.

@@ -153,6 +153,6 @@ def _find_needs(route: APIRoute) -> Needs | None:
     elsewhere = (inputs.path_params, inputs.header_params, inputs.cookie_params, inputs.body_params)
     if any(elsewhere) or list(signature(route.endpoint).parameters)[:2] != ["request", "principal"]:
         return None
-    is_optional = all(not one.field_info.is_required() for one in inputs.query_params)
-    calls = [one.call for one in inputs.dependencies]
+    is_optional = all(not field.field_info.is_required() for field in inputs.query_params)
+    calls = [dependency.call for dependency in inputs.dependencies]
     return calls[0] if is_optional and len(calls) == 1 and isinstance(calls[0], Needs) else None

@@ -56,7 +56,7 @@ class Verdicts:
         return self.total > 0
 
     def __iter__(self) -> Iterator[Verdict]:
-        return iter(sorted(self.shown, key=lambda one: one.index))
+        return iter(sorted(self.shown, key=lambda verdict: verdict.index))
 
 
 def counted(number: int, noun: str) -> str:

@@ -104,7 +104,9 @@ def _operation(action: str, models: tuple[type[BaseModel], ...]) -> dict[str, An
         "action": action,
         "channel": {"$ref": "#/channels/live"},
         "messages": [{"$ref": f"#/channels/live/messages/{model.__name__}"} for model in models],
-        "security": [{"$ref": f"#/components/securitySchemes/{one}"} for one in _SECURITY_SCHEMES],
+        "security": [
+            {"$ref": f"#/components/securitySchemes/{scheme}"} for scheme in _SECURITY_SCHEMES
+        ],
     }
 
 

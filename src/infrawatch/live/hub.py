@@ -11,7 +11,7 @@ from uuid import UUID
 import numpy as np
 
 from infrawatch.errors import QueryTooBroad
-from infrawatch.live.mailbox import Delivery, Mailbox, Reason
+from infrawatch.live.mailbox import Delivery, Mailbox
 from infrawatch.live.recent_entries import RecentEntries
 from infrawatch.live.topic import Index, Topic, TopicKey
 from infrawatch.live.update import Position, Update
@@ -180,10 +180,10 @@ class Hub:
         """Continue after entries of a writer that are lost."""
         self.seqs[writer] = seq
 
-    def lose_all(self, reason: Reason) -> None:
+    def lose_all(self) -> None:
         """Record that entries are lost for good: every viewer needs a new snapshot."""
         for topic in self._topics.values():
-            topic.lose(reason)
+            topic.lose("journal_lost")
 
     def close(self) -> None:
         """End every subscription."""

@@ -179,7 +179,7 @@ class Tail:
                 hub.skip(writer, seq)
         if has_hole:
             log.error("journal_lost_entries")
-            hub.lose_all("journal_lost")
+            hub.lose_all()
 
     def _forget(self) -> None:
         self._waiting.clear()

@@ -102,9 +102,8 @@ class Index:
 
     def __init__(self, topics: Sequence[Topic]) -> None:
         self._topics = topics
-        every = [topic.ids for topic in topics]
-        ids = np.concatenate(every) if every else np.empty(0, np.int64)
-        owners = np.repeat(np.arange(len(every)), [len(one) for one in every])
+        ids = np.concatenate([np.empty(0, np.int64), *(topic.ids for topic in topics)])
+        owners = np.repeat(np.arange(len(topics)), [len(topic.ids) for topic in topics])
         order = np.argsort(ids, kind="stable")
         self._owners = owners[order]
         self._ids, self._starts = np.unique(ids[order], return_index=True)

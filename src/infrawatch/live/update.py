@@ -122,10 +122,10 @@ class Update:
 def joined(updates: Sequence[Update]) -> Update:
     """Several updates in a row as one, without losing a sample."""
     return Update(
-        {writer: seq for one in updates for writer, seq in one.reached.items()},
-        OwnPart(Columns.joined([one.part.columns for one in updates])),
+        {writer: seq for update in updates for writer, seq in update.reached.items()},
+        OwnPart(Columns.joined([update.part.columns for update in updates])),
         updates[-1].position,
-        sum(one.coalesced for one in updates),
+        sum(update.coalesced for update in updates),
     )
 
 

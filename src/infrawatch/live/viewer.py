@@ -170,9 +170,11 @@ class Viewer:
 
     def _find_heartbeat(self) -> str | None:
         """The heartbeat to send now; None while other frames are due."""
-        if all(one.is_idle for one in self._subscriptions):
+        if all(subscription.is_idle for subscription in self._subscriptions):
             return heartbeat_frame(self._live.hub)
-        if self._sending.locked() or not any(one.is_starting for one in self._subscriptions):
+        if self._sending.locked() or not any(
+            subscription.is_starting for subscription in self._subscriptions
+        ):
             return None
         return heartbeat_frame(self._live.hub, is_complete=False)
 

@@ -46,7 +46,7 @@ class Columns:
     @classmethod
     def joined(cls, parts: "Sequence[Columns]") -> "Columns":
         """Concatenate the parts in order."""
-        filled = [one for one in parts if len(one) > 0]
+        filled = [part for part in parts if len(part) > 0]
         if len(filled) == 1:
             return filled[0]
         if not filled:

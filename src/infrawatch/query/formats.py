@@ -28,12 +28,12 @@ def wanted_format(accept: str) -> str:
 
     def weight(media_type: str) -> float:
         ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
-        return next((weights[one] for one in ranges if one in weights), 0.0)
+        return next((weights[media_range] for media_range in ranges if media_range in weights), 0.0)
 
     return max(FORMATS, key=weight)
 
 
 def _weighed(element: str) -> tuple[str, float]:
     media_type, *parameters = (part.strip() for part in element.split(";"))
-    weight = next((one[2:] for one in parameters if one.startswith("q=")), "1")
+    weight = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
     return media_type, float(weight) if _WEIGHT.fullmatch(weight) else 0.0

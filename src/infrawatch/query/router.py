@@ -222,7 +222,7 @@ async def read_range(  # noqa: PLR0913, PLR0917  # each is a parameter of the AP
     bucket: by less than five minutes, or less than an hour if `step` is a multiple of an hour.
     """
     steps = Steps(parse_range(start, end, now=now_us()), parse_step(step))
-    labels = tuple(dict.fromkeys(one.strip() for one in (by or "").split(",") if one.strip()))
+    labels = tuple(dict.fromkeys(label.strip() for label in (by or "").split(",") if label.strip()))
     query = RangeQuery(
         selector,
         from_whole_bucket(fn, steps) if is_back_from_now(start) else steps,

@@ -42,4 +42,6 @@ class ConnectionLimits:
 
     def _is_proxy(self, address: str) -> bool:
         found = find_address(address)
-        return found is not None and any(found in one for one in self.settings.trusted_proxies)
+        return found is not None and any(
+            found in network for network in self.settings.trusted_proxies
+        )

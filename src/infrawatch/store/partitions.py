@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infrawatch.store.rollups.buckets import FIVE_MINUTES, HOUR
 
-_NAMES = """
+_NAMES = text("""
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-WHERE i.inhparent = CAST('{table}' AS regclass)
-"""
+WHERE i.inhparent = CAST(CAST(:table AS text) AS regclass) ORDER BY 1
+""")
 
 # ATTACH PARTITION blocks neither readers nor writers; CREATE TABLE … PARTITION OF blocks both.
 _MAKE = "CREATE TABLE {name} (LIKE {table} INCLUDING ALL)"
@@ -38,11 +38,6 @@ CROSS JOIN LATERAL (
     SELECT max(arrived_at) AS arrived_at FROM {slot} j WHERE j.shard = h.shard
 ) AS newest
 """
-
-_SLOTS = text("""
-SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-WHERE i.inhparent = CAST('journal' AS regclass) ORDER BY 1
-""")
 
 # Snapshots older than a transaction hold back backend_xmin; standbys are not considered.
 _NEWEST_TRANSACTION = text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
@@ -94,8 +89,7 @@ class PartitionRepository:
 
     async def find(self, table: PartitionedTable) -> set[date]:
         """Return the first days of the existing partitions."""
-        names = await self._connection.execute(text(_NAMES.format(table=table.name)))
-        return {table.from_name(name) for name in names.scalars()}
+        return {table.from_name(name) for name in await self._names(table.name)}
 
     async def make(self, table: PartitionedTable, days: Iterable[date]) -> None:
         """Create missing partitions for these days; concurrent processes create each only once."""
@@ -132,7 +126,7 @@ class PartitionRepository:
 
     async def slots(self) -> list[str]:
         """Return the names of the journal's partitions."""
-        return list((await self._connection.execute(_SLOTS)).scalars())
+        return await self._names("journal")
 
     async def is_spent(self, slot: str, before: datetime) -> bool:
         """Whether a slot is not empty, and all of it is compacted and arrived before `before`."""
@@ -154,3 +148,6 @@ class PartitionRepository:
             return False
         await self._connection.execute(text(f"TRUNCATE {slot}"))
         return True
+
+    async def _names(self, table: str) -> list[str]:
+        return list((await self._connection.execute(_NAMES, {"table": table})).scalars())

@@ -132,7 +132,7 @@ class KeyRing:
                 with suppress(TimeoutError, Unavailable):
                     async with asyncio.timeout(READ_DEADLINE_S):
                         changed = await self._changed()
-                        self._cached.update({one.id: _to_cached(one) for one in changed})
+                        self._cached.update({key.id: _to_cached(key) for key in changed})
                     self._has_failed = False
                 since = monotonic() if self._has_failed else self._began
                 self._due, self._trusted_until = since + DUE_S, since + TRUSTED_S

@@ -168,7 +168,9 @@ class _Here:
             self._rotated_at = monotonic()
 
     def grant(self, asked: _Asked) -> Sequence[bool] | None:
-        new = [one for one in asked.fingerprints if not self._is_recent(one)]
+        new = [
+            fingerprint for fingerprint in asked.fingerprints if not self._is_recent(fingerprint)
+        ]
         if asked.counted is not None:
             bound = asked.counted + len(self._recent) + len(self._before)
             is_bound = self._series >= asked.counted
@@ -180,7 +182,7 @@ class _Here:
         self._recent.update(granted)
         self._series += len(granted)
         self.unreported += len(granted)
-        return [self._is_recent(one) for one in asked.fingerprints]
+        return [self._is_recent(fingerprint) for fingerprint in asked.fingerprints]
 
     def learn(self, asked: _Asked, series: int, bits: bytes) -> Sequence[bool]:
         """Take over what Redis has granted to this server."""

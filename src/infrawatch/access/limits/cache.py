@@ -43,7 +43,7 @@ class LimitsCache:
             return ()
         tenant_id, key_id = principal.tenant_id, principal.key_id
         holders = {Holder(tenant_id), Holder(tenant_id, key_id)}
-        return [found for one in holders if (found := self._limits.get(one)) is not None]
+        return [found for holder in holders if (found := self._limits.get(holder)) is not None]
 
     async def run(self) -> None:
         """Read changes, forever; an outage is logged once."""
@@ -71,5 +71,7 @@ class LimitsCache:
             if last_change == self._last_change:
                 return
             found = await LimitRepository(connection).list()
-        self._limits = {one.holder: NamedLimits(one.holder.name, one.limits) for one in found}
+        self._limits = {
+            stored.holder: NamedLimits(stored.holder.name, stored.limits) for stored in found
+        }
         self._last_change = last_change

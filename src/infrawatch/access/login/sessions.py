@@ -94,8 +94,7 @@ class Sessions:
             way,
             principal.key_id,
         )
-        actor = Actor(principal.name, principal.key_id)
-        async with audited(self._database, actor) as transaction:
+        async with audited(self._database, principal.actor) as transaction:
             passwords = PasswordRepository(transaction.connection)
             if password_hash is not None and not await passwords.hold(password_hash):
                 raise Unauthenticated(
@@ -111,11 +110,10 @@ class Sessions:
     async def end(self, principal: Principal) -> None:
         """End a session: here at once, and on every other server within two seconds."""
         assert principal.session_id is not None
-        actor = Actor(principal.name, principal.key_id)
         async with self._reading:  # otherwise a read that began before would put it back
             self._cached.pop(principal.session_id, None)
             with suppress(NotFound):  # it was ended concurrently
-                await end_session(self._database, principal.session_id, actor)
+                await end_session(self._database, principal.session_id, principal.actor)
 
     async def find_principal(self, connection: HTTPConnection) -> Principal | None:
         """Return the session's principal. Cookies never open WebSockets: pages use tickets.

@@ -37,7 +37,7 @@ class Tickets:
 
     async def find_principal(self, connection: HTTPConnection) -> Principal | None:
         offered = connection.scope.get("subprotocols", ())
-        ticket = next((one for one in offered if one.startswith(_PREFIX)), None)
+        ticket = next((protocol for protocol in offered if protocol.startswith(_PREFIX)), None)
         if ticket is None:
             return None
         digest = digest_of(ticket.removeprefix(_PREFIX))

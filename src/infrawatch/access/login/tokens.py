@@ -150,7 +150,7 @@ class Tokens:
         options = self._issuer.options
         claim = _find(claims, options.role_claim)
         listed = claim if isinstance(claim, list) else [claim]
-        roles = {"*", *(str(one) for one in listed if one is not None)}
+        roles = {"*", *(str(role) for role in listed if role is not None)}
         granted = {
             scope
             for role, scopes in options.roles.items()

@@ -74,7 +74,7 @@ class SecurityHeaders:
             if message["type"] in _STARTS:
                 headers = list(message.get("headers", ()))
                 there = {name.lower() for name, _ in headers}
-                headers += [one for one in added if one[0] not in there]
+                headers += [header for header in added if header[0] not in there]
                 if not there & _SAYS_HOW_TO_STORE:
                     headers.append(_NO_STORE)
                 message["headers"] = headers

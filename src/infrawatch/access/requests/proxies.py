@@ -34,7 +34,7 @@ class ProxiedApp(FastAPI):
             # The client's address and the scheme come first: all other middleware relies on them.
             app = SecurityHeaders(PlainCookies(super().__call__))
             inner = cast(Any, _FromAnAddress(app))
-            trusted = [str(one) for one in self.trusted_proxies]
+            trusted = [str(network) for network in self.trusted_proxies]
             self._around = ProxyHeadersMiddleware(inner, trusted)
         scope[_PEER] = scope.get("client")
         scope[PUBLIC_URL] = self.public_url

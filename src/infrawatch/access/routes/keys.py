@@ -16,7 +16,7 @@ from infrawatch.durations import parse_duration
 from infrawatch.errors import Forbidden, InvalidInput
 from infrawatch.model.timerange import from_us, now_us, parse_time
 from infrawatch.problems import ParameterProblem, Problem, problem_response
-from infrawatch.store.accounts.audit import Actor, AuditRepository
+from infrawatch.store.accounts.audit import AuditRepository
 from infrawatch.store.accounts.keys import KeyRepository
 from infrawatch.store.accounts.tenants import TenantRepository
 from infrawatch.store.database import Database
@@ -38,8 +38,8 @@ async def list_keys(principal: MayAdministrate, database: TheDatabase) -> schema
         found = await KeyRepository(connection).list(_only_own(principal))
     return schemas.Keys(
         keys=[
-            schemas.KeyOut(**{name: getattr(one, name) for name in schemas.KeyOut.model_fields})
-            for one in found
+            schemas.KeyOut(**{name: getattr(key, name) for name in schemas.KeyOut.model_fields})
+            for key in found
         ]
     )
 
@@ -56,7 +56,7 @@ async def post_key(
     expires_at = _to_expiry(key_in.expires_in)
     tenant_id = await _tenant_meant(principal, key_in.tenant, database)
     spec = KeySpec(tenant_id, key_in.name, list(dict.fromkeys(key_in.scopes)), expires_at)
-    key = await create_key(database, spec, Actor(principal.name, principal.key_id))
+    key = await create_key(database, spec, principal.actor)
     return schemas.KeyCreated(id=key.id, key=key.text)
 
 
@@ -70,8 +70,7 @@ async def delete_key(
 
     Revoking a key again has no effect.
     """
-    actor = Actor(principal.name, principal.key_id)
-    await revoke_key(database, key_id, actor, tenant_id=_only_own(principal))
+    await revoke_key(database, key_id, principal.actor, tenant_id=_only_own(principal))
 
 
 @router.get("/audit", responses={422: _INVALID})
@@ -93,7 +92,8 @@ async def list_audit(
     page = found[:limit]
     return schemas.AuditPage(
         entries=[
-            schemas.AuditEntryOut(**{**one._asdict(), "detail": dict(one.detail)}) for one in page
+            schemas.AuditEntryOut(**{**entry._asdict(), "detail": dict(entry.detail)})
+            for entry in page
         ],
         next_before=page[-1].at if len(found) > limit else None,
     )

@@ -12,7 +12,6 @@ from infrawatch.access.requests.small_bodies import SmallBodyRoute
 from infrawatch.access.routes.schemas import Name, Wire
 from infrawatch.errors import Forbidden
 from infrawatch.problems import ParameterProblem, Problem, problem_response
-from infrawatch.store.accounts.audit import Actor
 from infrawatch.store.accounts.limits import Holder, LimitRepository, Limits
 from infrawatch.store.accounts.tenants import TenantRepository
 from infrawatch.store.database import Database
@@ -91,7 +90,7 @@ async def set_limits(
     """
     holder = await _holder(principal, limits_in.tenant, limits_in.key_id, database)
     limits = Limits(**{name: getattr(limits_in, name) for name in Limits._fields})
-    await put_limits(database, holder, limits, Actor(principal.name, principal.key_id))
+    await put_limits(database, holder, limits, principal.actor)
 
 
 @router.delete("", status_code=204)
@@ -103,7 +102,7 @@ async def delete_limits(
 ) -> None:
     """Remove the limits of a tenant or key."""
     holder = await _holder(principal, tenant, key_id, database)
-    await remove_limits(database, holder, Actor(principal.name, principal.key_id))
+    await remove_limits(database, holder, principal.actor)
 
 
 async def _holder(

@@ -123,7 +123,7 @@ class Processes:
             program.system_ticks += system_ticks
             program.used_now_ticks += user_ticks + system_ticks
         self._before = now.seen
-        for name in [name for name, one in self._programs.items() if not one.processes]:
+        for name in [name for name, program in self._programs.items() if not program.processes]:
             del self._programs[name]
 
     def _used(self, pid: int, process: _Process) -> tuple[int, int]:

@@ -133,7 +133,7 @@ def _read_samples(insides: Sequence[bytes]) -> tuple[Positions, Int64s, Float64s
     """Read the samples of each series; None unless all are regular and all times equally wide."""
     joined = b",".join(insides)
     if b" " in joined:  # as Python's `json` writes; numbers contain no commas
-        insides = [one.replace(b", ", b",") for one in insides]
+        insides = [inside.replace(b", ", b",") for inside in insides]
         joined = b",".join(insides)
     text = bytearray(joined + b",")  # every sample is `[time,value],`
     width = joined.find(b",") - 1

@@ -202,7 +202,7 @@ def _count_values(one: Any) -> int:
 def _without_labels(text: str, labels: dict[str, str]) -> str:
     """Strip the labels from a name, and add those that are not in `labels` yet."""
     found = _WITH_LABELS.fullmatch(text)
-    pairs = [one.split("=") for one in found[2].split(",")] if found else []
+    pairs = [pair.split("=") for pair in found[2].split(",")] if found else []
     if found is None or not all(len(pair) == 2 and pair[0] for pair in pairs):  # noqa: PLR2004
         return text
     for name, value in pairs:
@@ -230,8 +230,8 @@ def _to_decoded(places: list[_Place], verdicts: Verdicts) -> Decoded:
         name_of=name_of,
         locate=locate,
         counts=np.ones(len(places), np.intp),
-        times=np.array([round(one.record["time"] * _MS_PER_S) for one in places], np.int64),
-        values=np.array([one.record["values"][one.number] for one in places], np.float64),
+        times=np.array([round(place.record["time"] * _MS_PER_S) for place in places], np.int64),
+        values=np.array([place.record["values"][place.number] for place in places], np.float64),
         unit_ns=_MS_NS,
         metadata=metadata,
         verdicts=verdicts,

@@ -18,7 +18,7 @@ def read_extra_labels(written: Sequence[str]) -> Mapping[str, str]:
     Raises:
         InvalidInput: one of them is not written like this.
     """
-    pairs = [one.partition("=") for one in written]
+    pairs = [label.partition("=") for label in written]
     if not all(name and equals for name, equals, _ in pairs):
         raise InvalidInput("an extra_label is written name=value")
     return {name: value for name, _, value in pairs}

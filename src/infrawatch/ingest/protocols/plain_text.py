@@ -47,7 +47,10 @@ def stored(outcomes: Sequence[Outcome], headers: Mapping[str, str] | None = None
     if not refusals:
         return Response(status_code=204, headers=headers)
     verdicts = chain.from_iterable(outcome.verdicts for outcome in outcomes)
-    lines = [f"{one.locator}: {one.code}: {one.detail}" for one in islice(verdicts, MAX_REASONS)]
+    lines = [
+        f"{verdict.locator}: {verdict.code}: {verdict.detail}"
+        for verdict in islice(verdicts, MAX_REASONS)
+    ]
     rejected = sum(outcome.verdicts.rejected_samples for outcome in outcomes)
     accepted = sum(outcome.accepted for outcome in outcomes)
     lines[0] = f"{counted(rejected, 'sample')} refused, {accepted} stored; {lines[0]}"

@@ -119,7 +119,7 @@ def _grouped(vector: Vector, modifier: promql.AggModifier | None) -> tuple[list[
         called = [within(labels, names) for labels in vector.labels]
     else:
         called = [without(labels, names | {METRIC_LABEL}) for labels in vector.labels]
-    groups = Groups.of([key_of(one) for one in called])
+    groups = Groups.of([key_of(labels) for labels in called])
     return [called[row] for row in groups.firsts.tolist()], groups
 
 

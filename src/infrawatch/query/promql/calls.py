@@ -148,7 +148,7 @@ def _label_join(vector: Vector, target: str, separator: str, *sources: str) -> V
             becomes too long.
     """
     return _with_values(
-        vector, target, lambda labels: separator.join(labels.get(one, "") for one in sources)
+        vector, target, lambda labels: separator.join(labels.get(source, "") for source in sources)
     )
 
 

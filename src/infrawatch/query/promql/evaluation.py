@@ -155,7 +155,7 @@ class Evaluation:
         if name == "time":
             return moments_us / US
         if name in calls.FUNCTIONS:
-            values = [self._value(one, moments_us) for one in arguments]
+            values = [self._value(argument, moments_us) for argument in arguments]
             if not values:
                 values = [calls.of_one(moments_us / US)]
             return calls.FUNCTIONS[name](*values)
@@ -229,12 +229,12 @@ def _expected(expression: promql.Expr) -> Labels:
     if not isinstance(expression, promql.VectorSelector):
         return {}
     matchers = to_selector(expression).matchers
-    names = [one.label for one in matchers]
+    names = [matcher.label for matcher in matchers]
     return {
-        one.label: one.value
-        for one in matchers
-        if one.operator is Operator.EQUAL
-        and one.value
-        and one.label != METRIC_LABEL
-        and names.count(one.label) == 1
+        matcher.label: matcher.value
+        for matcher in matchers
+        if matcher.operator is Operator.EQUAL
+        and matcher.value
+        and matcher.label != METRIC_LABEL
+        and names.count(matcher.label) == 1
     }

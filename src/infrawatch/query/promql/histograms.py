@@ -17,11 +17,11 @@ def histogram_quantile(quantiles: Float64s, vector: Vector) -> Vector:
 
     Series whose `le` label is not a number are not buckets, and are left out.
     """
-    bounds = np.array([_bound(one) for one in vector.labels])
+    bounds = np.array([_bound(labels) for labels in vector.labels])
     vector = vector.picked(np.flatnonzero(~np.isnan(bounds)))
     bounds = bounds[~np.isnan(bounds)]
-    called = [without(one, {METRIC_LABEL, _BUCKET}) for one in vector.labels]
-    groups = Groups.of([key_of(one) for one in called])
+    called = [without(labels, {METRIC_LABEL, _BUCKET}) for labels in vector.labels]
+    groups = Groups.of([key_of(labels) for labels in called])
     present = groups.count(vector.present) > 0
     values = np.full(present.shape, np.nan)
     for number, members in enumerate(groups.members()):

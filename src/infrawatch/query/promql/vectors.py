@@ -50,7 +50,9 @@ class Vector:
         Raises:
             CannotEvaluate: two rows present at the same moment get the same labels.
         """
-        return Vector([change(one) for one in self.labels], self.values, self.present).unique()
+        return Vector(
+            [change(labels) for labels in self.labels], self.values, self.present
+        ).unique()
 
     def without_name(self) -> "Vector":
         """Drop the metric's name: computed values are no longer those of the metric.
@@ -66,7 +68,7 @@ class Vector:
         Raises:
             CannotEvaluate: two of them are present at the same moment.
         """
-        groups = Groups.of([key_of(one) for one in self.labels])
+        groups = Groups.of([key_of(labels) for labels in self.labels])
         if len(groups.firsts) == len(self.labels):
             return self
         if (groups.count(self.present) > 1).any():

@@ -73,7 +73,7 @@ def decode_fields(
     if lines is None:
         return None
     fields = b",".join(lines.fields)
-    counts = [one.count(b"=") for one in lines.fields]
+    counts = [text.count(b"=") for text in lines.fields]
     if fields.translate(None, _UNMARKED) + b"," != _MARKS * sum(counts):
         return None
     words = fields.replace(b"=", b",").split(b",")
@@ -144,7 +144,7 @@ def _read_values(texts: Sequence[bytes]) -> Float64s | None:
     is_unsigned = lasts == ord("u")
     is_integer = is_unsigned | (lasts == ord("i"))
     if ((lasts > ord("9")) & ~is_integer).any():
-        digits = [_DIGITS.get(one, one) for one in texts]
+        digits = [_DIGITS.get(word, word) for word in texts]
         return None if digits == texts else _read_values(digits)
     octets[ends[is_integer] - 1] = ord(" ")
     values = read_array(b"[" + text)

@@ -89,7 +89,7 @@ def _to_json(value: AnyValue) -> str:
         case "array_value":
             text = f"[{','.join(map(_to_json, value.array_value.values))}]"
         case "kvlist_value":
-            members = {one.key: _to_json(one.value) for one in value.kvlist_value.values}
+            members = {member.key: _to_json(member.value) for member in value.kvlist_value.values}
             text = f"{{{','.join(f'{_quoted(key)}:{members[key]}' for key in sorted(members))}}}"
         case "string_value" | "bytes_value" | "double_value":
             text = _quoted(to_text(value))

@@ -73,11 +73,13 @@ def explode_exponential(point: Message) -> Exploded | Flaw:
 
 def explode_summary(point: Message) -> Exploded | Flaw:
     """Return count, sum and quantiles unchanged."""
-    quantiles = [one.quantile for one in point.quantile_values]
+    quantiles = [quantile.quantile for quantile in point.quantile_values]
     if not all(0 <= quantile <= 1 for quantile in quantiles):
         return Flaw("out_of_range", "a quantile is not between 0 and 1")
     marks = [_COUNT, _SUM, *_marks(quantiles)]
-    return Exploded(marks, [point.count, point.sum, *(one.value for one in point.quantile_values)])
+    return Exploded(
+        marks, [point.count, point.sum, *(quantile.value for quantile in point.quantile_values)]
+    )
 
 
 def to_part(mark: bytes, *, is_summary: bool) -> Part:

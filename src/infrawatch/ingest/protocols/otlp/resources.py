@@ -80,19 +80,23 @@ def _read_resource(encoded: bytes) -> Origin | Flaw:
         attributes = Resource.FromString(encoded).attributes
     except DecodeError:
         return Flaw("invalid_label_value", "the resource's attributes are not UTF-8")
-    texts = {one.key: to_text(one.value) for one in attributes if one.key in _IDENTIFYING}
+    texts = {
+        attribute.key: to_text(attribute.value)
+        for attribute in attributes
+        if attribute.key in _IDENTIFYING
+    }
     namespace, name, instance = (texts.get(key, "") for key in _IDENTIFYING)
     entries = [
         Entry("service.name", "job", f"{namespace}/{name}" if namespace and name else name),
         Entry("service.instance.id", "instance", instance),
     ]
-    described = [one for one in attributes if one.key not in _IDENTIFYING]
+    described = [attribute for attribute in attributes if attribute.key not in _IDENTIFYING]
     return Origin(entries, *_describe(entries, described))
 
 
 def _describe(identity: list[Entry], attributes: list[KeyValue]) -> tuple[SeriesName | None, str]:
     """Create `target_info` as Prometheus does: only with an identity and further attributes."""
-    own = [(one.label, one.value) for one in identity if one.value]
+    own = [(entry.label, entry.value) for entry in identity if entry.value]
     labels, left_out = _fitting(attributes)
     if not own and attributes:
         return None, _ANONYMOUS

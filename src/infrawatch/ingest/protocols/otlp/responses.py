@@ -75,7 +75,7 @@ def failed(request: Request, error: InfraWatchError) -> Response:
 
 def _explain(verdicts: Verdicts) -> list[str]:
     """List each reason once, with its number of samples and the location of its first verdict."""
-    firsts = {one.code: one for one in reversed(verdicts.shown)}
+    firsts = {verdict.code: verdict for verdict in reversed(verdicts.shown)}
     return [
         f"{code} ({counted(samples, 'sample')})"
         + (f": {first.detail}, first {first.locator}" if (first := firsts.get(code)) else "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -46,13 +46,23 @@ _CAREFUL_OFF_LOOP = 500
 
 
 class ParsedSeries(NamedTuple):
-    """One series as parsed by protobuf; empty if it is refused."""
+    """One series as parsed by protobuf, of either version; empty if it is refused."""
 
     key: bytes = b""
     times_ms: Sequence[int] = ()
     value_bits: Sequence[int] = ()
     histograms: Sequence[bytes] = ()
     exemplars: int = 0
+
+    @classmethod
+    def of(cls, key: bytes, message: Any) -> Self:
+        return cls(
+            key,
+            times_ms=[sample.timestamp for sample in message.samples],
+            value_bits=[sample.value for sample in message.samples],
+            histograms=message.histograms,
+            exemplars=len(message.exemplars),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,14 +47,14 @@ def to_classics(batch: Batch) -> Classics:
     """Convert the histograms of a request, each to one sample in each of several series."""
     verdicts = Verdicts()
     histograms = list(_read_all(batch, verdicts))
-    ends = np.cumsum([len(one.classic.parts) for one in histograms], dtype=np.intp)
-    samples = [(one, part) for one in histograms for part in one.classic.parts]
+    ends = np.cumsum([len(histogram.classic.parts) for histogram in histograms], dtype=np.intp)
+    samples = [(histogram, part) for histogram in histograms for part in histogram.classic.parts]
     decoded = Decoded(
-        keys=[_to_key(one, part) for one, part in samples],
+        keys=[_to_key(histogram, part) for histogram, part in samples],
         name_of=lambda number: _to_name(*samples[number]),
         locate=lambda number, _: (samples[number][0].index, samples[number][0].locator),
         counts=np.ones(len(samples), np.intp),
-        times=np.array([one.classic.time_ms for one, _ in samples], np.int64),
+        times=np.array([histogram.classic.time_ms for histogram, _ in samples], np.int64),
         values=np.array([part.value for _, part in samples], np.float64),
         unit_ns=MS_NS,
         verdicts=verdicts,

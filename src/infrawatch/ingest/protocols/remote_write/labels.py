@@ -65,7 +65,7 @@ def read_name(pairs: Pairs) -> SeriesName | Flaw:
         return to_series_name(metric, labels.items())
     if [name for name, _ in pairs].count(METRIC_LABEL) > 1:
         return Flaw("duplicate_label", "the label __name__ is there more than once")
-    return to_series_name(metric, [one for one in pairs if one[0] != METRIC_LABEL])
+    return to_series_name(metric, [pair for pair in pairs if pair[0] != METRIC_LABEL])
 
 
 def find_plain_name(form: KeyForm, key: bytes) -> SeriesName | None:

@@ -142,7 +142,8 @@ def _find_version(request: Request) -> _Version | None:
 def _to_version(content_type: str) -> _Version | None:
     kind, *parameters = content_type.split(";")
     named = {
-        name.strip().lower(): value for name, _, value in (one.partition("=") for one in parameters)
+        name.strip().lower(): value
+        for name, _, value in (parameter.partition("=") for parameter in parameters)
     }
     is_ours = kind.strip().lower() == _MEDIA_TYPE
     return _VERSIONS.get(named.get("proto", _FIRST).strip(' "')) if is_ours else None

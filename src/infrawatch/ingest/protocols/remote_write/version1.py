@@ -147,13 +147,7 @@ def _read_series(series: bytes, index: int, verdicts: Verdicts) -> ParsedSeries:
         samples = len(message.samples) + len(message.histograms)
         verdicts.add(Verdict(index, f"series {index}", *TOO_MANY, samples))
         return ParsedSeries()
-    return ParsedSeries(
-        key=SERIES_1(labels=message.labels).SerializeToString(),
-        times_ms=[sample.timestamp for sample in message.samples],
-        value_bits=[sample.value for sample in message.samples],
-        histograms=message.histograms,
-        exemplars=len(message.exemplars),
-    )
+    return ParsedSeries.of(SERIES_1(labels=message.labels).SerializeToString(), message)
 
 
 def _to_pairs(key: bytes) -> Pairs:

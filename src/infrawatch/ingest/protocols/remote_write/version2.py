@@ -175,13 +175,7 @@ class _Reading:
         metric = dict(pairs).get(METRIC)
         if message.metadata and metric:
             self._add_metadata(index, metric, message.metadata)
-        return ParsedSeries(
-            key=b"".join(text + _END for pair in pairs for text in pair),
-            times_ms=[sample.timestamp for sample in message.samples],
-            value_bits=[sample.value for sample in message.samples],
-            histograms=message.histograms,
-            exemplars=len(message.exemplars),
-        )
+        return ParsedSeries.of(b"".join(text + _END for pair in pairs for text in pair), message)
 
     def _resolve(self, references: Sequence[int]) -> list[tuple[bytes, bytes]] | Flaw:
         """Return the labels that a series refers to, if their texts can form a key."""
