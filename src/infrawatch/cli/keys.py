@@ -15,19 +15,14 @@ from infrawatch.access.principal import SCOPES, Scope
 from infrawatch.access.routes.schemas import Name
 from infrawatch.cli.database import calling_user, migrated_database
 from infrawatch.cli.options import DataDir
-from infrawatch.cli.running import run_until_stopped, set_up_logging
+from infrawatch.cli.running import command_group, run_until_stopped
 from infrawatch.cli.tables import print_table, to_cell
 from infrawatch.durations import parse_duration
 from infrawatch.store.accounts.keys import KeyRepository, StoredKey
 from infrawatch.store.accounts.tenants import TenantRepository
 from infrawatch.store.database import Database
 
-keys = typer.Typer(
-    help="Create, list and revoke API keys, with or without a running server.",
-    callback=set_up_logging,
-    no_args_is_help=True,
-    add_completion=False,
-)
+keys = command_group("Create, list and revoke API keys, with or without a running server.")
 
 
 KeyName = Annotated[str, typer.Option("--name", help="What it is for: `agent of web-1`.")]

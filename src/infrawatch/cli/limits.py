@@ -8,18 +8,13 @@ import typer
 from infrawatch.access.limits.changes import put_limits, remove_limits
 from infrawatch.cli.database import calling_user, migrated_database
 from infrawatch.cli.options import DataDir
-from infrawatch.cli.running import run_until_stopped, set_up_logging
+from infrawatch.cli.running import command_group, run_until_stopped
 from infrawatch.cli.tables import print_table
 from infrawatch.store.accounts.limits import Holder, LimitRepository, Limits
 from infrawatch.store.accounts.tenants import TenantRepository
 from infrawatch.store.database import Database
 
-limits = typer.Typer(
-    help="Set and list limits of tenants and keys, with or without a running server.",
-    callback=set_up_logging,
-    no_args_is_help=True,
-    add_completion=False,
-)
+limits = command_group("Set and list limits of tenants and keys, with or without a running server.")
 
 
 Tenant = Annotated[str, typer.Option(help="Whose limits.")]

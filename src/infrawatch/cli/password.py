@@ -4,20 +4,13 @@ import sys
 from getpass import getpass
 from pathlib import Path
 
-import typer
-
 from infrawatch.access.login.passwords import check_length, remove_password, set_password
 from infrawatch.cli.database import calling_user, migrated_database
 from infrawatch.cli.options import DataDir
-from infrawatch.cli.running import run_until_stopped, set_up_logging
+from infrawatch.cli.running import command_group, run_until_stopped
 from infrawatch.errors import CannotStart, InvalidInput
 
-password = typer.Typer(
-    help="Set or remove the administrator's password for the dashboard.",
-    callback=set_up_logging,
-    no_args_is_help=True,
-    add_completion=False,
-)
+password = command_group("Set or remove the administrator's password for the dashboard.")
 
 
 @password.command("set")

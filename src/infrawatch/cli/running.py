@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from signal import SIGINT, SIGTERM
 
+import typer
 import uvloop
 
 from infrawatch.cli.options import read_settings
@@ -20,6 +21,13 @@ def set_up_logging() -> None:
     """
     logs = read_settings(LogSettings)
     configure_logging(logs.log_format, logs.log_level)
+
+
+def command_group(help_text: str) -> typer.Typer:
+    """Create a group of commands, for which logging is set up."""
+    return typer.Typer(
+        help=help_text, callback=set_up_logging, no_args_is_help=True, add_completion=False
+    )
 
 
 def run_until_stopped(work: Coroutine[object, object, None]) -> None:

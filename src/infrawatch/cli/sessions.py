@@ -10,18 +10,13 @@ import typer
 from infrawatch.access.login.sessions import end_session
 from infrawatch.cli.database import calling_user, migrated_database
 from infrawatch.cli.options import DataDir, read_settings
-from infrawatch.cli.running import run_until_stopped, set_up_logging
+from infrawatch.cli.running import command_group, run_until_stopped
 from infrawatch.cli.tables import print_table, to_cell
 from infrawatch.settings import Settings
 from infrawatch.store.accounts.sessions import SessionRepository
 from infrawatch.store.accounts.tenants import TenantRepository
 
-sessions = typer.Typer(
-    help="Show who is signed in to the dashboard, and sign them out.",
-    callback=set_up_logging,
-    no_args_is_help=True,
-    add_completion=False,
-)
+sessions = command_group("Show who is signed in to the dashboard, and sign them out.")
 
 
 @sessions.command("list")

@@ -15,17 +15,12 @@ from infrawatch.cli.database import (
     migrated_database,
 )
 from infrawatch.cli.options import DataDir
-from infrawatch.cli.running import run_until_stopped, set_up_logging
+from infrawatch.cli.running import command_group, run_until_stopped
 from infrawatch.cli.tables import print_table, to_cell
 from infrawatch.store.accounts.sql_users import SqlUserRepository, to_user_url
 from infrawatch.store.database import Database
 
-sql_users = typer.Typer(
-    help="Give people and BI tools one tenant in SQL, to read, and nothing else.",
-    callback=set_up_logging,
-    no_args_is_help=True,
-    add_completion=False,
-)
+sql_users = command_group("Give people and BI tools one tenant in SQL, to read, and nothing else.")
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 

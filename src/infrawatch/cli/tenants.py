@@ -9,15 +9,12 @@ from infrawatch.access.tenants import create_tenant
 from infrawatch.cli.database import calling_user, migrated_database
 from infrawatch.cli.keys import parse_name
 from infrawatch.cli.options import DataDir
-from infrawatch.cli.running import run_until_stopped, set_up_logging
+from infrawatch.cli.running import command_group, run_until_stopped
 from infrawatch.cli.tables import print_table, to_cell
 from infrawatch.store.accounts.tenants import TenantRepository
 
-tenants = typer.Typer(
-    help="Create and list tenants; a key belongs to one, and sees nothing of another.",
-    callback=set_up_logging,
-    no_args_is_help=True,
-    add_completion=False,
+tenants = command_group(
+    "Create and list tenants; a key belongs to one, and sees nothing of another."
 )
 
 
