@@ -17,8 +17,7 @@ from infrawatch import health, problems
 from infrawatch.access import openapi as access_openapi
 from infrawatch.access.access import Access, AccessOptions
 from infrawatch.access.limits.limiter import Limiter, RateLimitHeaders
-from infrawatch.access.login.issuer import OidcOptions
-from infrawatch.access.parameters import include_declared
+from infrawatch.access.login.oidc_options import OidcOptions
 from infrawatch.access.requests import browsers
 from infrawatch.access.requests.methods import HeadIsGet
 from infrawatch.access.requests.proxies import ProxiedApp
@@ -50,7 +49,7 @@ from infrawatch.query.plan import Reader
 from infrawatch.query.promql import router as promql
 from infrawatch.runtime import settle, stop, vital
 from infrawatch.settings import Settings
-from infrawatch.store import migrations
+from infrawatch.store import schema
 from infrawatch.store.database import Database
 from infrawatch.store.installation import get_epoch
 from infrawatch.store.partitions import CHUNKS, ROLLUPS, PartitionedTable
@@ -80,7 +79,8 @@ _ROUTERS = (
     oidc.router,
     health.router,
 )
-_OURS = (ingest.router, query.router, live.router, keys.router, limits.router, session.router)
+# FastAPI builds the routes of an included router once more, when the first request comes.
+_ROUTES = [route for router in _ROUTERS for route in router.routes]
 
 
 class State(TypedDict):
@@ -113,7 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.trusted_proxies, app.public_url = settings.trusted_proxies, settings.public_url
     for media_type in ("application/x-ndjson", "text/csv"):  # not compressed by default
         add_compress_type(media_type)
-    app.add_middleware(FastPath, routers=_ROUTERS)
+    app.add_middleware(FastPath, routes=_ROUTES)
     app.add_middleware(CompressMiddleware, minimum_size=1_000, zstd_level=1, gzip_level=1)
     is_off = settings.authentication == "off"
     browsers.install(app, telemetry, settings.cors_origins, is_loopback_only=is_off)
@@ -125,8 +125,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RateLimitHeaders)
     app.add_middleware(RequestIds)
     app.add_middleware(HeadIsGet)
-    for router in _ROUTERS:
-        (include_declared if router in _OURS else FastAPI.include_router)(app, router)
+    app.routes.extend(_ROUTES)
     web.install(app)
     _describe(app, settings)
     return app
@@ -270,12 +269,12 @@ def _retentions(settings: Settings) -> Mapping[PartitionedTable, timedelta | Non
 
 
 def _health(database: Database, pipeline: Pipeline, telemetry: Telemetry) -> Health:
-    migrations.newest_revision()  # read now: an upgrade replaces the files of a running server
+    schema.newest_revision()  # read now: an upgrade replaces the files of a running server
 
     async def database_answers() -> None:
-        found = await migrations.find_revision(database)
-        if migrations.is_older(found):  # a newer one: an upgrade is in progress
-            raise StoreUnavailable(str(migrations.find_difference(found)))
+        found = await schema.find_revision(database)
+        if schema.is_older(found):  # a newer one: an upgrade is in progress
+            raise StoreUnavailable(str(schema.find_difference(found)))
 
     def refresh() -> None:
         for pool, connections in database.connections().items():

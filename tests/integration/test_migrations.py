@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from commands import infrawatch, up
 from conftest import cloned, execute
 from httpx import AsyncClient
@@ -24,7 +25,8 @@ from infrawatch.access.sql_users import create_sql_user
 from infrawatch.embedded.postgres import postgres_running
 from infrawatch.model.timerange import from_us, now_us
 from infrawatch.store.database import Database
-from infrawatch.store.migrations import move_to, newest_revision, revisions, upgrade
+from infrawatch.store.migrations import move_to, upgrade
+from infrawatch.store.schema import SCRIPTS, newest_revision, revisions
 from infrawatch.upkeep import compaction
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +93,12 @@ async def test_servers_that_start_together_migrate_once(empty_url: str) -> None:
 
 def test_revisions_count_from_0001_so_that_a_newer_one_is_known_by_its_number() -> None:
     assert list(revisions()) == [f"{number:04}" for number in range(1, len(revisions()) + 1)]
+
+
+def test_revisions_are_those_that_alembic_finds() -> None:
+    alembics = [script.revision for script in ScriptDirectory(SCRIPTS).walk_revisions()]
+
+    assert list(revisions()) == alembics[::-1]
 
 
 async def test_every_revision_can_be_undone_and_done_again_without_loss(database_url: str) -> None:
@@ -175,7 +183,7 @@ async def test_files_that_an_upgrade_replaces_beneath_a_server_do_not_make_it_un
     later = _with_a_later_migration(tmp_path).parent / "alembic"
     revisions.cache_clear()
     async with serving(database_url) as url, AsyncClient(base_url=url) as client:
-        monkeypatch.setattr("infrawatch.store.migrations._CHECKOUT", later)
+        monkeypatch.setattr("infrawatch.store.schema.SCRIPTS", later)
         assert (await client.get("/readyz")).status_code == 200
 
 

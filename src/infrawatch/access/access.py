@@ -1,11 +1,11 @@
 """Access control of a process: the authenticators, and the gate that consults them."""
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from infrawatch.access.gate import Authenticator, Gate, Open
 from infrawatch.access.keys.keyring import KeyRing
@@ -13,15 +13,17 @@ from infrawatch.access.keys.wrong_keys import WrongKeys
 from infrawatch.access.limits.limiter import Limiter
 from infrawatch.access.limits.rates import Rates
 from infrawatch.access.limits.shared import Shared
-from infrawatch.access.login.issuer import Issuer, OidcOptions
+from infrawatch.access.login.oidc_options import OidcOptions
 from infrawatch.access.login.passwords import AdminPassword
 from infrawatch.access.login.sessions import Sessions
 from infrawatch.access.login.tickets import Tickets
-from infrawatch.access.login.tokens import Tokens
 from infrawatch.access.requests.refusals import Refusals
 from infrawatch.store.database import Database
 from infrawatch.store.installation import get_epoch
 from infrawatch.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from infrawatch.access.login.tokens import Tokens
 
 DEADLINE = timedelta(seconds=5)
 """For statements about access: all are small, and requests wait for them."""
@@ -55,7 +57,7 @@ class Access:
         database: Database,
         telemetry: Telemetry,
         options: AccessOptions,
-        issuer: Issuer | None,
+        tokens: "Tokens | None",
         shared: Shared,
     ) -> None:
         key_ring = KeyRing(database)
@@ -68,12 +70,12 @@ class Access:
         self.sessions = Sessions(
             database, key_ring, idle=options.session_idle, life=options.session_life
         )
-        self.issuer = issuer
-        self.tokens = None if issuer is None else Tokens(database, issuer)
+        self.tokens = tokens
+        self.issuer = None if tokens is None else tokens.issuer
         # Headers take precedence over the cookie, which browsers add by themselves.
         ways: Sequence[Authenticator] = (
             *(self.tickets, key_ring),
-            *(() if self.tokens is None else (self.tokens,)),
+            *(() if tokens is None else (tokens,)),
             self.sessions,
         )
         self.is_required = options.is_required
@@ -85,7 +87,7 @@ class Access:
         self.runs: Sequence[Callable[[], Coroutine[object, object, None]]] = (
             *self.limiter.runs,
             *((key_ring.run,) if options.is_required else ()),
-            *(() if issuer is None else (issuer.run,)),
+            *(() if tokens is None else (tokens.issuer.run,)),
         )
 
     @classmethod
@@ -102,11 +104,27 @@ class Access:
                 write_deadline=DEADLINE,
                 read_deadline=DEADLINE,
             ) as database,
-            nullcontext() if options.oidc is None else Issuer.open(options.oidc) as issuer,
+            _tokens(database, options.oidc) as tokens,
         ):
             async with database.reading() as connection:
                 epoch = await get_epoch(connection)
             async with Shared.open(options.redis_url, epoch) as shared:
-                access = cls(database, telemetry, options, issuer, shared)
+                access = cls(database, telemetry, options, tokens, shared)
                 await access.limiter.cache.read()  # limits apply to the first request, too
                 yield access
+
+
+@asynccontextmanager
+async def _tokens(
+    database: Database, options: OidcOptions | None
+) -> AsyncGenerator["Tokens | None", None]:
+    """Open what verifies an identity provider's tokens; None without a provider."""
+    if options is None:
+        yield None
+        return
+    # Imported only with a provider, as HTTPX and PyJWT take a twentieth of the start-up time.
+    from infrawatch.access.login.issuer import Issuer  # noqa: PLC0415
+    from infrawatch.access.login.tokens import Tokens  # noqa: PLC0415
+
+    async with Issuer.open(options) as issuer:
+        yield Tokens(database, issuer)

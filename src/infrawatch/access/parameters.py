@@ -1,13 +1,15 @@
 """Query parameters: undeclared names are refused, where FastAPI would ignore them."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, Depends
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Depends as Dependency
 from starlette.requests import HTTPConnection
 
 from infrawatch.access.needs import Needs
@@ -24,15 +26,27 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def include_declared(app: FastAPI, router: APIRouter) -> None:
-    """Include InfraWatch's own routes, which refuse undeclared parameters such as `?stpe=5m`.
+class OwnRouter(APIRouter):
+    """Routes of InfraWatch's own, which refuse undeclared parameters such as `?stpe=5m`.
 
     Not for routes of other protocols, probes and identity providers, which send additional ones.
     """
-    app.include_router(router, dependencies=[Depends(_refuse_undeclared)], responses=_RESPONSES)
+
+    def __init__(
+        self,
+        *,
+        dependencies: Sequence[Dependency] = (),
+        responses: Mapping[int | str, dict[str, Any]] = MappingProxyType({}),
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            dependencies=[Depends(refuse_undeclared), *dependencies],
+            responses={**_RESPONSES, **responses},
+            **options,
+        )
 
 
-async def _refuse_undeclared(connection: HTTPConnection) -> None:
+async def refuse_undeclared(connection: HTTPConnection) -> None:
     """Refuse names that the route does not declare, or that are repeated.
 
     Raises:

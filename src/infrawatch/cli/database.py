@@ -15,7 +15,7 @@ from infrawatch.errors import CannotStart, Unavailable
 from infrawatch.settings import Settings
 from infrawatch.store.accounts.audit import Actor
 from infrawatch.store.database import Database
-from infrawatch.store.migrations import find_difference, find_revision
+from infrawatch.store.schema import find_difference, find_revision
 
 
 @asynccontextmanager

@@ -18,11 +18,10 @@ from infrawatch.cli.running import run_until_stopped
 from infrawatch.embedded.endpoint import Endpoint
 from infrawatch.embedded.home import Home
 from infrawatch.errors import CannotStart, InfraWatchError, Unavailable
-from infrawatch.live.redis_nodes import ping
 from infrawatch.settings import AgentSettings, LogSettings, Settings
 from infrawatch.store.database import Database
 from infrawatch.store.inspection import Facts, InspectionRepository
-from infrawatch.store.migrations import find_difference, find_revision
+from infrawatch.store.schema import find_difference, find_revision
 
 OK, WARNING, FAULT = "ok", "warning", "FAULT"
 
@@ -230,6 +229,8 @@ def _clock(lower: timedelta, upper: timedelta) -> Finding:
 async def _redis(settings: Settings) -> Finding:
     if settings.redis_url is None:
         return Finding(OK, "redis", "None is configured; one process needs none.")
+    from infrawatch.live.redis_nodes import ping  # noqa: PLC0415  # redis-py is slow to import
+
     try:
         await ping(settings.redis_url.get_secret_value())
     except InfraWatchError as error:

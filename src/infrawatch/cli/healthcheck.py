@@ -6,7 +6,7 @@ import httpx
 import typer
 
 from infrawatch.cli.options import read_settings
-from infrawatch.client.url import local_url
+from infrawatch.client.loopback import local_url
 from infrawatch.errors import CannotStart
 from infrawatch.settings import Settings
 

@@ -7,7 +7,8 @@ import typer
 from infrawatch.cli.database import chosen_database_url, find_schema
 from infrawatch.cli.options import DataDir
 from infrawatch.cli.running import run_until_stopped, set_up_logging
-from infrawatch.store.migrations import move_to, newest_revision, upgrade
+from infrawatch.store.migrations import move_to, upgrade
+from infrawatch.store.schema import newest_revision
 
 To = Annotated[
     str | None,

@@ -12,9 +12,10 @@ import httpx
 from pydantic import ValidationError
 
 from infrawatch.client.live import LiveUpdate, SubscriptionOptions, follow
+from infrawatch.client.loopback import is_loopback
 from infrawatch.client.problem import Problem
 from infrawatch.client.series import Answer, Found, Receipt, Series
-from infrawatch.client.url import LATER, is_loopback, parse_url, public_url, to_headers
+from infrawatch.client.url import LATER, parse_url, public_url, to_headers
 from infrawatch.errors import InvalidInput, RequestRefused, ServerUnavailable
 from infrawatch.model.timerange import Precision, to_us
 

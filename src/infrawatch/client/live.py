@@ -14,9 +14,10 @@ from pydantic_core import to_json
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from infrawatch.client.loopback import is_loopback
 from infrawatch.client.problem import Problem
 from infrawatch.client.series import Answer, Sample, Series
-from infrawatch.client.url import LATER, is_loopback
+from infrawatch.client.url import LATER
 from infrawatch.errors import RequestRefused, ServerUnavailable
 from infrawatch.model.timerange import from_us
 

@@ -1,6 +1,5 @@
 """Server URLs, and the headers of requests."""
 
-import ipaddress
 from importlib.metadata import version
 
 import httpx
@@ -10,7 +9,6 @@ from infrawatch.errors import InvalidInput
 LATER = frozenset({408, 429})
 """The only 4xx that mean "later" rather than "never"."""
 
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # replaced, not bound
 _USER_AGENT = f"infrawatch/{version('infrawatch')}"
 
 
@@ -50,17 +48,3 @@ def to_headers(key: str | None) -> dict[str, str]:
             raise InvalidInput("the key is empty or holds characters that no header can carry")
         headers["Authorization"] = f"Bearer {key}"
     return headers
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, so that no proxy is in between."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def local_url(host: str, port: int) -> str:
-    """Return the URL at which programs on this machine reach a server that listens there."""
-    host = _EVERYWHERE.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

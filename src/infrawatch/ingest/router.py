@@ -4,10 +4,11 @@ from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 
 from infrawatch.access.needs import MayWrite
+from infrawatch.access.parameters import OwnRouter
 from infrawatch.access.principal import Principal
 from infrawatch.errors import InvalidInput, UnsupportedContent
 from infrawatch.ingest.bodies import media_type_of, read_body
@@ -22,7 +23,7 @@ from infrawatch.model.cursor import Cursor
 from infrawatch.model.timerange import Precision
 from infrawatch.problems import ParameterProblem, problem_response, to_response
 
-router = APIRouter(prefix="/v1", route_class=IngestRoute, tags=["ingest"])
+router = OwnRouter(prefix="/v1", route_class=IngestRoute, tags=["ingest"])
 
 FORMAT = "native"
 

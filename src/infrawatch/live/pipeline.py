@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from infrawatch.live.bus import Bus
 from infrawatch.live.hub import Hub
 from infrawatch.live.initial_state import InitialStateReader
 from infrawatch.live.subscription import LiveUpdates
@@ -15,6 +14,9 @@ from infrawatch.store.journal import Entry
 from infrawatch.store.selection.catalog import Series
 from infrawatch.store.series import find_names
 from infrawatch.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from infrawatch.live.bus import Bus
 
 POLL_ALONE = timedelta(milliseconds=250)
 """How often the database is polled for commits of other processes when there is no bus."""
@@ -49,13 +51,17 @@ class Pipeline:
         max_tenant_series = _WIDEST * options.max_series
         self._hub = Hub(epoch, names_of, window, max_tenant_series=max_tenant_series)
         self._tail = Tail(database, self._hub, poll=poll, replay_window=window)
-        self._bus = (
-            None if url is None else Bus(url, str(epoch), telemetry, self._hub, self._tail.offer)
-        )
+        self._bus = None if url is None else self._open_bus(url, epoch)
         states = InitialStateReader(
             database, self._tail, epoch, replay_window=window, max_series=options.max_series
         )
         self.live = LiveUpdates(self._hub, states)
+
+    def _open_bus(self, url: str, epoch: UUID) -> "Bus":
+        # Imported only with a URL, as redis-py takes a twentieth of a server's start-up time.
+        from infrawatch.live.bus import Bus  # noqa: PLC0415
+
+        return Bus(url, str(epoch), self._telemetry, self._hub, self._tail.offer)
 
     @property
     def runs(self) -> Sequence[Callable[[], Coroutine[object, object, None]]]:

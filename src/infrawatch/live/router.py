@@ -5,13 +5,14 @@ from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, WebSocket
+from fastapi import Depends, Header, Query, Request, WebSocket
 from fastapi.responses import Response, StreamingResponse
 from pydantic_core import from_json
 from starlette.requests import HTTPConnection
 
 from infrawatch.access.access import Access
 from infrawatch.access.needs import MayRead
+from infrawatch.access.parameters import OwnRouter
 from infrawatch.access.principal import Principal
 from infrawatch.errors import InfraWatchError, Unauthenticated
 from infrawatch.live.options import SubscriptionOptions
@@ -21,7 +22,7 @@ from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
 from infrawatch.model.selector import MAX_SELECTOR_CHARACTERS, parse_selector
 from infrawatch.problems import to_response
 
-router = APIRouter(prefix="/v1", tags=["live"])
+router = OwnRouter(prefix="/v1", tags=["live"])
 
 SUBPROTOCOL = "infrawatch.v1"
 

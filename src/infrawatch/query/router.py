@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request
 from fastapi.responses import Response
 
 from infrawatch.access.access import Access
 from infrawatch.access.needs import READ, MayRead
+from infrawatch.access.parameters import OwnRouter
 from infrawatch.durations import parse_duration
 from infrawatch.errors import InvalidCursor, InvalidInput, InvalidTime
 from infrawatch.model.cursor import MAX_CURSOR_CHARACTERS, Cursor
@@ -41,7 +42,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 _NO_SUCH_LABEL = {"description": "The label name is invalid.", "content": _PROBLEM}
 
 # READ comes first: a caller without permission gets that error, not one about its parameters.
-router = APIRouter(prefix="/v1", tags=["query"], responses=_PROBLEMS, dependencies=[READ])
+router = OwnRouter(prefix="/v1", tags=["query"], responses=_PROBLEMS, dependencies=[READ])
 
 
 async def _reader(request: Request) -> Reader:  # FastAPI runs plain functions in a thread

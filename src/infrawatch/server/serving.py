@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from typing_extensions import override
 
-from infrawatch.client.url import local_url
+from infrawatch.client.loopback import local_url
 from infrawatch.errors import CannotStart
 from infrawatch.runtime import allow_open_files
 from infrawatch.server.connection_limits import ConnectionLimits

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
-from infrawatch.client.url import local_url
+from infrawatch.client.loopback import local_url
 from infrawatch.embedded import launcher
 from infrawatch.embedded.processes import Keeper, become_ready
 from infrawatch.errors import CannotStart

@@ -1,26 +1,21 @@
-"""Migrates a database to the schema of this version, and checks which schema it has."""
+"""Migrates a database to the schema of this version, or to another one."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from functools import cache
-from pathlib import Path
 
 import structlog
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from alembic import command
 from infrawatch.errors import CannotStart
-from infrawatch.store.database import Database, create_engine
+from infrawatch.store.database import create_engine
+from infrawatch.store.schema import SCRIPTS, find_difference, is_older, revisions
 
 log = structlog.get_logger()
-
-_PACKAGED = Path(__file__).parent.parent / "migrations" / "alembic"
-_CHECKOUT = Path(__file__).parents[3] / "alembic"
 
 _LOCK_KEY = 0x1F7A_5EED
 _TRY_LOCK = text(f"SELECT pg_try_advisory_lock({_LOCK_KEY})")
@@ -51,43 +46,6 @@ async def move_to(url: str, revision: str) -> None:
         )
     await _run(url, lambda configuration: command.upgrade(configuration, revision))
     await _run(url, lambda configuration: command.downgrade(configuration, revision))
-
-
-@cache  # /readyz needs them every few seconds, and would read all migrations each time
-def revisions() -> tuple[str, ...]:
-    """Return all revisions, the oldest first."""
-    scripts = ScriptDirectory.from_config(_configuration())
-    return tuple(script.revision for script in scripts.walk_revisions())[::-1]
-
-
-def newest_revision() -> str:
-    """Return the revision that this version of the code uses."""
-    return revisions()[-1]
-
-
-async def find_revision(database: Database) -> str | None:
-    """Return the revision of a database; None if it was never migrated."""
-    async with database.reading() as connection:
-        return await connection.run_sync(_current_revision)
-
-
-def is_older(found: str | None) -> bool:
-    """Whether a revision is older than this version's, so that `upgrade` applies."""
-    return found is None or found < newest_revision()
-
-
-def find_difference(found: str | None) -> str | None:
-    """Return what to do about a database at a revision; None if it is this version's own."""
-    newest = newest_revision()
-    if found == newest:
-        return None
-    is_at = f"The database is at schema {found or 'none'}, and this version speaks {newest}"
-    if is_older(found):
-        return f"{is_at}. Run `infrawatch migrate` first."
-    return (
-        f"{is_at}: a newer InfraWatch has migrated it. Run that version here too, or let it go "
-        f"back with `infrawatch migrate --to {newest}`."
-    )
 
 
 @asynccontextmanager
@@ -124,7 +82,7 @@ async def _locked(connection: AsyncConnection) -> None:
 
 async def _run(url: str, work: Callable[[Config], None]) -> None:
     def run(connection: Connection) -> None:
-        found = _current_revision(connection)
+        found = MigrationContext.configure(connection).get_current_revision()
         connection.rollback()
         if not is_older(found) and found not in revisions():
             raise CannotStart(str(find_difference(found)))
@@ -136,14 +94,9 @@ async def _run(url: str, work: Callable[[Config], None]) -> None:
         await connection.run_sync(run)
 
 
-def _current_revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
 def _configuration() -> Config:
     configuration = Config()
-    home = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
     # ConfigParser reads % as the start of a substitution.
-    configuration.set_main_option("script_location", str(home).replace("%", "%%"))
+    configuration.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     configuration.set_main_option("path_separator", "os")
     return configuration

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from infrawatch.access.limits.rates import PAUSE_S
-from infrawatch.access.limits.redis_client import redis_client
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ is sometimes busy for a quarter of a second, for which Redis is not to blame."""
 class Shared:
     """What the servers of one database count together; one instance per process."""
 
-    def __init__(self, redis: Redis | None, epoch: UUID) -> None:
+    def __init__(self, redis: "Redis | None", epoch: UUID) -> None:
         self._redis = redis
         self._epoch = epoch
         self._away_until = 0.0
@@ -36,6 +36,9 @@ class Shared:
         if url is None:
             yield cls(None, epoch)
             return
+        # Imported only with a URL, as redis-py takes a twentieth of a server's start-up time.
+        from infrawatch.access.limits.redis_client import redis_client  # noqa: PLC0415
+
         async with redis_client(url, timeout_s=DEADLINE_S) as redis:
             yield cls(redis, epoch)
 
@@ -52,6 +55,8 @@ class Shared:
         """
         if self._redis is None or monotonic() < self._away_until:
             return None
+        from redis.exceptions import RedisError  # noqa: PLC0415  # as in `open`
+
         try:
             async with asyncio.timeout(DEADLINE_S):
                 result: object = await self._redis.eval(script, len(keys), *keys, *arguments)

@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -16,6 +15,7 @@ from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 from pydantic_core import from_json
 
+from infrawatch.access.login.oidc_options import OidcOptions
 from infrawatch.errors import CannotStart, ServerUnavailable
 
 log = structlog.get_logger()
@@ -39,28 +39,6 @@ KEYS_AGAIN_S = 60.0
 
 KEYS_GOOD_S = 300.0
 """After this time the keys are fetched again, so that withdrawn ones are forgotten."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OidcOptions:
-    """The identity provider, and how its claims map to tenants and scopes.
-
-    `audience` is that of tokens sent by programs; None disables such tokens. `roles` maps values
-    of `role_claim` to scopes; `*` matches everyone. Without `tenant_claim`, everyone belongs to
-    `tenant`.
-    """
-
-    issuer: str
-    client_id: str
-    client_secret_file: Path | None
-    audience: str | None
-    algorithms: Sequence[str]
-    name: str
-    scopes: str
-    role_claim: str
-    roles: Mapping[str, str]
-    tenant_claim: str | None
-    tenant: str
 
 
 class Issuer:

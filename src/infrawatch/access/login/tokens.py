@@ -46,13 +46,13 @@ class Tokens:
     """Verifies tokens, and remembers valid ones for a while."""
 
     def __init__(self, database: Database, issuer: Issuer) -> None:
+        self.issuer = issuer
         self._database = database
-        self._issuer = issuer
         self._cached: OrderedDict[bytes, _Cached] = OrderedDict()
 
     async def find_principal(self, connection: HTTPConnection) -> Principal | None:
         token = find_credential(connection)
-        audience = self._issuer.options.audience
+        audience = self.issuer.options.audience
         if token is None or audience is None or not _LOOKS_SO.fullmatch(token):
             return None
         digest = digest_of(token)
@@ -79,7 +79,7 @@ class Tokens:
             Unauthenticated: it is invalid, has expired, or is not valid yet.
             ServerUnavailable: the provider's key has to be fetched, and cannot be.
         """
-        options = self._issuer.options
+        options = self.issuer.options
         if len(token) > MAX_CHARACTERS:
             raise _wrong(
                 f"has more than {MAX_CHARACTERS} characters: have the identity provider put fewer "
@@ -92,7 +92,7 @@ class Tokens:
         # The settings, not the token, decide which algorithms are allowed (RFC 8725, 3.1).
         if head.get("alg") not in options.algorithms:
             raise _wrong("is signed in a way that is not in INFRAWATCH_OIDC_ALGORITHMS")
-        key = await self._issuer.find_key(str(head.get("kid")), head["alg"])
+        key = await self.issuer.find_key(str(head.get("kid")), head["alg"])
         if key is None:
             raise _wrong("is signed with a key that is none of the identity provider's")
         try:
@@ -138,7 +138,7 @@ class Tokens:
         Raises:
             NotFound: the claim that should have it is not a name.
         """
-        options = self._issuer.options
+        options = self.issuer.options
         if options.tenant_claim is None:
             return options.tenant
         claim = _find(claims, options.tenant_claim)
@@ -147,7 +147,7 @@ class Tokens:
         return claim
 
     def _scopes(self, claims: Mapping[str, Any]) -> frozenset[Scope]:
-        options = self._issuer.options
+        options = self.issuer.options
         claim = _find(claims, options.role_claim)
         listed = claim if isinstance(claim, list) else [claim]
         roles = {"*", *(str(role) for role in listed if role is not None)}

@@ -3,12 +3,13 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 
 from infrawatch.access.access import Access
 from infrawatch.access.keys.changes import KeySpec, create_key, revoke_key
 from infrawatch.access.login.tickets import LIFE
 from infrawatch.access.needs import MayAdministrate, MayRead, TheDatabase
+from infrawatch.access.parameters import OwnRouter
 from infrawatch.access.principal import Principal
 from infrawatch.access.requests.small_bodies import SmallBodyRoute
 from infrawatch.access.routes import schemas
@@ -28,7 +29,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     503: problem_response("Try again after `Retry-After` seconds."),
 }
 
-router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_class=SmallBodyRoute)
+router = OwnRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_class=SmallBodyRoute)
 
 
 @router.get("/keys")

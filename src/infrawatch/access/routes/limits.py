@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import ConfigDict, Field
 
 from infrawatch.access.limits.changes import put_limits, remove_limits
 from infrawatch.access.needs import MayAdministrate, TheDatabase
+from infrawatch.access.parameters import OwnRouter
 from infrawatch.access.principal import Principal
 from infrawatch.access.requests.small_bodies import SmallBodyRoute
 from infrawatch.access.routes.schemas import Name, Wire
@@ -54,7 +55,7 @@ class AllLimits(Wire):
     limits: list[LimitsOut]
 
 
-router = APIRouter(
+router = OwnRouter(
     prefix="/v1/limits",
     tags=["access"],
     route_class=SmallBodyRoute,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import urlencode
 
 import structlog
@@ -15,13 +15,15 @@ from starlette.responses import RedirectResponse
 
 from infrawatch.access.access import Access
 from infrawatch.access.login.cookies import drop_cookie, find_cookie, keep_cookie
-from infrawatch.access.login.issuer import Issuer
-from infrawatch.access.login.tokens import Tokens
 from infrawatch.access.needs import TheAccess
 from infrawatch.access.principal import Principal
 from infrawatch.access.requests.origins import find_public_url
 from infrawatch.errors import NotFound, ServerUnavailable, Unauthenticated, Unavailable
 from infrawatch.problems import problem_response
+
+if TYPE_CHECKING:  # they are imported only with a provider
+    from infrawatch.access.login.issuer import Issuer
+    from infrawatch.access.login.tokens import Tokens
 
 log = structlog.get_logger()
 
@@ -134,7 +136,7 @@ async def _identify(access: Access, made: _Secrets, code: str | None, callback: 
     return principal
 
 
-def _is_for_us(claims: Mapping[str, Any], made: _Secrets, issuer: Issuer) -> bool:
+def _is_for_us(claims: Mapping[str, Any], made: _Secrets, issuer: "Issuer") -> bool:
     """Whether an ID token is for this sign-in and this client (OpenID Connect Core, 3.1.3.7)."""
     us = issuer.options.client_id
     is_ours = compare_digest(str(claims.get("nonce")).encode(), made.nonce.encode())
@@ -145,7 +147,7 @@ def _to_sign_in(problem: str) -> RedirectResponse:
     return RedirectResponse(f"/#/sign-in?problem={problem}", status_code=303)
 
 
-def _provider(access: Access) -> tuple[Issuer, Tokens]:
+def _provider(access: Access) -> "tuple[Issuer, Tokens]":
     if access.issuer is None or access.tokens is None:
         raise NotFound("no identity provider is set up: INFRAWATCH_OIDC_ISSUER names one")
     return access.issuer, access.tokens

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from infrawatch.access.access import Access
 from infrawatch.access.login.cookies import drop_cookie, is_from_own_page, keep_cookie
 from infrawatch.access.login.passwords import ADMINISTRATOR
 from infrawatch.access.login.sessions import StartedSession, Way
 from infrawatch.access.needs import TheAccess
+from infrawatch.access.parameters import OwnRouter
 from infrawatch.access.principal import Principal
 from infrawatch.access.requests.refusals import origin_of
 from infrawatch.access.requests.small_bodies import SmallBodyRoute
@@ -30,7 +31,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     503: problem_response("Try again after `Retry-After` seconds."),
 }
 
-router = APIRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_class=SmallBodyRoute)
+router = OwnRouter(prefix="/v1", tags=["access"], responses=_RESPONSES, route_class=SmallBodyRoute)
 
 
 @router.get("/session")

@@ -10,10 +10,9 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Path, Query
+from fastapi import Form, Path, Query
 from fastapi.responses import Response
 
-from infrawatch.access.needs import READ
 from infrawatch.errors import InvalidInput, InvalidTime, QueryTooBroad
 from infrawatch.model.selector import METRIC_LABEL, parse_selector
 from infrawatch.model.timerange import (
@@ -33,7 +32,7 @@ from infrawatch.query.promql.execution import run_query
 from infrawatch.query.promql.moments import LOOKBACK_US, QueryTimes
 from infrawatch.query.promql.parsing import parse_query
 from infrawatch.query.promql.responses import encode
-from infrawatch.query.promql.routing import RESPONSES, PrometheusRoute
+from infrawatch.query.promql.routing import prometheus_router
 from infrawatch.query.results import SeriesExtent
 from infrawatch.query.router import MAX_VALUES, TheContext, TheReader
 from infrawatch.query.streaming import SERIES_WEIGHT, PiecesResponse, to_response
@@ -48,13 +47,7 @@ _DATA = b'{"status":"success","data":['
 
 _QueryParameters = schemas.InstantParameters | schemas.RangeParameters
 
-router = APIRouter(
-    prefix="/api/v1",
-    tags=["prometheus"],
-    route_class=PrometheusRoute,
-    responses=RESPONSES,
-    dependencies=[READ],
-)
+router = prometheus_router()
 
 
 @router.get("/query", response_model=None, responses={200: {"model": schemas.QueryAnswer}})
@@ -182,7 +175,7 @@ async def get_build_info() -> schemas.BuildAnswer:
     return schemas.BuildAnswer(data={"version": _LIKE, "application": application})
 
 
-router.include_router(unsupported.router)  # last: its /status/{what} matches buildinfo too
+router.routes.extend(unsupported.router.routes)  # last: its /status/{what} matches buildinfo too
 
 
 async def _instant(

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import Request
+from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.types import Message
 from typing_extensions import override
 
+from infrawatch.access.needs import READ
 from infrawatch.access.requests.small_bodies import SmallBodyRoute
 from infrawatch.errors import (
     CannotEvaluate,
@@ -25,7 +26,7 @@ _REFUSAL = {"application/json": {"schema": {"$ref": "#/components/schemas/QueryR
 
 _FORM = "application/x-www-form-urlencoded"
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
+_RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": QueryRefusal, "description": "The query is invalid; the message says why."},
     401: {"content": _REFUSAL, "description": "The key is missing or invalid."},
     403: {"content": _REFUSAL, "description": "The key lacks the scope `read`."},
@@ -51,6 +52,17 @@ class PrometheusRoute(SmallBodyRoute):
                 return _refused(to_invalid_input(error))
 
         return answer_errors_as_prometheus
+
+
+def prometheus_router() -> APIRouter:
+    """Create a router for endpoints of Prometheus that read."""
+    return APIRouter(
+        prefix="/api/v1",
+        tags=["prometheus"],
+        route_class=PrometheusRoute,
+        responses=_RESPONSES,
+        dependencies=[READ],
+    )
 
 
 def _as_one_form(request: Request) -> Request:

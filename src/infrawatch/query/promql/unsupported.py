@@ -5,14 +5,14 @@ Source: Prometheus, "HTTP API". Grafana requests rules, alerts and exemplars on 
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Path, Query
+from fastapi import Form, Path, Query
 
 from infrawatch.errors import NotFound
 from infrawatch.query.promql import schemas
 from infrawatch.query.promql.parsing import parse_query
-from infrawatch.query.promql.routing import PrometheusRoute
+from infrawatch.query.promql.routing import prometheus_router
 
-router = APIRouter(route_class=PrometheusRoute)
+router = prometheus_router()
 
 
 @router.get("/rules")

@@ -152,6 +152,6 @@ async def _write(
     return await intake.take(decoded, principal, FORMAT, options), body
 
 
-router = APIRouter()
-for _one in (v1, v2, v3, preliminaries.router):
-    router.include_router(_one)
+router = APIRouter(
+    routes=[route for version in (v1, v2, v3, preliminaries.router) for route in version.routes]
+)
