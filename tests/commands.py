@@ -42,7 +42,7 @@ async def started(
         *(sys.executable, "-m", "infrawatch", *arguments),
         stdout=PIPE,
         stderr=STDOUT,
-        env=_environment(url),
+        env=environment(url),
     )
     try:
         async with asyncio.timeout(READY_WITHIN_S):
@@ -80,10 +80,10 @@ def infrawatch(
         check=False,
         timeout=READY_WITHIN_S,
         input=stdin,
-        env=_environment(url) | variables,
+        env=environment(url) | variables,
     )
 
 
-def _environment(url: str | None) -> dict[str, str]:
+def environment(url: str | None) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("INFRAWATCH_")}
     return own if url is None else own | {"INFRAWATCH_DATABASE_URL": url}

@@ -24,7 +24,7 @@ Samples = Annotated[
 
 
 class Frame(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 class Subscribe(Frame):

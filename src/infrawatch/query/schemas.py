@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 WireValue = Annotated[
     float | str | None,
@@ -13,7 +13,13 @@ SeriesId = Annotated[str, Field(description="A 64-bit integer, as text.", exampl
 WireTime = Annotated[int, Field(description="Since the epoch, in units of `precision`.")]
 
 
-class SeriesOut(BaseModel):
+class _Described(BaseModel):
+    """Base of models that only describe responses, and are built for `/openapi.json` alone."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class SeriesOut(_Described):
     id: SeriesId
     metric: str
     labels: Labels
@@ -21,43 +27,43 @@ class SeriesOut(BaseModel):
     last_time: WireTime | None
 
 
-class SeriesPage(BaseModel):
+class SeriesPage(_Described):
     series: list[SeriesOut]
     next_cursor: Annotated[
         str | None, Field(description="Pass it as `cursor` for the next page; null on the last.")
     ]
 
 
-class LabelName(BaseModel):
+class LabelName(_Described):
     name: str
     series: Annotated[int, Field(description="Number of series that have it.")]
 
 
-class LabelNames(BaseModel):
+class LabelNames(_Described):
     labels: list[LabelName]
 
 
-class LabelValue(BaseModel):
+class LabelValue(_Described):
     value: str
     series: Annotated[int, Field(description="Number of series that have it.")]
 
 
-class LabelValues(BaseModel):
+class LabelValues(_Described):
     values: list[LabelValue]
 
 
-class MetricMetadata(BaseModel):
+class MetricMetadata(_Described):
     type: str
     unit: str
     help: str
     temporality: Literal["cumulative", "delta"]
 
 
-class MetadataOut(BaseModel):
+class MetadataOut(_Described):
     metadata: Annotated[dict[str, MetricMetadata], Field(description="By metric.")]
 
 
-class LatestSample(BaseModel):
+class LatestSample(_Described):
     id: SeriesId
     metric: str
     labels: Labels
@@ -65,27 +71,27 @@ class LatestSample(BaseModel):
     value: WireValue
 
 
-class Latest(BaseModel):
+class Latest(_Described):
     series: list[LatestSample]
 
 
-class SeriesSamples(BaseModel):
+class SeriesSamples(_Described):
     id: SeriesId
     metric: str
     labels: Labels
     samples: list[tuple[WireTime, WireValue]]
 
 
-class Samples(BaseModel):
+class Samples(_Described):
     series: list[SeriesSamples]
 
 
-class GroupSamples(BaseModel):
+class GroupSamples(_Described):
     id: Annotated[SeriesId | None, Field(description="Null for a group of series.")]
     metric: Annotated[str | None, Field(description="Null where a group has several metrics.")]
     labels: Labels
     samples: list[tuple[WireTime, WireValue]]
 
 
-class RangeOut(BaseModel):
+class RangeOut(_Described):
     series: list[GroupSamples]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from infrawatch.query.promql.parsing import MAX_QUERY_CHARACTERS
 
@@ -110,12 +110,18 @@ class FormatParameters(BaseModel):
     query: Query
 
 
-class QueryData(BaseModel):
+class _BuiltWhenUsed(BaseModel):
+    """Base of response models: each is built by the first request that needs it."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class QueryData(_BuiltWhenUsed):
     resultType: Literal["matrix", "vector", "scalar", "string"]  # noqa: N815
     result: list[Any]
 
 
-class QueryAnswer(BaseModel):
+class QueryAnswer(_BuiltWhenUsed):
     """The value of a query: `[seconds, "value"]`, or series that have one or more of these."""
 
     status: Literal["success"]
@@ -123,45 +129,45 @@ class QueryAnswer(BaseModel):
     warnings: list[str] = []
 
 
-class TextAnswer(BaseModel):
+class TextAnswer(_BuiltWhenUsed):
     status: Literal["success"] = "success"
     data: str
 
 
-class EmptyAnswer(BaseModel):
+class EmptyAnswer(_BuiltWhenUsed):
     """An empty list of something that InfraWatch does not keep."""
 
     status: Literal["success"] = "success"
     data: list[Any] | dict[str, list[Any]]
 
 
-class NamesAnswer(BaseModel):
+class NamesAnswer(_BuiltWhenUsed):
     status: Literal["success"] = "success"
     data: list[str]
 
 
-class SeriesAnswer(BaseModel):
+class SeriesAnswer(_BuiltWhenUsed):
     status: Literal["success"] = "success"
     data: list[dict[str, str]]
 
 
-class MetricDescription(BaseModel):
+class MetricDescription(_BuiltWhenUsed):
     type: str
     help: str
     unit: str
 
 
-class MetadataAnswer(BaseModel):
+class MetadataAnswer(_BuiltWhenUsed):
     status: Literal["success"] = "success"
     data: dict[str, list[MetricDescription]]
 
 
-class BuildAnswer(BaseModel):
+class BuildAnswer(_BuiltWhenUsed):
     status: Literal["success"] = "success"
     data: dict[str, str]
 
 
-class QueryRefusal(BaseModel):
+class QueryRefusal(_BuiltWhenUsed):
     """The reason for an error, and what to do about it."""
 
     status: Literal["error"] = "error"

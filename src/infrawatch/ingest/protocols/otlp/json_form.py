@@ -26,7 +26,7 @@ from infrawatch.ingest.protocols.otlp.json_scalars import (
     UInt64,
 )
 
-_FORM = ConfigDict(alias_generator=to_camel)
+_FORM = ConfigDict(alias_generator=to_camel, defer_build=True)  # most requests are protobuf
 _UP_TO_THE_FIRST_ERROR = Field(fail_fast=True)
 
 _MAX_COMMAS = 4_000_000
