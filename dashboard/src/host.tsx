@@ -103,6 +103,7 @@ function Facts({ series, place }: { series: readonly Series[] | null; place: Mat
   useTicks(1_000);
   const latest = useLoaded((signal) => api.latest(toSelector(null, [oneOf([BOOT, MEMORY]), place]), "all", signal), `${place.label}=${place.value}`);
   if (series === null) return <p class="facts">Loading…</p>;
+  if (series.length === 0) return null;
   const valueOf = (metric: string) => drawable(latest.value?.series.find((one) => one.metric === metric)?.value);
   const uname = series.find((one) => one.metric === "node_uname_info")?.labels;
   const cores = new Set(series.filter((one) => one.metric === "node_cpu_seconds_total").map((one) => one.labels["cpu"])).size;
@@ -112,7 +113,7 @@ function Facts({ series, place }: { series: readonly Series[] | null; place: Mat
   const isSilent = age > SILENT_AFTER_MS + RELOAD_EVERY_MS;
   return (
     <p class="facts">
-      <span class={`badge ${isSilent ? "bad" : "good"}`}>{isSilent ? `silent, seen ${ago(age)}` : "up"}</span>
+      <span class={`badge ${isSilent ? "bad" : "good"}`}>{!isSilent ? "up" : last ? `silent, seen ${ago(age)}` : "silent"}</span>
       {boot !== null && !isSilent && <span>for {formatted(serverNow() / 1000 - boot, "seconds")}</span>}
       {uname && <span>{[uname["sysname"], uname["release"], uname["machine"]].filter(Boolean).join(" ")}</span>}
       {cores > 0 && <span>{cores} {cores === 1 ? "core" : "cores"}</span>}

@@ -77,6 +77,7 @@ async def test_a_host_is_found_by_its_name_alone_and_a_wrong_one_leads_back(
         await expect(page.get_by_text("2 cores")).to_be_visible()
         await page.goto("/#/host/shrt")
         await expect(page.get_by_text("Nothing here has instance=shrt")).to_be_visible()
+        await expect(page.get_by_text("seen")).to_have_count(0)
         await page.goto("/#/host")
         await expect(page.get_by_text("There is no such view.")).to_be_visible()
 

@@ -98,6 +98,18 @@ async def test_charts_zoom_and_move_by_keys_and_by_dragging(browser: Browser, se
         await expect(chart.locator(".legend")).to_contain_text("load1")
 
 
+async def test_underscores_of_a_selector_are_to_be_seen(browser: Browser, server: str) -> None:
+    async with page_of(browser, server) as page:
+        pictures = set()
+        for match in ('up{a="_"}', 'up{a=" "}'):
+            await page.goto(f"/#/explore?match={quote(match)}")
+            field = page.get_by_role("combobox", name="Selector")
+            await expect(field).to_have_value(match)
+            await field.blur()
+            pictures.add(await field.screenshot(caret="hide"))
+        assert len(pictures) == 2
+
+
 async def test_a_selector_is_completed_as_it_is_written(browser: Browser, server: str) -> None:
     async with page_of(browser, server) as page:
         await page.goto("/#/explore")
