@@ -121,6 +121,13 @@ def test_a_setting_that_makes_no_sense_is_a_fault(monkeypatch: pytest.MonkeyPatc
     assert "mend the settings first" in said_of(wrong, "database")
 
 
+def test_a_file_of_settings_that_is_no_text_is_a_fault(somewhere_else: Path) -> None:
+    (somewhere_else / ".env").write_bytes("# für alle\n".encode("latin-1"))
+    wrong = doctor()
+    assert wrong.exit_code == 1
+    assert "FAULT: settings .env is not UTF-8, from its byte 3 on" in said_of(wrong, "settings")
+
+
 def test_a_misspelled_setting_is_named_with_a_suggestion(
     somewhere_else: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

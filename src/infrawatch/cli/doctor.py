@@ -66,7 +66,7 @@ def doctor(data_dir: DataDir = None) -> None:
 
 
 async def _findings(data_dir: Path | None) -> AsyncGenerator[Finding, None]:
-    faults = [*_settings(), *_names()]
+    faults = list(dict.fromkeys((*_settings(), *_names())))
     for finding in faults or [Finding(OK, "settings", "All make sense.")]:
         yield finding
     for finding in _files():
@@ -93,7 +93,11 @@ def _settings() -> Iterator[Finding]:
 def _names() -> Iterator[Finding]:
     """Find unknown INFRAWATCH_ variables, which are mostly misspelled."""
     known = {f"INFRAWATCH_{name.upper()}" for kind in KINDS for name in kind.model_fields}
-    given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    try:
+        written = dotenv_values(".env")
+    except UnicodeDecodeError:  # a fault of the settings
+        written = {}
+    given = {name.upper() for name in (*os.environ, *written)}
     for name in sorted(given - known):
         if name.startswith("INFRAWATCH_"):
             close = get_close_matches(name, known, n=1)

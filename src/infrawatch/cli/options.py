@@ -51,3 +51,5 @@ def read_settings(kind: type[AnySettings], **options: Any) -> AnySettings:
         raise CannotStart("; ".join(wrong)) from None
     except SettingsError as error:
         raise CannotStart(str(error)) from None
+    except UnicodeDecodeError as error:
+        raise CannotStart(f".env is not UTF-8, from its byte {error.start} on") from None
