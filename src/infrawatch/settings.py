@@ -16,10 +16,11 @@ def _to_timedelta(value: object) -> object:
 
 
 def _to_retention(value: object) -> object:
-    """Read a retention; a number without a unit is seconds, and rarely meant so."""
+    """Read a retention; `0` and `15` are refused, because elsewhere they are for ever and days."""
     retention = None if value == "forever" else _to_timedelta(value)
-    if isinstance(retention, timedelta) and retention < timedelta(hours=1):
-        raise ValueError("at least 1h; for days write 15d, to keep everything `forever`")
+    is_short = isinstance(retention, timedelta) and retention < timedelta(hours=1)
+    if is_short and (not retention or str(value).isdecimal()):
+        raise ValueError(f"{value!r} is too short: write 15d for days, or `forever`")
     return retention
 
 
