@@ -12,6 +12,9 @@ from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Float64s, Int64s
 from infrawatch.store.metadata import Metadata
 
+MS_NS = 1_000_000
+"""The `unit_ns` of most formats: milliseconds."""
+
 NameOf = Callable[[int], SeriesName | list[Verdict]]
 """Reads and checks the name of the n-th series; called only if its key is unknown."""
 

@@ -16,8 +16,6 @@ RECENT_US = 60 * US
 MAX_SAMPLES = 1_000_000
 """24 MB; at a rate that fills this sooner, entries are kept for fewer seconds."""
 
-_Rank = tuple[int, int, int]
-
 
 class RecentEntries:
     """Entries in order of arrival, which is by (arrival, writer, seq).
@@ -71,7 +69,7 @@ def unreplaced(parts: Sequence[Columns], is_known: Sequence[bool]) -> Columns:
     return every.picked(last[~is_old[last]])
 
 
-def _rank(entry: Entry) -> _Rank:
+def _rank(entry: Entry) -> tuple[int, int, int]:
     return entry.at_us, entry.writer, entry.seq
 
 

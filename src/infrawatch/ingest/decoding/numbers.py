@@ -4,16 +4,15 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AllowInfNan, FailFast, StrictFloat, TypeAdapter, ValidationError
+from pydantic import FailFast, TypeAdapter, ValidationError
 
+from infrawatch.ingest.schemas import Value
 from infrawatch.model.samples import Float64s
 
 MAX_WIDTH = 19
 """Digits of the largest signed 64-bit integer."""
 
-_ARRAY: TypeAdapter[list[float]] = TypeAdapter(
-    Annotated[list[Annotated[StrictFloat, AllowInfNan(allow_inf_nan=False)]], FailFast()]
-)
+_ARRAY: TypeAdapter[list[float]] = TypeAdapter(Annotated[list[Value], FailFast()])
 _POWERS_OF_TEN = 10 ** np.arange(MAX_WIDTH - 1, -1, -1, dtype=np.uint64)
 
 

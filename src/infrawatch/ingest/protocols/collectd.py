@@ -6,32 +6,32 @@ receiver of the OpenTelemetry Collector creates.
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired
+from typing import Any, Literal, NamedTuple, NotRequired
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import AllowInfNan, StrictFloat, StrictStr, TypeAdapter, ValidationError
+from pydantic import StrictStr, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
 from infrawatch.access.needs import MayWrite
 from infrawatch.errors import MalformedBody, UnsupportedContent
 from infrawatch.ingest.bodies import media_type_of, read_body
-from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.decoded import MS_NS, Decoded
 from infrawatch.ingest.decoding.json_errors import malformed
 from infrawatch.ingest.decoding.names import Flaw, to_series_name
 from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.routing import foreign_route, intake_of
 from infrawatch.ingest.scheduling.loop_budget import check_budget
+from infrawatch.ingest.schemas import Value
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata
 
 FORMAT = "collectd"
 
-_MS_NS = 1_000_000
 _MS_PER_S = 1_000
 _MAX_TIME_S = 2**53
 
@@ -39,17 +39,16 @@ _OFF_LOOP_BYTES = 8 * 1024
 """By default collectd sends 4 KiB at a time. Larger bodies are read in a thread: two bytes may be a
 record, and reporting errors in that many takes 20 ms."""
 
-_Number = Annotated[StrictFloat, AllowInfNan(allow_inf_nan=False)]
 _SourceType = Literal["gauge", "counter", "derive", "absolute"]
 
 
 class _Record(TypedDict):
     """The values that a plugin read at one time; `null` is a value that collectd did not obtain."""
 
-    values: list[_Number | None]
+    values: list[Value | None]
     dstypes: list[_SourceType]
     dsnames: list[StrictStr]
-    time: _Number
+    time: Value
     host: StrictStr
     plugin: StrictStr
     plugin_instance: NotRequired[StrictStr]
@@ -232,7 +231,7 @@ def _to_decoded(places: list[_Place], verdicts: Verdicts) -> Decoded:
         counts=np.ones(len(places), np.intp),
         times=np.array([round(place.record["time"] * _MS_PER_S) for place in places], np.int64),
         values=np.array([place.record["values"][place.number] for place in places], np.float64),
-        unit_ns=_MS_NS,
+        unit_ns=MS_NS,
         metadata=metadata,
         verdicts=verdicts,
     )

@@ -15,29 +15,27 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import AllowInfNan, Field, StrictFloat, StrictStr, TypeAdapter, ValidationError
+from pydantic import Field, StrictStr, TypeAdapter, ValidationError
 from pydantic_core import to_json
 from typing_extensions import TypedDict
 
 from infrawatch.access.needs import MayWrite
 from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest.bodies import read_body
-from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.decoded import MS_NS, Decoded
 from infrawatch.ingest.decoding.names import Flaw, to_series_name
 from infrawatch.ingest.intake import WriteOptions
 from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.extra_labels import ExtraLabels, read_extra_labels
 from infrawatch.ingest.routing import foreign_route, intake_of
 from infrawatch.ingest.scheduling.loop_budget import check_budget
-from infrawatch.ingest.schemas import Time
+from infrawatch.ingest.schemas import Time, Value
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import STALE_NAN_BITS, Float64s
 from infrawatch.model.selector import METRIC_LABEL
 
 FORMAT = "vm_import"
-
-_MS_NS = 1_000_000
 
 _MAX_LINES = 100_000
 _MAX_SAMPLES = 1_000_000
@@ -46,9 +44,8 @@ _MAX_SAMPLES = 1_000_000
 _OFF_LOOP_BYTES = 8 * 1024
 """Reading this much takes half a millisecond, or 15 with two bytes per line."""
 
-_Number = Annotated[StrictFloat, AllowInfNan(allow_inf_nan=False)]
 _Special = Literal["Infinity", "-Infinity", "Inf", "-Inf", "inf", "-inf", "NaN", "nan"]
-_Value = Annotated[_Number | _Special | None, Field(union_mode="left_to_right")]
+_Value = Annotated[Value | _Special | None, Field(union_mode="left_to_right")]
 
 
 class _Line(TypedDict):
@@ -153,7 +150,7 @@ def decode(body: bytes, extra_labels: Mapping[str, str], *, on_loop: bool = Fals
         counts=counts,
         times=np.array(list(chain.from_iterable(one.times_ms for one in series)), np.int64),
         values=_to_column(list(chain.from_iterable(one.values for one in series))),
-        unit_ns=_MS_NS,
+        unit_ns=MS_NS,
         verdicts=verdicts,
     )
 

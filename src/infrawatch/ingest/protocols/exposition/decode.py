@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from pydantic_core import to_json
 
-from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.decoded import MS_NS, Decoded
 from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.exposition import grammar, openmetrics
 from infrawatch.ingest.scheduling.loop_budget import check_budget
@@ -16,7 +16,6 @@ from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata
 
-_MS_NS = 1_000_000
 _US_NS = 1_000
 
 _OFF_LOOP_BYTES = 16 * 1024
@@ -194,7 +193,7 @@ def _to_decoded(reading: _Reading, extra_labels: Mapping[str, str]) -> Decoded:
         counts=np.ones(len(keys), np.intp),
         times=np.array(reading.times, np.int64),
         values=np.array(reading.values, np.float64),
-        unit_ns=_US_NS if reading.is_openmetrics else _MS_NS,
+        unit_ns=_US_NS if reading.is_openmetrics else MS_NS,
         metadata=_to_metadata(reading),
         verdicts=reading.verdicts,
     )

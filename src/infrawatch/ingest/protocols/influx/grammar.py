@@ -68,9 +68,6 @@ _ESCAPED_IN_MEASUREMENT = re.compile(r"\\([, ])")
 
 Tags = Sequence[tuple[str, str]]
 
-Parts = tuple[str, Tags, str]
-"""Measurement, tags, and the key of a field."""
-
 _SHARED = 4_096
 _MAX_SHARED_BYTES = 256
 """Most series have the tags of others. So the last tags stay parsed if they are not larger than
@@ -109,8 +106,8 @@ def _split_tags(tags: bytes) -> Tags:
     return list(zip(words[::2], words[1::2], strict=False))  # no tags are one word
 
 
-def split_escaped(key: bytes) -> Parts:
-    """Split any key."""
+def split_escaped(key: bytes) -> tuple[str, Tags, str]:
+    """Split any key into measurement, tags, and the key of a field."""
     parts = KEY.fullmatch(key)
     assert parts is not None, "keys are made of what was read"
     measurement = _ESCAPED_IN_MEASUREMENT.sub(r"\1", parts[1].decode())

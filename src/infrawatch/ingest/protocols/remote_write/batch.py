@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from infrawatch.errors import BatchTooLarge
-from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.decoded import MS_NS, Decoded
 from infrawatch.ingest.decoding.names import Flaw
 from infrawatch.ingest.protocols.remote_write.fields import Outline, Regular
 from infrawatch.ingest.protocols.remote_write.labels import (
@@ -25,8 +25,6 @@ from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Int64s, Positions
 from infrawatch.store.metadata import Metadata
-
-MS_NS = 1_000_000
 
 MAX_SERIES = 50_000
 MAX_SAMPLES = 1_000_000

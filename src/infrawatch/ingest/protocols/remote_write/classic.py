@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infrawatch.ingest.decoded import Decoded
+from infrawatch.ingest.decoded import MS_NS, Decoded
 from infrawatch.ingest.decoding.names import Flaw, to_series_name
-from infrawatch.ingest.protocols.remote_write.batch import MS_NS, Batch
+from infrawatch.ingest.protocols.remote_write.batch import Batch
 from infrawatch.ingest.protocols.remote_write.histograms import Classic, Part, read_histogram
 from infrawatch.ingest.protocols.remote_write.labels import Pairs, describe, read_name
 from infrawatch.ingest.verdicts import Verdict, Verdicts

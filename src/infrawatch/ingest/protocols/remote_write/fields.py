@@ -42,7 +42,7 @@ class Form(NamedTuple):
             mask[self.value : self.value + 8] = 0
         for at in (self.time, self.start):
             if at is not None:
-                mask[at + 1 : at + 7] = _MORE
+                mask[at + 1 : at + 7] = CONTINUATION_BIT
         return mask
 
 
@@ -57,7 +57,7 @@ FORMS = (
 """Most samples have a value and no start time; a value of 0 is omitted."""
 
 _TIME_TAG, _START_TAG = 0x10, 0x18
-_MORE = 0x80
+CONTINUATION_BIT = 0x80
 """Set in every byte of a varint but its last."""
 
 TIME_BYTES = 7

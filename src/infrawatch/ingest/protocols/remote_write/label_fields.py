@@ -2,14 +2,11 @@
 
 import numpy as np
 
-from infrawatch.ingest.protocols.remote_write.fields import Wire
+from infrawatch.ingest.protocols.remote_write.fields import CONTINUATION_BIT, Wire
 from infrawatch.ingest.protocols.remote_write.labels import MAX_PAIRS
 from infrawatch.model.samples import Bools, Positions
 
 LABEL_TAG = 0x0A
-
-_MORE = 0x80
-"""Set in every byte of a varint but its last."""
 
 
 def find_ends(wire: Wire) -> Positions:
@@ -34,10 +31,12 @@ def _pass_field(wire: Wire, at: Positions, ends: Positions) -> tuple[Positions, 
     words = wire.words(at).view(np.int64)
     sizes, nexts = words >> 8 & 0xFF, at + 2
     is_label = words & 0xFF == LABEL_TAG
-    is_long = sizes >= _MORE
+    is_long = sizes >= CONTINUATION_BIT
     if is_long.any():
-        is_label &= ~is_long | (words >> 16 & _MORE == 0)
-        sizes = np.where(is_long, sizes - _MORE + (words >> 16 & 0x7F) * _MORE, sizes)
+        is_label &= ~is_long | (words >> 16 & CONTINUATION_BIT == 0)
+        sizes = np.where(
+            is_long, sizes - CONTINUATION_BIT + (words >> 16 & 0x7F) * CONTINUATION_BIT, sizes
+        )
         nexts += is_long
     nexts += sizes
     is_label &= nexts <= ends

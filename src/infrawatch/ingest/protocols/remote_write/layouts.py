@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from infrawatch.ingest.decoded import Learn
 from infrawatch.ingest.protocols.remote_write.batch import Batch, to_known_batch
 from infrawatch.ingest.protocols.remote_write.fields import (
+    CONTINUATION_BIT,
     FORMS,
     NUMBERS,
     TIME_BYTES,
@@ -31,9 +32,6 @@ from infrawatch.ingest.series.cache import KeySpace
 from infrawatch.ingest.series.layouts import KEY_BYTES, LayoutCache, LayoutKey
 from infrawatch.model.samples import Int64s, Positions
 from infrawatch.store.columns.ragged import Runs
-
-_MORE = 0x80
-"""Set in every byte of a varint but its last."""
 
 Inflated = bytes | memoryview
 """A body; only its beginning is ever copied."""
@@ -127,8 +125,8 @@ def size_of_fields(text: bytes, tag: int, max_fields: int) -> int:
         if at + 2 >= end or text[at] != tag:
             break
         size, start = text[at + 1], at + 2
-        if size & _MORE:  # more than two bytes are left to the careful path
-            size, start = size & ~_MORE | text[at + 2] << 7, at + 3
+        if size & CONTINUATION_BIT:  # more than two bytes are left to the careful path
+            size, start = size & ~CONTINUATION_BIT | text[at + 2] << 7, at + 3
         if start + size > end:
             break
         at = start + size
@@ -195,7 +193,7 @@ def _find_series(wire_format: WireFormat, body: bytes, sizes: Positions) -> Posi
 
 def _to_varint(number: int) -> bytes:
     more = number >> 7
-    return bytes([number & 0x7F | _MORE]) + _to_varint(more) if more else bytes([number])
+    return bytes([number & 0x7F | CONTINUATION_BIT]) + _to_varint(more) if more else bytes([number])
 
 
 def _read(body: Inflated, layout: RequestLayout, key_form: KeyForm) -> Batch:

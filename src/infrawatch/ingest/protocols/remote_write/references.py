@@ -5,15 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from infrawatch.ingest.protocols.remote_write.fields import Wire
+from infrawatch.ingest.protocols.remote_write.fields import CONTINUATION_BIT, Wire
 from infrawatch.ingest.protocols.remote_write.labels import MAX_PAIRS
 from infrawatch.model.samples import Bools, Int64s, Positions
 from infrawatch.store.columns.ragged import Runs
 
 _TAG = 0x0A
-_MORE = 0x80
-"""Set in every byte of a varint but its last."""
-
 _MAX_SHIFT = 28
 """A reference has 32 bits, and a varint seven in each byte."""
 
@@ -34,8 +31,8 @@ def find_references(wire: Wire) -> tuple[Runs, Bools]:
     """Locate the references at the beginning of each series; also mark the series that have any."""
     starts, ends = wire.starts, wire.ends
     low, high = wire.bytes[starts + 1].astype(np.intp), wire.bytes[starts + 2].astype(np.intp)
-    is_long = low >= _MORE
-    sizes = np.where(is_long, low - _MORE + (high << 7), low)
+    is_long = low >= CONTINUATION_BIT
+    sizes = np.where(is_long, low - CONTINUATION_BIT + (high << 7), low)
     firsts = starts + 2 + is_long
     is_there = (wire.bytes[starts] == _TAG) & (sizes > 0) & (firsts + sizes <= ends)
     is_there &= sizes <= _MAX_BYTES
@@ -51,7 +48,7 @@ def read_references(wire: Wire, runs: Runs, symbols: int) -> tuple[References, B
     encoded = wire.bytes[runs.positions()]
     runs = Runs.of(runs.counts)
     counts, values = _read_varints(encoded, runs)
-    is_sound = (encoded[runs.lasts] < _MORE) & (counts % 2 == 0)
+    is_sound = (encoded[runs.lasts] < CONTINUATION_BIT) & (counts % 2 == 0)
     is_sound &= (counts <= 2 * MAX_PAIRS) & (Runs.of(counts).largest(values) < symbols)
     if is_sound.all():
         return References(counts, values), is_sound
@@ -60,12 +57,12 @@ def read_references(wire: Wire, runs: Runs, symbols: int) -> tuple[References, B
 
 def _read_varints(encoded: NDArray[np.uint8], runs: Runs) -> tuple[Positions, Int64s]:
     """Return the count and the numbers of each run; a truncated one at the end counts as well."""
-    goes_on = encoded >= _MORE
+    goes_on = encoded >= CONTINUATION_BIT
     goes_on[runs.lasts] = False
     begins = np.ones(len(encoded), np.bool_)
     begins[1:] = ~goes_on[:-1]
     at = np.flatnonzero(begins)
-    bits = encoded.astype(np.int64) & ~_MORE
+    bits = encoded.astype(np.int64) & ~CONTINUATION_BIT
     values = bits[at]
     longer = np.flatnonzero(goes_on[at])
     for shift in range(7, _MAX_SHIFT + 1, 7):

@@ -23,6 +23,7 @@ from infrawatch.ingest.protocols.remote_write.batch import (
     too_large,
 )
 from infrawatch.ingest.protocols.remote_write.fields import (
+    CONTINUATION_BIT,
     Fields,
     Regular,
     Wire,
@@ -52,9 +53,6 @@ from infrawatch.ingest.scheduling.loop_budget import MAX_NEW, check_budget
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.samples import Positions
 from infrawatch.store.metadata import Metadata
-
-_MORE = 0x80
-"""Set in every byte of a varint but its last."""
 
 _MAX_SIZE_BYTES = 4
 """A size with more bytes is larger than a body."""
@@ -131,7 +129,7 @@ def _cut(series: Sequence[bytes], wire: Wire, at: Positions) -> list[bytes]:
 
 def _signature(body: bytes) -> bytes:
     """The label fields of the first series."""
-    start = 2 + sum(byte >= _MORE for byte in body[1:_MAX_SIZE_BYTES])
+    start = 2 + sum(byte >= CONTINUATION_BIT for byte in body[1:_MAX_SIZE_BYTES])
     first = body[start:]
     return first[: size_of_fields(first, LABEL_TAG, MAX_PAIRS)]
 
