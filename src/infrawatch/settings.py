@@ -5,7 +5,15 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AnyHttpUrl, BeforeValidator, Field, IPvAnyNetwork, SecretStr, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BeforeValidator,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    TypeAdapter,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infrawatch.durations import parse_duration
@@ -13,6 +21,12 @@ from infrawatch.durations import parse_duration
 
 def _to_timedelta(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
+
+
+def _positive(duration: timedelta) -> timedelta:
+    if duration <= timedelta(0):
+        raise ValueError("longer than 0, such as 5s, 90s, 15m or 2h")
+    return duration
 
 
 def _to_retention(value: object) -> object:
@@ -46,7 +60,7 @@ def _to_origin(value: object) -> object:
 
 _URL = TypeAdapter(AnyHttpUrl)
 
-Duration = Annotated[timedelta, BeforeValidator(_to_timedelta), Field(gt=timedelta(0))]
+Duration = Annotated[timedelta, BeforeValidator(_to_timedelta), AfterValidator(_positive)]
 # A scheme and a host, as browsers send them: no path, and no default port.
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[a-z0-9.\-\[\]:]+)$")]
 # Only that: the server cannot be below a path.

@@ -44,6 +44,12 @@ def test_the_documented_defaults_are_the_defaults(
     assert kind(_env_file=None) == defaults
 
 
+def test_a_duration_of_nothing_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFRAWATCH_READ_DEADLINE", "0")
+    with pytest.raises(ValueError, match="longer than 0, such as 5s"):
+        Settings(_env_file=None)
+
+
 @pytest.mark.parametrize("name", ["retention", "rollup_5m_retention", "rollup_1h_retention"])
 def test_a_retention_that_means_another_elsewhere_is_refused(
     name: str, monkeypatch: pytest.MonkeyPatch
