@@ -3,10 +3,11 @@
 Peers are Debian's packages victoria-metrics, prometheus and influxdb; those not installed are left
 out. CPU is that of all processes of a server from the first request, sent when it is at rest after
 its start, until it is at rest again; for InfraWatch with what `infrawatch compact --all` takes,
-which it would do by itself later (less what it takes to start that command). Bytes are what then
-lies on disk. InfraWatch acknowledges after the commit is on disk (fsync); VictoriaMetrics keeps up
-to five seconds in memory, the others flush their logs later. They use all cores; InfraWatch is
-one process by default, and in a row of its own has a worker for each core (docs/operating.md).
+which it would do by itself later (less what that command takes, in all processes, when there is
+nothing to compact). Bytes are what then lies on disk. InfraWatch acknowledges after the commit is
+on disk (fsync); VictoriaMetrics keeps up to five seconds in memory, the others flush their logs
+later. They use all cores; InfraWatch is one process by default, and in a row of its own has a
+worker for each core (docs/operating.md).
 
 Whatever else runs on the machine changes single figures by a fifth. With `--runs 3` each server is
 measured three times, taking turns; its row is the run whose CPU is the median.
@@ -200,6 +201,7 @@ async def measure(server: Ours | Peer, encoding: str, workload: Workload, shape:
         data.mkdir()
         async with server.running(data) as running:
             await at_rest(running.trees)
+            for_nothing_s = await settled_s(running)
             before = sum(map(cpu_s, running.trees))
             outcome = await drive(
                 running.address + server.paths[encoding],
@@ -210,10 +212,17 @@ async def measure(server: Ours | Peer, encoding: str, workload: Workload, shape:
             if outcome.refused:
                 sys.exit(f"{server.name} refused: {outcome.refused[0].decode(errors='replace')}")
             await at_rest(running.trees)
-            elsewhere_s = await running.settle()
-            await at_rest(running.trees)
-            spent_s = sum(map(cpu_s, running.trees)) - before + elsewhere_s
+            spent_s = sum(map(cpu_s, running.trees)) - before
+            spent_s += await settled_s(running) - for_nothing_s
             return Cost(outcome, spent_s, await running.size_bytes())
+
+
+async def settled_s(running: Running) -> float:
+    """Bring a server to rest; return the CPU seconds of it, in whichever process."""
+    before = sum(map(cpu_s, running.trees))
+    elsewhere_s = await running.settle()
+    await at_rest(running.trees)
+    return sum(map(cpu_s, running.trees)) - before + elsewhere_s
 
 
 def median_cost(costs: Sequence[Cost]) -> Cost:
@@ -231,11 +240,7 @@ def to_line(name: str, cost: Cost, ratio: float) -> str:
 
 
 async def _compact(url: str) -> float:
-    """CPU seconds of compacting all there is; the second time nothing is left but the start."""
-    return await _compact_once(url) - await _compact_once(url)
-
-
-async def _compact_once(url: str) -> float:
+    """Compact all there is; return the CPU seconds of that process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "infrawatch", "compact", "--all"),

@@ -7,11 +7,14 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infrawatch.store.statements import Statement
+
 # Waits for a concurrent change of keys. So changes are numbered in commit order, and a server that
 # has read up to a number has missed none before it.
 _NEXT_CHANGE = text("UPDATE access_state SET changes = changes + 1 RETURNING changes")
 
-_LAST_CHANGE = text("SELECT changes FROM access_state")
+# Asked every second, by an idle server too.
+_LAST_CHANGE = Statement.of("SELECT changes FROM access_state")
 
 _COLUMNS = """
 k.id, k.tenant_id, t.name, k.name, k.scopes, k.digest, k.created_at, k.created_by, k.expires_at,
@@ -118,7 +121,8 @@ class KeyRepository:
         return bool((await self._connection.execute(_HAS_ANY, {"scope": scope})).scalar_one())
 
     async def last_change(self) -> int:
-        return int((await self._connection.execute(_LAST_CHANGE)).scalar_one())
+        [[changes]] = await _LAST_CHANGE.fetch(self._connection, {})
+        return int(changes)
 
     async def changed_since(self, change: int) -> Sequence[StoredKey]:
         """Return the keys created or revoked after a change."""
