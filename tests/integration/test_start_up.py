@@ -36,3 +36,15 @@ def test_a_server_imports_no_library_that_only_others_need(database_url: str) ->
     imported = set(printed.split())
     assert "sqlalchemy" in imported
     assert not imported & NEEDED_BY_SOME
+
+
+def test_commands_import_the_app_and_migrations_only_to_run_them() -> None:
+    commands = "import sys, infrawatch.cli.openapi, infrawatch.cli.serve, infrawatch.cli.up"
+
+    printed = subprocess.check_output(
+        [sys.executable, "-c", f"{commands}; print(*sys.modules)"], text=True
+    )
+
+    imported = set(printed.split())
+    assert "infrawatch.cli.serve" in imported
+    assert not imported & {"infrawatch.app", "alembic", "redis", "numpy"}

@@ -46,7 +46,7 @@ class _Commands(TyperGroup):
         if cmd_name not in _NAMES:
             return None
         name = cmd_name.replace("-", "_")
-        with _without_collector():
+        with without_collector():
             found = getattr(import_module(f"infrawatch.cli.{name}"), name)
         if not isinstance(found, typer.Typer):  # otherwise it has subcommands
             single = typer.Typer(add_completion=False)
@@ -59,7 +59,7 @@ class _Commands(TyperGroup):
 
 
 @contextmanager
-def _without_collector() -> Generator[None, None, None]:
+def without_collector() -> Generator[None, None, None]:
     """Disable garbage collection during an import: it would take a fifth of the start-up time."""
     gc.disable()
     try:

@@ -2,7 +2,7 @@
 
 import json
 
-from infrawatch.app import create_app
+from infrawatch.cli.application import create_app
 from infrawatch.cli.options import read_settings
 from infrawatch.settings import Settings
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infrawatch.app import create_app
+from infrawatch.cli.application import create_app
 from infrawatch.cli.database import check_schema, find_configured_url
 from infrawatch.cli.first_key import print_first_key
 from infrawatch.cli.options import Host, Port, read_settings

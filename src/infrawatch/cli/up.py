@@ -15,8 +15,8 @@ from infrawatch.access.keys.changes import KeySpec
 from infrawatch.access.keys.provisioning import keep_key_file
 from infrawatch.access.principal import DEFAULT_TENANT_ID
 from infrawatch.agent.loop import AgentOptions, run
-from infrawatch.app import create_app
-from infrawatch.cli.database import calling_user
+from infrawatch.cli.application import create_app
+from infrawatch.cli.database import calling_user, find_schema
 from infrawatch.cli.first_key import print_first_key
 from infrawatch.cli.options import DataDir, Host, Port, read_settings
 from infrawatch.cli.running import run_until_stopped, set_up_logging
@@ -25,7 +25,7 @@ from infrawatch.embedded.postgres import Postgres, postgres_running
 from infrawatch.server.serving import listen, serving
 from infrawatch.settings import AgentSettings, Settings
 from infrawatch.store.database import Database
-from infrawatch.store.migrations import upgrade
+from infrawatch.store.schema import newest_revision
 
 NoAgent = Annotated[bool, typer.Option("--no-agent", help="Do not send this machine's metrics.")]
 
@@ -51,7 +51,7 @@ async def _up(settings: Settings, agent: AgentSettings | None) -> None:
         async with AsyncExitStack() as stack:
             postgres = await stack.enter_async_context(postgres_running(settings.data_dir))
             url = postgres.endpoint.url()
-            await upgrade(url)
+            await _migrate(url)
             await print_first_key(url, settings)
             key_file = await _find_key_file(agent, url, postgres.home, settings)
             app = create_app(settings.model_copy(update={"database_url": SecretStr(url)}))
@@ -64,6 +64,14 @@ async def _up(settings: Settings, agent: AgentSettings | None) -> None:
                 await asyncio.Event().wait()
             finally:
                 _say("Stopping: the agent, then the server, then PostgreSQL.")
+
+
+async def _migrate(url: str) -> None:
+    """Migrate a database, unless it is at the newest schema already, as at most starts."""
+    if await find_schema(url) != newest_revision():
+        from infrawatch.store.migrations import upgrade  # noqa: PLC0415  # Alembic's import is slow
+
+        await upgrade(url)
 
 
 async def _find_key_file(
