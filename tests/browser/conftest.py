@@ -22,7 +22,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(shared_database_url: str) -> AsyncIterator[str]:
+async def server_of_hosts(shared_database_url: str) -> AsyncIterator[str]:
     """The base URL of a server that `web-1` and `web-2` send to; `web-3` has fallen silent."""
     async with live_server(shared_database_url) as url:
         async with AsyncClient(base_url=url, timeout=30) as client:
@@ -32,7 +32,15 @@ async def server(shared_database_url: str) -> AsyncIterator[str]:
         yield url
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def server(server_of_hosts: str, client: AsyncClient) -> str:
+    """The same; `web-1` and `web-2` have just sent, however long earlier tests took."""
+    recent = times_until(now_ms(), minutes=1)
+    await send(client, *host("web-1", times=recent), *host("web-2", disk=0.97, times=recent))
+    return server_of_hosts
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(server: str) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(base_url=server, timeout=30) as client:
+async def client(server_of_hosts: str) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(base_url=server_of_hosts, timeout=30) as client:
         yield client
