@@ -135,20 +135,3 @@ async def test_two_servers_that_create_the_same_series_at_once_create_each_once(
     SELECT count(*) FROM samples WHERE metric LIKE 'new_%' AND value <> (labels ->> 'n')::float8
     """
     assert execute(shared_database_url, wrong) == "0"
-
-
-async def test_batches_that_come_together_are_committed_together(
-    shared_client: AsyncClient, shared_database_url: str
-) -> None:
-    before = groups(shared_database_url)
-
-    answers = await asyncio.gather(
-        *(push(shared_client, series("together", [now_ms(), n])) for n in range(200))
-    )
-
-    assert {answer.status_code for answer in answers} == {200}
-    assert groups(shared_database_url) - before < 100
-
-
-def groups(url: str) -> int:
-    return int(execute(url, "SELECT coalesce(sum(last_seq), 0) FROM writers"))
