@@ -29,7 +29,7 @@ UNDER_MAKE := $(PYTHON) -I -S src/infrawatch/embedded/launcher.py $$PPID 15 -
 
 # Tests mostly wait: for deadlines, and for processes that start and stop. A machine that stalls for
 # seconds breaks deadlines too, so a failed test runs once more and is listed at the end.
-JOBS := 4
+JOBS := 5
 
 .PHONY: run setup test check bench bench-peers peers bench-live chaos-live bench-store bench-growth bench-reading chaos rehearse-image abuse overload soak release-check
 .DEFAULT_GOAL := run

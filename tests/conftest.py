@@ -5,12 +5,16 @@ import gc
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import uuid
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
+import asyncpg
 import pytest
 from anyio.from_thread import start_blocking_portal
 from hypothesis import HealthCheck, settings
@@ -29,8 +33,14 @@ GIVEN = "INFRAWATCH_TEST_POSTGRES"
 MEMORY = Path("/dev/shm")
 PREFIX = "infrawatch-tests-"
 ENOUGH_BYTES = 4 * 1024**3
-LONG_FILES = ("test_chaos", "test_migrations", "test_openapi", "test_up", "test_views")
-"""More than half a minute each; they begin first, or one of them would go on alone at the end."""
+LONG_FILES = (
+    *("test_chaos", "test_up", "test_openapi", "test_migrations", "test_workers", "test_views"),
+    *("test_first_minutes", "test_connection", "test_overload", "test_live_chaos", "test_backup"),
+    *("test_keys_command", "test_sign_in", "test_crashes", "test_hostile"),
+)
+"""The longest first, or one of them would go on alone at the end."""
+
+Clone = Callable[[str], AbstractContextManager[str]]
 
 
 # How long an example takes says more of the machine than of what is tested. The same examples each
@@ -55,7 +65,14 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem not in LONG_FILES)
+    """Begin with what waits most; what only computes fills up the end."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> tuple[int, bool]:
+    name = item.path.stem
+    place = LONG_FILES.index(name) if name in LONG_FILES else len(LONG_FILES)
+    return place, item.path.parent.name == "unit"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,6 +81,15 @@ def no_certificates_are_loaded(tmp_path_factory: pytest.TempPathFactory) -> Iter
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("SSL_CERT_FILE", raising=False)
         patch.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("certificates")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sniffio_is_not_looked_for() -> Iterator[None]:
+    """httpcore tries to import it for every connection, and it would not be found each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        if find_spec("sniffio") is None:
+            patch.setitem(sys.modules, "sniffio", None)
         yield
 
 
@@ -130,24 +156,56 @@ def postgres(temporary_root: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def template(postgres: str) -> Iterator[str]:
+def clone(postgres: str) -> Iterator[Clone]:
+    """Makes a database for a block, as another one is (`template0` is empty); gives its URL.
+
+    On a connection that is kept: to make and to drop one by psql takes twice the CPU.
+    """
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(_connected(postgres)) as connection,
+    ):
+        run = partial(portal.call, connection.execute)
+
+        @contextmanager
+        def cloned(template: str) -> Iterator[str]:
+            name = f"test_{uuid.uuid4().hex}"
+            run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+            if GIVEN in os.environ:  # plans are those of a disk without heads, as everywhere
+                run(f"ALTER DATABASE {name} SET random_page_cost = 1.1")
+                run(f"ALTER DATABASE {name} SET jit = off")
+            yield f"{postgres.rpartition('/')[0]}/{name}"
+            run(f"DROP DATABASE {name} WITH (FORCE)")
+
+        yield cloned
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncGenerator[asyncpg.Connection, None]:
+    connection = await asyncpg.connect(url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture(scope="session")
+def template(clone: Clone) -> Iterator[str]:
     """A database at the newest schema; migrations run here, so every test also tests that."""
-    with cloned(postgres, "template0") as url:
+    with clone("template0") as url:
         asyncio.run(upgrade(url))
         yield url.rpartition("/")[2]
 
 
 @pytest.fixture
-def database_url(postgres: str, template: str) -> Iterator[str]:
+def database_url(clone: Clone, template: str) -> Iterator[str]:
     """A migrated, empty database for one test."""
-    with cloned(postgres, template) as url:
+    with clone(template) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def shared_database_url(postgres: str, template: str) -> Iterator[str]:
+def shared_database_url(clone: Clone, template: str) -> Iterator[str]:
     """A migrated database for all tests of a module that do not mind each other."""
-    with cloned(postgres, template) as url:
+    with clone(template) as url:
         yield url
 
 
@@ -165,19 +223,3 @@ def _remove_what_killed_sessions_left(parent: Path) -> None:
             # A session that still runs holds its lock.
             with suppress(HomeInUse), Home(left / "session", None, left).locked():
                 shutil.rmtree(left, ignore_errors=True)
-
-
-@contextmanager
-def cloned(postgres: str, template: str) -> Iterator[str]:
-    """A database for the block, as `template` is (`template0` is empty)."""
-    name = f"test_{uuid.uuid4().hex}"
-    execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-    if GIVEN in os.environ:  # plans are those of a disk without heads, as the embedded one has it
-        execute(postgres, f"ALTER DATABASE {name} SET random_page_cost = 1.1")
-        execute(postgres, f"ALTER DATABASE {name} SET jit = off")
-    yield _sibling(postgres, name)
-    execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _sibling(url: str, database: str) -> str:
-    return f"{url.rpartition('/')[0]}/{database}"

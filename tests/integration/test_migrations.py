@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 from commands import infrawatch, up
-from conftest import cloned, execute
+from conftest import Clone, execute
 from httpx import AsyncClient
 from integration.conftest import serving
 from keys import OWN_PAGE, TESTS, a_key, bearing
@@ -65,9 +65,9 @@ def downgrade() -> None:
 
 
 @pytest.fixture
-def empty_url(postgres: str) -> Iterator[str]:
+def empty_url(clone: Clone) -> Iterator[str]:
     """A database in which nothing was ever done."""
-    with cloned(postgres, "template0") as url:
+    with clone("template0") as url:
         yield url
 
 
@@ -132,7 +132,10 @@ async def test_a_data_directory_of_the_previous_version_is_upgraded_in_place(
             await store(database, {named("m"): told})
         await move_to(url, revisions()[-2])
 
-    async with up(data_dir, "--no-agent") as running, AsyncClient(base_url=running.url) as client:
+    async with (
+        up(data_dir, "--no-agent") as running,
+        AsyncClient(base_url=running.url, timeout=30) as client,
+    ):
         asked = {"match": "m", "precision": "us"}
         found = (await client.get("/v1/samples", params=asked)).json()["series"]
 
@@ -172,7 +175,7 @@ def test_an_unknown_schema_is_refused_with_a_list_of_known_ones(database_url: st
 
 
 async def test_a_server_stays_ready_while_a_newer_version_takes_over(database_url: str) -> None:
-    async with serving(database_url) as url, AsyncClient(base_url=url) as client:
+    async with serving(database_url) as url, AsyncClient(base_url=url, timeout=30) as client:
         execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
         assert (await client.get("/readyz")).status_code == 200
 
@@ -182,7 +185,7 @@ async def test_files_that_an_upgrade_replaces_beneath_a_server_do_not_make_it_un
 ) -> None:
     later = _with_a_later_migration(tmp_path).parent / "alembic"
     revisions.cache_clear()
-    async with serving(database_url) as url, AsyncClient(base_url=url) as client:
+    async with serving(database_url) as url, AsyncClient(base_url=url, timeout=30) as client:
         monkeypatch.setattr("infrawatch.store.schema.SCRIPTS", later)
         assert (await client.get("/readyz")).status_code == 200
 
@@ -230,7 +233,7 @@ async def _alembic(configuration: Path, url: str) -> int | None:
 
 
 async def _until_it_builds(database: Database) -> None:
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(250):
         while True:
             async with database.reading() as connection:
                 if (await connection.execute(BUILDS)).scalar_one():
@@ -245,7 +248,7 @@ def _parts(url: str, parent: str) -> str:
 async def _fill(url: str) -> None:
     """Something in every table, in every tier: closed windows, open ones, the journal."""
     now = now_ms()
-    async with serving(url) as address, AsyncClient(base_url=address) as client:
+    async with serving(url) as address, AsyncClient(base_url=address, timeout=30) as client:
         days = [[now - day * DAY_MS, day] for day in range(3)]
         await push(client, series("old", *days, type="gauge", unit="s", help="h"))
         await _merge(url)
@@ -257,7 +260,7 @@ async def _fill(url: str) -> None:
     key = await a_key(url, "read")
     async with (
         serving(url, auth="required") as address,
-        AsyncClient(base_url=address, headers=OWN_PAGE) as client,
+        AsyncClient(base_url=address, headers=OWN_PAGE, timeout=30) as client,
     ):
         answer = await client.post("/v1/session", json={}, headers=bearing(key))
         assert answer.status_code == 201

@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
-from conftest import cloned
+from conftest import Clone
 from documented_requests import EVERYTHING, SECRET, T_MS, Question, questions, without
 from httpx import AsyncClient
 from integration.conftest import serving
@@ -98,10 +98,10 @@ async def fill(client: AsyncClient, mark: str, value: int, key: str) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def worlds(postgres: str, template: str) -> AsyncIterator[Worlds]:
+async def worlds(clone: Clone, template: str) -> AsyncIterator[Worlds]:
     async with AsyncExitStack() as stack:
-        full, theirs = await open_world(stack, postgres, template, has_data=True)
-        empty, _ = await open_world(stack, postgres, template, has_data=False)
+        full, theirs = await open_world(stack, clone(template), has_data=True)
+        empty, _ = await open_world(stack, clone(template), has_data=False)
         document = (await full.client.get("/openapi.json")).json()
         operations = [
             (path, operations["get"])
@@ -118,10 +118,10 @@ async def worlds(postgres: str, template: str) -> AsyncIterator[Worlds]:
 
 
 async def open_world(
-    stack: AsyncExitStack, postgres: str, template: str, *, has_data: bool
+    stack: AsyncExitStack, database: AbstractContextManager[str], *, has_data: bool
 ) -> tuple[World, list[str]]:
     """A server with two tenants: the one that asks has data, the other one has some or none."""
-    database_url = stack.enter_context(cloned(postgres, template))
+    database_url = stack.enter_context(database)
     ours, other = [
         await a_key(
             database_url, *SCOPES, tenant_id=await a_tenant(database_url, name), name=f"of {name}"
