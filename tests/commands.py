@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-READY_WITHIN_S = 60
+READY_WITHIN_S = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ async def _read_until(process: Process, ready: re.Pattern[str]) -> str:
 
 
 async def rest_of(process: Process) -> str:
-    output, _ = await asyncio.wait_for(process.communicate(), timeout=30)
+    output, _ = await asyncio.wait_for(process.communicate(), READY_WITHIN_S)
     return output.decode()
 
 

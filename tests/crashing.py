@@ -28,7 +28,7 @@ SENDERS = 3
 HOSTS = 8
 STEP_MS = 5_000
 SPAN_MS = 6 * 3_600_000
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 _STORED = text("""
 SELECT labels ->> 'host', (extract(epoch FROM at) * 1000)::bigint, value FROM samples

@@ -65,7 +65,7 @@ def count_samples(batch: Batch) -> int:
     return sum(len(series["samples"]) for series in batch["series"])
 
 
-async def eventually(condition: Callable[[], object], *, within_s: float = 20) -> None:
+async def eventually(condition: Callable[[], object], *, within_s: float = 60) -> None:
     """Wait until a condition holds.
 
     Raises:

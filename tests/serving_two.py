@@ -22,7 +22,7 @@ async def two_servers(
 
 async def details(url: str) -> dict[str, str]:
     """How a server says that it is."""
-    async with AsyncClient(base_url=url, verify=False) as client:
+    async with AsyncClient(base_url=url, verify=False, timeout=30) as client:
         answer = await client.get("/readyz")
     assert answer.status_code == 200  # Redis is optional
     found: dict[str, str] = answer.json()["details"]

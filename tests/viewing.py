@@ -17,7 +17,7 @@ from infrawatch.live import asyncapi
 Frame = dict[str, Any]
 Value = float | str | None
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ async def viewing(url: str, **options: Any) -> AsyncGenerator[Viewing, None]:
 
 async def metric(url: str, name: str) -> float:
     """The value of one of a server's own metrics; `name` includes its labels, if any."""
-    async with AsyncClient(base_url=url, verify=False) as client:
+    async with AsyncClient(base_url=url, verify=False, timeout=30) as client:
         lines = (await client.get("/metrics")).text.splitlines()
     [line] = [line for line in lines if line.startswith(f"{name} ")]
     return float(line.split()[1])

@@ -12,7 +12,7 @@ from serving_live import live_server
 
 SILENT_MS = 8 * 60_000
 
-expect.set_options(timeout=30_000)  # the machine may be busy with other tests
+expect.set_options(timeout=60_000)  # the machine may be busy with other tests
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -45,7 +45,7 @@ async def test_an_empty_server_shows_what_to_run_and_then_the_first_samples(
         await expect(page.locator("pre")).to_contain_text(f"agent --url {empty_server}")
         await page.get_by_role("button", name="Prometheus").click()
         await expect(page.locator("pre")).to_contain_text(f"{empty_server}/api/v1/write")
-        async with AsyncClient(base_url=empty_server) as client:
+        async with AsyncClient(base_url=empty_server, timeout=30) as client:
             await send(client, _level(1))
         await expect(page.locator(".card h2")).to_have_text("tank")
 
@@ -54,7 +54,7 @@ async def test_among_many_hosts_one_is_found_by_its_name(
     browser: Browser, empty_server: str
 ) -> None:
     names = [f"web-{n}.{place}.example" for n in range(10) for place in ("eu", "us")]
-    async with AsyncClient(base_url=empty_server) as client:
+    async with AsyncClient(base_url=empty_server, timeout=30) as client:
         await send(client, *(series("up", [[now_ms(), 1]], instance=name) for name in names))
     async with page_of(browser, empty_server) as page:
         await page.goto("/")
@@ -71,7 +71,10 @@ async def test_among_many_hosts_one_is_found_by_its_name(
 async def test_samples_committed_during_a_disconnect_are_filled_in(
     browser: Browser, empty_server: str, how: Road
 ) -> None:
-    async with proxied(f"{empty_server}/") as line, AsyncClient(base_url=empty_server) as client:
+    async with (
+        proxied(f"{empty_server}/") as line,
+        AsyncClient(base_url=empty_server, timeout=30) as client,
+    ):
         await send(client, _level(1))
         # The console of a browser says so itself when a connection fails.
         async with page_of(browser, line.url, may_complain=True) as page:
@@ -120,7 +123,7 @@ async def test_no_host_is_called_silent_while_the_server_is_unreachable(
 ) -> None:
     async with (
         proxied(f"{empty_server}/") as line,
-        AsyncClient(base_url=empty_server) as client,
+        AsyncClient(base_url=empty_server, timeout=30) as client,
         page_of(browser, line.url, may_complain=True) as page,
     ):
         await send(client, *host("here", times=[now_ms()]))
@@ -140,7 +143,10 @@ async def test_no_host_is_called_silent_while_the_server_is_unreachable(
 async def test_the_newest_samples_are_shown_even_if_the_clock_is_wrong(
     browser: Browser, empty_server: str, hours: int
 ) -> None:
-    async with page_of(browser, empty_server) as page, AsyncClient(base_url=empty_server) as client:
+    async with (
+        page_of(browser, empty_server) as page,
+        AsyncClient(base_url=empty_server, timeout=30) as client,
+    ):
         await page.clock.install(time=(now_ms() + hours * 3_600_000) / 1_000)
         await send(client, _level(1), *host("here", times=[now_ms()]))
         await page.goto("/")
@@ -182,7 +188,10 @@ async def test_a_hanging_database_is_distinguished_from_silent_senders(
     browser: Browser, empty_server: str
 ) -> None:
     between = _Between()
-    async with page_of(browser, empty_server) as page, AsyncClient(base_url=empty_server) as client:
+    async with (
+        page_of(browser, empty_server) as page,
+        AsyncClient(base_url=empty_server, timeout=30) as client,
+    ):
         await send(client, _level(1))
         await page.clock.install()
         await page.route_web_socket("**/v1/live", between.stand)

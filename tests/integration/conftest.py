@@ -55,7 +55,7 @@ async def running(app: Callable[..., Any]) -> AsyncGenerator[str, None]:
     )
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve(sockets=[listener]))
-        await asyncio.wait_for(server.has_started.wait(), timeout=10)
+        await asyncio.wait_for(server.has_started.wait(), timeout=60)
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:

@@ -33,7 +33,7 @@ async def client(shared_database_url: str) -> AsyncIterator[AsyncClient]:
             trusted_proxies="127.0.0.0/8",
             cors_origins=KNOWN,
         ) as url,
-        AsyncClient(base_url=url) as client,
+        AsyncClient(base_url=url, timeout=30) as client,
     ):
         yield client
 
@@ -70,7 +70,7 @@ async def test_every_answer_has_the_headers_once(
 
 
 async def test_an_error_of_ours_has_them_too(shared_database_url: str) -> None:
-    async with serving(shared_database_url) as url, AsyncClient(base_url=url) as client:
+    async with serving(shared_database_url) as url, AsyncClient(base_url=url, timeout=30) as client:
         refused = await client.get("/livez", headers={"host": "example.org"})
 
     assert refused.status_code == 403
@@ -81,7 +81,7 @@ async def test_hsts_is_sent_behind_tls_only(client: AsyncClient, shared_server: 
     by_tls = {"x-forwarded-proto": "https", "x-forwarded-for": "192.0.2.7"}
 
     believed = await client.get("/livez", headers=by_tls)
-    async with AsyncClient(base_url=shared_server) as spoofing:
+    async with AsyncClient(base_url=shared_server, timeout=30) as spoofing:
         spoofed = await spoofing.get("/livez", headers=by_tls)
 
     assert believed.headers["strict-transport-security"] == "max-age=31536000"
@@ -93,7 +93,7 @@ async def test_only_a_trusted_proxy_determines_the_address_of_a_request(
 ) -> None:
     async with (
         serving(shared_database_url, auth=IS_OPEN, trusted_proxies="192.0.2.0/24") as url,
-        AsyncClient(base_url=url) as client,
+        AsyncClient(base_url=url, timeout=30) as client,
     ):
         spoofed = await client.get("/livez", headers={"x-forwarded-proto": "https"})
 

@@ -27,7 +27,7 @@ from websockets.exceptions import InvalidStatus
 from infrawatch.access.principal import SCOPES
 from infrawatch.embedded.valkey import valkey_running
 
-READY_WITHIN_S = 60
+READY_WITHIN_S = 180
 CANARY = "canary8aw3"
 BODY_CANARY = f"{CANARY}body"
 DATABASE_CANARY = f"{CANARY}database"

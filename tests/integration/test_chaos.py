@@ -17,7 +17,7 @@ async def world(temporary_root: Path) -> AsyncIterator[World]:
         yield world
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("scenario", BRIEF, ids=lambda one: one.name)
 async def test_nothing_acknowledged_is_missing_or_doubled_after(
     scenario: Scenario, world: World

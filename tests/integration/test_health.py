@@ -22,7 +22,7 @@ async def test_a_server_that_runs_is_alive_and_ready(shared_client: AsyncClient)
 async def test_a_database_of_another_version_is_not_ready_and_the_reason_is_given(
     database_url: str,
 ) -> None:
-    async with serving(database_url) as url, AsyncClient(base_url=url) as client:
+    async with serving(database_url) as url, AsyncClient(base_url=url, timeout=30) as client:
         execute(database_url, "UPDATE alembic_version SET version_num = '0000'")
 
         answer = await client.get("/readyz")

@@ -159,13 +159,15 @@ async def test_the_first_start_that_needs_keys_prints_one_once(
     arguments = ("serve", "--host", "0.0.0.0", "--port", "0", "--workers", "2")
     async with started(arguments, r"InfraWatch serves \S+", url=database_url) as first:
         [key] = KEY.findall(first.output)
-        async with AsyncClient(base_url=first.output.split()[-1], headers=bearing(key)) as client:
+        async with AsyncClient(
+            base_url=first.output.split()[-1], headers=bearing(key), timeout=30
+        ) as client:
             assert (await push(client, series("up"))).status_code == 200
             assert (await client.get("/v1/labels")).status_code == 200
             assert (await client.get("/v1/keys")).status_code == 200
             assert (await client.get("/v1/labels", headers=bearing("no"))).status_code == 401
         for _ in range(10):  # each on a connection of its own, so that both workers are asked
-            async with AsyncClient(base_url=first.output.split()[-1]) as client:
+            async with AsyncClient(base_url=first.output.split()[-1], timeout=30) as client:
                 answer = await client.get("/v1/labels", headers={"Host": "localhost"})
                 assert answer.status_code == 401
 
@@ -187,7 +189,7 @@ async def test_the_first_key_comes_from_a_file_or_goes_into_it(
     assert KEY.fullmatch(written.read_text().strip())
     async with (
         serving(database_url, auth="required") as url,
-        AsyncClient(base_url=url) as client,
+        AsyncClient(base_url=url, timeout=30) as client,
     ):
         for text in (brought.read_text(), written.read_text()):
             assert (await client.get("/v1/keys", headers=bearing(text.strip()))).status_code == 200
@@ -204,7 +206,7 @@ async def test_up_beyond_loopback_gives_its_agent_a_key(temporary_root: Path) ->
     data_dir = temporary_root / "open"
     async with up(data_dir, "--host", "0.0.0.0") as running:
         [key] = KEY.findall(running.output)
-        async with AsyncClient(base_url=running.url, headers=bearing(key)) as client:
+        async with AsyncClient(base_url=running.url, headers=bearing(key), timeout=30) as client:
 
             async def has_come() -> bool:
                 answer = await client.get("/v1/latest", params={"match": "node_load1"})

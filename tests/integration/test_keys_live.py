@@ -38,7 +38,7 @@ def live(url: str) -> str:
 
 
 async def revoke(url: str, key: str, admin: str) -> None:
-    async with AsyncClient(base_url=url) as client:
+    async with AsyncClient(base_url=url, timeout=30) as client:
         answer = await client.delete(f"/v1/keys/{key.split('_')[1]}", headers=bearing(admin))
         assert answer.status_code == 204
 
@@ -55,7 +55,7 @@ async def status_of(url: str, *subprotocols: str, **headers: str) -> int:
 
 
 async def a_ticket(url: str, key: str) -> str:
-    async with AsyncClient(base_url=url) as client:
+    async with AsyncClient(base_url=url, timeout=30) as client:
         answer = await client.post("/v1/live/tickets", headers=bearing(key))
         assert (answer.status_code, answer.json()["expires_in_s"]) == (201, 60)
         ticket: str = answer.json()["ticket"]
@@ -121,7 +121,7 @@ async def test_a_key_without_read_gets_no_ticket(
 ) -> None:
     writer = bearing(await a_key(database_url, "write"))
 
-    async with AsyncClient(base_url=servers[0]) as client:
+    async with AsyncClient(base_url=servers[0], timeout=30) as client:
         assert (await client.post("/v1/live/tickets")).status_code == 401
         assert (await client.post("/v1/live/tickets", headers=writer)).status_code == 403
 
@@ -134,7 +134,7 @@ async def test_a_viewer_is_disconnected_when_its_key_is_revoked(
     admin, reader = await a_key(database_url, "admin", "write"), await a_key(database_url, "read")
     ticket = f"ticket.{await a_ticket(first, reader)}"
     unused = f"ticket.{await a_ticket(first, reader)}"
-    async with AsyncClient(base_url=first, headers=bearing(admin)) as writer:
+    async with AsyncClient(base_url=first, headers=bearing(admin), timeout=30) as writer:
         await push(writer, series("up"))
 
     async with (

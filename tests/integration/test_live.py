@@ -150,7 +150,7 @@ async def test_a_heartbeat_has_the_cursor_up_to_which_all_was_sent(
     heartbeat = await viewer.next("heartbeat")
     assert picture.cursor == heartbeat["cursor"]
     assert heartbeat["age_ms"] >= 0
-    async with AsyncClient(base_url=server) as client:
+    async with AsyncClient(base_url=server, timeout=30) as client:
         answer = await client.get("/v1/latest", params={"match": "n", "wait_for": cursor})
         assert answer.json()["series"]
 
@@ -380,7 +380,7 @@ async def test_when_all_viewers_have_left_nothing_is_kept(server: str) -> None:
 
 
 async def test_the_protocol_is_described_for_programs_and_for_people(server: str) -> None:
-    async with AsyncClient(base_url=server) as client:
+    async with AsyncClient(base_url=server, timeout=30) as client:
         document = (await client.get("/asyncapi.json")).json()
         page = (await client.get("/docs/live")).text
         assert "(/docs/live)" in (await client.get("/openapi.json")).json()["info"]["description"]

@@ -144,7 +144,7 @@ async def test_events_end_at_once_when_the_server_stops(database_url: str) -> No
 async def test_an_invalid_request_gets_a_problem_instead_of_a_stream(
     database_url: str, params: dict[str, str], headers: dict[str, str], code: str
 ) -> None:
-    async with live_server(database_url) as url, AsyncClient(base_url=url) as client:
+    async with live_server(database_url) as url, AsyncClient(base_url=url, timeout=30) as client:
         answer = await client.get("/v1/live/sse", params=params, headers=headers)
     assert answer.status_code == 422
     assert answer.json()["code"] == code

@@ -45,7 +45,6 @@ def deaf_socket(url: str) -> socket.socket:
     return connection
 
 
-@pytest.mark.timeout(180)
 async def test_a_stuck_viewer_is_disconnected_in_time_without_affecting_others(
     database_url: str,
 ) -> None:

@@ -68,7 +68,7 @@ async def test_requests_from_this_machine_are_answered(
 async def test_an_explicitly_open_server_is_open(shared_database_url: str) -> None:
     async with (
         serving(shared_database_url, auth="off-and-i-know-it-is-open") as url,
-        AsyncClient(base_url=url) as client,
+        AsyncClient(base_url=url, timeout=30) as client,
     ):
         for headers in FOREIGN:
             assert (await client.get("/livez", headers=headers)).status_code == 200

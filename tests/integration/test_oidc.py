@@ -316,7 +316,7 @@ async def test_tenants_come_from_a_claim(
 async def test_without_a_provider_there_is_no_way_to_one(shared_database_url: str) -> None:
     async with (
         serving(shared_database_url, auth="required") as url,
-        AsyncClient(base_url=url) as client,
+        AsyncClient(base_url=url, timeout=30) as client,
     ):
         for path in ("/v1/session/oidc", "/v1/session/oidc/callback"):
             assert (await client.get(path)).status_code == 404

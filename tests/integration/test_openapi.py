@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 from serving_process import serving_process
 from thorough import IS_THOROUGH
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

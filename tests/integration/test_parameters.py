@@ -100,7 +100,7 @@ async def test_a_batch_with_an_unknown_parameter_is_not_stored(
 async def test_missing_permission_is_reported_before_other_errors(database_url: str) -> None:
     async with (
         serving(database_url, auth="required") as url,
-        AsyncClient(base_url=url) as client,
+        AsyncClient(base_url=url, timeout=30) as client,
     ):
         for path in ("/v1/range", "/v1/keys", "/v1/limits", "/v1/live/sse"):
             answer = await client.get(path, params={"no_such_thing": "1"})

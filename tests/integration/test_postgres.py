@@ -174,7 +174,7 @@ async def test_a_postgresql_that_outlived_its_owner_is_stopped_first(data_dir: P
     await eventually(lambda: _is_ready(home))
 
     async with postgres_running(data_dir) as next_one:
-        assert await asyncio.wait_for(orphan.wait(), timeout=10) == 0
+        assert await asyncio.wait_for(orphan.wait(), timeout=60) == 0
         assert next_one.endpoint == owned.endpoint
 
 

@@ -122,7 +122,7 @@ async def test_a_long_history_is_no_reason_to_refuse_its_end(
 
     async with (
         serving(database_url, read_max_samples=1_000) as url,
-        AsyncClient(base_url=url) as client,
+        AsyncClient(base_url=url, timeout=30) as client,
     ):
         [series] = await latest(client, max_age="all")
 

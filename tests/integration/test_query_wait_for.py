@@ -170,7 +170,7 @@ async def test_a_cursor_outlives_the_server_that_gave_it(
     cursor = (await written(client)).to_text()
     async with database.writing() as connection:  # as a server does to one that was lost
         await connection.execute(text("UPDATE writers SET fenced = true"))
-    async with serving(database_url) as url, AsyncClient(base_url=url) as later:
+    async with serving(database_url) as url, AsyncClient(base_url=url, timeout=30) as later:
         answer = await later.get("/v1/latest", params={"match": "up", "wait_for": cursor})
 
     assert answer.status_code == 200

@@ -36,7 +36,7 @@ class Service:
         return str(answer.json()["cursor"])
 
     async def figure(self, server: ServingProcess, name: str) -> float:
-        async with AsyncClient(base_url=server.url, headers=self.key) as client:
+        async with AsyncClient(base_url=server.url, headers=self.key, timeout=30) as client:
             return await find_count(client, name)
 
 

@@ -98,7 +98,7 @@ async def test_a_trace_leads_from_the_request_to_its_statements(
         receiving() as receiver,
         valkey_running(temporary_root / "traced") as redis_url,
         serving_process(database_url, TRACES_URL=receiver.url, REDIS_URL=redis_url) as server,
-        AsyncClient(base_url=server.url) as client,
+        AsyncClient(base_url=server.url, timeout=30) as client,
     ):
         await push(client, series("m"))
         await client.get("/livez", headers={"X-Request-Id": "unimportant"})

@@ -36,7 +36,7 @@ async def test_ctrl_c_stops_everything_in_order(data_dir: Path) -> None:
 
     assert running.process.returncode == 0
     assert "Traceback" not in output
-    _, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
     log = _read_log(data_dir)
     assert "received fast shutdown request" in log
@@ -178,7 +178,7 @@ def test_help_names_every_command() -> None:
 
 
 async def _is_ready(url: str) -> bool:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30) as client:
         return (await client.get(f"{url}/readyz")).status_code == 200
 
 

@@ -19,7 +19,7 @@ from viewing import metric, now_ms, push, until, viewing
 from websockets.exceptions import ConnectionClosed
 
 WORKERS = 2
-READY_WITHIN_S = 60
+READY_WITHIN_S = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ async def service(database_url: str, tmp: Path, port: int = 0) -> AsyncGenerator
 
 
 async def accepted(url: str) -> float:
-    async with AsyncClient(base_url=url, verify=False) as client:
+    async with AsyncClient(base_url=url, verify=False, timeout=30) as client:
         text = (await client.get("/metrics")).text
     assert "pid=" not in text
     assert text.count("# HELP infrawatch_samples_accepted_total") == 1

@@ -10,7 +10,7 @@ from infrawatch.errors import MalformedBody, Overloaded
 from infrawatch.ingest.scheduling.loop_budget import check_budget
 from infrawatch.ingest.scheduling.offload import MAX_WAITING, THREADS, Offload
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 def nobody(_tenant_id: int) -> bool:
