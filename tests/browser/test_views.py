@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 from browsing import page_of, serious_violations
 from conftest import execute
-from hosts import host, send, series
+from hosts import send, series
 from httpx import AsyncClient
 from playwright.async_api import Browser, expect
 from pushing import now_ms
@@ -55,10 +55,7 @@ async def test_new_samples_appear_without_reloading(
         assert not [url for url in asked if "/v1/range" in url]
 
 
-async def test_a_host_has_charts_of_its_metrics(
-    browser: Browser, server: str, client: AsyncClient
-) -> None:
-    await send(client, *host("web-1"))  # of now, however long the tests before this one took
+async def test_a_host_has_charts_of_its_metrics(browser: Browser, server: str) -> None:
     async with page_of(browser, server) as page:
         await page.goto("/#/host/instance/web-1")
         cpu = page.get_by_role("figure", name=re.compile("^CPU"))
