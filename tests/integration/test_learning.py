@@ -54,8 +54,8 @@ def decode(intake: Intake, hosts: range) -> Decoded:
         for host in hosts
     )
     body = b'{"series":[' + b",".join(series) + b"]}"
-    find, known = intake.finder(SENDER, FORMAT), intake.known_prefixes(SENDER, FORMAT)
-    return decode_json(body, "ms", find, known)
+    find, layouts = intake.finder(SENDER, FORMAT), intake.layouts(SENDER, FORMAT)
+    return decode_json(body, "ms", find, layouts)
 
 
 @pytest.mark.parametrize("off_loop_samples", [0, 1_000])

@@ -13,7 +13,8 @@ from stored import named
 from viewing import until
 
 from infrawatch.access.tenants import create_tenant
-from infrawatch.ingest.series.cache import KeySpace, SeriesCache
+from infrawatch.ingest.series.cache import SeriesCache
+from infrawatch.ingest.series.key_space import KeySpace
 from infrawatch.ingest.series.resolver import Resolver
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.database import Database

@@ -15,8 +15,14 @@ from protobuf_wire import Table, bytes_field, labels, sample, write_request
 from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.batch import Batch
-from infrawatch.ingest.protocols.remote_write.layouts import RequestLayouts, make_layout
-from infrawatch.ingest.series.cache import KeySpace, SeriesCache
+from infrawatch.ingest.protocols.remote_write.layouts import (
+    learner,
+    make_layout,
+    read_by_layout,
+)
+from infrawatch.ingest.series.cache import SeriesCache
+from infrawatch.ingest.series.key_space import KeySpace
+from infrawatch.ingest.series.layouts import Layouts
 
 NOON = 1_790_000_000_000
 
@@ -70,13 +76,16 @@ class Sender:
         self._module = version.module
         self._space = KeySpace(1, version.module.__name__)
         self._cache = SeriesCache(1 << 20)
-        self.layouts = RequestLayouts(self._cache.layouts, self._space, version.module.WIRE_FORMAT)
+        self._layouts = Layouts(self._cache.layouts, self._space)
 
     def find(self, keys: Sequence[Hashable]) -> list[int | None]:
         return self._cache.find(self._space, keys)
 
+    def read_by_layout(self, body: bytes | memoryview) -> Batch | None:
+        return read_by_layout(body, self._layouts, self._module.WIRE_FORMAT)
+
     def send(self, body: bytes) -> Batch:
-        batch = self.layouts.read(memoryview(body))  # as inflated from snappy
+        batch = self.read_by_layout(memoryview(body))  # as inflated from snappy
         if batch is None:
             batch = self._module.decode(body, self.find)
             assert batch is not None
@@ -84,7 +93,7 @@ class Sender:
             new = self.find(keys).count(None)
             for number, key in enumerate(keys):
                 self._cache.add(self._space, key, number + 1)
-            batch.decoded.learn = self.layouts.learner(body, batch)
+            batch.decoded.learn = learner(body, batch, self._layouts, self._module.WIRE_FORMAT)
             if batch.decoded.learn:
                 ids = np.array(self.find(keys), np.int64)
                 batch.decoded.learn(ids, are_new=2 * new > len(keys))
@@ -225,12 +234,12 @@ def test_a_body_that_differs_anywhere_is_read_as_without_a_layout(
     body = version.body_of(numbers)
     for _ in range(3):
         sender.send(body)
-    assert sender.layouts.read(body) is not None
+    assert sender.read_by_layout(body) is not None
 
     changed = bytearray(body)
     for place in data.draw(st.lists(st.integers(0, len(body) - 1), min_size=1, max_size=3)):
         changed[place] = data.draw(st.integers(0, 255))
-    batch = sender.layouts.read(bytes(changed))
+    batch = sender.read_by_layout(bytes(changed))
 
     if batch is not None:
         assert without_metadata(batch) == version.plainly(bytes(changed))
@@ -248,7 +257,7 @@ def test_a_layout_reads_every_time_and_value(version: Version, numbers: Numbers)
     sender = Sender(version)
     for _ in range(3):
         sender.send(version.body_of(numbers))
-    batch = sender.layouts.read(version.body_of(numbers))
+    batch = sender.read_by_layout(version.body_of(numbers))
 
     assert batch is not None
     assert batch.decoded.times.tolist() == [time for _, time in numbers]
@@ -268,17 +277,17 @@ def test_every_bit_of_a_value_arrives(version: Version) -> None:
 
 def test_layouts_are_bounded_and_the_used_ones_stay() -> None:
     cache = SeriesCache(64 * 1024)
-    layouts = RequestLayouts(cache.layouts, KeySpace(1, "some format"), version1.WIRE_FORMAT)
+    layouts = Layouts(cache.layouts, KeySpace(1, "some format"))
     used = first_body([(1.0, NOON)] * 10)
 
     def learn(body: bytes) -> None:
         batch = version1.decode(body, nothing_known)
-        batch.decoded.learn = layouts.learner(body, batch)
+        batch.decoded.learn = learner(body, batch, layouts, version1.WIRE_FORMAT)
         assert batch.decoded.learn is not None
         batch.decoded.learn(np.ones(len(batch.decoded.keys), np.int64), are_new=True)
 
     learn(used)
     for host in range(200):
         learn(write_request(labels("m", host=f"{host:0200}") + sample(1.0, NOON)))
-        assert layouts.read(used) is not None
+        assert read_by_layout(used, layouts, version1.WIRE_FORMAT) is not None
     assert cache.layouts._held_bytes < 64 * 1024 / 4

@@ -2,7 +2,8 @@
 
 from sys import getsizeof
 
-from infrawatch.ingest.series.cache import KeySpace, SeriesCache
+from infrawatch.ingest.series.cache import SeriesCache
+from infrawatch.ingest.series.key_space import KeySpace
 
 OURS = KeySpace(1, "native")
 KIB = 1024

@@ -16,10 +16,10 @@ from infrawatch.errors import DeadlineExceeded, Overloaded
 from infrawatch.ingest.bounds import TimeBounds, to_us
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.scheduling.offload import Offload
-from infrawatch.ingest.series.cache import KeySpace, SeriesCache
-from infrawatch.ingest.series.layouts import LayoutCache
+from infrawatch.ingest.series.cache import SeriesCache
+from infrawatch.ingest.series.key_space import KeySpace
+from infrawatch.ingest.series.layouts import Layouts
 from infrawatch.ingest.series.naming import Names, read_names
-from infrawatch.ingest.series.prefixes import KnownPrefixes
 from infrawatch.ingest.series.quota import SeriesQuota, UnknownSeries
 from infrawatch.ingest.series.resolver import Resolver
 from infrawatch.ingest.verdicts import Verdicts
@@ -100,18 +100,13 @@ class Intake:
         self.offload = Offload(self._series_quota.is_flooded)
         self._known_metadata: dict[tuple[int, str], int] = {}  # hashes, because texts may be long
 
-    @property
-    def layouts(self) -> LayoutCache:
-        """The body layouts that decoders remember."""
-        return self._cache.layouts
-
     def finder(self, principal: Principal, format_name: str) -> Find:
         """Return the function with which decoders look up the known keys of a tenant's series."""
         return partial(self._cache.find, KeySpace(principal.tenant_id, format_name))
 
-    def known_prefixes(self, principal: Principal, format_name: str) -> KnownPrefixes:
-        """Return the series prefixes of earlier bodies, for decoders of text formats."""
-        return KnownPrefixes(self._cache.layouts, KeySpace(principal.tenant_id, format_name))
+    def layouts(self, principal: Principal, format_name: str) -> Layouts:
+        """Return the layouts of earlier bodies, for decoders that recognize them."""
+        return Layouts(self._cache.layouts, KeySpace(principal.tenant_id, format_name))
 
     async def take(
         self, decoded: Decoded, principal: Principal, format_name: str, options: WriteOptions

@@ -102,8 +102,8 @@ def _decoder(
 ) -> Read[Decoded]:
     if has_lines:
         return partial(decode_ndjson, precision=precision)
-    find, known = intake.finder(principal, FORMAT), intake.known_prefixes(principal, FORMAT)
-    return partial(decode_json, precision=precision, find=find, known=known)
+    find, layouts = intake.finder(principal, FORMAT), intake.layouts(principal, FORMAT)
+    return partial(decode_json, precision=precision, find=find, layouts=layouts)
 
 
 def _to_response(

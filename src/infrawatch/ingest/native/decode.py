@@ -21,7 +21,7 @@ from infrawatch.ingest.native.regular import (
     to_metadata,
 )
 from infrawatch.ingest.scheduling.loop_budget import check_budget
-from infrawatch.ingest.series.prefixes import KnownPrefixes
+from infrawatch.ingest.series.layouts import Layouts
 from infrawatch.ingest.verdicts import Verdict, Verdicts
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.metadata import Metadata
@@ -61,7 +61,7 @@ def decode_json(
     body: bytes,
     precision: str,
     find: Find,
-    known: KnownPrefixes | None = None,
+    layouts: Layouts | None = None,
     *,
     on_loop: bool = False,
 ) -> Decoded:
@@ -74,7 +74,7 @@ def decode_json(
     """
     _check_size(body)
     check_budget(on_loop=on_loop, is_long=len(body) > _OFF_LOOP_BYTES)
-    regular = decode_regular(body, UNIT_NS[precision], find, known, on_loop=on_loop)
+    regular = decode_regular(body, UNIT_NS[precision], find, layouts, on_loop=on_loop)
     if regular is not None:
         return regular
     check_budget(on_loop=on_loop, is_long=len(body) > _QUICK_OFF_LOOP_BYTES)

@@ -25,8 +25,9 @@ from infrawatch.errors import BatchTooLarge
 from infrawatch.ingest import schemas
 from infrawatch.ingest.decoded import Decoded, Find, NameOf
 from infrawatch.ingest.decoding.numbers import MAX_WIDTH, read_array, read_digits, windows
+from infrawatch.ingest.native.layouts import BatchLayout
 from infrawatch.ingest.scheduling.loop_budget import find_known
-from infrawatch.ingest.series.prefixes import KnownPrefixes, Prefixes
+from infrawatch.ingest.series.layouts import FEWEST_PIECES, Layouts
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Float64s, Int64s, Positions
 from infrawatch.store.metadata import Metadata
@@ -49,7 +50,7 @@ def decode_regular(
     body: bytes,
     unit_ns: int,
     find: Find,
-    known: KnownPrefixes | None = None,
+    layouts: Layouts | None = None,
     *,
     on_loop: bool = False,
 ) -> Decoded | None:
@@ -63,10 +64,11 @@ def decode_regular(
     if split is None:
         return None
     series, separator = split
-    prefixes = known and known.find(len(series), series[0].rpartition(separator)[0], Prefixes)
-    rests = prefixes and prefixes.stripped(series)
-    if prefixes and rests:
-        return _to_decoded(prefixes.keys, rests, {}, unit_ns, prefixes.ids)
+    signature = len(series), series[0].rpartition(separator)[0]
+    layout = layouts and layouts.find(signature, BatchLayout)
+    rests = layout and layout.stripped(series)
+    if layout and rests:
+        return _to_decoded(layout.keys, rests, {}, unit_ns, layout.ids)
     # From the right: samples are mostly shorter than descriptors.
     keys, _, insides = zip(*map(bytes.rpartition, series, repeat(separator)), strict=True)
     ids = find_known(find, keys, on_loop=on_loop)
@@ -78,9 +80,9 @@ def decode_regular(
     except ValidationError:
         return None
     decoded = _to_decoded(keys, insides, checked, unit_ns)
-    if decoded and known:
-        to_prefixes = partial(Prefixes.of, keys, separator)
-        decoded.learn = partial(known.learn, len(keys), keys[0], to_prefixes)
+    if decoded and layouts and len(series) >= FEWEST_PIECES:
+        to_layout = partial(BatchLayout.of, keys, separator)
+        decoded.learn = partial(layouts.learn, signature, to_layout)
     return decoded
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from infrawatch.ingest.series.key_space import KeySpace
 from infrawatch.ingest.series.layouts import LayoutCache
 from infrawatch.model.samples import Int64s
 
@@ -18,13 +19,6 @@ _PARTS = 4
 
 _SHORTEST_SEQUENCE = 16
 """Fewer keys are looked up as fast as they are compared."""
-
-
-class KeySpace(NamedTuple):
-    """The namespace of keys: one tenant and one format."""
-
-    tenant_id: int
-    format: str
 
 
 class _SequenceKey(NamedTuple):

@@ -6,7 +6,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain, islice
 
 from infrawatch.errors import StoreConflict
-from infrawatch.ingest.series.cache import KeySpace, SeriesCache
+from infrawatch.ingest.series.cache import SeriesCache
+from infrawatch.ingest.series.key_space import KeySpace
 from infrawatch.model.labels import SeriesName
 from infrawatch.store.database import Database
 from infrawatch.store.series import SeriesRepository

@@ -7,7 +7,7 @@ from infrawatch.ingest.protocols.influx.fields import decode_fields
 from infrawatch.ingest.protocols.influx.lines import decode_lines
 from infrawatch.ingest.protocols.influx.regular import decode_regular
 from infrawatch.ingest.scheduling.loop_budget import check_budget
-from infrawatch.ingest.series.prefixes import KnownPrefixes
+from infrawatch.ingest.series.layouts import Layouts
 from infrawatch.model.samples import Int64s
 
 _NS_PER_US = 1_000
@@ -34,7 +34,7 @@ def decode(
     unit_ns: int | None,
     now_ns: int,
     find: Find,
-    known: KnownPrefixes | None = None,
+    layouts: Layouts | None = None,
     *,
     on_loop: bool = False,
 ) -> Decoded:
@@ -54,7 +54,7 @@ def decode(
     if len(body) >= _SHORTEST_LINE_BYTES * lines:  # otherwise most lines are empty
         newlines = np.flatnonzero(is_newline)
         decoded = decode_regular(
-            body, newlines, unit, find, known, on_loop=on_loop
+            body, newlines, unit, find, layouts, on_loop=on_loop
         ) or decode_fields(body, unit, find, on_loop=on_loop)
     if decoded is None:
         is_long = len(body) > _SINGLY_OFF_LOOP_BYTES or lines > _SINGLY_OFF_LOOP_LINES

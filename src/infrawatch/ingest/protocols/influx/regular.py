@@ -20,9 +20,9 @@ from infrawatch.ingest.decoding.decimals import read_decimals, read_integers
 from infrawatch.ingest.decoding.numbers import MAX_WIDTH
 from infrawatch.ingest.protocols.influx import grammar
 from infrawatch.ingest.protocols.influx.keys import END, find_ends, read_runs
+from infrawatch.ingest.protocols.influx.layouts import LineLayout
 from infrawatch.ingest.scheduling.loop_budget import find_known
-from infrawatch.ingest.series.line_prefixes import LinePrefixes
-from infrawatch.ingest.series.prefixes import KnownPrefixes
+from infrawatch.ingest.series.layouts import FEWEST_PIECES, Layouts
 from infrawatch.ingest.verdicts import Verdict
 from infrawatch.model.labels import SeriesName
 from infrawatch.model.samples import Float64s, Int64s, Positions
@@ -45,7 +45,7 @@ def decode_regular(
     newlines: Positions,
     unit_ns: int,
     find: Find,
-    known: KnownPrefixes | None = None,
+    layouts: Layouts | None = None,
     *,
     on_loop: bool = False,
 ) -> Decoded | None:
@@ -60,14 +60,12 @@ def decode_regular(
     first = body[: lines.ends[0]].rpartition(END)[0]
     if not grammar.KEY.fullmatch(first):
         return None
-    prefixes = known.find(len(lines.ends), first, LinePrefixes) if known else None
-    starts = prefixes.find_ends(body, lines.starts, lines.ends) if prefixes else None
-    if prefixes and starts is not None:
+    layout = layouts.find((len(lines.ends), first), LineLayout) if layouts else None
+    starts = layout.find_ends(body, lines.starts, lines.ends) if layout else None
+    if layout and starts is not None:
         numbers = _read_numbers(lines, starts)
-        return numbers and _to_decoded(
-            prefixes.keys, prefixes.counts, numbers, unit_ns, prefixes.ids
-        )
-    return _decode_lines(lines, unit_ns, partial(find_known, find, on_loop=on_loop), known)
+        return numbers and _to_decoded(layout.keys, layout.counts, numbers, unit_ns, layout.ids)
+    return _decode_lines(lines, unit_ns, partial(find_known, find, on_loop=on_loop), layouts)
 
 
 def _to_lines(body: bytes, newlines: Positions) -> _Lines | None:
@@ -81,7 +79,7 @@ def _to_lines(body: bytes, newlines: Positions) -> _Lines | None:
 
 
 def _decode_lines(
-    lines: _Lines, unit_ns: int, find: Find, known: KnownPrefixes | None
+    lines: _Lines, unit_ns: int, find: Find, layouts: Layouts | None
 ) -> Decoded | None:
     ends = find_ends(lines.body, lines.starts, lines.spaces)
     numbers = None if ends is None else _read_numbers(lines, ends + len(END))
@@ -92,9 +90,9 @@ def _decode_lines(
     if not all(map(grammar.KEY.fullmatch, new)):
         return None
     decoded = _to_decoded(keys, counts, numbers, unit_ns)
-    if known:
-        to_prefixes = partial(LinePrefixes.of, keys, END, counts)
-        decoded.learn = partial(known.learn, len(lines.ends), keys[0], to_prefixes)
+    if layouts and len(lines.ends) >= FEWEST_PIECES:
+        to_layout = partial(LineLayout.of, keys, END, counts)
+        decoded.learn = partial(layouts.learn, (len(lines.ends), keys[0]), to_layout)
     return decoded
 
 

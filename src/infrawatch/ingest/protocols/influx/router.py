@@ -146,8 +146,8 @@ async def _write(
 ) -> tuple[Outcome, bytes]:
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake = intake_of(request)
-    find, known = intake.finder(principal, FORMAT), intake.known_prefixes(principal, FORMAT)
-    read = partial(decode, unit_ns=unit_ns, now_ns=now_us() * 1000, find=find, known=known)
+    find, layouts = intake.finder(principal, FORMAT), intake.layouts(principal, FORMAT)
+    read = partial(decode, unit_ns=unit_ns, now_ns=now_us() * 1000, find=find, layouts=layouts)
     decoded = await intake.offload.read(principal.tenant_id, read, body)
     return await intake.take(decoded, principal, FORMAT, options), body
 

@@ -28,8 +28,7 @@ from infrawatch.ingest.protocols.remote_write.fields import (
 from infrawatch.ingest.protocols.remote_write.labels import KeyForm
 from infrawatch.ingest.protocols.remote_write.messages import parse
 from infrawatch.ingest.protocols.remote_write.samples import Samples
-from infrawatch.ingest.series.cache import KeySpace
-from infrawatch.ingest.series.layouts import KEY_BYTES, LayoutCache, LayoutKey
+from infrawatch.ingest.series.layouts import KEY_BYTES, Layouts
 from infrawatch.model.samples import Int64s, Positions
 from infrawatch.store.columns.ragged import Runs
 
@@ -81,41 +80,26 @@ class RequestLayout:
         return texts + sum(column.nbytes for column in columns)
 
 
-class RequestLayouts:
-    """The request layouts of one tenant and format."""
+def read_by_layout(body: Inflated, layouts: Layouts, wire_format: WireFormat) -> Batch | None:
+    """Read a body that fits the layout of an earlier one; None if it does not."""
+    layout = layouts.find(_signature(wire_format, body), RequestLayout)
+    if layout is None or not layout.fits(body):
+        return None
+    return _read(body, layout, wire_format.key_form)
 
-    def __init__(self, layouts: LayoutCache, space: KeySpace, wire_format: WireFormat) -> None:
-        self._layouts = layouts
-        self._space = space
-        self._wire_format = wire_format
 
-    def read(self, body: Inflated) -> Batch | None:
-        """Read a body that fits the layout of an earlier one; None if it does not."""
-        layout = self._layouts.find(self._key(body), RequestLayout)
-        if layout is None or not layout.fits(body):
-            return None
-        return _read(body, layout, self._wire_format.key_form)
+def learner(body: bytes, batch: Batch, layouts: Layouts, wire_format: WireFormat) -> Learn | None:
+    """Return what learns the layout of a decoded body; None if any of it was refused."""
+    decoded, outline = batch.decoded, batch.outline
+    if outline is None or decoded.verdicts:
+        return None
+    keys = [key for key in decoded.keys if isinstance(key, bytes)]
+    to_layout = partial(make_layout, wire_format, body, outline, keys)
+    return partial(layouts.learn, _signature(wire_format, body), to_layout)
 
-    def learner(self, body: bytes, batch: Batch) -> Learn | None:
-        """Return what learns the layout of a decoded body; None if any of it was refused."""
-        decoded, outline = batch.decoded, batch.outline
-        if outline is None or decoded.verdicts:
-            return None
-        keys = [key for key in decoded.keys if isinstance(key, bytes)]
-        return partial(self._learn, body, outline, keys)
 
-    def _learn(
-        self, body: bytes, outline: Outline, keys: Sequence[bytes], ids: Int64s, *, are_new: bool
-    ) -> None:
-        key = self._key(body)
-        if not self._layouts.should_learn(key, are_new=are_new):
-            return
-        layout = make_layout(self._wire_format, body, outline, keys, ids)
-        if layout is not None:
-            self._layouts.add(key, layout)
-
-    def _key(self, body: Inflated) -> LayoutKey:
-        return self._space, len(body), self._wire_format.signature_of(bytes(body[:SIGNATURE_BYTES]))
+def _signature(wire_format: WireFormat, body: Inflated) -> tuple[int, bytes]:
+    return len(body), wire_format.signature_of(bytes(body[:SIGNATURE_BYTES]))
 
 
 def size_of_fields(text: bytes, tag: int, max_fields: int) -> int:

@@ -21,9 +21,13 @@ from infrawatch.ingest.protocols import plain_text
 from infrawatch.ingest.protocols.remote_write import version1, version2
 from infrawatch.ingest.protocols.remote_write.batch import Batch
 from infrawatch.ingest.protocols.remote_write.classic import to_classics
-from infrawatch.ingest.protocols.remote_write.layouts import Inflated, RequestLayouts, WireFormat
+from infrawatch.ingest.protocols.remote_write.layouts import (
+    Inflated,
+    WireFormat,
+    learner,
+    read_by_layout,
+)
 from infrawatch.ingest.routing import foreign_route, intake_of
-from infrawatch.ingest.series.cache import KeySpace
 
 _MEDIA_TYPE = "application/x-protobuf"
 
@@ -111,15 +115,13 @@ async def write(request: Request, principal: MayWrite) -> Response:
         )
     body = await _read(request)
     intake = intake_of(request)
-    layouts = RequestLayouts(
-        intake.layouts, KeySpace(principal.tenant_id, version.format), version.wire_format
-    )
-    batch = layouts.read(body)
+    layouts = intake.layouts(principal, version.format)
+    batch = read_by_layout(body, layouts, version.wire_format)
     if batch is None:
         body = bytes(body)
         read = partial(version.decode, find=intake.finder(principal, version.format))
         batch = await intake.offload.read(principal.tenant_id, read, body)
-        batch.decoded.learn = layouts.learner(body, batch)
+        batch.decoded.learn = learner(body, batch, layouts, version.wire_format)
     outcomes = [await intake.take(batch.decoded, principal, version.format, WriteOptions())]
     written = _Written(samples=outcomes[0].accepted)
     if batch.has_histograms:

@@ -1,4 +1,4 @@
-"""Bodies that share prefixes with an earlier one give the same result as without sharing."""
+"""Text bodies that fit the layout of an earlier one give the same result as without layouts."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
@@ -13,8 +13,9 @@ from infrawatch.errors import InfraWatchError
 from infrawatch.ingest.decoded import Decoded, Find
 from infrawatch.ingest.native.decode import decode_json
 from infrawatch.ingest.protocols.influx.decode import decode as decode_lines
-from infrawatch.ingest.series.cache import KeySpace, SeriesCache
-from infrawatch.ingest.series.prefixes import KnownPrefixes
+from infrawatch.ingest.series.cache import SeriesCache
+from infrawatch.ingest.series.key_space import KeySpace
+from infrawatch.ingest.series.layouts import Layouts
 
 NOON = 1_790_000_000_000
 SERIES = 20
@@ -25,7 +26,7 @@ Numbers = Sequence[tuple[int, float]]
 
 
 class Format(NamedTuple):
-    decode: Callable[[bytes, Find, KnownPrefixes | None], Decoded]
+    decode: Callable[[bytes, Find, Layouts | None], Decoded]
     to_body: Callable[[Numbers], bytes]
 
     def plainly(self, body: bytes) -> object:
@@ -53,9 +54,10 @@ def to_json(numbers: Numbers) -> bytes:
 
 
 LINES = Format(
-    lambda body, find, known: decode_lines(body, 1_000_000, NOON * 1_000_000, find, known), to_lines
+    lambda body, find, layouts: decode_lines(body, 1_000_000, NOON * 1_000_000, find, layouts),
+    to_lines,
 )
-JSON = Format(lambda body, find, known: decode_json(body, "ms", find, known), to_json)
+JSON = Format(lambda body, find, layouts: decode_json(body, "ms", find, layouts), to_json)
 both_formats = pytest.mark.parametrize("sent", [LINES, JSON])
 
 
@@ -70,7 +72,7 @@ class Sender:
         return self._cache.find(SPACE, keys)
 
     def send(self, body: bytes) -> Decoded:
-        decoded = self._decode(body, self.find, KnownPrefixes(self._cache.layouts, SPACE))
+        decoded = self._decode(body, self.find, Layouts(self._cache.layouts, SPACE))
         new = [key for key in dict.fromkeys(decoded.keys) if self.find([key]) == [None]]
         for number, key in enumerate(new):
             self._cache.add(SPACE, key, number + 1)
@@ -85,7 +87,7 @@ def numbers_of(value: float) -> Numbers:
 
 
 @both_formats
-def test_the_prefixes_of_a_body_with_new_series_are_learnt_for_the_next(sent: Format) -> None:
+def test_the_layout_of_a_body_with_new_series_is_learnt_for_the_next(sent: Format) -> None:
     sender = Sender(sent)
     bodies = [sent.to_body(numbers_of(value)) for value in (0.5, 12.25)]
 
@@ -107,7 +109,7 @@ def test_the_second_body_of_known_series_is_learnt(sent: Format) -> None:
     assert [one.ids is not None for one in decoded] == [False, False, True]
 
 
-def test_several_lines_of_a_series_are_read_by_its_prefixes_too() -> None:
+def test_several_lines_of_a_series_are_read_by_layout_too() -> None:
     def body(value: int) -> bytes:
         return b"".join(b"cpu,host=%d idle=%d %d\n" % (n // 10, value, n) for n in range(20, 60))
 
@@ -121,7 +123,7 @@ def test_several_lines_of_a_series_are_read_by_its_prefixes_too() -> None:
 
 @both_formats
 @given(data=st.data())
-def test_a_body_that_differs_anywhere_is_read_as_without_prefixes(
+def test_a_body_that_differs_anywhere_is_read_as_without_layouts(
     sent: Format, data: st.DataObject
 ) -> None:
     sender = Sender(sent)
@@ -142,7 +144,7 @@ def test_a_body_that_differs_anywhere_is_read_as_without_prefixes(
 
 @both_formats
 @given(data=st.data())
-def test_a_series_in_the_place_of_another_is_read_as_without_prefixes(
+def test_a_series_in_the_place_of_another_is_read_as_without_layouts(
     sent: Format, data: st.DataObject
 ) -> None:
     sender = Sender(sent)
@@ -212,7 +214,7 @@ ODD_LINES = [
 
 @given(data=st.data())
 @settings(max_examples=500)
-def test_lines_of_any_form_are_read_as_without_prefixes(data: st.DataObject) -> None:
+def test_lines_of_any_form_are_read_as_without_layouts(data: st.DataObject) -> None:
     keys = data.draw(st.lists(st.sampled_from(KEYS), min_size=20, max_size=30))
     lines = [b"%b=%d.5 %d" % (key, n, NOON + n) for n, key in enumerate(keys)]
     sender = Sender(LINES)

@@ -1,8 +1,9 @@
-"""Text bodies whose lines begin like those of an earlier body: all are compared at once.
+"""Bodies whose lines begin like those of an earlier body: only the numbers are read.
 
-A prefix is compared by two parts of the same length, its head and its tail, which overlap if it is
-shorter than both together. So prefixes of different lengths are gathered from a text by two
-operations, and each compared with that of the line before, if both are of one series.
+All lines are compared at once. A prefix is compared by two parts of the same length, its head and
+its tail, which overlap if it is shorter than both together. So prefixes of different lengths are
+gathered from a text by two operations, and each compared with that of the line before, if both are
+of one series.
 """
 
 from bisect import bisect_right
@@ -13,11 +14,9 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from infrawatch.ingest.decoding.pieces import Pieces, gather, half_width, to_rows
-from infrawatch.ingest.series.layouts import KEY_BYTES
+from infrawatch.ingest.series.layouts import KEY_BYTES, POINTER_BYTES
 from infrawatch.model.samples import Int64s, Positions
 from infrawatch.store.columns.ragged import Runs
-
-_POINTER_BYTES = 8
 
 
 class _Group(NamedTuple):
@@ -49,8 +48,8 @@ class _Group(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class LinePrefixes:
-    """The prefixes of the lines of a body, and their series.
+class LineLayout:
+    """The lines of a body without their numbers: each begins with the prefix of its series.
 
     Series n has the key `keys[n]`, and `counts[n]` lines, which begin with its prefix.
     """
@@ -63,7 +62,7 @@ class LinePrefixes:
 
     @classmethod
     def of(cls, keys: Sequence[bytes], end: bytes, counts: Positions, ids: Int64s) -> Self:
-        """Create prefixes that consist of the key of their series and `end`."""
+        """Create a layout whose prefixes consist of the key of their series and `end`."""
         prefixes = [key + end for key in keys]
         lengths = np.fromiter(map(len, prefixes), np.intp, len(prefixes))
         return cls(keys, ids, counts, lengths, list(_to_groups(prefixes, counts)))
@@ -79,7 +78,7 @@ class LinePrefixes:
     @property
     def held_bytes(self) -> int:
         keys = sum(KEY_BYTES + 3 * len(key) for key in self.keys)
-        lines = _POINTER_BYTES * int(self.counts.sum())
+        lines = POINTER_BYTES * int(self.counts.sum())
         return keys + lines + self.ids.nbytes + 3 * self.counts.nbytes
 
 
