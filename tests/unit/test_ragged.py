@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from infrawatch.store.columns.ragged import Runs, distances
+from infrawatch.store.columns.ragged import Runs
 from infrawatch.store.columns.varbits import are_odd
 
 LENGTHS = st.one_of(
@@ -64,10 +64,27 @@ def test_a_run_is_overlapped_if_it_shares_a_number(lengths: list[int], others: l
 
 
 @given(st.lists(st.integers(0, 9), max_size=9))
-def test_distances_reach_to_the_next_entry_and_the_end(starts: list[int]) -> None:
+def test_runs_reach_to_the_next_one_and_the_end(starts: list[int]) -> None:
     column = np.array(sorted(starts), np.int64)
 
-    assert distances(column, 10).tolist() == np.diff(column, append=10).tolist()
+    assert Runs.at(column, 10).counts.tolist() == np.diff(column, append=10).tolist()
+
+
+@given(LENGTHS, st.data())
+def test_a_run_is_uneven_if_any_step_differs_from_the_first(
+    lengths: list[int], data: st.DataObject
+) -> None:
+    numbers = data.draw(st.lists(st.integers(0, 3), min_size=sum(lengths), max_size=sum(lengths)))
+    runs = Runs.of(np.array(lengths))
+
+    steps, is_uneven = runs.steps(np.array(numbers))
+
+    every = [
+        np.diff(numbers[start : start + count]).tolist()
+        for start, count in zip(runs.starts.tolist(), lengths, strict=True)
+    ]
+    assert steps.tolist() == [one[0] if one else 0 for one in every]
+    assert is_uneven.tolist() == [len(set(one)) > 1 for one in every]
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions
 from infrawatch.store.columns import copy
-from infrawatch.store.columns.ragged import Runs, are_first, distances
+from infrawatch.store.columns.ragged import Runs, are_first
 from infrawatch.store.columns.varbits import are_odd, from_bits
 
 Sent = NDArray[np.signedinteger]
@@ -90,7 +90,7 @@ class Group(NamedTuple):
             starts=rows.starts.tolist(),
             counts=rows.counts.tolist(),
             word_starts=word_starts.tolist(),
-            words=distances(word_starts, len(ids)).tolist(),
+            words=Runs.at(word_starts, len(ids)).counts.tolist(),
             earliest=np.minimum.reduceat(np.minimum(samples.times, ends), heads).tolist(),
             latest=np.maximum.reduceat(np.maximum(samples.times, ends), heads).tolist(),
             odds=odds,
@@ -128,7 +128,7 @@ class _SampleRuns(NamedTuple):
             runs, steps = Runs(np.arange(len(order)), np.ones_like(order)), np.zeros_like(order)
         else:
             heads = columns.picked(runs.starts)
-            seconds_us = columns.times_us[np.minimum(runs.starts + 1, runs.lasts)]
+            seconds_us = columns.times_us[runs.seconds]
             order, of_shards = _by_shard(heads.series_ids, runs.counts)
             runs, steps = runs.picked(order), (seconds_us - heads.times_us)[order]
             series_ids, times_us, _ = heads.picked(order)

@@ -27,8 +27,7 @@ class CutSamples(NamedTuple):
         buckets = Buckets.runs_of(samples, FIVE_MINUTES.bucket_us)
         ids, times_us = samples.series_ids[buckets.starts], samples.times_us[buckets.starts]
         parts = Runs.beginning(are_first(ids, times_us // WINDOW_US))
-        starts = buckets.starts[parts.starts]
-        windows = Runs(starts, np.diff(starts, append=len(samples)))
+        windows = Runs.at(buckets.starts[parts.starts], len(samples))
         return cls(samples, buckets, windows, parts.counts)
 
     def picked(self, which: Bools) -> "CutSamples":

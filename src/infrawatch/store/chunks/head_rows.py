@@ -231,16 +231,8 @@ def _sorted(columns: Columns) -> _Runs:
             Runs.of(moved.counts),
             keys[:, order],
         )
-    return _Runs(columns, runs, keys, _steps(columns.times_us, runs))
-
-
-def _steps(times_us: Int64s, runs: Runs) -> Int64s:
-    """Return the step between the samples of each run; -1 if the steps are uneven."""
-    steps_us = times_us[np.minimum(runs.starts + 1, runs.lasts)] - times_us[runs.starts]
-    is_off = np.zeros(len(times_us), np.bool_)
-    np.not_equal(np.diff(times_us), runs.spread(steps_us)[1:], out=is_off[1:])
-    is_off[runs.starts] = False
-    return np.where(runs.has_any(is_off), -1, steps_us)
+    steps_us, is_uneven = runs.steps(columns.times_us)
+    return _Runs(columns, runs, keys, np.where(is_uneven, -1, steps_us))
 
 
 def _rows(parts: _Runs) -> list[_Row]:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from infrawatch.model.labels import SHARDS
-from infrawatch.model.samples import Bools, Int64s
+from infrawatch.model.samples import Int64s
 from infrawatch.store.chunks.codec import Chunks
 from infrawatch.store.chunks.times import ChunkTimes
 from infrawatch.store.chunks.values import RAW, ChunkValues
 from infrawatch.store.columns import copy
 from infrawatch.store.columns.copy_rows import Arrays, Fields, joined
 from infrawatch.store.columns.packing import words_in
+from infrawatch.store.columns.ragged import scattered
 
 _ALWAYS = {
     "shard": ">i2",
@@ -98,7 +99,7 @@ def from_row(fields: Sequence[bytes | None]) -> Chunks:
     is_uneven = columns["time_bits"] > 0
     for name, sent in zip((*_NUMBERS, *_RARE), others, strict=False):
         numbers = np.frombuffer(sent, ">i8").astype(np.int64)
-        columns[name] = _spread(numbers, is_uneven) if name in _RARE else numbers
+        columns[name] = scattered(numbers, is_uneven, len(is_uneven)) if name in _RARE else numbers
     times, deltas, raw = map(copy.from_joined_elements, others[-len(_ARRAYS) :])
     columns |= {"times": times, "deltas": deltas}
     return Chunks(
@@ -120,10 +121,3 @@ def _unpacked(small: Int64s) -> dict[str, Int64s]:
         small = small >> _SMALL_BITS
     columns["exponent"] -= 1
     return columns | {"count": small}
-
-
-def _spread(numbers: Int64s, is_there: Bools) -> Int64s:
-    """Place the numbers where the mask is true, with zeros elsewhere."""
-    column = np.zeros(len(is_there), np.int64)
-    column[is_there] = numbers
-    return column

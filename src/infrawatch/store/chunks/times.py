@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infrawatch.model.samples import Int64s, Positions
+from infrawatch.model.samples import Int64s
 from infrawatch.store.columns.packing import bits_for, pack, unpack
-from infrawatch.store.columns.ragged import Runs
+from infrawatch.store.columns.ragged import Runs, scattered
 
 _TOO_MANY = 64
 """More bits than any offset within a window has, so a grid with this value is never chosen."""
@@ -46,21 +46,15 @@ class _Grid(NamedTuple):
 
 def encode_times(times_us: Int64s, runs: Runs) -> ChunkTimes:
     """Find each run's grid. Times ascend within a run and span at most a few hours."""
-    steps = np.zeros(len(runs.starts), np.int64)
-    several = runs.counts > 1
-    seconds = runs.starts[several] + 1
-    steps[several] = times_us[seconds] - times_us[seconds - 1]
-    is_off = np.zeros(len(times_us), np.bool_)
-    np.not_equal(np.diff(times_us), runs.spread(steps)[1:], out=is_off[1:])
-    is_off[runs.starts] = False
-    if not is_off.any():
+    steps, is_uneven = runs.steps(times_us)
+    uneven = np.flatnonzero(is_uneven)
+    if not uneven.size:
         zeros = np.zeros(len(steps), np.int64)
         return ChunkTimes(steps, zeros, zeros, zeros, zeros, np.empty(0, np.int64))
-    uneven = np.flatnonzero(runs.has_any(is_off))
     some = runs.picked(uneven)
     fitted = _fitted(times_us[some.places()], Runs.of(some.counts))
     steps[uneven] = fitted.step_us
-    others = (_scattered(column, uneven, len(steps)) for column in fitted[1:-1])
+    others = (scattered(column, uneven, len(steps)) for column in fitted[1:-1])
     return ChunkTimes._make([steps, *others, fitted.times])
 
 
@@ -119,12 +113,6 @@ def _grid(elapsed: Int64s, places: Int64s, runs: Runs) -> _Grid:
     bits[runs.least(skipped) < 0] = _TOO_MANY
     numbers = skipped << runs.spread(late_bits) | (offsets - runs.spread(shifts))
     return _Grid(steps, shifts, late_bits, bits, numbers)
-
-
-def _scattered(column: Int64s, places: Positions, size: int) -> Int64s:
-    whole = np.zeros(size, np.int64)
-    whole[places] = column
-    return whole
 
 
 def _bit_lengths(numbers: Int64s) -> Int64s:

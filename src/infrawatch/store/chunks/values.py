@@ -153,8 +153,7 @@ def _deltas(scaled: Int64s, runs: Runs) -> tuple[Int64s, Int64s]:
     """
     deltas = np.empty_like(scaled)
     np.subtract(scaled[1:], scaled[:-1], out=deltas[1:])
-    seconds = np.minimum(runs.starts + 1, runs.lasts)
-    deltas[runs.starts] = np.where(runs.counts > 1, deltas[seconds], 0)
+    deltas[runs.starts] = np.where(runs.counts > 1, deltas[runs.seconds], 0)
     slopes = runs.least(deltas)
     deltas -= runs.spread(slopes)
     deltas[runs.starts] = 0

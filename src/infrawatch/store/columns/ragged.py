@@ -26,22 +26,18 @@ def are_first(*columns: Int64s) -> Bools:
     return is_first
 
 
-def distances(starts: Int64s, end: int) -> Int64s:
-    """Return the distance of each entry to the next one, and of the last one to `end`.
-
-    `np.diff` with `append` takes several times as long for a few entries.
-    """
-    nexts = np.empty_like(starts)
-    nexts[:-1] = starts[1:]
-    nexts[-1:] = end
-    return nexts - starts
+def scattered(numbers: Int64s, where: Bools | Positions, length: int) -> Int64s:
+    """Return a column of this length with the numbers there, and zeros elsewhere."""
+    column = np.zeros(length, np.int64)
+    column[where] = numbers
+    return column
 
 
 class Runs(NamedTuple):
     """Run i holds the `counts[i]` numbers from `starts[i]` on.
 
-    `least`, `largest`, `has_any` and `divide` require non-empty runs that fill the array without
-    gaps; the other methods accept any runs.
+    `least`, `largest`, `has_any`, `steps` and `divide` require non-empty runs that fill the array
+    without gaps; the other methods accept any runs.
     """
 
     starts: Int64s
@@ -53,14 +49,27 @@ class Runs(NamedTuple):
         return cls(np.cumsum(counts) - counts, counts)
 
     @classmethod
+    def at(cls, starts: Int64s, end: int) -> Self:
+        """Make runs that begin there, each up to the next one, and the last up to `end`."""
+        ends = np.empty_like(starts)  # `np.diff` with `append` takes several times as long for few
+        ends[:-1] = starts[1:]
+        ends[-1:] = end
+        return cls(starts, ends - starts)
+
+    @classmethod
     def beginning(cls, is_first: Bools) -> Self:
         """Make runs that fill an array and begin where the mask is true; its first entry is."""
         starts = np.flatnonzero(is_first).astype(np.int64, copy=False)
-        return cls(starts, distances(starts, len(is_first)))
+        return cls.at(starts, len(is_first))
 
     @property
     def total(self) -> int:
         return int(self.counts.sum())
+
+    @property
+    def seconds(self) -> Int64s:
+        """The position of each run's second number; of its only one if there is no other."""
+        return np.minimum(self.starts + 1, self.lasts)
 
     @property
     def lasts(self) -> Int64s:
@@ -126,6 +135,17 @@ class Runs(NamedTuple):
 
     def has_any(self, flags: Bools) -> Bools:
         return np.logical_or.reduceat(flags, self.starts)
+
+    def steps(self, numbers: Int64s) -> tuple[Int64s, Bools]:
+        """Return the step from each run's first number to its second, and whether others differ.
+
+        The step of a run of one number is 0.
+        """
+        steps = numbers[self.seconds] - numbers[self.starts]
+        is_off = np.zeros(len(numbers), np.bool_)
+        np.not_equal(np.diff(numbers), self.spread(steps)[1:], out=is_off[1:])
+        is_off[self.starts] = False
+        return steps, self.has_any(is_off) if is_off.any() else np.zeros(len(steps), np.bool_)
 
     def probes(self) -> Positions:
         """Return a few evenly spaced positions of each run, up to its last: one row per run."""

@@ -83,7 +83,7 @@ class Buckets(NamedTuple):
         if is_raw.all() or (is_raw.any() and is_stale(columns.values).any()):
             return cls.of(columns, bucket_us)
         firsts = np.searchsorted(runs.starts, scaled.runs.starts)
-        parts = Runs(firsts, np.diff(firsts, append=len(runs.starts)))
+        parts = Runs.at(firsts, len(runs.starts))
         exponents, counts = parts.spread(scaled.exponents), runs.counts.astype(np.float64)
         sums, least, largest = (
             function.reduceat(scaled.integers, runs.starts)

@@ -101,8 +101,7 @@ def _rows(keys: Int64s, numbers: Int64s) -> Runs:
     # Counted from the first entry with the same keys, so that other keys do not move the cuts.
     before = ends - 8 * (_FACTS + numbers)
     pages = (before - runs.spread(before[runs.starts])) // _ROW_BYTES
-    is_first[1:] |= pages[1:] != pages[:-1]
-    return Runs.beginning(is_first)
+    return Runs.beginning(is_first | are_first(pages))
 
 
 def _within(parts: Runs, rows: Runs) -> Positions:

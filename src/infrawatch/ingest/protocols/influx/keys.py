@@ -8,7 +8,7 @@ import numpy as np
 
 from infrawatch.ingest.decoding.pieces import gather, half_width, to_rows
 from infrawatch.model.samples import Bools, Positions
-from infrawatch.store.columns.ragged import distances
+from infrawatch.store.columns.ragged import Runs
 
 END = b"="
 """Ends the key of a series; the number follows."""
@@ -36,7 +36,7 @@ def read_runs(text: bytes, starts: Positions, ends: Positions) -> tuple[Sequence
     spans = zip(starts[firsts].tolist(), ends[firsts].tolist(), strict=True)
     keys = [text[start:end] for start, end in spans]
     is_first = [True, *map(ne, keys[1:], keys)]
-    return list(compress(keys, is_first)), distances(firsts[is_first], len(starts))
+    return list(compress(keys, is_first)), Runs.at(firsts[is_first], len(starts)).counts
 
 
 def _may_differ(text: bytes, starts: Positions, ends: Positions) -> Bools:
