@@ -4,10 +4,11 @@ Peers are Debian's packages victoria-metrics, prometheus and influxdb; those not
 out. CPU is that of all processes of a server from the first request, sent when it is at rest after
 its start, until it is at rest again; for InfraWatch with what `infrawatch compact --all` takes,
 which it would do by itself later (less what that command takes, in all processes, when there is
-nothing to compact). Bytes are what then lies on disk. InfraWatch acknowledges after the commit is
-on disk (fsync); VictoriaMetrics keeps up to five seconds in memory, the others flush their logs
-later. They use all cores; InfraWatch is one process by default, and in a row of its own has a
-worker for each core (docs/operating.md).
+nothing to compact). Bytes are what then lies on disk, for InfraWatch without PostgreSQL's log, whose
+files are used again. InfraWatch acknowledges after the commit is on disk (fsync); VictoriaMetrics
+keeps up to five seconds in memory, the others flush their logs later. They use all cores;
+InfraWatch is one process by default, and in a row of its own has a worker for each core
+(docs/operating.md).
 
 Whatever else runs on the machine changes single figures by a fifth. With `--runs 3` each server is
 measured three times, taking turns; its row is the run whose CPU is the median.
@@ -52,7 +53,7 @@ ENCODINGS: Mapping[str, Encoding] = {
 
 SIZE = """
 SELECT sum(pg_total_relation_size(oid)) FROM pg_class
-WHERE relkind = 'r' AND relname ~ '^(chunks|journal|series)'
+WHERE relkind = 'r' AND relname ~ '^(chunks|rollups|journal|series)'
 """
 
 
