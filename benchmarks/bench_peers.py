@@ -4,7 +4,7 @@ Peers are Debian's packages victoria-metrics, prometheus and influxdb; those not
 out. CPU is that of all processes of a server from the first request, sent when it is at rest after
 its start, until it is at rest again; for InfraWatch with what `infrawatch compact --all` takes,
 which it would do by itself later (less what that command takes, in all processes, when there is
-nothing to compact). Bytes are what then lies on disk, for InfraWatch without PostgreSQL's log, whose
+nothing to compact). Bytes are what then lies on disk, ours without PostgreSQL's log, whose
 files are used again. InfraWatch acknowledges after the commit is on disk (fsync); VictoriaMetrics
 keeps up to five seconds in memory, the others flush their logs later. They use all cores;
 InfraWatch is one process by default, and in a row of its own has a worker for each core
