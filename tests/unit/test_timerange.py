@@ -31,6 +31,7 @@ NOW = 1_790_000_000 * US
         ("-1.5m", None),
         ("0", 0),
         ("-0", 0),
+        ("\uff11", None),
         ("1790000000", NOW),
         ("1790000000.25", NOW + 250_000),
         ("1790000000.1234567", NOW + 123_456),
@@ -54,6 +55,7 @@ def test_a_time_is_read(text: str, expected: int | None) -> None:
     [
         ("1790000000000", "milliseconds"),
         ("9" * 19, "milliseconds"),
+        ("9" * 23, "milliseconds"),
         ("-5", "before 1970"),
         ("1969-12-31T23:59:59Z", "before 1970"),
         ("-100y", "before 1970"),

@@ -18,7 +18,7 @@ FAR_FUTURE_US = 7_258_118_400 * US
 Precision = Literal["s", "ms", "us", "ns"]
 """The unit of times in a request or response body."""
 
-_NUMBER = re.compile(r"[+-]?\d{1,19}(\.\d{1,12})?")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,12})?")
 
 
 class TimeRange(NamedTuple):
