@@ -80,6 +80,17 @@ async def test_an_answer_with_a_limit_warns_that_it_is_cut(client: AsyncClient) 
         assert cut["warnings"] == ["results truncated due to limit"]
 
 
+@pytest.mark.parametrize("path", ["labels", "label/instance/values", "series"])
+async def test_names_and_series_with_a_limit_warn_that_they_are_cut(
+    client: AsyncClient, path: str
+) -> None:
+    await _send(client, "up", {"a": 1, "b": 1})
+    for limit, count, warnings in (("1", 1, ["results truncated due to limit"]), ("2", 2, None)):
+        asked = {"match[]": "up", "limit": limit}
+        answer = (await client.get(f"/api/v1/{path}", params=asked)).json()
+        assert (len(answer["data"]), answer.get("warnings")) == (count, warnings)
+
+
 async def test_a_query_chooses_how_old_a_sample_may_be(client: AsyncClient) -> None:
     await _send(client, "seldom", {"a": 1}, age_s=420)
     asked = {"query": "seldom", "time": "now"}

@@ -88,6 +88,20 @@ async def test_too_many_series_are_refused_with_what_to_do(
         assert len(answer.json()["series"]) == 11
 
 
+async def test_series_that_were_not_looked_at_are_no_silent_gap(
+    database_url: str, database: Database
+) -> None:
+    told = {named("up", host=f"h{n}"): [(START * SECOND, 1.0)] for n in range(3)}
+    await store(database, told)
+    span = {"match[]": "up", "start": str(START + 60)}
+
+    async with asking(database_url, read_max_series=2) as client:
+        answer = await client.get("/api/v1/series", params=span)
+        assert (answer.status_code, "2 series" in answer.json()["error"]) == (422, True)
+        answer = await client.get("/api/v1/series", params=span | {"limit": "9"})
+        assert answer.json()["warnings"] == ["results truncated due to limit"]
+
+
 async def test_too_many_samples_are_refused_with_what_to_do(
     database_url: str, database: Database
 ) -> None:

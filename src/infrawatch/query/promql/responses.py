@@ -17,6 +17,9 @@ from infrawatch.query.promql.vectors import Vector, key_of
 Value = Vector | Float64s | str
 """A vector or a number with a value for every moment, or a string."""
 
+CUT = b',"warnings":["results truncated due to limit"]}'
+"""The end of a response that a `limit` made shorter, in Prometheus' words."""
+
 _DIGITS_FROM, _DIGITS_BELOW = 1e-6, 1e21
 """Between them Prometheus writes samples without exponents (its `jsonutil`)."""
 
@@ -59,7 +62,7 @@ def encode(result: Result, limit: int | None = None) -> Iterator[bytes]:
     """
     yield b'{"status":"success","data":{"resultType":'
     is_cut = yield from _data(result, limit)
-    yield b'},"warnings":["results truncated due to limit"]}' if is_cut else b"}}"
+    yield b"}" + CUT if is_cut else b"}}"
 
 
 def _data(result: Result, limit: int | None) -> Generator[bytes, None, bool]:

@@ -4,6 +4,7 @@ Source: Prometheus, "HTTP API".
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import version
@@ -31,7 +32,7 @@ from infrawatch.query.promql import schemas, unsupported
 from infrawatch.query.promql.execution import run_query
 from infrawatch.query.promql.moments import LOOKBACK_US, QueryTimes
 from infrawatch.query.promql.parsing import parse_query
-from infrawatch.query.promql.responses import encode
+from infrawatch.query.promql.responses import CUT, encode
 from infrawatch.query.promql.routing import prometheus_router
 from infrawatch.query.results import SeriesExtent
 from infrawatch.query.router import MAX_VALUES, TheContext, TheReader
@@ -100,29 +101,31 @@ async def list_series_by_form(
     return await _series(reader, context, parameters)
 
 
-@router.get("/labels")
+@router.get("/labels", response_model=None, responses={200: {"model": schemas.NamesAnswer}})
 async def list_labels(
     reader: TheReader, context: TheContext, parameters: Annotated[schemas.NamesParameters, Query()]
-) -> schemas.NamesAnswer:
+) -> Response:
     """Label names, including `__name__`."""
     return await _labels(reader, context, parameters)
 
 
-@router.post("/labels")
+@router.post("/labels", response_model=None, responses={200: {"model": schemas.NamesAnswer}})
 async def list_labels_by_form(
     reader: TheReader, context: TheContext, parameters: Annotated[schemas.NamesParameters, Form()]
-) -> schemas.NamesAnswer:
+) -> Response:
     """The same as GET, with the parameters as a form."""
     return await _labels(reader, context, parameters)
 
 
-@router.get("/label/{name}/values")
+@router.get(
+    "/label/{name}/values", response_model=None, responses={200: {"model": schemas.NamesAnswer}}
+)
 async def list_label_values(
     reader: TheReader,
     context: TheContext,
     name: Annotated[str, Path(max_length=400, examples=["instance"])],
     parameters: Annotated[schemas.NamesParameters, Query()],
-) -> schemas.NamesAnswer:
+) -> Response:
     """Values of a label; special characters in its name may be escaped as in `U__…`."""
     label = _unescaped(name)
     if "\0" in label:
@@ -131,8 +134,8 @@ async def list_label_values(
     limit = min(parameters.limit or MAX_VALUES, MAX_VALUES)
     found: set[str] = set()
     for selector in map(parse_selector, parameters.match) if parameters.match else [None]:
-        found |= set(await reader.label_values(context, label, selector, limit=limit))
-    return schemas.NamesAnswer(data=sorted(found)[:limit])
+        found |= set(await reader.label_values(context, label, selector, limit=limit + 1))
+    return _listed(sorted(found), limit)
 
 
 @router.get("/metadata", response_model=None, responses={200: {"model": schemas.MetadataAnswer}})
@@ -224,28 +227,37 @@ async def _series(
     reader: Reader, context: QueryContext, parameters: schemas.SeriesParameters
 ) -> Response:
     span = _span(parameters.start, parameters.end)
-    max_series = reader.limits_of(context).series
+    max_series, is_cut = reader.limits_of(context).series, False
     found: dict[int, dict[str, str]] = {}
     for selector in map(parse_selector, parameters.match):
-        for one in await reader.series(context, selector, limit=max_series + 1, after=0):
+        page = await reader.series(context, selector, limit=max_series + 1, after=0)
+        is_cut = is_cut or len(page) > max_series
+        for one in page:
             if _overlaps(one, span):
                 found[one.series.id] = {METRIC_LABEL: one.series.metric, **one.series.labels}
-    if parameters.limit == 0 and len(found) > max_series:
+    if parameters.limit == 0 and (is_cut or len(found) > max_series):
         raise QueryTooBroad(
             f"that means more than {max_series} series: add a label, or ask for a `limit`"
         )
-    rows = islice(found.values(), parameters.limit or max_series)
-    return to_response(listing.list_rows(_DATA, rows, b"]}"), SERIES_WEIGHT * len(found))
+    return _listed(found.values(), parameters.limit or max_series, is_cut=is_cut)
 
 
 async def _labels(
     reader: Reader, context: QueryContext, parameters: schemas.NamesParameters
-) -> schemas.NamesAnswer:
+) -> Response:
     _span(parameters.start, parameters.end)
     found: set[str] = set()
     for selector in map(parse_selector, parameters.match) if parameters.match else [None]:
         found |= set(await reader.label_names(context, selector))
-    return schemas.NamesAnswer(data=sorted(found)[: parameters.limit or None])
+    return _listed(sorted(found), parameters.limit or len(found))
+
+
+def _listed(rows: Collection[object], limit: int, *, is_cut: bool = False) -> Response:
+    """List at most `limit` rows; warn if there are more, or if rows lack some (`is_cut`)."""
+    tail = b"]" + CUT if is_cut or len(rows) > limit else b"]}"
+    return to_response(
+        listing.list_rows(_DATA, islice(rows, limit), tail), SERIES_WEIGHT * len(rows)
+    )
 
 
 def _span(start: str | None, end: str | None) -> TimeRange:

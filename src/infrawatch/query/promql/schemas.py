@@ -142,13 +142,15 @@ class EmptyAnswer(_BuiltWhenUsed):
 
 
 class NamesAnswer(_BuiltWhenUsed):
-    status: Literal["success"] = "success"
+    status: Literal["success"]
     data: list[str]
+    warnings: list[str] = []
 
 
 class SeriesAnswer(_BuiltWhenUsed):
-    status: Literal["success"] = "success"
+    status: Literal["success"]
     data: list[dict[str, str]]
+    warnings: list[str] = []
 
 
 class MetricDescription(_BuiltWhenUsed):
