@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import numpy as np
@@ -20,9 +21,19 @@ from infrawatch.model.timerange import US
 from infrawatch.store.database import Database
 from infrawatch.store.journal import JournalRepository
 from infrawatch.store.writers import WriterRepository
+from infrawatch.upkeep.slots import empty_slots, find_spent
 
 EMPTY_JOURNAL = "UPDATE shards SET compacted_until = clock_timestamp(); TRUNCATE journal"
 """What upkeep does, but that nothing has been compacted: the samples are gone."""
+
+NEWEST_TO_NEXT_SLOT = """
+UPDATE journal SET slot = (slot + 1) % 8 WHERE writer = (SELECT max(writer) FROM journal)
+"""
+OLDEST_SLOT = "SELECT tableoid::regclass FROM journal ORDER BY arrived_at LIMIT 1"
+OLDEST_OF_ITS_SHARD = """
+SELECT CASE WHEN bool_or(writer = 1) THEN min(arrived_at) ELSE clock_timestamp() END
+FROM journal j WHERE j.shard = shards.shard
+"""
 
 
 @pytest.fixture
@@ -115,6 +126,30 @@ async def test_resuming_beyond_the_journal_is_a_gap(
     assert [frame["type"] for frame in viewer.frames] == ["subscribed", "gap", "snapshot"]
     assert again.gaps == ["replay_window_passed"]
     assert again.values() == [6]
+
+
+@pytest.mark.parametrize("is_in_use", [True, False])
+async def test_the_journal_never_loses_what_came_after_its_oldest_entry(
+    server: str, seen: Picture, database_url: str, database: Database, is_in_use: bool
+) -> None:
+    """An old slot that is in use, or not compacted, keeps the newer ones: else nobody could tell
+    that they are missing, at least not those of a server that the cursor does not know."""
+    now = now_ms()
+    async with live_server(database_url) as other:
+        await push(other, "m", [(now + 5, 5)], instance="new")
+        execute(database_url, NEWEST_TO_NEXT_SLOT)
+        slot = execute(database_url, OLDEST_SLOT)
+        until = "clock_timestamp()" if is_in_use else f"({OLDEST_OF_ITS_SHARD})"
+        execute(database_url, f"UPDATE shards SET compacted_until = {until}")
+        async with database.writing() as connection:
+            if is_in_use:
+                await connection.exec_driver_sql(f"LOCK TABLE {slot} IN ACCESS SHARE MODE")
+            assert await empty_slots(database, await find_spent(database, datetime.now(UTC))) == 0
+        await push(other, "m", [(now + 6, 6)], instance="new")
+        async with viewing(server) as viewer:
+            again = await resumed(viewer, seen)
+    assert again.values() == [5, 6]
+    assert again.gaps == []
 
 
 async def test_the_cursor_of_another_database_is_a_gap(server: str, seen: Picture) -> None:

@@ -39,6 +39,14 @@ CROSS JOIN LATERAL (
 ) AS newest
 """
 
+# The oldest row of each shard is the first entry of its index.
+_OLDEST_ARRIVAL = """
+SELECT min(oldest.arrived_at) FROM shards h
+CROSS JOIN LATERAL (
+    SELECT min(arrived_at) AS arrived_at FROM {slot} j WHERE j.shard = h.shard
+) AS oldest
+"""
+
 # Snapshots older than a transaction hold back backend_xmin; standbys are not considered.
 _NEWEST_TRANSACTION = text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
 _OLDEST_READER = text("""
@@ -125,8 +133,9 @@ class PartitionRepository:
         return bool((await self._connection.execute(_OLDEST_READER, parameters)).scalar_one())
 
     async def slots(self) -> list[str]:
-        """Return the names of the journal's partitions."""
-        return await self._names("journal")
+        """Return the names of the journal's partitions that are not empty, oldest arrival first."""
+        oldest = {name: await self._oldest_arrival(name) for name in await self._names("journal")}
+        return [name for _, name in sorted((at, name) for name, at in oldest.items() if at)]
 
     async def is_spent(self, slot: str, before: datetime) -> bool:
         """Whether a slot is not empty, and all of it is compacted and arrived before `before`."""
@@ -148,6 +157,11 @@ class PartitionRepository:
             return False
         await self._connection.execute(text(f"TRUNCATE {slot}"))
         return True
+
+    async def _oldest_arrival(self, slot: str) -> datetime | None:
+        answer = await self._connection.execute(text(_OLDEST_ARRIVAL.format(slot=slot)))
+        at: datetime | None = answer.scalar_one()
+        return at
 
     async def _names(self, table: str) -> list[str]:
         return list((await self._connection.execute(_NAMES, {"table": table})).scalars())
