@@ -53,6 +53,10 @@ MISTAKES = [
     Mistake("lines as JSON", 400, ("application/x-ndjson",), TWO_LINES),
     Mistake("trailing comma", 400, ("trailing comma at line 1 column 14",), b'{"series":[1,]}'),
     Mistake("a broken line", 422, ('"line":1', "at column 13"), b'{"metric":"m"', headers=LINES),
+    Mistake("lines with a mark", 422, ("byte order mark",), b"\xef\xbb\xbf{}", headers=LINES),
+    Mistake(
+        "gzip of lines", 422, ("`Content-Encoding: gzip`",), gzip.compress(b"{}"), headers=LINES
+    ),
     Mistake("tags", 422, ("/series/0/tags", "labels"), batch(tags={})),
     Mistake("a form", 415, ("use application/json",), b"metric=m&value=1", headers={}),
     Mistake("put", 405, ("PUT is not for /v1/samples: use GET, HEAD, POST",), method="PUT"),

@@ -190,7 +190,8 @@ def test_verdicts_on_metadata_are_repeated_with_every_request() -> None:
 
     batches = [sender.send(body) for _ in range(4)]
 
-    assert [one.code for one in batches[-1].decoded.verdicts] == ["malformed_metadata"]
+    found = [(one.code, one.detail) for one in batches[-1].decoded.verdicts]
+    assert found == [("malformed_metadata", "unit and help are places in `symbols`")]
 
 
 @pytest.mark.parametrize(

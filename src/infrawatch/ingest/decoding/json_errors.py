@@ -19,12 +19,17 @@ def malformed(body: bytes, error: ValueError, *, may_be_lines: bool = False) -> 
     """Convert a parser's error; with `may_be_lines`, hint at NDJSON if the body looks like it."""
     if not body.strip():
         return MalformedBody("the body is empty: send a JSON document")
-    found = next((why for beginning, why in _BEGINNINGS if body.startswith(beginning)), None)
     is_lines = may_be_lines and b"\n" in body and str(error).startswith(_MORE)
     hint = _LINES_HINT if is_lines else ""
-    return MalformedBody(f"the body is not JSON: {found or error}{hint}")
+    return MalformedBody(f"the body is not JSON: {_reason(body, error)}{hint}")
 
 
-def line_problem(error: ValueError) -> str:
+def line_problem(line: bytes, error: ValueError) -> str:
     """Describe a parser's error in one line, without the line's number in the body."""
-    return f"the line is not JSON: {error}".replace(" at line 1 column ", " at column ")
+    reason = _reason(line, error).replace(" at line 1 column ", " at column ")
+    return f"the line is not JSON: {reason}"
+
+
+def _reason(text: bytes, error: ValueError) -> str:
+    """What the text is instead of JSON if its beginning tells, else the parser's error."""
+    return next((why for beginning, why in _BEGINNINGS if text.startswith(beginning)), str(error))

@@ -137,7 +137,7 @@ def _read_line(line: bytes, number: int, verdicts: Verdicts, *, is_quick: bool) 
     try:
         one = from_json(line, cache_strings="keys")
     except ValueError as error:
-        verdicts.add(Verdict(number, "", "malformed_json", line_problem(error)))
+        verdicts.add(Verdict(number, "", "malformed_json", line_problem(line, error)))
         return
     yield from _checked(one, number, "", verdicts)
 

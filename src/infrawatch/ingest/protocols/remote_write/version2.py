@@ -155,7 +155,9 @@ class _Reading:
             said = parse(METADATA, encoded)
             unit, help_text = self._symbols[said.unit_ref], self._symbols[said.help_ref]
         except (ValueError, IndexError) as error:
-            locator, detail = f"series {index}, metadata of {name}", str(error)
+            is_reference = isinstance(error, IndexError)
+            detail = "unit and help are places in `symbols`" if is_reference else str(error)
+            locator = f"series {index}, metadata of {name}"
             self._verdicts.add(Verdict(index, locator, "malformed_metadata", detail, samples=0))
         else:
             self._metadata[name] = to_metadata(said.type, unit, help_text)
