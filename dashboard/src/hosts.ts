@@ -6,7 +6,7 @@ import { type Line, newest, type QueryResult, useQuery } from "./query";
 import { equal, type Matcher, toSelector } from "./selector";
 import type { Span } from "./span";
 
-export const PLACES = ["instance", "host"] as const;
+const PLACES = ["instance", "host"] as const;
 export type Place = (typeof PLACES)[number];
 
 export interface Host {

@@ -6,7 +6,7 @@ export interface Matcher {
   value: string;
 }
 
-export const quoted = (text: string): string =>
+const quoted = (text: string): string =>
   `"${text.replace(/\\/g, "\\\\").replace(/"/g, '\\"').replace(/\n/g, "\\n")}"`;
 
 const PLAIN_METRIC = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;

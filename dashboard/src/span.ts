@@ -22,8 +22,8 @@ export const LENGTHS: readonly { text: string; name: string; ms: number }[] = [
   { text: "30d", name: "30 days", ms: 30 * DAY },
 ];
 
-export const MIN_LENGTH_MS = MINUTE;
-export const MAX_LENGTH_MS = 90 * DAY;
+const MIN_LENGTH_MS = MINUTE;
+const MAX_LENGTH_MS = 90 * DAY;
 
 /** About the number of steps that fit a chart. */
 const STEPS_PER_CHART = 200;

@@ -9,7 +9,6 @@ from chaos.world import Outcome, World
 from database_proxy import Road
 
 LATENCY_S = 0.05
-RESET_EVERY_S = 0.5
 
 
 async def make_it_long(world: World, rounds: int) -> Outcome:
