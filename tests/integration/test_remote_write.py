@@ -161,6 +161,18 @@ async def test_the_first_ten_of_many_reasons_are_given(client: AsyncClient) -> N
     assert lines[-1] == "and 15 more"
 
 
+async def test_what_has_many_samples_takes_one_of_the_ten_lines(client: AsyncClient) -> None:
+    empty = number_field(1, 0) + number_field(4, 0) + number_field(15, 5)  # `+Inf`, sum and count
+    names = [f"took_{n}" for n in range(12)]
+    body = write_request(*(labels(name) + bytes_field(4, empty) for name in names))
+
+    lines = (await write(client, body)).text.splitlines()
+
+    assert [name in line for name, line in zip(names, lines, strict=False)] == [True] * 10 + [False]
+    assert lines[0].startswith("36 samples refused, 0 stored; series 0, histogram 0 of took_0: ")
+    assert lines[-1] == "and 6 more"
+
+
 async def test_metadata_are_stored_even_if_nothing_else_is_sent(
     client: AsyncClient, database: Database
 ) -> None:

@@ -1,5 +1,6 @@
 """Plain-text responses, for senders that only read the status and log the text."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
@@ -41,19 +42,21 @@ def failed(_request: Request, error: InfraWatchError) -> Response:
 def stored(outcomes: Sequence[Outcome], headers: Mapping[str, str] | None = None) -> Response:
     """Convert the outcomes of a request: 204, or 400 with reasons if anything was refused.
 
-    The first line includes the first reason, because some senders log only one line.
+    The first line includes the first reason, because some senders log only one line. A reason
+    that is that of many verdicts, as of every sample of a histogram, has one line.
     """
     refusals = sum(outcome.verdicts.total for outcome in outcomes)
     if not refusals:
         return Response(status_code=204, headers=headers)
     verdicts = chain.from_iterable(outcome.verdicts for outcome in outcomes)
-    lines = [
-        f"{verdict.locator}: {verdict.code}: {verdict.detail}"
-        for verdict in islice(verdicts, MAX_REASONS)
-    ]
+    reasons = Counter(
+        f"{verdict.locator}: {verdict.code}: {verdict.detail}" for verdict in verdicts
+    )
+    lines = list(islice(reasons, MAX_REASONS))
+    left_out = refusals - sum(reasons[line] for line in lines)
     rejected = sum(outcome.verdicts.rejected_samples for outcome in outcomes)
     accepted = sum(outcome.accepted for outcome in outcomes)
     lines[0] = f"{counted(rejected, 'sample')} refused, {accepted} stored; {lines[0]}"
-    if refusals > MAX_REASONS:
-        lines.append(f"and {refusals - MAX_REASONS} more")
+    if left_out:
+        lines.append(f"and {left_out} more")
     return PlainTextResponse("\n".join(lines) + "\n", 400, headers)
