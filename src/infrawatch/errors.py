@@ -205,3 +205,9 @@ class ServerUnavailable(Unavailable):
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+def reworded(message: str) -> str:
+    """Return what Pydantic says of a value, to follow its name: `port: it is required`."""
+    message, _, _ = message.removeprefix("Value error, ").partition(", unable to parse")
+    return message.replace("Field required", "it is required").replace("Input should", "it should")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from difflib import get_close_matches
 from http import HTTPStatus
 from math import ceil
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from infrawatch.errors import (
     TooLarge,
     TooManyWrongKeys,
     Unauthenticated,
+    reworded,
 )
 
 RETRY_AFTER_S = 2
@@ -49,6 +51,8 @@ _CODES = {"repeated_parameter", "unknown_parameter"}
 """Codes of errors that InfraWatch detects; all errors detected by Pydantic share one code."""
 
 _FASTAPIS_OWN = {"$ref": "#/components/schemas/HTTPValidationError"}
+
+_SHOWN_CHARACTERS = 200
 
 log = structlog.get_logger()
 
@@ -180,7 +184,7 @@ def problem_response(description: str, *models: type[Problem]) -> dict[str, Any]
 def to_invalid_input(error: RequestValidationError) -> InvalidInput:
     """Join FastAPI's validation errors into one, for protocols whose errors are a single text."""
     return InvalidInput(
-        "; ".join(f"{found['loc'][-1]}: {found['msg']}" for found in error.errors())
+        "; ".join(f"{found['loc'][-1]}: {reworded(found['msg'])}" for found in error.errors())
     )
 
 
@@ -196,7 +200,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
         {
             "parameter": str(found["loc"][-1]),
             "code": found["type"] if found["type"] in _CODES else "invalid_parameter",
-            "detail": "it is required" if found["type"] == "missing" else found["msg"],
+            "detail": reworded(found["msg"]),
         }
         for found in error.errors()[:100]
     ]
@@ -207,8 +211,8 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 async def _routing(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        hint = "paths have no / at their end" if request.url.path.endswith("/") else "see /docs"
-        return to_response(NotFound(f"nothing is at {request.url.path[:200]}; {hint}"))
+        path = request.url.path[:_SHOWN_CHARACTERS]
+        return to_response(NotFound(f"nothing is at {path}; {_find_path(request)}"))
     if error.status_code == TooLarge.status:
         return to_response(TooLarge(str(error.detail)))
     phrase = HTTPStatus(error.status_code).phrase
@@ -217,10 +221,21 @@ async def _routing(request: Request, error: Exception) -> Response:
     detail = str(error.detail)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and "Allow" in headers:
         headers["Allow"] = _find_methods(request) or headers["Allow"]
-        detail = f"{request.method} is not for {request.url.path[:200]}: use {headers['Allow']}"
+        path = request.url.path[:_SHOWN_CHARACTERS]
+        detail = f"{request.method} is not for {path}: use {headers['Allow']}"
     response = _problem(error.status_code, code, detail)
     response.headers.update(headers)
     return response
+
+
+def _find_path(request: Request) -> str:
+    """Return what may have been meant by a path that there is not."""
+    path = request.url.path
+    if path.endswith("/"):
+        return "paths have no / at their end"
+    known = {str(route.path) for route in iter_route_contexts(request.app.routes)}
+    near = get_close_matches(path[:_SHOWN_CHARACTERS], known, n=1, cutoff=0.8)
+    return f"did you mean {near[0]}?" if near else "see /docs"
 
 
 def _find_methods(request: Request) -> str:

@@ -53,6 +53,12 @@ def _to_list(value: object) -> object:
     )
 
 
+def _of_redis(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("write it as redis://host:6379, or rediss:// with TLS")
+    return url
+
+
 def _to_origin(value: object) -> object:
     """Return a URL as browsers send an origin: lower case, no default port, no slash at its end."""
     return str(_URL.validate_python(value)).removesuffix("/")
@@ -72,6 +78,7 @@ SigningAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
 RoleScopes = Annotated[str, Field(pattern=r"^(read|write|admin)(\+(read|write|admin))*$")]
+RedisUrl = Annotated[SecretStr, AfterValidator(_of_redis)]
 Retention = Annotated[timedelta | None, BeforeValidator(_to_retention)]
 MIB = 1024 * 1024
 
@@ -165,7 +172,7 @@ class Settings(_Variables):
     read_pool_size: Annotated[int, Field(ge=2)] = 8
     read_max_samples: Annotated[int, Field(ge=1)] = 10_000_000
     read_max_series: Annotated[int, Field(ge=1)] = 50_000
-    redis_url: SecretStr | None = None
+    redis_url: RedisUrl | None = None
     replay_window: Duration = timedelta(minutes=10)
 
     drain_deadline: Duration = timedelta(seconds=15)

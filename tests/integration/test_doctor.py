@@ -235,9 +235,8 @@ def test_a_clock_that_differs_is_a_fault(sign: str, database: str) -> None:
     assert "3600 s" in said_of(found, "clock") or "3599 s" in said_of(found, "clock")
 
 
-@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "http://127.0.0.1:1"])
-def test_a_redis_that_does_not_answer_is_a_fault(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INFRAWATCH_REDIS_URL", url)
+def test_a_redis_that_does_not_answer_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFRAWATCH_REDIS_URL", "redis://127.0.0.1:1/0")
     away = doctor()
     assert away.exit_code == 1
     assert "check INFRAWATCH_REDIS_URL" in said_of(away, "redis")

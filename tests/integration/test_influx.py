@@ -247,7 +247,7 @@ async def test_an_unknown_precision_is_refused_with_the_known_ones(
     answer = await write(shared_client, path, "m v=1")
 
     assert answer.status_code == 400
-    assert "precision: Input should be" in _message(answer)
+    assert "precision: it should be" in _message(answer)
     assert "'ms'" in _message(answer)
 
 

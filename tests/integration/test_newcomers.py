@@ -12,6 +12,8 @@ from pushing import now_ms
 NOW_S = now_ms() // 1_000
 JSON = {"Content-Type": "application/json"}
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+XML = {"Content-Type": "application/xml"}
 LINES = {"Content-Type": "application/x-ndjson"}
 
 
@@ -58,9 +60,41 @@ MISTAKES = [
         "gzip of lines", 422, ("`Content-Encoding: gzip`",), gzip.compress(b"{}"), headers=LINES
     ),
     Mistake("tags", 422, ("/series/0/tags", "labels"), batch(tags={})),
-    Mistake("a form", 415, ("use application/json",), b"metric=m&value=1", headers={}),
+    Mistake("curl -d", 415, ("use application/json", "-H 'Content-Type"), batch(), headers=FORM),
+    Mistake("XML", 415, ("use application/json or application/x-ndjson",), headers=XML),
     Mistake("put", 405, ("PUT is not for /v1/samples: use GET, HEAD, POST",), method="PUT"),
     Mistake("a slash", 404, ("paths have no / at their end",), path="/v1/samples/"),
+    Mistake("one letter less", 404, ("did you mean /v1/samples?",), path="/v1/sample"),
+    Mistake("no such path", 404, ("nothing is at /select; see /docs",), path="/select"),
+    Mistake(
+        "a unit there is not",
+        422,
+        ("precision: it should be 's', 'ms'",),
+        batch(),
+        "/v1/samples?precision=m",
+    ),
+    Mistake(
+        "an unsigned span",
+        422,
+        ("did you mean -5m?",),
+        path="/v1/range?match=up&start=5m",
+        method="GET",
+    ),
+    Mistake("no query", 400, ("query: it is required",), path="/api/v1/query", method="GET"),
+    Mistake(
+        "no range",
+        400,
+        ("got vector; give it a range, such as node_load1[5m]",),
+        path="/api/v1/query?query=rate(up)",
+        method="GET",
+    ),
+    Mistake(
+        "half a sum",
+        400,
+        ("something is missing behind '/', with which it ends",),
+        path="/api/v1/query?query=up / ",
+        method="GET",
+    ),
     Mistake("no selector", 422, ("match: it is required",), method="GET"),
     Mistake("SQL", 422, ("such as node_load1{",), path="/v1/latest?match=select * x", method="GET"),
     Mistake(

@@ -62,8 +62,12 @@ def test_equivalent_selectors_are_equal() -> None:
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("", "not a vector selector"),
-        ("{}", "not a vector selector"),
+        ("", "not a vector selector .*; it is empty"),
+        ("{}", "not a vector selector .*; name a metric, or a label with a value"),
+        ("http.server.duration", r'in braces and quotes: \{"http.server.duration"\}'),
+        ("up{host=web}", "put the value in quotes"),
+        ("up{host~'x'}", 'a matcher is label="value"'),
+        ("up{host=", "inside braces; close them with }"),
         ("up{", "not a vector selector"),
         ('up{host=~"("}', "illegal regex"),
         ('up{host=~"(a{900}){900}"}', "illegal regex"),

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Generator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -40,6 +41,12 @@ class _Commands(TyperGroup):
     @override
     def list_commands(self, ctx: Any) -> list[str]:
         return list(_NAMES)
+
+    @override
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if near := args[0] not in _NAMES and get_close_matches(args[0], _NAMES, n=1):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     @override
     def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | TyperGroup | None:

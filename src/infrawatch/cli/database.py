@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from getpass import getuser
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from infrawatch.cli.options import read_settings
 from infrawatch.embedded.endpoint import Endpoint
@@ -102,6 +103,14 @@ async def find_schema(url: str) -> str | None:
             return await find_revision(database)
     except Unavailable as error:
         raise CannotStart(
-            f"The database cannot be used: {error}. Check INFRAWATCH_DATABASE_URL, and that its "
-            "server runs."
+            f"The database at {urlsplit(url).netloc.rpartition('@')[2]} cannot be used: "
+            f"{_reason(error)}. Check INFRAWATCH_DATABASE_URL, and that its server runs."
         ) from None
+
+
+def _reason(error: Unavailable) -> str:
+    """Return why a database cannot be used, in the system's own words if it cannot be reached."""
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
+    return str(cause) if isinstance(cause, OSError) else str(error)

@@ -1,5 +1,6 @@
 """Options shared by several commands, and the environment variables behind them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -7,7 +8,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
-from infrawatch.errors import CannotStart
+from infrawatch.errors import CannotStart, reworded
 
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 
@@ -44,8 +45,7 @@ def read_settings(kind: type[AnySettings], **options: Any) -> AnySettings:
         return kind(**given)
     except ValidationError as error:
         wrong = [
-            f"INFRAWATCH_{'_'.join(map(str, one['loc'])).upper()}: "
-            + one["msg"].removeprefix("Value error, ")
+            f"{_written('_'.join(map(str, one['loc'])), given)}: {reworded(one['msg'])}"
             for one in error.errors()
         ]
         raise CannotStart("; ".join(wrong)) from None
@@ -53,3 +53,8 @@ def read_settings(kind: type[AnySettings], **options: Any) -> AnySettings:
         raise CannotStart(str(error)) from None
     except UnicodeDecodeError as error:
         raise CannotStart(f".env is not UTF-8, from its byte {error.start} on") from None
+
+
+def _written(name: str, options: Mapping[str, Any]) -> str:
+    """Return a setting's name as it was given: as an option or as a variable."""
+    return f"--{name.replace('_', '-')}" if name in options else f"INFRAWATCH_{name.upper()}"

@@ -36,6 +36,9 @@ _HAS_LINES = {
 }
 """Media types, and whether each line of a body is a series."""
 
+_FORM = "application/x-www-form-urlencoded"
+"""What curl says of any body, unless told otherwise."""
+
 
 class BatchRejected(InvalidInput):
     code = "batch_rejected"
@@ -85,9 +88,10 @@ async def write_samples(  # `request` and `principal` come from the framework
     media_type = media_type_of(request)
     has_lines = _HAS_LINES.get(media_type)
     if has_lines is None:
+        hint = "; with curl: -H 'Content-Type: application/json'" if media_type == _FORM else ""
         raise UnsupportedContent(
             f"Content-Type {media_type[:50]!r} is not read here: use application/json or "
-            "application/x-ndjson"
+            f"application/x-ndjson{hint}"
         )
     body = await read_body(request, max_bytes=request.state.max_body_bytes)
     intake, options = intake_of(request), WriteOptions(partial=partial, dry_run=dry_run)

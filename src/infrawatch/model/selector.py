@@ -10,6 +10,7 @@ import promql_parser
 
 from infrawatch.errors import InvalidSelector
 from infrawatch.model.expressions import BoundedPattern, compiled
+from infrawatch.model.syntax import explained
 
 MAX_SELECTOR_CHARACTERS = 8_192
 """Far above what users write; bounds the cost of parsing and compiling."""
@@ -124,7 +125,7 @@ def parse_selector(text: str) -> Selector:
         parsed = promql_parser.parse(text)
     except ValueError as error:
         raise InvalidSelector(
-            f"not a vector selector such as {_SUCH_AS}: {str(error)[:200]}"
+            f"not a vector selector such as {_SUCH_AS}: {explained(str(error), text)}"
         ) from None
     if not isinstance(parsed, promql_parser.VectorSelector):
         raise _not_plain(text)

@@ -110,8 +110,16 @@ def _parse_rfc3339(text: str) -> int:
     except (ValueError, OverflowError):
         raise InvalidTime(
             f"{text[:50]!r} is not a time: use RFC 3339 (2026-01-31T12:00:00Z), unix seconds, "
-            "-15m, or now"
+            f"-15m, or now{_meant(text)}"
         ) from None
+
+
+def _meant(text: str) -> str:
+    try:
+        parse_duration(text)
+    except ValueError:
+        return ""
+    return f"; did you mean -{text}?"
 
 
 def _checked(time_us: int, text: str) -> int:

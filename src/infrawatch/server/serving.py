@@ -60,8 +60,9 @@ def listen(settings: Settings, *, is_shared: bool = False) -> socket.socket:
             raise CannotStart(
                 f"Port {port} on {host} is in use by another program; choose one with --port."
             ) from None
+        reason, _, _ = str(error.strerror).partition(" (while ")
         raise CannotStart(
-            f"Cannot listen on port {port} of {host} ({error.strerror}); "
+            f"Cannot listen on port {port} of {host} ({reason}); "
             "choose another with --port or --host."
         ) from None
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted sockets inherit it

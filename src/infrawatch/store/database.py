@@ -45,6 +45,8 @@ _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 
 _WHY = {
     "25006": ": it may only be read; is it a standby?",
+    "28P01": ": the user or the password is wrong",
+    "3D000": ": it has no database of that name",
     "53100": ": its disk is full; free some of it",
     "53200": ": its memory is used up",
     "53300": ": it has no connection left; raise its max_connections",

@@ -51,7 +51,9 @@ def find_difference(found: str | None) -> str | None:
     newest = newest_revision()
     if found == newest:
         return None
-    is_at = f"The database is at schema {found or 'none'}, and this version speaks {newest}"
+    if found is None:
+        return "The database has no tables of InfraWatch yet. Run `infrawatch migrate` first."
+    is_at = f"The database is at schema {found}, and this version speaks {newest}"
     if is_older(found):
         return f"{is_at}. Run `infrawatch migrate` first."
     return (

@@ -5,6 +5,7 @@ import re
 import promql_parser as promql
 
 from infrawatch.errors import InvalidQuery
+from infrawatch.model.syntax import explained
 from infrawatch.model.timerange import FAR_FUTURE_US, US
 
 MAX_QUERY_CHARACTERS = 8_192
@@ -41,16 +42,7 @@ def parse_query(text: str) -> promql.Expr:
     try:
         return promql.parse(text)
     except ValueError as error:
-        raise InvalidQuery(f"not PromQL: {_explained(str(error))}") from None
-
-
-def _explained(message: str) -> str:
-    if message != "invalid promql query":
-        return message[:300]
-    return (
-        "words stand beside each other that do not belong together; look for a missing operator, "
-        "and for `sum by (label) (…)`"
-    )
+        raise InvalidQuery(f"not PromQL: {explained(str(error), text)}") from None
 
 
 def _check_time(written: str) -> None:
