@@ -20,6 +20,8 @@ export interface ChartProps {
   /** Names of lines in the order of their colours; by default, the largest come first. */
   order?: readonly string[];
   height?: number;
+  /** Said instead of a chart where there are no lines. */
+  whenEmpty?: string;
   span: Span;
   onSpan: (span: Span) => void;
 }
@@ -32,11 +34,12 @@ export function Chart(props: ChartProps) {
   const { title, note, result, unit, isRate = false, isStacked = false, height = 180, span, onSpan, order } = props;
   const lines = useMemo(() => (order ? inOrder(result.lines, order, isStacked) : ordered(result.lines)), [result]);
   const [at, setAt] = useState<number | null>(null);
+  const [near, setNear] = useState<string | null>(null);
   const canvas = useRef<HTMLDivElement>(null);
-  usePlot(canvas, { ...props, lines, height, setAt });
+  usePlot(canvas, { ...props, lines, height, setAt, setNear });
   const index = at ?? lastIndex(lines);
   const nameOf = nameIn(lines);
-  const shown = lines.length > MAX_LEGEND ? lines.slice(0, MAX_LEGEND - 1) : lines;
+  const shown = inLegend(lines, near);
   return (
     <figure class="chart" tabIndex={0} aria-label={`${title}. ${KEYS}`} onKeyDown={(event) => onKey(event, span, onSpan)}>
       <figcaption>
@@ -44,13 +47,13 @@ export function Chart(props: ChartProps) {
         {at === null ? note && <span class="note" title={note}>{note}</span> : <time class="note">{momentText(result.times[at])}</time>}
       </figcaption>
       <div class="plot" ref={canvas} style={{ height: `${height}px` }}>
-        {lines.length === 0 && <p class="hint">{HINTS[result.status](result)}</p>}
+        {lines.length === 0 && <p class="hint">{(result.status === "ready" && props.whenEmpty) || HINTS[result.status](result)}</p>}
       </div>
       <ul class="legend">
-        {shown.map((line, number) => (
-          <li key={line.key}>
-            <i class={`swatch line-${colourAt(line, number, order) % LINE_COLOURS}`} />
-            <span class="name" title={nameOf(line)}>{nameOf(line)}</span>
+        {shown.map((line) => (
+          <li key={line.key} class={line.key === near ? "near" : undefined}>
+            <i class={`swatch line-${colourAt(line, lines.indexOf(line), order) % LINE_COLOURS}`} />
+            <span class="name" title={plainLabels(line.labels) || nameOf(line)}>{nameOf(line)}</span>
             <b>{formatted(line.values[index], unit, isRate)}</b>
           </li>
         ))}
@@ -58,6 +61,14 @@ export function Chart(props: ChartProps) {
       </ul>
     </figure>
   );
+}
+
+/** The largest lines, and the one under the cursor. */
+function inLegend(lines: readonly Line[], near: string | null): readonly Line[] {
+  if (lines.length <= MAX_LEGEND) return lines;
+  const largest = lines.slice(0, MAX_LEGEND - 1);
+  const other = lines.find((line) => line.key === near && !largest.includes(line));
+  return other ? [...largest.slice(0, -1), other] : largest;
 }
 
 const KEYS = "Arrow keys move in time, plus and minus zoom, 0 goes back to now.";
@@ -129,11 +140,21 @@ export function nameIn(lines: readonly Line[]): (line: Line) => string {
   return (line) => {
     const all = Object.entries(line.labels);
     const present = all.length === 1 ? all : all.filter(([name]) => differs(name));
-    const parts = present.length === 1 ? present.map(([, value]) => value) : present.map(([name, value]) => `${name}=${value}`);
+    const parts = present.map(([name, value]) => (present.length === 1 ? "" : `${name}=`) + withoutPrefix(value, values.get(name) ?? []));
     if (differs("__name__") && line.metric) parts.unshift(short.get(line.metric) ?? line.metric);
     return parts.join(" ") || line.metric || plainLabels(line.labels) || "all";
   };
 }
+
+/** A long value by its end, where all values begin alike: only the end distinguishes them. */
+function withoutPrefix(value: string, others: Iterable<string>): string {
+  let length = value.length;
+  for (const other of others) while (!other.startsWith(value.slice(0, length))) length--;
+  const isLong = value.length > LONG_VALUE && length < value.length && length > KEPT_PREFIX;
+  return isLong ? `…${value.slice(length - KEPT_PREFIX)}` : value;
+}
+
+const [LONG_VALUE, KEPT_PREFIX] = [40, 8];
 
 /** Metrics without their common first and last words: `MemFree` for `node_memory_MemFree_bytes`. */
 function shortened(metrics: readonly string[]): Map<string, string> {
@@ -154,6 +175,7 @@ interface Plotted extends ChartProps {
   lines: Line[];
   height: number;
   setAt: (at: number | null) => void;
+  setNear: (key: string | null) => void;
 }
 
 function usePlot(canvas: { current: HTMLDivElement | null }, props: Plotted): void {
@@ -210,13 +232,16 @@ function options(width: number, now: { current: Plotted }): uPlot.Options {
       { ...axis, space: 74, size: 24, incrs: TIME_STEPS, values: (_plot, ticks, _at, _space, step) => ticks.map((tick) => clock(tick, step)) },
       { ...axis, size: 68, space: 34, values: (_plot, ticks) => ticks.map((tick) => formatted(tick, unit, isRate)), ...(unit === "bytes" ? { incrs: BINARY_STEPS } : {}) },
     ],
+    focus: { alpha: isStacked ? 1 : 0.3 },
     cursor: {
+      focus: { prox: isStacked || lines.length < 2 ? -1 : NEAR_PX },
       sync: { key: CURSOR.key, setSeries: false },
       points: { size: 6 },
       drag: { x: true, y: false, setScale: false },
       bind: { dblclick: () => () => (now.current.onSpan(NOW_15M), null), mousedown: panned(now) },
     },
     hooks: {
+      setSeries: [(_plot, number) => now.current.setNear(number ? (now.current.lines[number - 1]?.key ?? null) : null)],
       setCursor: [(plot) => now.current.setAt(plot.cursor.idx ?? null)],
       setSelect: [
         (plot) => {
@@ -248,6 +273,7 @@ function clock(tick: number, step: number): string {
   return date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", ...seconds });
 }
 
+const NEAR_PX = 24;
 const [MINUTE, HOUR, DAY] = [60, 3_600, 86_400];
 const TIME_STEPS = [
   ...[1, 2, 5, 10, 15, 30],

@@ -83,7 +83,7 @@ export function Explore({ route }: { route: Route }) {
       ) : (
         <>
           <div class="panel wide">
-            <Chart title={view.match} note={metrics.length === 1 ? (known[metrics[0] ?? ""]?.help ?? "") : ""} result={result} unit={unit} isRate={isRate} height={320} span={view.span} onSpan={(span) => change({ span })} />
+            <Chart title={view.match} note={metrics.length === 1 ? (known[metrics[0] ?? ""]?.help ?? "") : ""} result={result} unit={unit} isRate={isRate} height={320} {...(matched.value?.length === 0 && { whenEmpty: "No series matches this selector." })} span={view.span} onSpan={(span) => change({ span })} />
           </div>
           <EquivalentQueries view={view} rangeQuery={rangeQuery} stepMs={stepMs} />
           <Table result={result} unit={unit} isRate={isRate} />

@@ -11,7 +11,7 @@ import { Notice, SpanPicker } from "./parts";
 import { useQuery } from "./query";
 import { go, linkTo, type Route } from "./route";
 import { equal, type Matcher, toSelector } from "./selector";
-import { fromText, type Span, spanSince, stepFor, toText } from "./span";
+import { fromText, NOW_15M, type Span, spanSince, stepFor, toText } from "./span";
 import { ago, formatted } from "./units";
 
 const RELOAD_EVERY_MS = 30_000;
@@ -46,7 +46,7 @@ export function HostView({ label, name, route }: PlaceProps) {
       )}
       {series.value && series.value.length > 0 && (
         <>
-          {mainPanels.length > 0 && <Findings place={place} />}
+          {mainPanels.length > 0 && !isSilent(series.value) && <Findings place={place} />}
           <Panels panels={mainPanels} span={span} onSpan={onSpan} />
           <div class="finder">
             <label for="wanted">All metrics</label>
@@ -76,10 +76,18 @@ export function HostSummary({ label, name, route }: PlaceProps) {
 const useSeries = (place: Matcher): Loaded<Series[]> =>
   useLoaded((signal) => api.series(toSelector(null, [place]), signal), `${place.label}=${place.value}`, RELOAD_EVERY_MS);
 
+/** The span of the address; by default what there is, and of a host that fell silent its last. */
 function spanOf({ query }: Route, series: readonly Series[] | null): Span {
+  const last = lastOf(series ?? []);
+  const isOver = last > 0 && serverNow() - last > NOW_15M.lengthMs;
+  if (isOver) return fromText(query.get("time"), { ...NOW_15M, endMs: last + AFTER_LAST_MS });
   const first = series?.reduce((least, one) => Math.min(least, one.first_time ?? least), Infinity) ?? 0;
   return fromText(query.get("time"), spanSince(Number.isFinite(first) ? first : 0));
 }
+
+const lastOf = (series: readonly Series[]): number => Math.max(0, ...series.map((one) => one.last_time ?? 0));
+const isSilent = (series: readonly Series[]): boolean => serverNow() - lastOf(series) > SILENT_AFTER_MS + RELOAD_EVERY_MS;
+const AFTER_LAST_MS = 60_000;
 
 const spanSetter = (route: Route) => (to: Span) => go(linkTo(route.path, { time: toText(to) }), "replace");
 
@@ -108,13 +116,13 @@ function Facts({ series, place }: { series: readonly Series[] | null; place: Mat
   const uname = series.find((one) => one.metric === "node_uname_info")?.labels;
   const cores = new Set(series.filter((one) => one.metric === "node_cpu_seconds_total").map((one) => one.labels["cpu"])).size;
   const [boot, memory] = [valueOf(BOOT), valueOf(MEMORY)];
-  const last = Math.max(...series.map((one) => one.last_time ?? 0));
+  const last = lastOf(series);
   const age = serverNow() - last;
-  const isSilent = age > SILENT_AFTER_MS + RELOAD_EVERY_MS;
+  const silent = isSilent(series);
   return (
     <p class="facts">
-      <span class={`badge ${isSilent ? "bad" : "good"}`}>{!isSilent ? "up" : last ? `silent, seen ${ago(age)}` : "silent"}</span>
-      {boot !== null && !isSilent && <span>for {formatted(serverNow() / 1000 - boot, "seconds")}</span>}
+      <span class={`badge ${silent ? "bad" : "good"}`}>{!silent ? "up" : last ? `silent, seen ${ago(age)}` : "silent"}</span>
+      {boot !== null && !silent && <span>for {formatted(serverNow() / 1000 - boot, "seconds")}</span>}
       {uname && <span>{[uname["sysname"], uname["release"], uname["machine"]].filter(Boolean).join(" ")}</span>}
       {cores > 0 && <span>{cores} {cores === 1 ? "core" : "cores"}</span>}
       {memory !== null && <span>{formatted(memory, "bytes")} memory</span>}

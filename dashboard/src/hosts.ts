@@ -13,6 +13,8 @@ export interface Host {
   place: Place;
   name: string;
   series: number;
+  /** Whether it sends node_exporter's load, by which hosts are found. */
+  hasLoad: boolean;
   lastSeenMs: number | null;
 }
 
@@ -57,7 +59,8 @@ async function hostsBy(place: Place, signal: AbortSignal): Promise<Host[]> {
   const { values } = await api.labelValues(place, null, signal);
   if (values.length === 0) return [];
   const known = lastSeen(await api.series(toSelector("node_load1", [{ label: place, operator: "!=", value: "" }]), signal), place);
-  const others = values.filter((one) => !known.has(one.value)).slice(0, MAX_OTHERS);
+  const withLoad = new Set(known.keys());
+  const others = values.filter((one) => !withLoad.has(one.value)).slice(0, MAX_OTHERS);
   const rest = await Promise.all(
     others.map((one) => api.latest(toSelector(null, [equal(place, one.value)]), "1h", signal).catch(() => ({ series: [] }))),
   );
@@ -65,7 +68,7 @@ async function hostsBy(place: Place, signal: AbortSignal): Promise<Host[]> {
     const times = (rest[at]?.series ?? []).map((sample) => sample.time);
     known.set(one.value, times.length ? Math.max(...times) : null);
   });
-  return values.map((one) => ({ place, name: one.value, series: one.series, lastSeenMs: known.get(one.value) ?? null }));
+  return values.map((one) => ({ place, name: one.value, series: one.series, hasLoad: withLoad.has(one.value), lastSeenMs: known.get(one.value) ?? null }));
 }
 
 /** Hosts without node_exporter's metrics are queried one by one. */

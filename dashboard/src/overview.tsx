@@ -16,6 +16,8 @@ interface Card {
   lastMs: number | null;
   isSilent: boolean;
   urgency: number;
+  /** Whether another host has this name, by the other label. */
+  isNamesake?: boolean;
 }
 
 /** The list of hosts rarely changes, but the first host is awaited. */
@@ -38,6 +40,8 @@ export function Overview({ route }: { route: Route }) {
   // Cards are shown once complete: sorted by trouble, they would change places.
   if (hosts.value.some((host) => vitals[host.place].status === "loading")) return <Skeletons />;
   const cards = hosts.value.map((host) => toCard(host, vitals[host.place].of(host.name), knownAt.current));
+  const names = hosts.value.map((host) => host.name);
+  for (const card of cards) card.isNamesake = names.indexOf(card.host.name) !== names.lastIndexOf(card.host.name);
   cards.sort((a, b) => b.urgency - a.urgency || a.host.name.localeCompare(b.host.name));
   const silent = cards.filter((card) => card.isSilent).length;
   const named = cards.filter((card) => card.host.name.toLowerCase().includes(filter.trim().toLowerCase()));
@@ -75,25 +79,44 @@ function toCard(host: Host, vitals: Vitals, knownAt: number): Card {
   return { host, vitals, lastMs, isSilent, urgency: urgency(vitals, isSilent) };
 }
 
-function HostCard({ host, vitals, lastMs, isSilent, isAlone }: Card & { isAlone: boolean }) {
+function HostCard({ host, vitals, lastMs, isSilent, isNamesake, isAlone }: Card & { isAlone: boolean }) {
+  const isOther = !host.hasLoad && [vitals.cpu, vitals.memory, vitals.disk].every((one) => one === null);
   const load = vitals.load === null ? "–" : digits(vitals.load) + (vitals.cores ? ` on ${vitals.cores} cores` : "");
   return (
     <a class={`card ${isSilent ? "silent" : ""}`} href={linkTo(["host", host.place, host.name])}>
       <header>
-        <h2 title={host.name}>{host.name}</h2>
+        <h2 title={`${host.place}=${host.name}`}>{isNamesake && <small>{host.place}=</small>}{host.name}</h2>
         <span class={`badge ${isSilent ? "bad" : "good"}`}>{isSilent ? "silent" : "up"}</span>
       </header>
-      <Sparkline values={isAlone ? withoutEmptyStart(vitals.history) : vitals.history} max={1} label={`CPU of ${host.name} in the last 15 minutes`} />
+      {isOther ? <OtherMetrics series={host.series} /> : <VitalMeters name={host.name} vitals={vitals} isAlone={isAlone} />}
+      <dl>
+        {!isOther && <><div><dt>In</dt><dd>{formatted(vitals.received, "bytes", true)}</dd></div>
+        <div><dt>Out</dt><dd>{formatted(vitals.sent, "bytes", true)}</dd></div>
+        <div><dt>Load</dt><dd>{load}</dd></div></>}
+        <div><dt>Last seen</dt><dd>{lastMs === null ? "over 1 h ago" : ago(serverNow() - lastMs)}</dd></div>
+      </dl>
+    </a>
+  );
+}
+
+function VitalMeters({ name, vitals, isAlone }: { name: string; vitals: Vitals; isAlone: boolean }) {
+  return (
+    <>
+      <Sparkline values={isAlone ? withoutEmptyStart(vitals.history) : vitals.history} max={1} label={`CPU of ${name} in the last 15 minutes`} />
       <Meter name="CPU" value={vitals.cpu} text={formatted(vitals.cpu, "ratio")} />
       <Meter name="Memory" value={vitals.memory} text={formatted(vitals.memory, "ratio")} />
       <Meter name="Disk" value={vitals.disk} text={formatted(vitals.disk, "ratio")} of={vitals.diskMount} />
-      <dl>
-        <div><dt>In</dt><dd>{formatted(vitals.received, "bytes", true)}</dd></div>
-        <div><dt>Out</dt><dd>{formatted(vitals.sent, "bytes", true)}</dd></div>
-        <div><dt>Load</dt><dd>{load}</dd></div>
-        <div><dt>Seen</dt><dd>{lastMs === null ? `${host.series} series` : ago(serverNow() - lastMs)}</dd></div>
-      </dl>
-    </a>
+    </>
+  );
+}
+
+/** Of a host that sends other metrics than node_exporter's. */
+function OtherMetrics({ series }: { series: number }) {
+  return (
+    <p class="other">
+      <b>{series}</b> series<br />
+      <small>none of CPU, memory or disk, which InfraWatch's agent and node_exporter send</small>
+    </p>
   );
 }
 

@@ -63,7 +63,7 @@ const WITH_ZONE = {
 
 function whenText(span: Span): string {
   const end = span.endMs ?? 0;
-  return `${new Date(end - span.lengthMs).toLocaleString()} – ${new Date(end).toLocaleString(undefined, WITH_ZONE)}`;
+  return new Intl.DateTimeFormat(undefined, WITH_ZONE).formatRange(end - span.lengthMs, end);
 }
 
 /** A fill level as a bar with text, coloured by its level. */

@@ -2,6 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { Copyable } from "./parts";
+import { useSession } from "./session";
 
 const here = location.origin;
 
@@ -9,7 +10,7 @@ const SENDERS: readonly { name: string; text: string; command: string }[] = [
   {
     name: "This machine",
     text: "The agent sends CPU, memory, disks and network every 5 seconds. In the checkout:",
-    command: `.venv/bin/python -m infrawatch agent --url ${here}`,
+    command: `.venv/bin/infrawatch agent --url ${here}`,
   },
   {
     name: "curl",
@@ -54,6 +55,7 @@ export function Welcome({ isFolded = false }: { isFolded?: boolean }) {
 }
 
 function Senders() {
+  const { session } = useSession();
   const [chosen, choose] = useState(0);
   const sender = SENDERS[chosen];
   return (
@@ -64,6 +66,12 @@ function Senders() {
         ))}
       </div>
       {sender && <><p>{sender.text}</p><Copyable text={sender.command} label={`${sender.name}: command`} /></>}
+      {session?.authentication === "required" && (
+        <p>
+          Every sender needs a key that may write: <code>infrawatch keys create --name NAME --scope write</code> prints one.
+          It goes into the header <code>Authorization: Bearer iw_…</code>; the agent takes it with <code>--key-file</code>.
+        </p>
+      )}
     </div>
   );
 }
