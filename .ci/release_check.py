@@ -90,7 +90,7 @@ def url_of(process: "subprocess.Popen[str]") -> str:
         said += line
         if "Ctrl-C stops" in line:
             break
-    found = re.search(r"API +(http://\S+)", said)
+    found = re.search(r"Open +(http://\S+)", said)
     assert found is not None, said
     return found[1]
 

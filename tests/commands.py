@@ -21,7 +21,7 @@ class Up:
 
     @property
     def url(self) -> str:
-        match = re.search(r"API +(http://\S+)", self.output)
+        match = re.search(r"Open +(http://\S+)", self.output)
         assert match is not None
         return match[1]
 

@@ -107,8 +107,8 @@ def _say_what_is_where(address: str, postgres: Postgres, agent: AgentSettings | 
     home = postgres.home
     lines = [
         "InfraWatch is ready.",
-        f"  API       {address}",
-        f"  Docs      {address}/docs",
+        f"  Open      {address}",
+        f"  API docs  {address}/docs",
         f"  Data      {home.path}",
         f"  Database  {postgres.endpoint.public_url}; with its password:",
         f"            {_command('database-url', '--data-dir', home.requested)}",
