@@ -278,3 +278,14 @@ async def test_the_theme_is_remembered(browser: Browser, server: str) -> None:
         await page.get_by_role("button", name="Switch to dark").click()
         await page.reload()
         await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+async def test_what_is_chosen_stays_legible_under_the_cursor(browser: Browser, server: str) -> None:
+    async with page_of(browser, server) as page:
+        await page.goto("/#/explore?match=node_load1")
+        chosen = page.get_by_role("button", name="15m, the last 15 minutes")
+        background = "(button) => getComputedStyle(button).backgroundColor"
+        await expect(chosen).to_have_attribute("aria-pressed", "true")
+        before = await chosen.evaluate(background)
+        await chosen.hover()
+        assert await chosen.evaluate(background) == before
