@@ -19,7 +19,7 @@ async def test_a_database_that_cannot_be_reached_is_named(unused_port: int) -> N
         await check_schema(f"postgresql://me:secret@127.0.0.1:{unused_port}/metrics")
 
     assert str(refused.value) == (
-        f"The database at 127.0.0.1:{unused_port} cannot be used: Connection refused. "
+        f"The database at 127.0.0.1:{unused_port} cannot be reached: Connection refused. "
         "Check INFRAWATCH_DATABASE_URL, and that its server runs."
     )
 

@@ -138,7 +138,7 @@ def test_serve_requires_a_database() -> None:
     [
         ("mysql://a:secret@b/c", "is not a PostgreSQL URL"),
         ("postgresql://a:secret@127.0.0.1:1/c", "cannot be reached"),
-        ("postgresql://a:secret@{server}", "28P01"),
+        ("postgresql://a:secret@{server}", "the user or the password is wrong (SQLSTATE 28P01)"),
     ],
 )
 def test_a_database_that_cannot_be_used_is_one_sentence(

@@ -103,14 +103,16 @@ async def find_schema(url: str) -> str | None:
             return await find_revision(database)
     except Unavailable as error:
         raise CannotStart(
-            f"The database at {urlsplit(url).netloc.rpartition('@')[2]} cannot be used: "
-            f"{_reason(error)}. Check INFRAWATCH_DATABASE_URL, and that its server runs."
+            f"The database at {urlsplit(url).netloc.rpartition('@')[2]} {_reason(error)}. "
+            "Check INFRAWATCH_DATABASE_URL, and that its server runs."
         ) from None
 
 
 def _reason(error: Unavailable) -> str:
     """Return why a database cannot be used, in the system's own words if it cannot be reached."""
     cause = error.__cause__
-    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
-        return os.strerror(cause.errno)
-    return str(cause) if isinstance(cause, OSError) else str(error)
+    if not isinstance(cause, OSError):
+        return f"cannot be used: {error}"
+    number = cause.errno or 0
+    reason = os.strerror(number) if number > 0 else cause.strerror or "no answer"
+    return f"cannot be reached: {reason}"
