@@ -45,11 +45,10 @@ _COLLECTOR_DURATION = gauge(
 )
 
 
-def host_collectors(
-    *, proc: Path = Path("/proc"), sysfs: Path = Path("/sys"), system: str = sys.platform
-) -> dict[str, Collector]:
+def host_collectors(*, system: str = sys.platform) -> dict[str, Collector]:
     """Every collector this operating system has, by the name node_exporter gives it."""
     if system == "linux":
+        proc, sysfs = Path("/proc"), Path("/sys")
         return {
             "stat": kernel.Stat(proc),
             "loadavg": kernel.read_loads,

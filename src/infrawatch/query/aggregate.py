@@ -9,8 +9,9 @@ from infrawatch.model.samples import Bools, Columns, Int64s, Positions, series_b
 from infrawatch.model.timerange import US
 from infrawatch.query.counters import Gains
 from infrawatch.query.functions import RUN_FUNCTIONS, Function
-from infrawatch.query.placement import PlacedSamples, runs_of
+from infrawatch.query.placement import PlacedSamples
 from infrawatch.query.steps import CellValues, Steps, Table
+from infrawatch.store.columns.ragged import Runs
 
 _COUNTER_LOOKBACK_US = 5 * 60 * US
 """How far before the span a counter's last sample may lie: Prometheus' default lookback."""
@@ -80,5 +81,5 @@ def _answers(
     if function is Function.RATE:
         return Gains.of(samples, steps, is_delta).rate()
     inside = samples.inside()
-    runs = runs_of(inside.cells)
+    runs = Runs.of_equal(inside.cells)
     return CellValues(inside.cells[runs.starts], RUN_FUNCTIONS[function](inside.values, runs))

@@ -7,9 +7,9 @@ import numpy as np
 from infrawatch.model.samples import Bools, Float64s, Int64s, Positions
 from infrawatch.model.timerange import US
 from infrawatch.query.functions import total
-from infrawatch.query.placement import PlacedSamples, runs_of
+from infrawatch.query.placement import PlacedSamples
 from infrawatch.query.steps import CellValues, Steps
-from infrawatch.store.columns.ragged import are_first
+from infrawatch.store.columns.ragged import Runs, are_first
 
 
 class Gains(NamedTuple):
@@ -49,7 +49,7 @@ class Gains(NamedTuple):
 
     @classmethod
     def _between(cls, samples: PlacedSamples) -> Self:
-        runs = runs_of(samples.cells)
+        runs = Runs.of_equal(samples.cells)
         is_first = are_first(samples.rows)
         amounts = np.diff(samples.values, prepend=0.0)
         np.copyto(amounts, samples.values, where=amounts < 0)
@@ -66,7 +66,7 @@ class Gains(NamedTuple):
     @classmethod
     def _reported(cls, samples: PlacedSamples, steps: Steps) -> Self:
         inside = samples.inside()
-        runs = runs_of(inside.cells)
+        runs = Runs.of_equal(inside.cells)
         cells = inside.cells[runs.starts]
         indexes = cells % steps.count
         return cls(

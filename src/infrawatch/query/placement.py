@@ -1,4 +1,4 @@
-"""Assigns samples to the cells of a table, and finds the runs they form there."""
+"""Assigns samples to the cells of a table."""
 
 from typing import NamedTuple, Self
 
@@ -14,7 +14,6 @@ from infrawatch.model.samples import (
     series_bounds,
 )
 from infrawatch.query.steps import Steps
-from infrawatch.store.columns.ragged import Runs, are_first
 
 
 class PlacedSamples(NamedTuple):
@@ -51,8 +50,3 @@ class PlacedSamples(NamedTuple):
     def inside(self) -> Self:
         """The samples within the span."""
         return self.picked(self.cells >= 0)
-
-
-def runs_of(cells: Positions) -> Runs:
-    """The runs of equal neighbours."""
-    return Runs.beginning(are_first(cells))

@@ -9,7 +9,6 @@ import numpy as np
 from infrawatch.model.samples import Float64s, series_bounds
 from infrawatch.model.timerange import US, TimeRange
 from infrawatch.query.functions import Function
-from infrawatch.query.placement import runs_of
 from infrawatch.query.steps import CellValues, Steps, Table
 from infrawatch.store.columns.ragged import Runs
 from infrawatch.store.rollups.buckets import RESOLUTIONS, Buckets, Resolution
@@ -74,7 +73,7 @@ def aggregate_buckets(buckets: Buckets, steps: Steps, function: Function) -> Tab
     table = Table.blank(len(bounds) - 1, steps.count)
     rows = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     cells = rows * steps.count + steps.indexes_of(buckets.times_us)
-    runs = runs_of(cells)
+    runs = Runs.of_equal(cells)
     with np.errstate(over="ignore", invalid="ignore"):
         table.fill(CellValues(cells[runs.starts], _ANSWERS[function](buckets, runs)))
     return table

@@ -6,7 +6,7 @@ import numpy as np
 
 from infrawatch.model.samples import Bools, Columns, Int64s
 from infrawatch.store.chunks.codec import WINDOW_US
-from infrawatch.store.columns.ragged import Runs, are_first
+from infrawatch.store.columns.ragged import Runs
 from infrawatch.store.rollups.buckets import FIVE_MINUTES, Buckets
 
 
@@ -26,7 +26,7 @@ class CutSamples(NamedTuple):
         """Cut the samples."""
         buckets = Buckets.runs_of(samples, FIVE_MINUTES.bucket_us)
         ids, times_us = samples.series_ids[buckets.starts], samples.times_us[buckets.starts]
-        parts = Runs.beginning(are_first(ids, times_us // WINDOW_US))
+        parts = Runs.of_equal(ids, times_us // WINDOW_US)
         windows = Runs.at(buckets.starts[parts.starts], len(samples))
         return cls(samples, buckets, windows, parts.counts)
 

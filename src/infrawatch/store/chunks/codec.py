@@ -19,7 +19,7 @@ from infrawatch.store.chunks.values import (
     to_integers,
 )
 from infrawatch.store.columns.packing import words_in
-from infrawatch.store.columns.ragged import Runs, are_first
+from infrawatch.store.columns.ragged import Runs
 
 WINDOW_US = 2 * 3600 * US
 """Windows begin at multiples of this since the epoch, so none spans midnight UTC."""
@@ -144,7 +144,7 @@ def cut(columns: Columns) -> Runs:
 
     A window of more than `MAX_SAMPLES` becomes several runs of about the same size.
     """
-    return to_pieces(Runs.beginning(are_first(columns.series_ids, columns.times_us // WINDOW_US)))
+    return to_pieces(Runs.of_equal(columns.series_ids, columns.times_us // WINDOW_US))
 
 
 def to_pieces(windows: Runs) -> Runs:

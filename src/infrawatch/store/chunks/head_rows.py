@@ -11,7 +11,7 @@ from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Bools, Columns, Float64s, Int64s, Positions, series_bounds
 from infrawatch.store.chunks.codec import WINDOW_US, cut
 from infrawatch.store.columns import copy
-from infrawatch.store.columns.ragged import Runs, are_first
+from infrawatch.store.columns.ragged import Runs
 from infrawatch.store.columns.varbits import from_bits, to_bits, to_field_header, to_odd, to_sent
 from infrawatch.store.selection.requested_ids import CANDIDATE_ROWS, MAY_HOLD, block_of
 
@@ -238,7 +238,6 @@ def _sorted(columns: Columns) -> _Runs:
 def _rows(parts: _Runs) -> list[_Row]:
     """Cut the runs into rows: consecutive runs with equal keys, as many as fit."""
     _, runs, keys, steps_us = parts
-    is_first = are_first(*keys)
     uneven = np.where(steps_us < 0, runs.counts, 0)
     sizes = 8 * (_RUN + runs.counts + uneven)
     bytes_until, samples, times = (
@@ -246,7 +245,7 @@ def _rows(parts: _Runs) -> list[_Row]:
     )
     rows: list[_Row] = []
     first = 0
-    for last in [*np.flatnonzero(is_first)[1:].tolist(), len(sizes)]:
+    for last in (Runs.of_equal(*keys).lasts + 1).tolist():
         while first < last:
             fitting = bisect_right(bytes_until, bytes_until[first] + _ROW_BYTES, first, last + 1)
             end = fitting - 1

@@ -134,7 +134,7 @@ class Windows(NamedTuple):
     def to_parameters(self) -> dict[str, object]:
         """Return the parameters of `REQUESTED_WINDOWS`, and the span of these windows."""
         origins = self.ids - SHARDS * np.arange(len(self.ids))  # the same in all of a range
-        ranges = Runs.beginning(are_first(origins, block_of(self.ids), self.starts_us))
+        ranges = Runs.of_equal(origins, block_of(self.ids), self.starts_us)
         return {
             "first_ids": copy.to_array_text(self.ids[ranges.starts]),
             "last_ids": copy.to_array_text(self.ids[ranges.lasts]),

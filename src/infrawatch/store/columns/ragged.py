@@ -62,6 +62,11 @@ class Runs(NamedTuple):
         starts = np.flatnonzero(is_first).astype(np.int64, copy=False)
         return cls.at(starts, len(is_first))
 
+    @classmethod
+    def of_equal(cls, *columns: Int64s) -> Self:
+        """Make runs of neighbours that are equal in every column; they fill the array."""
+        return cls.beginning(are_first(*columns))
+
     @property
     def total(self) -> int:
         return int(self.counts.sum())

@@ -111,12 +111,12 @@ class Buckets(NamedTuple):
     @staticmethod
     def runs_of(columns: Columns, bucket_us: int) -> Runs:
         """Return runs of samples that share a bucket; samples come by series, in order of time."""
-        return Runs.beginning(are_first(columns.series_ids, columns.times_us // bucket_us))
+        return Runs.of_equal(columns.series_ids, columns.times_us // bucket_us)
 
     def coarser(self, bucket_us: int) -> "Buckets":
         """Aggregate into buckets whose length is a multiple of these buckets' length."""
         starts_us = self.times_us // bucket_us * bucket_us
-        runs = Runs.beginning(are_first(self.series_ids, starts_us))
+        runs = Runs.of_equal(self.series_ids, starts_us)
         with np.errstate(over="ignore", invalid="ignore"):
             return Buckets(
                 self.series_ids[runs.starts],
@@ -159,7 +159,7 @@ class Buckets(NamedTuple):
 
     def runs_within(self, length_us: int) -> Runs:
         """Return runs of one series within the same multiple of `length_us` since the epoch."""
-        return Runs.beginning(are_first(self.series_ids, self.times_us // length_us))
+        return Runs.of_equal(self.series_ids, self.times_us // length_us)
 
 
 def _sums(values: Float64s, runs: Runs) -> Float64s:

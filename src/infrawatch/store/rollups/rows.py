@@ -8,7 +8,7 @@ from infrawatch.model.labels import SHARDS
 from infrawatch.model.samples import Int64s, Positions
 from infrawatch.store.columns import copy
 from infrawatch.store.columns.copy_rows import Arrays, Fields, joined
-from infrawatch.store.columns.ragged import Runs, are_first
+from infrawatch.store.columns.ragged import Runs
 from infrawatch.store.rollups.bucket_packing import FUNCTIONS, PackedBuckets
 from infrawatch.store.rollups.buckets import ROW_BUCKETS
 from infrawatch.store.selection.requested_ids import block_of
@@ -95,13 +95,12 @@ def from_row(fields: Sequence[bytes | None]) -> PackedBuckets:
 
 def _rows(keys: Int64s, numbers: Int64s) -> Runs:
     """Cut the entries into rows: consecutive entries with equal keys, as many as a row takes."""
-    is_first = are_first(*keys)
     ends = np.cumsum(8 * (_FACTS + numbers))
-    runs = Runs.beginning(is_first)
+    runs = Runs.of_equal(*keys)
     # Counted from the first entry with the same keys, so that other keys do not move the cuts.
     before = ends - 8 * (_FACTS + numbers)
     pages = (before - runs.spread(before[runs.starts])) // _ROW_BYTES
-    return Runs.beginning(is_first | are_first(pages))
+    return Runs.of_equal(*keys, pages)
 
 
 def _within(parts: Runs, rows: Runs) -> Positions:
