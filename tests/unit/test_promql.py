@@ -223,7 +223,7 @@ def test_an_invalid_query_is_refused(query: str) -> None:
 
 @pytest.mark.parametrize("query", ["ln(-1)", "log2(0)", "sqrt(-1)", "exp(Inf)", "abs(-Inf)"])
 def test_a_number_where_a_vector_belongs_is_refused(query: str) -> None:
-    with pytest.raises(InvalidInput, match="vector"):
+    with pytest.raises(InvalidQuery, match="vector"):
         evaluated(query)
 
 

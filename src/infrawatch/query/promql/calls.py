@@ -12,7 +12,7 @@ import numpy as np
 import re2
 from numpy.typing import NDArray
 
-from infrawatch.errors import CannotEvaluate
+from infrawatch.errors import CannotEvaluate, InvalidQuery
 from infrawatch.model.expressions import BoundedPattern
 from infrawatch.model.samples import Bools, Float64s
 from infrawatch.query.promql.histograms import histogram_quantile
@@ -202,7 +202,7 @@ def _each(function: Callable[..., Float64s]) -> Callable[..., Vector]:
 
     def of_each(vector: Value, *numbers: Float64s) -> Vector:
         if not isinstance(vector, Vector):  # the parser lets ln(-1), exp(Inf) and the like pass
-            raise CannotEvaluate("this function takes a vector, not a number: write vector(…)")
+            raise InvalidQuery("this function takes a vector, not a number: write vector(…)")
         return vector.with_values(function(vector.values, *numbers)).without_name()
 
     return of_each
