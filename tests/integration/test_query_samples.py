@@ -157,7 +157,7 @@ async def test_the_same_samples_come_as_csv(client: AsyncClient, database: Datab
 
 
 async def test_the_format_depends_on_accept_and_vary_is_set(client: AsyncClient) -> None:
-    for accept in ("*/*", "text/csv;q=0.5, application/x-ndjson", "text/csv"):
+    for accept in ("*/*", "text/csv;q=0.5, application/x-ndjson", "text/csv", "application/jsonl"):
         answer = await ask(client, accept)
 
         wanted = accept.rpartition(" ")[2].replace("*/*", "application/json")

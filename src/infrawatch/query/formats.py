@@ -12,8 +12,11 @@ Encode = Callable[[SampleStream, str], Pieces]
 FORMATS: Mapping[str, Encode] = {
     "application/json": encoding.encode_json,
     "application/x-ndjson": encoding.encode_ndjson,
+    "application/ndjson": encoding.encode_ndjson,
+    "application/jsonl": encoding.encode_ndjson,
     "text/csv": encoding.encode_csv,
 }
+"""Those of a batch, by the same names, and CSV."""
 
 _WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
