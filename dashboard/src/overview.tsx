@@ -93,7 +93,7 @@ function HostCard({ host, vitals, lastMs, isSilent, isNamesake, isAlone }: Card 
         {!isOther && <><div><dt>In</dt><dd>{formatted(vitals.received, "bytes", true)}</dd></div>
         <div><dt>Out</dt><dd>{formatted(vitals.sent, "bytes", true)}</dd></div>
         <div><dt>Load</dt><dd>{load}</dd></div></>}
-        <div><dt>Last seen</dt><dd>{lastMs === null ? "over 1 h ago" : ago(serverNow() - lastMs)}</dd></div>
+        <div><dt>Seen</dt><dd>{lastMs === null ? "over 1 h ago" : ago(serverNow() - lastMs)}</dd></div>
       </dl>
     </a>
   );

@@ -37,7 +37,7 @@ async def test_a_host_without_vitals_says_what_it_sends(
         await page.goto("/")
         card = page.locator(".card", has_text="app")
         await expect(card).to_contain_text("9 series")
-        await expect(card).to_contain_text("Last seenover 1 h ago")
+        await expect(card).to_contain_text("Seenover 1 h ago")
         await expect(card.get_by_role("meter")).to_have_count(0)
 
 
@@ -98,3 +98,18 @@ async def test_a_selector_of_nothing_is_told_from_a_time_without_samples(
         await expect(page.get_by_text("No series matches this selector.")).to_be_visible()
         await page.goto("/#/explore?match=node_load1&time=5m@1700000000000")
         await expect(page.get_by_text("No samples in this time.")).to_be_visible()
+
+
+async def test_nothing_on_a_card_is_cut_or_reaches_beyond_it(
+    browser: Browser, server: str, client: AsyncClient
+) -> None:
+    await send(client, series("node_load1", [[now_ms(), 13.14]], instance="web-1", job="node"))
+    is_whole = "(one) => one.scrollWidth <= one.clientWidth"
+    for width in (1024, 1280, 1440):
+        size = {"width": width, "height": 800}
+        async with page_of(browser, server, viewport=size) as page:
+            await page.goto("/")
+            facts = page.locator(".card", has_text="web-1").locator("dl")
+            await expect(facts).to_contain_text("13.1 on 2 cores")
+            for one in (facts, *await facts.locator("dd").all()):
+                assert await one.evaluate(is_whole), await one.text_content()
