@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from infrawatch.ingest.decoding.decimals import read_decimals, read_integers
+from infrawatch.ingest.protocols.influx.decimals import read_decimals, read_integers
 from infrawatch.model.samples import Positions
 
 DECIMAL = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)")

@@ -6,7 +6,7 @@ from operator import ne
 
 import numpy as np
 
-from infrawatch.ingest.decoding.pieces import gather, half_width, to_rows
+from infrawatch.ingest.protocols.influx.pieces import gather, half_width, to_rows
 from infrawatch.model.samples import Bools, Positions
 from infrawatch.store.columns.ragged import Runs
 

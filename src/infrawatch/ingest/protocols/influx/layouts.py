@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from infrawatch.ingest.decoding.pieces import Pieces, gather, half_width, to_rows
+from infrawatch.ingest.protocols.influx.pieces import Pieces, gather, half_width, to_rows
 from infrawatch.ingest.series.layouts import KEY_BYTES, POINTER_BYTES
 from infrawatch.model.samples import Int64s, Positions
 from infrawatch.store.columns.ragged import Runs

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from infrawatch.ingest.decoded import Decoded, Find
-from infrawatch.ingest.decoding.decimals import read_decimals, read_integers
 from infrawatch.ingest.decoding.numbers import MAX_WIDTH
 from infrawatch.ingest.protocols.influx import grammar
+from infrawatch.ingest.protocols.influx.decimals import read_decimals, read_integers
 from infrawatch.ingest.protocols.influx.keys import END, find_ends, read_runs
 from infrawatch.ingest.protocols.influx.layouts import LineLayout
 from infrawatch.ingest.scheduling.loop_budget import find_known

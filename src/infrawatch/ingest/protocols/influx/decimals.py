@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infrawatch.ingest.decoding.numbers import read_array
-from infrawatch.ingest.decoding.pieces import gather
+from infrawatch.ingest.protocols.influx.pieces import gather
 from infrawatch.model.samples import Float64s, Positions
 
 Words = NDArray[np.uint64]
