@@ -117,7 +117,7 @@ def _split(chunks: Chunks, cuts: Positions) -> Iterator[Chunks]:
         return
     times, values, counts = chunks.times, chunks.values, chunks.counts
 
-    def cut(columns: Iterable[_Numbers], *ragged: tuple[_Numbers, Int64s]) -> _Parts:
+    def split(columns: Iterable[_Numbers], *ragged: tuple[_Numbers, Int64s]) -> _Parts:
         """Split columns of one entry per chunk, and `ragged` ones of given sizes per chunk."""
         even = (np.split(column, cuts) for column in columns)
         uneven = (np.split(some, np.append(0, np.cumsum(sizes))[cuts]) for some, sizes in ragged)
@@ -125,9 +125,9 @@ def _split(chunks: Chunks, cuts: Positions) -> Iterator[Chunks]:
 
     raw_counts = np.where(values.exponent == RAW, counts, 0)
     parts = zip(
-        cut((chunks.series_ids, chunks.starts_us, chunks.ends_us, counts)),
-        cut(times[:-1], (times.times, words_in(counts, times.time_bits))),
-        cut(
+        split((chunks.series_ids, chunks.starts_us, chunks.ends_us, counts)),
+        split(times[:-1], (times.times, words_in(counts, times.time_bits))),
+        split(
             values[:-2],
             (values.deltas, words_in(counts, values.delta_bits)),
             (values.raw, raw_counts),
