@@ -29,6 +29,17 @@ def _positive(duration: timedelta) -> timedelta:
     return duration
 
 
+def _within_journal(window: timedelta) -> timedelta:
+    """Refuse a replay window with which the journal would grow for ever.
+
+    Its eight slots take five minutes of arrivals each, and have to be empty when their turn comes
+    again.
+    """
+    if window > timedelta(minutes=30):
+        raise ValueError("at most 30m: the journal goes back no further")
+    return window
+
+
 def _to_retention(value: object) -> object:
     """Read a retention; `0` and `15` are refused, because elsewhere they are for ever and days."""
     retention = None if value == "forever" else _to_timedelta(value)
@@ -67,6 +78,7 @@ def _to_origin(value: object) -> object:
 _URL = TypeAdapter(AnyHttpUrl)
 
 Duration = Annotated[timedelta, BeforeValidator(_to_timedelta), AfterValidator(_positive)]
+ReplayWindow = Annotated[Duration, AfterValidator(_within_journal)]
 # A scheme and a host, as browsers send them: no path, and no default port.
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[a-z0-9.\-\[\]:]+)$")]
 # Only that: the server cannot be below a path.
@@ -173,7 +185,7 @@ class Settings(_Variables):
     read_max_samples: Annotated[int, Field(ge=1)] = 10_000_000
     read_max_series: Annotated[int, Field(ge=1)] = 50_000
     redis_url: RedisUrl | None = None
-    replay_window: Duration = timedelta(minutes=10)
+    replay_window: ReplayWindow = timedelta(minutes=10)
 
     drain_deadline: Duration = timedelta(seconds=15)
     traces_url: AnyHttpUrl | None = None

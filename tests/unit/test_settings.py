@@ -50,6 +50,17 @@ def test_a_duration_of_nothing_is_refused_in_words(monkeypatch: pytest.MonkeyPat
         Settings(_env_file=None)
 
 
+def test_a_replay_window_that_the_journal_cannot_hold_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The journal is a ring of 40 minutes; a slot that is not empty by then would never be."""
+    monkeypatch.setenv("INFRAWATCH_REPLAY_WINDOW", "30m")
+    assert Settings(_env_file=None).replay_window == timedelta(minutes=30)
+    monkeypatch.setenv("INFRAWATCH_REPLAY_WINDOW", "31m")
+    with pytest.raises(ValueError, match="at most 30m: the journal goes back no further"):
+        Settings(_env_file=None)
+
+
 @pytest.mark.parametrize("name", ["retention", "rollup_5m_retention", "rollup_1h_retention"])
 def test_a_retention_that_means_another_elsewhere_is_refused(
     name: str, monkeypatch: pytest.MonkeyPatch
