@@ -4,8 +4,10 @@ import os
 import resource
 import shutil
 from pathlib import Path
+from threading import Timer
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 from anyio.from_thread import start_blocking_portal
 from conftest import execute
@@ -84,9 +86,8 @@ def said_of(result: Result, about: str) -> str:
 
 @pytest.mark.usefixtures("enough_files")
 def test_a_machine_that_is_well_has_no_faults(
-    temporary_root: Path, monkeypatch: pytest.MonkeyPatch
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data_dir = temporary_root / "well"
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(postgres_running(data_dir)) as postgres,
@@ -233,6 +234,23 @@ def test_a_clock_that_differs_is_a_fault(sign: str, database: str) -> None:
     assert found.exit_code == 1
     assert "let both use NTP" in said_of(found, "clock")
     assert "3600 s" in said_of(found, "clock") or "3599 s" in said_of(found, "clock")
+
+
+def test_a_redis_that_takes_a_second_to_answer_is_no_fault(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(valkey_running(data_dir)) as redis_url,
+    ):
+        monkeypatch.setenv("INFRAWATCH_REDIS_URL", redis_url)
+        children = psutil.Process().children(recursive=True)
+        [valkey] = [child for child in children if child.name() == "valkey-server"]
+        valkey.suspend()
+        Timer(1, valkey.resume).start()
+        busy = doctor()
+
+    assert said_of(busy, "redis") == "ok: redis It answers."
 
 
 def test_a_redis_that_does_not_answer_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,10 @@ from redis.exceptions import RedisError
 from infrawatch.access.limits.redis_client import redis_client
 from infrawatch.errors import CannotStart, Unavailable
 
+_PATIENCE_S = 3.0
+"""Whether Redis answers at all: on a busy machine, a first connection alone may take longer than a
+server waits for anything."""
+
 REDIS_ERRORS = (RedisError, OSError, TimeoutError)
 """Errors of a server that is unreachable, hangs or refuses."""
 
@@ -99,7 +103,7 @@ async def ping(url: str) -> None:
         CannotStart: `url` is not the URL of a Redis.
     """
     try:
-        async with redis_client(url) as redis:
+        async with redis_client(url, timeout_s=_PATIENCE_S) as redis:
             await redis.ping()
     except ValueError as error:
         raise CannotStart(f"That is not the URL of a Redis ({error})") from None
