@@ -1,6 +1,7 @@
 """A real PostgreSQL for the whole session, and a migrated database of its own for every test."""
 
 import asyncio
+import fcntl
 import gc
 import os
 import shutil
@@ -9,7 +10,13 @@ import sys
 import tempfile
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,13 +32,12 @@ from websockets.asyncio.client import ClientConnection
 from websockets.typing import Data
 
 from infrawatch.embedded.binaries import find_binaries
-from infrawatch.embedded.home import Home, HomeInUse
 from infrawatch.embedded.postgres import postgres_running
 from infrawatch.store.migrations import upgrade
 
 GIVEN = "INFRAWATCH_TEST_POSTGRES"
 MEMORY = Path("/dev/shm")
-PREFIX = "infrawatch-tests-"
+PREFIX = "infrawatch-session-"
 ENOUGH_BYTES = 4 * 1024**3
 LONG_FILES = (
     *("test_chaos", "test_up", "test_openapi", "test_migrations", "test_workers", "test_views"),
@@ -116,12 +122,14 @@ def temporary_root() -> Iterator[Path]:
     """
     in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES
     parent = MEMORY if in_memory else Path(tempfile.gettempdir())
-    _remove_what_killed_sessions_left(parent)
-    root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    root.chmod(0o711 if os.geteuid() == 0 else 0o700)
-    yield root
-    # Now that its lock is free, a session that begins removes it as well.
-    shutil.rmtree(root, ignore_errors=True)
+    with ExitStack() as locks:
+        with locked_directory(parent):  # so that none is looked at before it is locked itself
+            remove_what_killed_sessions_left(parent)
+            root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+            locks.enter_context(locked_directory(root))
+        root.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        yield root
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture
@@ -217,9 +225,21 @@ def execute(url: str, statement: str) -> str:
     ).strip()
 
 
-def _remove_what_killed_sessions_left(parent: Path) -> None:
+def remove_what_killed_sessions_left(parent: Path) -> None:
     for left in parent.glob(f"{PREFIX}*"):
-        if os.access(left / "session" / "lock", os.W_OK):
-            # A session that still runs holds its lock.
-            with suppress(HomeInUse), Home(left / "session", None, left).locked():
-                shutil.rmtree(left, ignore_errors=True)
+        with (
+            suppress(OSError),
+            locked_directory(left, fcntl.LOCK_NB),
+        ):  # held by a session that still runs
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def locked_directory(directory: Path, options: int = 0) -> Iterator[None]:
+    """Lock a directory for one process; the kernel unlocks it when that dies."""
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | options)
+        yield
+    finally:
+        os.close(opened)
