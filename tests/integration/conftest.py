@@ -4,6 +4,8 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +19,12 @@ from typing_extensions import override
 from infrawatch.app import create_app
 from infrawatch.settings import Settings
 from infrawatch.store.database import Database
+
+open_database = partial(
+    Database.open, write_deadline=timedelta(minutes=4), read_deadline=timedelta(minutes=4)
+)
+"""For the tests themselves: PostgreSQL ends a transaction that idles as long as the deadline, and
+on a busy machine a test that holds a lock would lose it while others still work."""
 
 
 class _Server(uvicorn.Server):
@@ -51,6 +59,8 @@ async def running(app: Callable[..., Any]) -> AsyncGenerator[str, None]:
             access_log=False,
             ws="websockets-sansio",
             proxy_headers=False,  # as in server/serving.py: the app does that
+            # uvicorn's 5 s are HTTPX's, too: one would close what the other just sends on.
+            timeout_keep_alive=75,
         )
     )
     async with asyncio.TaskGroup() as tasks:
@@ -64,7 +74,7 @@ async def running(app: Callable[..., Any]) -> AsyncGenerator[str, None]:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    async with Database.open(database_url) as database:
+    async with open_database(database_url) as database:
         yield database
 
 
@@ -103,5 +113,5 @@ async def shared_client(shared_server: str) -> AsyncIterator[AsyncClient]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_database(shared_database_url: str) -> AsyncIterator[Database]:
-    async with Database.open(shared_database_url) as database:
+    async with open_database(shared_database_url) as database:
         yield database

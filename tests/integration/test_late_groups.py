@@ -21,7 +21,7 @@ WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 async def test_a_group_of_a_dead_server_replaces_nothing_sent_since(
-    database_url: str,
+    database_url: str, database: Database
 ) -> None:
     now = now_ms()
     async with (
@@ -29,7 +29,6 @@ async def test_a_group_of_a_dead_server_replaces_nothing_sent_since(
         serving(database_url) as url,
         AsyncClient(base_url=dead.url, timeout=60) as first,
         AsyncClient(base_url=url, timeout=60) as second,
-        Database.open(database_url, write_deadline=timedelta(minutes=2)) as database,
         asyncio.TaskGroup() as tasks,
     ):
         await push(first, series("late", [now - 1, 0]))

@@ -191,16 +191,12 @@ async def test_files_that_an_upgrade_replaces_beneath_a_server_do_not_make_it_un
 
 
 async def test_an_index_is_built_while_samples_arrive_and_processes_wait_to_migrate(
-    database_url: str, tmp_path: Path
+    database_url: str, database: Database, tmp_path: Path
 ) -> None:
     await _fill(database_url)
     execute(database_url, "CREATE INDEX chunks_end ON ONLY chunks (end_at)")  # a try that failed
     home = _with_a_later_migration(tmp_path)
-    async with (
-        Database.open(database_url) as database,
-        asyncio.TaskGroup() as tasks,
-        database.writing() as connection,
-    ):
+    async with asyncio.TaskGroup() as tasks, database.writing() as connection:
         # CREATE INDEX alone would queue behind this, and all other writers behind that.
         await connection.execute(text("UPDATE series SET shard = shard"))
         await connection.execute(text("DELETE FROM chunks WHERE false"))

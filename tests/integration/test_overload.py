@@ -13,6 +13,7 @@ from stored import locked
 
 from infrawatch.store.database import Database
 
+JSON = {"content-type": "application/json"}
 MIB = 1024 * 1024
 SENDERS = 150
 SAMPLES = 5_000
@@ -24,6 +25,7 @@ async def test_under_overload_some_are_served_and_the_others_told_to_retry(
     database_url: str, database: Database
 ) -> None:
     start = now_ms() - SENDERS * SAMPLES
+    bodies = [body_of(start + number * SAMPLES) for number in range(SENDERS)]
     async with (
         serving_process(
             database_url,
@@ -39,7 +41,8 @@ async def test_under_overload_some_are_served_and_the_others_told_to_retry(
         async with asyncio.TaskGroup() as tasks:
             async with locked(database):
                 crowd = [
-                    tasks.create_task(send(client, start, number)) for number in range(SENDERS)
+                    tasks.create_task(client.post("/v1/samples", content=body, headers=JSON))
+                    for body in bodies
                 ]
                 await until_some_are_answered(crowd)
             statuses = Counter(answer.status_code for answer in await asyncio.gather(*crowd))
@@ -60,7 +63,7 @@ async def test_many_compressed_bodies_take_no_more_memory_than_plain_ones(
     database_url: str, database: Database
 ) -> None:
     body = json.dumps(batch(series("inflated", [now_ms(), 1]))).encode() + b" " * 12 * MIB
-    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    headers = {**JSON, "content-encoding": "gzip"}
     packed = gzip.compress(body)
     async with (
         serving_process(database_url, WRITE_DEADLINE="30s") as server,
@@ -81,13 +84,9 @@ async def test_many_compressed_bodies_take_no_more_memory_than_plain_ones(
         assert server.memory("VmHWM") - before < 300 * MIB, "all of them are 720"
 
 
-async def send(client: AsyncClient, start: int, number: int) -> Response:
-    """A batch of about 100 kB, of times that nobody else has."""
-    first = start + number * SAMPLES
-    samples = [[first + place, place] for place in range(SAMPLES)]
-    body = json.dumps(batch(series("crowded", *samples)))
-    headers = {"content-type": "application/json"}
-    return await client.post("/v1/samples", content=body, headers=headers)
+def body_of(first_ms: int) -> str:
+    """A batch of about 100 kB, of as many milliseconds as it has samples."""
+    return json.dumps(batch(series("crowded", *([first_ms + n, n] for n in range(SAMPLES)))))
 
 
 async def until_some_are_answered(crowd: list[asyncio.Task[Response]]) -> None:
