@@ -1,9 +1,12 @@
 """Commands that cannot run here say in a sentence what is wrong, where, and what to do."""
 
+import asyncio
 import socket
 from urllib.parse import urlsplit
 
 import pytest
+from commands import infrawatch
+from serving_live import live_server
 from typer.testing import CliRunner
 
 from infrawatch.cli.commands import app
@@ -74,3 +77,11 @@ def test_the_nearest_command_is_suggested(typed: str, hint: str) -> None:
 def unused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+async def test_watch_without_a_key_says_how_to_give_it_one(database_url: str) -> None:
+    async with live_server(database_url, auth="required") as url:
+        refused = await asyncio.to_thread(infrawatch, "watch", "m", "--url", url)
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("Name the file that holds it with --key-file.\n")
+    assert refused.stderr.count("\n") == 1

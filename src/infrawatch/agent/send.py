@@ -116,7 +116,9 @@ class Sender:
         samples = sum(batch.samples for batch in batches)
         if status in _ABOUT_THE_KEY:
             self.attempts["forbidden"] += 1
-            raise Forbidden(f"{error}; is the key right, and may it write?") from error
+            raise Forbidden(
+                f"{error}; is the key in the file of --key-file right, and may it write?"
+            ) from error
         is_ours = error.answered_code != f"http_{status}"
         if status in _ABOUT_THE_URL or not (is_ours or status == _TOO_LARGE):
             self.attempts["unavailable"] += 1

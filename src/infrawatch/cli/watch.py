@@ -1,6 +1,7 @@
 """`infrawatch watch`: live samples in a terminal."""
 
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from infrawatch.client.connection import Client
 from infrawatch.client.key_file import read_key
 from infrawatch.client.live import LiveUpdate
 from infrawatch.client.series import Sample, Series
+from infrawatch.errors import CannotStart, RequestRefused
 from infrawatch.settings import AgentSettings
 
 Match = Annotated[str, typer.Argument(help="Which series: node_load1, up{job='node'}, …")]
@@ -29,7 +31,12 @@ def watch(match: Match, url: Url = None, key_file: KeyFile = None, since: Since 
     """
     settings = read_settings(AgentSettings, url=url, key_file=key_file)
     set_up_logging()
-    run_until_stopped(_watch(settings, match, since))
+    try:
+        run_until_stopped(_watch(settings, match, since))
+    except RequestRefused as error:
+        if error.answered_status != HTTPStatus.UNAUTHORIZED:
+            raise
+        raise CannotStart(f"{error}. Name the file that holds it with --key-file.") from None
 
 
 async def _watch(settings: AgentSettings, match: str, since: str | None) -> None:
