@@ -87,7 +87,7 @@ function spanOf({ query }: Route, series: readonly Series[] | null): Span {
 
 const lastOf = (series: readonly Series[]): number => Math.max(0, ...series.map((one) => one.last_time ?? 0));
 const isSilent = (series: readonly Series[]): boolean => serverNow() - lastOf(series) > SILENT_AFTER_MS + RELOAD_EVERY_MS;
-const AFTER_LAST_MS = 60_000;
+const AFTER_LAST_MS = 15_000; // so short that legends show the last values
 
 const spanSetter = (route: Route) => (to: Span) => go(linkTo(route.path, { time: toText(to) }), "replace");
 

@@ -23,6 +23,7 @@ async def test_a_host_that_fell_silent_opens_at_what_it_sent_last(
         await expect(page.locator(".badge")).to_have_text("silent, seen 2 h ago")
         cpu = page.get_by_role("figure", name=re.compile("^CPU\\."))
         await expect(cpu.locator("canvas").first).to_be_visible()
+        await expect(cpu.locator(".legend li").first).to_have_text(re.compile(r"user0\.\d+"))
         await expect(page.get_by_text("Nothing stands out now.")).to_have_count(0)
         await page.get_by_role("button", name="Back to now").click()
         await expect(cpu).to_contain_text("No samples in this time.")
