@@ -197,7 +197,7 @@ async def test_the_queries_in_the_documentation_have_answers(
         named("node_load1", instance="web-1"): [*week_ago, *samples],
     }
     await store(database, names)
-    page = Path(__file__).parents[2] / "docs" / "querying.md"
+    page = Path(__file__).parents[2] / "README.md"
     [queries] = re.findall(r"^```sql\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     talkers, weeks = queries.rstrip().removesuffix(";").split(";\n")
     assert execute(database_url, talkers) == "web-1|0.08333333333333333"
