@@ -145,10 +145,19 @@ def test_the_command_names_the_invalid_option(arguments: list[str], expected: st
     assert expected in outcome.output
 
 
-def test_the_command_names_an_invalid_setting() -> None:
-    outcome = CliRunner().invoke(app, ["agent", "--interval", "often"])
+@pytest.mark.parametrize(
+    ("options", "environment", "name"),
+    [
+        (["--interval", "often"], {}, "--interval: "),
+        ([], {"INFRAWATCH_INTERVAL": "often"}, "INFRAWATCH_INTERVAL: "),
+    ],
+)
+def test_the_command_names_an_invalid_setting(
+    options: list[str], environment: dict[str, str], name: str
+) -> None:
+    outcome = CliRunner().invoke(app, ["agent", *options], env=environment)
     assert isinstance(outcome.exception, CannotStart)
-    assert "INFRAWATCH_INTERVAL" in str(outcome.exception)
+    assert str(outcome.exception).startswith(name)
 
 
 @asynccontextmanager
